@@ -1,0 +1,1 @@
+"""Expectations about nodes and their verdicts."""

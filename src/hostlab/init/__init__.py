@@ -1,0 +1,1 @@
+"""What runs a node: the holder, the supervisor, and how they are spoken to."""

@@ -1,0 +1,1 @@
+"""The job machine: expressions, states, respawn, readiness. Pure; `now` is passed in."""

@@ -1,0 +1,1 @@
+"""Staging: from a description to hosts on this machine, and back to nothing."""

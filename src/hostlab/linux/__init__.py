@@ -1,0 +1,1 @@
+"""One kernel facility a module; thin, with the kernel's own names."""

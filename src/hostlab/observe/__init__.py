@@ -1,0 +1,1 @@
+"""Looking at nodes and at the machine: namespaces, capabilities, packets, pictures."""

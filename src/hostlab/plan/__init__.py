@@ -1,0 +1,1 @@
+"""Two states become ordered operations; the journal's format. Pure."""

@@ -1,0 +1,1 @@
+"""What the user writes, as values, and the loaders that read it. Pure."""

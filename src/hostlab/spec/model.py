@@ -1,0 +1,235 @@
+"""A description as values: what a file means once every default and every address is filled in.
+
+A loader (`load.py`) turns what people wrote into a `Lab`; everything behind it, from the plan to
+the staging, reads these types and nothing else. All of them are immutable, compare by value and
+survive msgspec's JSON unchanged, so that two of them can be compared to find what `apply` must do.
+Addresses and prefixes are canonical strings (`10.0.0.1/24`, `fd00::1/64`), sizes are bytes,
+times are seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from hostlab.spec.job import Job
+
+MAX_BRIDGE_PORTS = 1023
+"""Ports of one Linux bridge (BR_MAX_PORTS less the reserved one, net/bridge/br_private.h)."""
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of everything in a description."""
+
+
+class Segment(Value):
+    """One layer-2 broadcast domain; a bridge in the lab's switch namespace."""
+
+    name: str
+    subnets: tuple[str, ...]
+    """Prefixes that addresses are assigned from, at most one a family."""
+    mtu: int = 1500
+    machine: tuple[str, ...] = ()
+    """Addresses of the machine's own interface on this segment; empty: the machine sees nothing."""
+
+
+class Interface(Value):
+    """A node's attachment to a segment."""
+
+    name: str
+    segment: str
+    addresses: tuple[str, ...]
+    mac: str
+    mtu: int = 1500
+
+
+class Route(Value):
+    """A static route of a node."""
+
+    to: str
+    """A prefix; the default routes are `0.0.0.0/0` and `::/0`."""
+    via: str | None = None
+    interface: str | None = None
+    metric: int | None = None
+
+
+class File(Value):
+    """A file that is put into the node before its jobs start."""
+
+    path: str
+    content: bytes = b""
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+    capabilities: str = ""
+    """File capabilities as `setcap` writes them, for example `cap_net_raw+ep`."""
+
+
+class User(Value):
+    """A user that the node has beside those of its root."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str = "/bin/sh"
+    groups: tuple[str, ...] = ()
+
+
+class Volume(Value):
+    """A directory that outlives a restart of the node, and that nodes can share."""
+
+    source: str
+    """A name, kept in the lab's run directory, or an absolute path of the machine."""
+    target: str
+    writable: bool = True
+
+
+class Publish(Value):
+    """A port of the machine that leads to a port of the node."""
+
+    port: int
+    inner: int
+    protocol: str = "tcp"
+    address: str | None = None
+    """The machine's address to listen on; None is every address, v4 and v6."""
+
+
+class Limits(Value):
+    """What a node may use; None is no limit."""
+
+    memory: int | None = None
+    """Bytes."""
+    cpu: float | None = None
+    """CPUs' worth of time: 0.5 is half of one."""
+    cpus: str | None = None
+    """Which CPUs, as the kernel writes it: `0-1,3`."""
+    pids: int | None = None
+    disk: int | None = None
+    """Bytes of the node's writable upper layer."""
+
+
+class RootKind(StrEnum):
+    """Where a node's file system comes from."""
+
+    MACHINE = "machine"
+    """The machine's own, read-only, under an overlay."""
+    DIRECTORY = "directory"
+    """A directory, read-only, under an overlay."""
+    OCI = "oci"
+    """An OCI bundle's root file system, used as the bundle says."""
+
+
+class Root(Value):
+    """A node's file system."""
+
+    kind: RootKind = RootKind.MACHINE
+    path: str = "/"
+    writable: bool = False
+    """Write into `path` itself instead of an overlay (an OCI bundle without `readonly`)."""
+    readonly: bool = False
+    """Nothing can be written at all (an OCI bundle with `readonly`)."""
+
+
+class Mount(Value):
+    """A mount that a bundle asks for, as in its `config.json`."""
+
+    target: str
+    type: str
+    source: str
+    options: tuple[str, ...] = ()
+
+
+class Rlimit(Value):
+    """A resource limit of a node's jobs, by the kernel's name (`RLIMIT_NOFILE`)."""
+
+    resource: str
+    soft: int
+    hard: int
+
+
+class Link(Value):
+    """Docker's link: another node under a second name, with variables that tell its ports."""
+
+    node: str
+    alias: str
+
+
+class Place(Value):
+    """Where in the description something was said, to quote it in a verdict."""
+
+    file: str
+    line: int
+    column: int
+
+
+class Check(Value):
+    """An expectation about nodes."""
+
+    nodes: tuple[str, ...]
+    """Every one of them must satisfy it."""
+    kind: str
+    """listens, http, reaches, not_reaches, command, job."""
+    arguments: dict[str, Any]
+    """What the kind needs, typed by `checks`; JSON values only."""
+    within_s: float = 5.0
+    """How long the expectation may take to become true."""
+    place: Place | None = None
+
+
+class Node(Value):
+    """One host."""
+
+    name: str
+    hostname: str
+    roles: tuple[str, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    routes: tuple[Route, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+    """Including what `forwarding: true` means."""
+    files: tuple[File, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    """Including the variables of its links."""
+    users: tuple[User, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    publish: tuple[Publish, ...] = ()
+    links: tuple[Link, ...] = ()
+    limits: Limits = Limits()
+    capabilities: tuple[str, ...] = ()
+    """The whole set, without `CAP_`, sorted."""
+    no_new_privs: bool = False
+    seccomp: str = "default"
+    """`default`, `unconfined`, or a Docker/OCI profile as JSON text."""
+    apparmor: str | None = None
+    root: Root = Root()
+    mounts: tuple[Mount, ...] = ()
+    rlimits: tuple[Rlimit, ...] = ()
+    masked_paths: tuple[str, ...] = ()
+    """Beyond the usual ones."""
+    readonly_paths: tuple[str, ...] = ()
+    """Beyond the usual ones."""
+    time_offset_s: float | None = None
+    """A time namespace of its own with monotonic and boot time shifted by this."""
+    namespaces: tuple[tuple[str, str], ...] = ()
+    """(`net`, other node) …: share that node's namespace of this kind."""
+    jobs: tuple[Job, ...] = ()
+
+
+class Lab(Value):
+    """A set of hosts and the segments between them."""
+
+    name: str
+    segments: tuple[Segment, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    checks: tuple[Check, ...] = ()
+    source: str = ""
+    """The file it was read from, for messages."""
+
+    def node(self, name: str) -> Node:
+        """The node of this name; KeyError when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
