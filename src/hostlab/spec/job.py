@@ -10,7 +10,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     exec: str | None = None
-    """A command line; run by `/bin/sh -e -c` when it has shell characters, else split into words."""
+    """A command line: given to `/bin/sh -e -c` if it has shell characters, else split in words."""
     argv: tuple[str, ...] = ()
     """An exact argument vector (an OCI bundle's `process.args`); instead of `exec`."""
     environment: tuple[tuple[str, str], ...] = ()

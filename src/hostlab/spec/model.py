@@ -24,7 +24,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of everything in a description."""
 
 
-class Segment(Value):
+class Segment(Value, frozen=True, kw_only=True):
     """One layer-2 broadcast domain; a bridge in the lab's switch namespace."""
 
     name: str
@@ -35,7 +35,7 @@ class Segment(Value):
     """Addresses of the machine's own interface on this segment; empty: the machine sees nothing."""
 
 
-class Interface(Value):
+class Interface(Value, frozen=True, kw_only=True):
     """A node's attachment to a segment."""
 
     name: str
@@ -45,7 +45,7 @@ class Interface(Value):
     mtu: int = 1500
 
 
-class Route(Value):
+class Route(Value, frozen=True, kw_only=True):
     """A static route of a node."""
 
     to: str
@@ -55,7 +55,7 @@ class Route(Value):
     metric: int | None = None
 
 
-class File(Value):
+class File(Value, frozen=True, kw_only=True):
     """A file that is put into the node before its jobs start."""
 
     path: str
@@ -67,7 +67,7 @@ class File(Value):
     """File capabilities as `setcap` writes them, for example `cap_net_raw+ep`."""
 
 
-class User(Value):
+class User(Value, frozen=True, kw_only=True):
     """A user that the node has beside those of its root."""
 
     name: str
@@ -78,7 +78,7 @@ class User(Value):
     groups: tuple[str, ...] = ()
 
 
-class Volume(Value):
+class Volume(Value, frozen=True, kw_only=True):
     """A directory that outlives a restart of the node, and that nodes can share."""
 
     source: str
@@ -87,7 +87,7 @@ class Volume(Value):
     writable: bool = True
 
 
-class Publish(Value):
+class Publish(Value, frozen=True, kw_only=True):
     """A port of the machine that leads to a port of the node."""
 
     port: int
@@ -97,7 +97,7 @@ class Publish(Value):
     """The machine's address to listen on; None is every address, v4 and v6."""
 
 
-class Limits(Value):
+class Limits(Value, frozen=True, kw_only=True):
     """What a node may use; None is no limit."""
 
     memory: int | None = None
@@ -122,7 +122,7 @@ class RootKind(StrEnum):
     """An OCI bundle's root file system, used as the bundle says."""
 
 
-class Root(Value):
+class Root(Value, frozen=True, kw_only=True):
     """A node's file system."""
 
     kind: RootKind = RootKind.MACHINE
@@ -133,7 +133,7 @@ class Root(Value):
     """Nothing can be written at all (an OCI bundle with `readonly`)."""
 
 
-class Mount(Value):
+class Mount(Value, frozen=True, kw_only=True):
     """A mount that a bundle asks for, as in its `config.json`."""
 
     target: str
@@ -142,7 +142,7 @@ class Mount(Value):
     options: tuple[str, ...] = ()
 
 
-class Rlimit(Value):
+class Rlimit(Value, frozen=True, kw_only=True):
     """A resource limit of a node's jobs, by the kernel's name (`RLIMIT_NOFILE`)."""
 
     resource: str
@@ -150,14 +150,14 @@ class Rlimit(Value):
     hard: int
 
 
-class Link(Value):
+class Link(Value, frozen=True, kw_only=True):
     """Docker's link: another node under a second name, with variables that tell its ports."""
 
     node: str
     alias: str
 
 
-class Place(Value):
+class Place(Value, frozen=True, kw_only=True):
     """Where in the description something was said, to quote it in a verdict."""
 
     file: str
@@ -165,7 +165,7 @@ class Place(Value):
     column: int
 
 
-class Check(Value):
+class Check(Value, frozen=True, kw_only=True):
     """An expectation about nodes."""
 
     nodes: tuple[str, ...]
@@ -179,7 +179,7 @@ class Check(Value):
     place: Place | None = None
 
 
-class Node(Value):
+class Node(Value, frozen=True, kw_only=True):
     """One host."""
 
     name: str
@@ -217,7 +217,7 @@ class Node(Value):
     jobs: tuple[Job, ...] = ()
 
 
-class Lab(Value):
+class Lab(Value, frozen=True, kw_only=True):
     """A set of hosts and the segments between them."""
 
     name: str
