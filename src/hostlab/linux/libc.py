@@ -1,0 +1,97 @@
+"""The one libc handle, and the system calls that Python's `os` does not wrap.
+
+Every function here keeps the kernel's name and argument order, releases the GIL only where a call
+can block, and raises `OSError` with the call and its object named. Numbers of system calls are
+those of the machine's own architecture; from 424 on they are the same on all of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+_SYSCALLS: Final = {
+    "x86_64": {"pivot_root": 155, "seccomp": 317, "setns": 308},
+    "aarch64": {"pivot_root": 41, "seccomp": 277, "setns": 268},
+}
+_GENERIC_SYSCALLS: Final = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "clone3": 435,
+    "close_range": 436,
+    "mount_setattr": 442,
+}
+SYSCALL: Final = _GENERIC_SYSCALLS | _SYSCALLS.get(os.uname().machine, {})
+
+_int, _str, _ulong, _ptr = ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p
+
+_SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
+    "mount": (_str, _str, _str, _ulong, _str),
+    "umount2": (_str, _int),
+    "unshare": (_int,),
+    "setns": (_int, _int),
+    "sethostname": (_str, ctypes.c_size_t),
+    "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
+    "signalfd": (_int, _ptr, _int),
+    "sigemptyset": (_ptr,),
+    "sigaddset": (_ptr, _int),
+}
+
+HANDLE: Final = ctypes.CDLL(None, use_errno=True)
+"""Releases the GIL around each call."""
+HELD_HANDLE: Final = ctypes.PyDLL(None, use_errno=True)
+"""Keeps the GIL: for `clone3`, whose child must own it when it returns."""
+
+
+def oserror(call: str, what: str | bytes = "") -> OSError:
+    """The OSError of the call that has just failed, with its object in the message."""
+    number = ctypes.get_errno()
+    name = what.decode(errors="replace") if isinstance(what, bytes) else what
+    return OSError(number, f"{call}: {os.strerror(number)}", name or None)
+
+
+def _bind(name: str) -> Callable[..., int]:
+    function = HANDLE[name]
+    function.argtypes = _SIGNATURES[name]
+    function.restype = _int
+
+    def call(*arguments: Any) -> int:
+        result: int = function(*arguments)
+        if result < 0:
+            objects = [a for a in arguments if isinstance(a, bytes)]
+            raise oserror(name, b" ".join(objects))
+        return result
+
+    return call
+
+
+mount = _bind("mount")
+"""mount(source, target, fstype, flags, data): mount(2); CAP_SYS_ADMIN over the mount namespace."""
+umount2 = _bind("umount2")
+unshare = _bind("unshare")
+setns = _bind("setns")
+"""setns(fd, nstype): setns(2); a pidfd joins several kinds at once since Linux 5.8."""
+sethostname = _bind("sethostname")
+prctl = _bind("prctl")
+signalfd = _bind("signalfd")
+sigemptyset = _bind("sigemptyset")
+sigaddset = _bind("sigaddset")
+
+_syscall = HANDLE.syscall
+_syscall.restype = ctypes.c_long
+
+
+def syscall(name: str, *arguments: Any, what: str | bytes = "") -> int:
+    """syscall(2) by name; the caller passes ctypes values or ints that fit a register."""
+    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    result: int = _syscall(ctypes.c_long(SYSCALL[name]), *converted)
+    if result < 0:
+        raise oserror(name, what)
+    return result
+
+
+def pivot_root(new_root: bytes, put_old: bytes) -> None:
+    """pivot_root(2): makes `new_root` the root mount and hangs the old one at `put_old`."""
+    syscall("pivot_root", new_root, put_old, what=new_root)
