@@ -1,0 +1,111 @@
+"""How an init is spoken to: JSON lines on a Unix stream socket, descriptors beside them.
+
+Every message is one line. Descriptors travel with the first byte of the line that names them
+(unix(7), SCM_RIGHTS), so a receiver that reads lines in order knows whose they are. A peer is who
+the kernel says it is (SO_PEERCRED); whoever may open the socket owns the init.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from hostlab.errors import DecodeError
+
+MAX_LINE_BYTES: Final = 64 << 20
+"""A description of some ten thousand nodes."""
+MAX_DESCRIPTORS: Final = 250
+"""Descriptors of one message; the kernel allows 253 (SCM_MAX_FD)."""
+RECEIVE_BYTES: Final = 1 << 18
+
+Message = dict[str, Any]
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Message)
+
+
+def encode(message: Any) -> bytes:
+    """One message as a line."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message of one line; DecodeError for anything but a JSON object."""
+    try:
+        return _decoder.decode(line)
+    except msgspec.DecodeError as error:
+        raise DecodeError("protocol", f"not a message: {error}") from None
+
+
+def send(sock: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> None:
+    """Send one message, whole, on a blocking socket."""
+    data = memoryview(encode(message))
+    if descriptors:
+        sent = socket.send_fds(sock, [data], list(descriptors))
+    else:
+        sent = sock.send(data)
+    if sent < len(data):
+        sock.sendall(data[sent:])
+
+
+class Receiver:
+    """Bytes and descriptors in, messages out; no I/O of its own beside `receive`."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._descriptors: deque[int] = deque()
+
+    def feed(self, data: bytes, descriptors: Sequence[int] = ()) -> list[Message]:
+        """The messages that are complete now; DecodeError when the peer breaks the protocol."""
+        self._descriptors.extend(descriptors)
+        self._buffer += data
+        if b"\n" not in data:
+            if len(self._buffer) > MAX_LINE_BYTES:
+                raise DecodeError("protocol", f"a line of more than {MAX_LINE_BYTES} bytes")
+            return []
+        *lines, rest = self._buffer.split(b"\n")
+        self._buffer = bytearray(rest)
+        return [decode(line) for line in lines]
+
+    def receive(self, sock: socket.socket) -> list[Message] | None:
+        """Read once; None at the end of the stream."""
+        data, descriptors = receive_bytes(sock)
+        if not data:
+            return None
+        return self.feed(data, descriptors)
+
+    def take(self, count: int) -> list[int]:
+        """The next descriptors that arrived, now owned by the caller."""
+        if len(self._descriptors) < count:
+            raise DecodeError("protocol", f"{count} descriptors expected, fewer came")
+        return [self._descriptors.popleft() for _ in range(count)]
+
+    def close(self) -> None:
+        """Close descriptors that nobody took."""
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+
+def receive_bytes(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One recvmsg(2): the bytes, and every descriptor that came with them."""
+    size = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+    data, ancillary, _, _ = sock.recvmsg(RECEIVE_BYTES, size, socket.MSG_CMSG_CLOEXEC)
+    found = array.array("i")
+    for level, kind, value in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(value[: len(value) - len(value) % found.itemsize])
+    return data, list(found)
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user at the other end, as this user namespace numbers him."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    uid: int = struct.unpack("=iII", credentials)[1]
+    return uid

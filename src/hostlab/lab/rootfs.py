@@ -1,0 +1,264 @@
+"""A node's file system: the machine's own under an overlay, with private /proc, /sys, /dev, /run.
+
+Everything here happens in the node's own mount namespace, between `clone3` and the node's first
+process, so what it makes vanishes with the node. The writable layer is a tmpfs of that namespace
+too: nothing is ever written to the machine's disks.
+
+An overlay whose lower layer is `/` is refused to a plain user, because the mounts below `/` are
+locked in his namespace (mount_namespaces(7)); an overlay for each top-level directory is allowed.
+As root the hub binds `/` alone, without what is mounted below it, before it gives up the machine's
+user namespace, and one overlay serves. The hub finds out once (`survey`); a node only follows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hostlab.linux.libc import mount
+from hostlab.linux.mounts import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REMOUNT,
+    bind,
+    enter_root,
+    make_readonly,
+)
+
+DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero", "net/tun")
+"""Devices without a hold on the machine; a user namespace cannot make nodes, so they are bound."""
+
+MASKED: Final = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+"""What tells of the machine, or of its other users; as container runtimes mask it."""
+
+READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What would change the machine: these files ask for uid 0, not for a capability (proc(5))."""
+
+_PRIVATE_TOP: Final = frozenset(("dev", "proc", "run", "sys", "tmp", "lost+found"))
+_SMALL: Final = MS_NOSUID | MS_NODEV
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the hub found out once about the machine's file system, for every node to use."""
+
+    layers: tuple[tuple[str, str], ...]
+    """(target, lower directory) of each overlay; the first is `/` or there is none for it."""
+    directories: tuple[str, ...]
+    """Empty directories of a root that is not an overlay itself."""
+    symlinks: tuple[tuple[str, str], ...]
+    """(name, destination) at the top of such a root."""
+    devices: tuple[str, ...]
+    masked_files: tuple[str, ...]
+    masked_directories: tuple[str, ...]
+    readonly: tuple[str, ...]
+
+
+def survey(lower: str | None, below: Iterable[str] = ()) -> Survey:
+    """Look at the machine once; `lower` is its bare root, or None where a user may not have one.
+
+    `below` are other real file systems mounted on the machine's root that nodes should see.
+    """
+    if lower is not None:
+        layers = [("/", lower), *((target, target) for target in below)]
+        directories: list[str] = []
+        symlinks: list[tuple[str, str]] = []
+    else:
+        layers, directories, symlinks = _top_level()
+    present = [path for path in MASKED if os.path.exists(path)]
+    return Survey(
+        layers=tuple(layers),
+        directories=tuple(directories),
+        symlinks=tuple(symlinks),
+        devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
+        masked_files=tuple(path for path in present if not os.path.isdir(path)),
+        masked_directories=tuple(path for path in present if os.path.isdir(path)),
+        readonly=tuple(path for path in READONLY if os.path.exists(path)),
+    )
+
+
+def _top_level() -> tuple[list[tuple[str, str]], list[str], list[tuple[str, str]]]:
+    layers, symlinks = [], []
+    for entry in sorted(os.scandir("/"), key=lambda e: e.name):
+        if entry.name in _PRIVATE_TOP:
+            continue
+        if entry.is_symlink():
+            symlinks.append((entry.name, os.readlink(entry.path)))
+        elif entry.is_dir():
+            layers.append((entry.path, entry.path))
+    return layers, [name for name in _PRIVATE_TOP if name != "lost+found"], symlinks
+
+
+@dataclass(frozen=True, slots=True)
+class RootPlan:
+    """What one node's file system is to be."""
+
+    survey: Survey
+    base: str
+    """An empty directory of the machine to mount on; every node uses the same one."""
+    size_bytes: int | None = None
+    """Limit of the writable layer."""
+    lower: str | None = None
+    """A directory instead of the machine's root."""
+    bind_root: str | None = None
+    """A directory that is the root itself, written in place (an OCI bundle)."""
+    readonly: bool = False
+    volumes: tuple[tuple[str, str, bool], ...] = ()
+    """(source, target, writable)."""
+    hosts: str = ""
+    """The file shown at /etc/hosts."""
+    resolv_conf: str = ""
+    masked: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    unmasked: bool = False
+    """Leave /proc and /sys bare, so that a lab inside the node may mount its own."""
+
+
+def build(plan: RootPlan) -> None:
+    """Build the root, enter it, and let go of the machine's; runs as the node's first process."""
+    base = plan.base.encode()
+    options = b"mode=0755" + (f",size={plan.size_bytes}".encode() if plan.size_bytes else b"")
+    mount(b"tmpfs", base, b"tmpfs", 0, options)
+    if plan.bind_root is not None:
+        root = plan.bind_root.encode()
+        bind(root, root, recursive=True)
+    else:
+        root = base + b"/root"
+        os.mkdir(root)
+        _overlays(plan, base, root)
+    _kernel_mounts(plan, root)
+    for source, target, writable in plan.volumes:
+        place = root + target.encode()
+        os.makedirs(place, exist_ok=True)
+        bind(source.encode(), place, recursive=True)
+        if not writable:
+            make_readonly(place)
+    for file, shown in ((plan.hosts, b"/etc/hosts"), (plan.resolv_conf, b"/etc/resolv.conf")):
+        if file:
+            _bind_file(file.encode(), root + shown)
+    enter_root(root)
+    if not plan.unmasked:
+        _mask(plan)
+    if plan.readonly:
+        make_readonly(b"/")
+
+
+def _overlays(plan: RootPlan, base: bytes, root: bytes) -> None:
+    survey = plan.survey
+    layers: Sequence[tuple[str, str]] = survey.layers
+    if plan.lower is not None:
+        layers = (("/", plan.lower),)
+    else:
+        for name in survey.directories:
+            os.mkdir(root + b"/" + name.encode())
+        for name, destination in survey.symlinks:
+            os.symlink(destination.encode(), root + b"/" + name.encode())
+    for number, (target, lower) in enumerate(layers):
+        upper, work = base + b"/u%d" % number, base + b"/w%d" % number
+        os.mkdir(upper)
+        os.mkdir(work)
+        place = root if target == "/" else root + target.encode()
+        if target != "/":
+            os.makedirs(place, exist_ok=True)
+        _overlay(lower.encode(), upper, work, place)
+
+
+def _overlay(lower: bytes, upper: bytes, work: bytes, place: bytes) -> None:
+    escaped = lower.replace(b"\\", b"\\\\").replace(b",", b"\\,").replace(b":", b"\\:")
+    options = b"lowerdir=%s,upperdir=%s,workdir=%s" % (escaped, upper, work)
+    try:
+        mount(b"overlay", place, b"overlay", 0, options + b",userxattr")
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount(b"overlay", place, b"overlay", 0, options)
+
+
+def _kernel_mounts(plan: RootPlan, root: bytes) -> None:
+    if plan.lower is not None or plan.bind_root is not None:
+        for name in (b"dev", b"proc", b"run", b"sys", b"tmp"):
+            os.makedirs(root + b"/" + name, exist_ok=True)
+    mount(b"proc", root + b"/proc", b"proc", _SMALL | MS_NOEXEC, None)
+    readonly = 0 if plan.unmasked else MS_RDONLY
+    mount(b"sysfs", root + b"/sys", b"sysfs", _SMALL | MS_NOEXEC | readonly, None)
+    mount(b"tmpfs", root + b"/run", b"tmpfs", _SMALL, b"mode=0755")
+    os.mkdir(root + b"/run/lock", 0o1777)
+    mount(b"tmpfs", root + b"/tmp", b"tmpfs", _SMALL, b"mode=1777")
+    _devices(plan.survey.devices, root + b"/dev")
+
+
+def _devices(names: Sequence[str], dev: bytes) -> None:
+    mount(b"tmpfs", dev, b"tmpfs", MS_NOSUID, b"mode=0755")
+    for directory in (b"/pts", b"/shm", b"/mqueue", b"/net"):
+        os.mkdir(dev + directory)
+    for name in names:
+        node = dev + b"/" + name.encode()
+        os.close(os.open(node, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        bind(b"/dev/" + name.encode(), node)
+    options = b"newinstance,ptmxmode=0666,mode=0620"
+    mount(b"devpts", dev + b"/pts", b"devpts", MS_NOSUID | MS_NOEXEC, options)
+    mount(b"tmpfs", dev + b"/shm", b"tmpfs", _SMALL, b"mode=1777")
+    mount(b"mqueue", dev + b"/mqueue", b"mqueue", _SMALL | MS_NOEXEC, None)
+    for name, destination in (
+        (b"/ptmx", b"pts/ptmx"),
+        (b"/fd", b"/proc/self/fd"),
+        (b"/stdin", b"/proc/self/fd/0"),
+        (b"/stdout", b"/proc/self/fd/1"),
+        (b"/stderr", b"/proc/self/fd/2"),
+    ):
+        os.symlink(destination, dev + name)
+
+
+def _bind_file(source: bytes, target: bytes) -> None:
+    if not os.path.exists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.islink(target):
+            os.unlink(target)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    bind(source, target)
+
+
+def _mask(plan: RootPlan) -> None:
+    survey = plan.survey
+    for path in (*survey.readonly, *plan.readonly_paths):
+        place = path.encode()
+        if os.path.exists(place):
+            bind(place, place, recursive=True)
+            make_readonly(place, keep=_SMALL | MS_NOEXEC)
+    if os.path.exists("/proc/sys/net"):
+        _writable_again(b"/proc/sys/net")
+    for path in survey.masked_files:
+        bind(b"/dev/null", path.encode())
+    for path in survey.masked_directories:
+        mount(b"tmpfs", path.encode(), b"tmpfs", _SMALL | MS_NOEXEC | MS_RDONLY, b"size=0")
+    for path in plan.masked:
+        if os.path.isdir(path):
+            mount(b"tmpfs", path.encode(), b"tmpfs", _SMALL | MS_RDONLY, b"size=0")
+        elif os.path.exists(path):
+            bind(b"/dev/null", path.encode())
+
+
+def _writable_again(path: bytes) -> None:
+    """The network's own settings stay writable: the kernel keeps them apart for each namespace."""
+    bind(path, path)
+    mount(b"none", path, None, MS_REMOUNT | MS_BIND | _SMALL | MS_NOEXEC, None)

@@ -1,0 +1,189 @@
+"""cgroups: where a lab's tree may stand, and the few files that are read and written in it.
+
+Three kinds of machines are met. Pure v2 has everything in one tree. Hybrid ones, like the machines
+hostlab is built on, have v2 for `cgroup.kill`, `cgroup.freeze` and `cgroup.events`, and each
+controller in a v1 hierarchy of its own. A plain user without a delegated subtree has neither.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+CONTROLLERS: Final = ("cpu", "cpuset", "memory", "pids")
+MOUNTINFO: Final = "/proc/self/mountinfo"
+TREE: Final = "hostlab"
+"""The directory that marks everything below it as made by hostlab."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchies:
+    """The directories under which labs may be made; None or absent where there is none."""
+
+    unified: str | None = None
+    v1: dict[str, str] = field(default_factory=dict)
+    """Controller -> directory of its v1 hierarchy."""
+
+    @property
+    def kind(self) -> str:
+        """`v2`, `hybrid`, `v1` or `none`."""
+        if self.unified:
+            return "hybrid" if self.v1 else "v2"
+        return "v1" if self.v1 else "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One value for one file of one controller, in both versions' terms."""
+
+    controller: str
+    v1: tuple[tuple[str, str], ...]
+    v2: tuple[tuple[str, str], ...]
+
+
+def find(*, mountinfo: str = MOUNTINFO, own: str = "/proc/self/cgroup") -> Hierarchies:
+    """Where this process may make cgroups: of its own tree, or of one delegated to its user.
+
+    Root takes the top of v2, as a session's own cgroup ends with the session, and its own place in
+    v1, where a limit above it must go on to hold. A plain user takes the highest directory above
+    his own that he may write (cgroups(7), "Delegation").
+    """
+    with open(own) as lines:
+        paths = [line.rstrip("\n").split(":", 2) for line in lines]
+    place = {name: path for _, names, path in paths for name in names.split(",")}
+    unified, v1 = None, {}
+    with open(mountinfo) as lines:
+        for line in lines:
+            left, _, right = line.partition(" - ")
+            fields, kind = left.split(), right.split()[0]
+            if kind == "cgroup2" and unified is None:
+                unified = _writable(fields[4], "" if os.geteuid() == 0 else place.get("", ""))
+            elif kind == "cgroup":
+                for name in right.split()[2].split(","):
+                    if name in CONTROLLERS and name in place:
+                        directory = _writable(fields[4], place[name])
+                        if directory:
+                            v1[name] = directory
+    return Hierarchies(unified, v1)
+
+
+def _writable(mount: str, path: str) -> str | None:
+    found = None
+    parts = [part for part in path.split("/") if part]
+    for depth in range(len(parts), -1, -1):
+        directory = "/".join((mount, *parts[:depth])).rstrip("/")
+        if not os.access(f"{directory}/cgroup.procs", os.W_OK) or not os.access(directory, os.W_OK):
+            break
+        found = directory
+        if os.geteuid() == 0:
+            break
+    return found
+
+
+def limits(
+    *,
+    memory: int | None = None,
+    cpu: float | None = None,
+    cpus: str | None = None,
+    pids: int | None = None,
+) -> tuple[Limit, ...]:
+    """What to write for these limits: memory in bytes, cpu in CPUs' worth of time."""
+    found = []
+    if memory is not None:
+        value = str(memory)
+        found.append(
+            Limit(
+                "memory",
+                (("memory.limit_in_bytes", value), ("memory.swappiness", "0")),
+                (("memory.max", value), ("memory.swap.max", "0"), ("memory.oom.group", "0")),
+            )
+        )
+    if cpu is not None:
+        period, quota = 100_000, max(1000, int(cpu * 100_000))
+        found.append(
+            Limit(
+                "cpu",
+                (("cpu.cfs_period_us", str(period)), ("cpu.cfs_quota_us", str(quota))),
+                (("cpu.max", f"{quota} {period}"),),
+            )
+        )
+    if cpus is not None:
+        found.append(Limit("cpuset", (("cpuset.cpus", cpus),), (("cpuset.cpus", cpus),)))
+    if pids is not None:
+        value = str(pids)
+        found.append(Limit("pids", (("pids.max", value),), (("pids.max", value),)))
+    return tuple(found)
+
+
+def write(path: str, value: str) -> None:
+    """Write one value into a cgroup file, in one write."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        raise OSError(
+            error.errno, f"write {value}: {os.strerror(error.errno or 0)}", path
+        ) from None
+    finally:
+        os.close(fd)
+
+
+def make(directory: str) -> None:
+    """Make a cgroup and those above it, inheriting cpuset's mandatory values in v1."""
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make(os.path.dirname(directory))
+        os.mkdir(directory)
+    if os.path.exists(f"{directory}/cpuset.cpus") and os.path.exists(f"{directory}/tasks"):
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            with open(f"{os.path.dirname(directory)}/{name}") as inherited:
+                write(f"{directory}/{name}", inherited.read().strip())
+
+
+def enable(directory: str, controllers: tuple[str, ...]) -> tuple[str, ...]:
+    """Hand v2 controllers down to the children of `directory`; returns those that were refused."""
+    refused = []
+    for name in controllers:
+        try:
+            write(f"{directory}/cgroup.subtree_control", f"+{name}")
+        except OSError:
+            refused.append(name)
+    return tuple(refused)
+
+
+def tree(directory: str) -> list[str]:
+    """A cgroup and all below it, deepest first; empty where it does not exist."""
+    return [path for path, _, _ in os.walk(directory, topdown=False)]
+
+
+def processes(directory: str) -> list[int]:
+    """Every process in a cgroup or below it."""
+    found = []
+    for path in tree(directory):
+        try:
+            with open(f"{path}/cgroup.procs") as lines:
+                found += [int(line) for line in lines]
+        except (FileNotFoundError, OSError) as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                raise
+    return found
+
+
+def remove(directory: str) -> None:
+    """Remove a cgroup and all below it; OSError (EBUSY) when one still has processes."""
+    for path in tree(directory):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            continue
+
+
+def is_populated(directory: str) -> bool:
+    """Whether any process is in a v2 cgroup or below it."""
+    with open(f"{directory}/cgroup.events") as lines:
+        return "populated 1" in lines.read()

@@ -1,0 +1,178 @@
+"""Netlink framing: requests sent in one batch, answers told apart, errors with the kernel's words.
+
+Several requests travel in one datagram and are carried out in order. Only the last asks for an
+acknowledgement; an earlier one that fails answers anyway (RFC 3549; netlink(7)). The kernel's
+extended acknowledgement supplies the text of an error where it has one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from hostlab.errors import DecodeError
+
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
+NLM_F_DUMP: Final = 0x300
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLM_F_CAPPED: Final = 0x100
+NLM_F_ACK_TLVS: Final = 0x200
+_NLMSGERR_ATTR_MSG: Final = 1
+_SOL_NETLINK: Final = 270
+_NETLINK_EXT_ACK: Final = 11
+_NETLINK_CAP_ACK: Final = 10
+
+_HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_ERROR: Final = struct.Struct("=i")
+_TYPE_MASK: Final = 0x3FFF
+RECEIVE_BYTES: Final = 1 << 17
+BATCH_BYTES: Final = 1 << 15
+"""Requests of one datagram: well below a socket's default send buffer (212,992 bytes)."""
+
+
+class Request(NamedTuple):
+    """One message: its type, its flags beside NLM_F_REQUEST, its body, and what it does."""
+
+    type: int
+    flags: int
+    body: bytes
+    what: str
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute with its padding; nested ones are given as their concatenation."""
+    length = 4 + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length & 3)
+
+
+def attributes(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
+    """Every (type, value) of a run of attributes; DecodeError on a length that cannot be."""
+    offset, end = 0, len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4 or offset + length > end:
+            raise DecodeError("netlink", f"attribute of {length} bytes at {offset} of {end}")
+        yield kind & _TYPE_MASK, bytes(data[offset + 4 : offset + length])
+        offset += length + (-length & 3)
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Every (type, flags, sequence, body) of a datagram."""
+    offset, end = 0, len(data)
+    while offset + _HEADER.size <= end:
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size or offset + length > end:
+            raise DecodeError("netlink", f"message of {length} bytes at {offset} of {end}")
+        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+        offset += length + (-length & 3)
+
+
+class Netlink:
+    """A socket of one netlink protocol in the network namespace where it is made."""
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self.socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
+        )
+        self.socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        self.socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self.socket.bind((0, 0))
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def request(self, requests: Sequence[Request]) -> None:
+        """Carry out requests in order; OSError names the first that failed.
+
+        Those after a failed one have been tried too: the kernel does not stop at an error.
+        """
+        start, size = 0, 0
+        for index, request in enumerate(requests):
+            size += _HEADER.size + len(request.body)
+            if size > BATCH_BYTES:
+                self._batch(requests[start : index + 1])
+                start, size = index + 1, 0
+        if start < len(requests):
+            self._batch(requests[start:])
+
+    def _batch(self, requests: Sequence[Request]) -> None:
+        first = self._sequence + 1
+        parts = []
+        for index, (kind, flags, body, _) in enumerate(requests):
+            last = NLM_F_ACK if index == len(requests) - 1 else 0
+            length = _HEADER.size + len(body)
+            flags |= NLM_F_REQUEST | last
+            parts.append(_HEADER.pack(length, kind, flags, first + index, 0))
+            parts.append(body)
+            parts.append(bytes(-length & 3))
+        self._sequence = first + len(requests) - 1
+        self.socket.send(b"".join(parts))
+        error: OSError | None = None
+        while True:
+            for kind, flags, sequence, body in messages(self.socket.recv(RECEIVE_BYTES)):
+                if kind != NLMSG_ERROR or sequence < first:
+                    continue
+                failed = _failure(body, flags, requests[sequence - first].what)
+                error = error or failed
+                if sequence == self._sequence:
+                    if error is not None:
+                        raise error
+                    return
+
+    def dump(self, request: Request) -> Iterator[tuple[int, bytes]]:
+        """Every (type, body) of a dump."""
+        self._sequence += 1
+        flags = request.flags | NLM_F_REQUEST | NLM_F_DUMP
+        length = _HEADER.size + len(request.body)
+        self.socket.send(
+            _HEADER.pack(length, request.type, flags, self._sequence, 0) + request.body
+        )
+        while True:
+            for kind, reply_flags, sequence, body in messages(self.socket.recv(RECEIVE_BYTES)):
+                if sequence != self._sequence:
+                    continue
+                if kind == NLMSG_DONE:
+                    return
+                if kind == NLMSG_ERROR:
+                    failed = _failure(body, reply_flags, request.what)
+                    if failed is not None:
+                        raise failed
+                    return
+                yield kind, body
+
+
+def _failure(body: bytes, flags: int, what: str) -> OSError | None:
+    if len(body) < 20:
+        raise DecodeError("netlink", f"error message of {len(body)} bytes")
+    (number,) = _ERROR.unpack_from(body)
+    if number == 0:
+        return None
+    text = os.strerror(-number)
+    if flags & NLM_F_ACK_TLVS:
+        for kind, value in attributes(body[20:]):
+            if kind == _NLMSGERR_ATTR_MSG:
+                text = f"{text} ({value.rstrip(bytes(1)).decode(errors='replace')})"
+    return OSError(-number, f"{what}: {text}")

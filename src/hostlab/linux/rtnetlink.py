@@ -1,0 +1,283 @@
+"""Links, addresses, routes and neighbours: rtnetlink(7), the part that staging needs.
+
+Builders return a `Request`; a caller gathers as many as it likes and sends them in one batch
+through `Netlink.request`. Interface indexes are chosen by the caller where a later request of the
+same batch must name a link that an earlier one makes.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Final
+
+from hostlab.errors import DecodeError
+from hostlab.linux.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Netlink,
+    Request,
+    attribute,
+    attributes,
+)
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+RTM_NEWLINKPROP: Final = 108
+
+IFF_UP: Final = 0x1
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 19, 28, 52, 53
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_F_NODAD: Final = 0x02
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
+NDA_DST, NDA_LLADDR = 1, 2
+NUD_REACHABLE: Final = 0x02
+NTF_EXT_LEARNED: Final = 0x10
+NLA_F_NESTED: Final = 0x8000
+RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
+RTN_UNICAST, RTN_LOCAL = 1, 2
+RTPROT_STATIC: Final = 4
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
+
+_IFINFO: Final = struct.Struct("=BxHiII")
+_IFADDR: Final = struct.Struct("=BBBBI")
+_RTMSG: Final = struct.Struct("=BBBBBBBBI")
+_NDMSG: Final = struct.Struct("=BxxxiHBB")
+_U32: Final = struct.Struct("=I")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the kernel tells of a link."""
+
+    index: int
+    name: str
+    mac: str
+    mtu: int
+    flags: int
+    master: int
+    kind: str
+    altnames: tuple[str, ...]
+
+
+def mac_bytes(mac: str) -> bytes:
+    """`02:00:00:00:00:01` as six bytes."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def _name(name: str) -> bytes:
+    return attribute(IFLA_IFNAME, name.encode() + b"\0")
+
+
+def _link_kind(kind: bytes, data: bytes = b"") -> bytes:
+    info = attribute(IFLA_INFO_KIND, kind)
+    if data:
+        info += attribute(IFLA_INFO_DATA, data)
+    return attribute(IFLA_LINKINFO, info)
+
+
+def bridge_add(name: str, index: int, *, mtu: int, mac: str) -> Request:
+    """A bridge that stays down: ports are added first (see design.md, "Bridges go up last")."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + _name(name) + attribute(IFLA_MTU, _U32.pack(mtu))
+    body += attribute(IFLA_ADDRESS, mac_bytes(mac)) + _link_kind(b"bridge")
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}")
+
+
+@dataclass(frozen=True, slots=True)
+class VethEnd:
+    """One end of a veth pair; `namespace_fd` None is the socket's own namespace."""
+
+    name: str
+    index: int
+    mac: str | None = None
+    namespace_fd: int | None = None
+    master: int = 0
+    up: bool = False
+
+    def attributes(self, mtu: int) -> bytes:
+        """This end's attributes, as the message itself or its nested peer carries them."""
+        body = _name(self.name) + attribute(IFLA_MTU, _U32.pack(mtu))
+        if self.mac is not None:
+            body += attribute(IFLA_ADDRESS, mac_bytes(self.mac))
+        if self.namespace_fd is not None:
+            body += attribute(IFLA_NET_NS_FD, _U32.pack(self.namespace_fd))
+        if self.master:
+            body += attribute(IFLA_MASTER, _U32.pack(self.master))
+        return body
+
+    def header(self) -> bytes:
+        """The ifinfomsg of this end."""
+        flags = IFF_UP if self.up else 0
+        return _IFINFO.pack(0, 0, self.index, flags, flags)
+
+
+def veth_add(end: VethEnd, peer: VethEnd, *, mtu: int) -> Request:
+    """A veth pair in one request, each end in its namespace, named and numbered.
+
+    The kernel takes the peer's index only where the first end has one too
+    (drivers/net/veth.c, veth_newlink).
+    """
+    nested = attribute(VETH_INFO_PEER, peer.header() + peer.attributes(mtu))
+    body = end.header() + end.attributes(mtu) + _link_kind(b"veth", nested)
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add veth {end.name}")
+
+
+def link_set(
+    index: int, *, up: bool | None = None, mtu: int | None = None, master: int | None = None
+) -> Request:
+    """Change a link; None leaves a property as it is, master 0 takes it off its bridge."""
+    flags = IFF_UP if up else 0
+    change = 0 if up is None else IFF_UP
+    body = _IFINFO.pack(0, 0, index, flags, change)
+    if mtu is not None:
+        body += attribute(IFLA_MTU, _U32.pack(mtu))
+    if master is not None:
+        body += attribute(IFLA_MASTER, _U32.pack(master))
+    return Request(RTM_NEWLINK, 0, body, f"set link {index}")
+
+
+def link_delete(index: int) -> Request:
+    """Delete a link; a veth takes its peer with it."""
+    return Request(RTM_DELLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"delete link {index}")
+
+
+def altname_add(index: int, name: str) -> Request:
+    """Give a link an alternative name of up to 127 bytes (Linux 5.5)."""
+    names = attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_PROP_LIST | NLA_F_NESTED, names)
+    flags = NLM_F_EXCL | NLM_F_CREATE | 0x800
+    return Request(RTM_NEWLINKPROP, flags, body, f"name link {index} {name}")
+
+
+def _address(index: int, address: str) -> bytes:
+    parsed = ip_interface(address)
+    body = _IFADDR.pack(_family(parsed.version), parsed.network.prefixlen, 0, 0, index)
+    packed = parsed.ip.packed
+    body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    return body + attribute(IFA_FLAGS, _U32.pack(IFA_F_NODAD))
+
+
+def address_add(index: int, address: str) -> Request:
+    """Add `10.0.0.1/24`; v6 without duplicate address detection, so usable at once."""
+    flags = NLM_F_CREATE | NLM_F_REPLACE
+    return Request(RTM_NEWADDR, flags, _address(index, address), f"add address {address}")
+
+
+def address_delete(index: int, address: str) -> Request:
+    """Take an address off a link."""
+    return Request(RTM_DELADDR, 0, _address(index, address), f"delete address {address}")
+
+
+def _route(to: str, via: str | None, index: int | None, metric: int | None, kind: int) -> bytes:
+    prefix = ip_network(to)
+    local = kind == RTN_LOCAL
+    scope = RT_SCOPE_HOST if local else RT_SCOPE_UNIVERSE if via else RT_SCOPE_LINK
+    table = RT_TABLE_LOCAL if local else RT_TABLE_MAIN
+    if prefix.version == 6:
+        scope = RT_SCOPE_UNIVERSE
+    family, protocol = _family(prefix.version), RTPROT_STATIC
+    body = _RTMSG.pack(family, prefix.prefixlen, 0, 0, table, protocol, scope, kind, 0)
+    if prefix.prefixlen:
+        body += attribute(RTA_DST, prefix.network_address.packed)
+    if via:
+        body += attribute(RTA_GATEWAY, ip_address(via).packed)
+    if index is not None:
+        body += attribute(RTA_OIF, _U32.pack(index))
+    if metric is not None:
+        body += attribute(RTA_PRIORITY, _U32.pack(metric))
+    return body
+
+
+def route_add(
+    to: str, *, via: str | None = None, index: int | None = None, metric: int | None = None
+) -> Request:
+    """A static route; its next hop must be on a link that is up."""
+    body = _route(to, via, index, metric, RTN_UNICAST)
+    how = f"add route {to}" + (f" via {via}" if via else "")
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, how)
+
+
+def route_delete(
+    to: str, *, via: str | None = None, index: int | None = None, metric: int | None = None
+) -> Request:
+    """Take a static route away."""
+    body = _route(to, via, index, metric, RTN_UNICAST)
+    return Request(RTM_DELROUTE, 0, body, f"delete route {to}")
+
+
+def local_route_add(prefix: str, *, index: int = 1) -> Request:
+    """Treat `prefix` as this host's own (`ip route add local PREFIX dev lo`)."""
+    body = _route(prefix, None, index, None, RTN_LOCAL)
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"add local {prefix}")
+
+
+def neighbour_add(index: int, address: bytes, mac: bytes) -> Request:
+    """A neighbour learned from outside: not counted by gc_thresh3, never asked for, never aged."""
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    body = _NDMSG.pack(family, index, NUD_REACHABLE, NTF_EXT_LEARNED, 0)
+    body += attribute(NDA_DST, address) + attribute(NDA_LLADDR, mac)
+    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, "add neighbour")
+
+
+def neighbour_delete(index: int, address: bytes) -> Request:
+    """Forget a neighbour."""
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    body = _NDMSG.pack(family, index, 0, 0, 0) + attribute(NDA_DST, address)
+    return Request(RTM_DELNEIGH, 0, body, "delete neighbour")
+
+
+def links(netlink: Netlink) -> tuple[Link, ...]:
+    """Every link of the namespace."""
+    request = Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0), "list links")
+    return tuple(_link(body) for kind, body in netlink.dump(request) if kind == RTM_NEWLINK)
+
+
+def _link(body: bytes) -> Link:
+    if len(body) < _IFINFO.size:
+        raise DecodeError("netlink", f"link message of {len(body)} bytes")
+    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    found = dict(attributes(body[_IFINFO.size :]))
+    info = dict(attributes(found.get(IFLA_LINKINFO, b"")))
+    return Link(
+        index=index,
+        name=_text(found.get(IFLA_IFNAME, b"")),
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=_U32.unpack(found[IFLA_MTU])[0] if IFLA_MTU in found else 0,
+        flags=flags,
+        master=_U32.unpack(found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0,
+        kind=_text(info.get(IFLA_INFO_KIND, b"")),
+        altnames=tuple(_alternative_names(found.get(IFLA_PROP_LIST, b""))),
+    )
+
+
+def _alternative_names(properties: bytes) -> Iterable[str]:
+    return (_text(value) for kind, value in attributes(properties) if kind == IFLA_ALT_IFNAME)
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def addresses(netlink: Netlink) -> tuple[tuple[int, str], ...]:
+    """Every (interface index, address/prefix) of the namespace."""
+    request = Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0), "list addresses")
+    found = []
+    for _, body in netlink.dump(request):
+        _, prefix, _, _, index = _IFADDR.unpack_from(body)
+        values = dict(attributes(body[_IFADDR.size :]))
+        packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
+        if packed is not None:
+            found.append((index, f"{ip_address(packed)}/{prefix}"))
+    return tuple(found)
