@@ -1,0 +1,271 @@
+"""Capabilities: names and bits, the five sets of a process, and those a file carries.
+
+A process has five sets (capabilities(7)); at `execve` the kernel computes the new ones from
+them and the file's. For root every file counts as having all of them, so
+
+    permitted' = effective' = inheritable | bounding
+
+and what is left out of the bounding set can never come back, not by a set-uid file either. For
+any other user a plain program keeps the ambient set only.
+
+The inheritable set stays empty unless the ambient set is asked for: with it filled, an
+unprivileged program could gain what a file's inheritable bits name (CVE-2022-24769).
+
+The setters run between `clone3` and `execve`, so this module imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+NAMES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
+    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
+    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
+    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
+    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+)  # fmt: skip
+"""The capabilities of Linux 6.x in the order of their bits (linux/capability.h)."""
+
+BITS = {name: bit for bit, name in enumerate(NAMES)}
+MAX_BITS = 64
+"""A set is a 64-bit mask in capset(2) and in extended attributes."""
+
+FILE_ATTRIBUTE = "security.capability"
+"""The extended attribute that carries a file's capabilities."""
+
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_PR_GET_KEEPCAPS, _PR_SET_KEEPCAPS = 7, 8
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+_EINVAL = 22
+
+_VFS_CAP_REVISION_MASK = 0xFF000000
+_VFS_CAP_REVISION_1 = 0x01000000
+_VFS_CAP_REVISION_2 = 0x02000000
+_VFS_CAP_REVISION_3 = 0x03000000
+_VFS_CAP_FLAGS_EFFECTIVE = 0x000001
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
+_libc.prctl.restype = ctypes.c_int
+_libc.capget.argtypes = _libc.capset.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+_libc.capget.restype = _libc.capset.restype = ctypes.c_int
+
+
+class CapabilitySets:
+    """The five sets of a process, each a mask with bit n for capability n."""
+
+    __slots__ = ("ambient", "bounding", "effective", "inheritable", "permitted")
+
+    def __init__(
+        self,
+        *,
+        bounding: int = 0,
+        permitted: int = 0,
+        effective: int = 0,
+        inheritable: int = 0,
+        ambient: int = 0,
+    ) -> None:
+        self.bounding = bounding
+        self.permitted = permitted
+        self.effective = effective
+        self.inheritable = inheritable
+        self.ambient = ambient
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CapabilitySets) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={getattr(self, name):#x}" for name in self.__slots__)
+        return f"CapabilitySets({inner})"
+
+
+def bit_of(name: str) -> int:
+    """The bit of a capability named in any usual way: `NET_RAW`, `cap_net_raw`, `CAP_42`, `42`.
+
+    Raises `UsageError` for a name that no kernel knows.
+    """
+    short = name.upper().removeprefix("CAP_")
+    if short in BITS:
+        return BITS[short]
+    if short.isascii() and short.isdecimal() and int(short) < MAX_BITS:
+        return int(short)
+    from hostlab.errors import UsageError  # only when it fails: not before an execve
+
+    raise UsageError("capability", f"no capability is called {name!r}", hint=_suggestion(short))
+
+
+def _suggestion(short: str) -> str | None:
+    from difflib import get_close_matches
+
+    near = get_close_matches(short, NAMES, n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def name_of(bit: int) -> str:
+    """The name of a bit, without `CAP_`; a bit that is newer than this table is `CAP_42`."""
+    return NAMES[bit] if bit < len(NAMES) else f"CAP_{bit}"
+
+
+def mask_of(names: tuple[str, ...] | frozenset[str] | list[str]) -> int:
+    """The mask of these names; `UsageError` for an unknown one."""
+    mask = 0
+    for name in names:
+        mask |= 1 << bit_of(name)
+    return mask
+
+
+def names_of(mask: int) -> tuple[str, ...]:
+    """The names in a mask, in the order of their bits."""
+    return tuple(name_of(bit) for bit in range(MAX_BITS) if mask >> bit & 1)
+
+
+def _prctl(what: str, option: int, arg2: int = 0, arg3: int = 0) -> int:
+    result: int = _libc.prctl(option, arg2, arg3, 0, 0)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl {what}: {os.strerror(error)}")
+    return result
+
+
+def capget(pid: int = 0) -> tuple[int, int, int]:
+    """(effective, permitted, inheritable) of a process, 0 being the caller; capget(2).
+
+    OSError ESRCH when there is no such process in this PID namespace.
+    """
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, pid)
+    data = ctypes.create_string_buffer(24)
+    if _libc.capget(header, data) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"capget of process {pid}: {os.strerror(error)}")
+    low = struct.unpack("=6I", data.raw)
+    return low[0] | low[3] << 32, low[1] | low[4] << 32, low[2] | low[5] << 32
+
+
+def capset(*, effective: int, permitted: int, inheritable: int) -> None:
+    """Set the calling thread's three sets; capset(2).
+
+    OSError EPERM for a permitted bit that the caller lacks, or an inheritable one outside
+    its permitted and bounding sets.
+    """
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    half = 0xFFFFFFFF
+    low = (effective & half, permitted & half, inheritable & half)
+    high = (effective >> 32, permitted >> 32, inheritable >> 32)
+    if _libc.capset(header, struct.pack("=6I", *low, *high)) < 0:
+        error = ctypes.get_errno()
+        lacking = names_of(permitted & ~capget()[1])
+        which = f" (not permitted: {', '.join(lacking)})" if lacking else ""
+        raise OSError(error, f"capset: {os.strerror(error)}{which}")
+
+
+def bounding_set() -> int:
+    """The caller's bounding set; PR_CAPBSET_READ, to the last bit this kernel has."""
+    mask = 0
+    for bit in range(MAX_BITS):
+        present = _libc.prctl(_PR_CAPBSET_READ, bit, 0, 0, 0)
+        if present < 0:
+            break
+        mask |= present << bit
+    return mask
+
+
+def keep_bounding_set(mask: int) -> None:
+    """Drop all but `mask` from the bounding set; PR_CAPBSET_DROP, since Linux 2.6.25.
+
+    OSError EPERM when something must go and the caller lacks CAP_SETPCAP.
+    """
+    # The kernel asks for CAP_SETPCAP before it looks whether the bit is there at all.
+    for name in names_of(bounding_set() & ~mask):
+        _prctl(f"PR_CAPBSET_DROP {name}", _PR_CAPBSET_DROP, bit_of(name))
+
+
+def set_ambient(mask: int) -> None:
+    """Make this the ambient set; since Linux 4.3.
+
+    OSError EPERM for a bit that is not both permitted and inheritable.
+    """
+    _prctl("PR_CAP_AMBIENT_CLEAR_ALL", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for name in names_of(mask):
+        _prctl(f"PR_CAP_AMBIENT_RAISE {name}", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, bit_of(name))
+
+
+def apply_sets(sets: CapabilitySets) -> None:
+    """Make these the caller's five sets, as an OCI bundle lists them."""
+    keep_bounding_set(sets.bounding)
+    capset(effective=sets.effective, permitted=sets.permitted, inheritable=sets.inheritable)
+    set_ambient(sets.ambient)
+
+
+def exact_sets(mask: int, *, ambient: bool = False) -> CapabilitySets:
+    """The sets with which `execve` leaves exactly `mask`.
+
+    For root `ambient` is needless; for another user it is the only way for a plain program to
+    keep anything.
+    """
+    kept = mask if ambient else 0
+    return CapabilitySets(
+        bounding=mask, permitted=mask, effective=mask, inheritable=kept, ambient=kept
+    )
+
+
+def set_capabilities(names: tuple[str, ...], *, ambient: bool = False) -> None:
+    """Leave the caller, and what it executes, exactly these; see `exact_sets`.
+
+    Needs CAP_SETPCAP unless the bounding set is already small enough. OSError EPERM, naming
+    them, when the caller lacks some: what is asked for is never silently less.
+    """
+    apply_sets(exact_sets(mask_of(names), ambient=ambient))
+
+
+def become(
+    uid: int, gid: int, groups: tuple[int, ...], sets: CapabilitySets, *, set_groups: bool = True
+) -> None:
+    """Change to this user with these sets, in the one order that works.
+
+    The bounding set goes first, while CAP_SETPCAP is there; PR_SET_KEEPCAPS carries the
+    permitted set over setuid(2), which would clear it and the effective and ambient sets; then
+    capset and ambient. `set_groups=False` where the user namespace denies setgroups(2).
+    """
+    keep_bounding_set(sets.bounding)
+    _prctl("PR_SET_KEEPCAPS", _PR_SET_KEEPCAPS, 1)
+    if set_groups:
+        os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    _prctl("PR_SET_KEEPCAPS", _PR_SET_KEEPCAPS, 0)
+    capset(effective=sets.effective, permitted=sets.permitted, inheritable=sets.inheritable)
+    set_ambient(sets.ambient)
+
+
+def decode_status(status: str) -> CapabilitySets:
+    """The five sets in the text of /proc/PID/status (proc_pid_status(5)).
+
+    `DecodeError` when a line is missing or is no hexadecimal number.
+    """
+    found = {}
+    for line in status.splitlines():
+        key, _, value = line.partition(":")
+        if key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            found[key] = value.strip()
+    try:
+        return CapabilitySets(
+            inheritable=int(found["CapInh"], 16),
+            permitted=int(found["CapPrm"], 16),
+            effective=int(found["CapEff"], 16),
+            bounding=int(found["CapBnd"], 16),
+            ambient=int(found["CapAmb"], 16),
+        )
+    except (KeyError, ValueError) as error:
+        from hostlab.errors import DecodeError
+
+        raise DecodeError("proc-status", f"no capability sets in this status: {error}") from None

@@ -1,0 +1,90 @@
+"""System call filters: apply a compiled program, and have a profile compiled.
+
+A program is an array of `struct sock_filter`, eight bytes each, that the kernel runs on every
+system call (seccomp(2)). Applying runs between `clone3` and `execve`, so this module imports
+next to nothing; what compiles (`seccomp_profile`, libseccomp) is loaded on demand.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+BPF_INSTRUCTION_BYTES = 8
+BPF_MAXINSNS = 4096
+"""Instructions of one program (linux/bpf_common.h)."""
+
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_MODE_FILTER = 1, 2
+_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
+_libc.prctl.restype = ctypes.c_int
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def compile_profile(profile: str, *, capabilities: tuple[str, ...] = ()) -> bytes:
+    """The program for a node's `seccomp:`; empty for `unconfined`, which needs none.
+
+    `profile` is `default`, `unconfined` or a Docker or OCI profile as JSON text; `capabilities`
+    decides rules that Docker includes or excludes by capability. `SpecError` for a profile that
+    cannot be meant, `Unsupported` when libseccomp is not here. Costs milliseconds: compile in
+    the parent, once a profile.
+    """
+    if profile == "unconfined":
+        return b""
+    from hostlab.linux import seccomp_profile
+
+    return seccomp_profile.compile_program(profile, tuple(sorted(capabilities)))
+
+
+def remarks(profile: str) -> tuple[str, ...]:
+    """What a profile asks for that is not carried out, in words for a person."""
+    if profile in ("unconfined", "default"):
+        return ()
+    from hostlab.linux import seccomp_profile
+
+    return seccomp_profile.remarks(profile)
+
+
+def set_no_new_privs() -> None:
+    """No set-uid bit or file capability counts from here on; PR_SET_NO_NEW_PRIVS, Linux 3.5."""
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl PR_SET_NO_NEW_PRIVS: {os.strerror(error)}")
+
+
+def apply(program: bytes, *, no_new_privs: bool) -> None:
+    """Filter the calling thread and all it starts, for good; seccomp(2), Linux 3.17.
+
+    Without `no_new_privs` the caller needs CAP_SYS_ADMIN in its user namespace: apply before
+    the capabilities go. OSError EACCES when it has neither, EINVAL for bytes that are no
+    program. An empty program filters nothing, and `no_new_privs` still holds.
+    """
+    if no_new_privs:
+        set_no_new_privs()
+    if not program:
+        return
+    count, rest = divmod(len(program), BPF_INSTRUCTION_BYTES)
+    assert not rest, "a program is whole instructions"
+    assert count <= BPF_MAXINSNS, "the compiler checks the kernel's bound"
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = _SockFprog(count, ctypes.addressof(buffer))
+    number = _SYS_SECCOMP.get(os.uname().machine)
+    if number is not None:
+        result = _libc.syscall(
+            ctypes.c_long(number),
+            ctypes.c_long(_SECCOMP_SET_MODE_FILTER),
+            ctypes.c_long(0),
+            ctypes.byref(fprog),
+        )
+    else:
+        # The same operation without flags, and prctl needs no number of this architecture.
+        result = _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog), 0, 0)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"seccomp SET_MODE_FILTER: {os.strerror(error)}")
