@@ -17,8 +17,13 @@ The setters run between `clone3` and `execve`, so this module imports next to no
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hostlab.linux.libc import HANDLE, oserror, prctl
 
 NAMES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
@@ -34,59 +39,25 @@ BITS = {name: bit for bit, name in enumerate(NAMES)}
 MAX_BITS = 64
 """A set is a 64-bit mask in capset(2) and in extended attributes."""
 
-FILE_ATTRIBUTE = "security.capability"
-"""The extended attribute that carries a file's capabilities."""
-
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
-_PR_GET_KEEPCAPS, _PR_SET_KEEPCAPS = 7, 8
+_PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
-_EINVAL = 22
 
-_VFS_CAP_REVISION_MASK = 0xFF000000
-_VFS_CAP_REVISION_1 = 0x01000000
-_VFS_CAP_REVISION_2 = 0x02000000
-_VFS_CAP_REVISION_3 = 0x03000000
-_VFS_CAP_FLAGS_EFFECTIVE = 0x000001
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
-_libc.prctl.restype = ctypes.c_int
-_libc.capget.argtypes = _libc.capset.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
-_libc.capget.restype = _libc.capset.restype = ctypes.c_int
+_capget, _capset = HANDLE.capget, HANDLE.capset
+_capget.argtypes = _capset.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+_capget.restype = _capset.restype = ctypes.c_int
 
 
-class CapabilitySets:
+class CapabilitySets(NamedTuple):
     """The five sets of a process, each a mask with bit n for capability n."""
 
-    __slots__ = ("ambient", "bounding", "effective", "inheritable", "permitted")
-
-    def __init__(
-        self,
-        *,
-        bounding: int = 0,
-        permitted: int = 0,
-        effective: int = 0,
-        inheritable: int = 0,
-        ambient: int = 0,
-    ) -> None:
-        self.bounding = bounding
-        self.permitted = permitted
-        self.effective = effective
-        self.inheritable = inheritable
-        self.ambient = ambient
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CapabilitySets) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__slots__
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        inner = ", ".join(f"{name}={getattr(self, name):#x}" for name in self.__slots__)
-        return f"CapabilitySets({inner})"
+    bounding: int = 0
+    permitted: int = 0
+    effective: int = 0
+    inheritable: int = 0
+    ambient: int = 0
 
 
 def bit_of(name: str) -> int:
@@ -116,7 +87,7 @@ def name_of(bit: int) -> str:
     return NAMES[bit] if bit < len(NAMES) else f"CAP_{bit}"
 
 
-def mask_of(names: tuple[str, ...] | frozenset[str] | list[str]) -> int:
+def mask_of(names: Iterable[str]) -> int:
     """The mask of these names; `UsageError` for an unknown one."""
     mask = 0
     for name in names:
@@ -126,15 +97,11 @@ def mask_of(names: tuple[str, ...] | frozenset[str] | list[str]) -> int:
 
 def names_of(mask: int) -> tuple[str, ...]:
     """The names in a mask, in the order of their bits."""
-    return tuple(name_of(bit) for bit in range(MAX_BITS) if mask >> bit & 1)
+    return tuple(name_of(bit) for bit in _bits(mask))
 
 
-def _prctl(what: str, option: int, arg2: int = 0, arg3: int = 0) -> int:
-    result: int = _libc.prctl(option, arg2, arg3, 0, 0)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl {what}: {os.strerror(error)}")
-    return result
+def _bits(mask: int) -> list[int]:
+    return [bit for bit in range(MAX_BITS) if mask >> bit & 1]
 
 
 def capget(pid: int = 0) -> tuple[int, int, int]:
@@ -144,9 +111,8 @@ def capget(pid: int = 0) -> tuple[int, int, int]:
     """
     header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, pid)
     data = ctypes.create_string_buffer(24)
-    if _libc.capget(header, data) < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"capget of process {pid}: {os.strerror(error)}")
+    if _capget(header, data) < 0:
+        raise oserror("capget", f"process {pid}")
     low = struct.unpack("=6I", data.raw)
     return low[0] | low[3] << 32, low[1] | low[4] << 32, low[2] | low[5] << 32
 
@@ -161,21 +127,23 @@ def capset(*, effective: int, permitted: int, inheritable: int) -> None:
     half = 0xFFFFFFFF
     low = (effective & half, permitted & half, inheritable & half)
     high = (effective >> 32, permitted >> 32, inheritable >> 32)
-    if _libc.capset(header, struct.pack("=6I", *low, *high)) < 0:
-        error = ctypes.get_errno()
-        lacking = names_of(permitted & ~capget()[1])
-        which = f" (not permitted: {', '.join(lacking)})" if lacking else ""
-        raise OSError(error, f"capset: {os.strerror(error)}{which}")
+    if _capset(header, struct.pack("=6I", *low, *high)) < 0:
+        failed = oserror("capset", ",".join(names_of(permitted)))
+        if lacking := names_of(permitted & ~capget()[1]):
+            failed.add_note(f"the caller lacks {', '.join(lacking)}")
+        raise failed
 
 
 def bounding_set() -> int:
     """The caller's bounding set; PR_CAPBSET_READ, to the last bit this kernel has."""
     mask = 0
     for bit in range(MAX_BITS):
-        present = _libc.prctl(_PR_CAPBSET_READ, bit, 0, 0, 0)
-        if present < 0:
+        try:
+            mask |= prctl(_PR_CAPBSET_READ, bit, 0, 0, 0) << bit
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
             break
-        mask |= present << bit
     return mask
 
 
@@ -185,8 +153,8 @@ def keep_bounding_set(mask: int) -> None:
     OSError EPERM when something must go and the caller lacks CAP_SETPCAP.
     """
     # The kernel asks for CAP_SETPCAP before it looks whether the bit is there at all.
-    for name in names_of(bounding_set() & ~mask):
-        _prctl(f"PR_CAPBSET_DROP {name}", _PR_CAPBSET_DROP, bit_of(name))
+    for bit in _bits(bounding_set() & ~mask):
+        prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)
 
 
 def set_ambient(mask: int) -> None:
@@ -194,9 +162,9 @@ def set_ambient(mask: int) -> None:
 
     OSError EPERM for a bit that is not both permitted and inheritable.
     """
-    _prctl("PR_CAP_AMBIENT_CLEAR_ALL", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    for name in names_of(mask):
-        _prctl(f"PR_CAP_AMBIENT_RAISE {name}", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, bit_of(name))
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for bit in _bits(mask):
+        prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, bit, 0, 0)
 
 
 def apply_sets(sets: CapabilitySets) -> None:
@@ -237,12 +205,12 @@ def become(
     capset and ambient. `set_groups=False` where the user namespace denies setgroups(2).
     """
     keep_bounding_set(sets.bounding)
-    _prctl("PR_SET_KEEPCAPS", _PR_SET_KEEPCAPS, 1)
+    prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     if set_groups:
         os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    _prctl("PR_SET_KEEPCAPS", _PR_SET_KEEPCAPS, 0)
+    prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
     capset(effective=sets.effective, permitted=sets.permitted, inheritable=sets.inheritable)
     set_ambient(sets.ambient)
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import NamedTuple
 
 from hostlab.errors import DecodeError, UsageError
 from hostlab.linux.capabilities import NAMES, bit_of, names_of
+
+FILE_ATTRIBUTE = "security.capability"
+"""The extended attribute that carries a file's capabilities; written with CAP_SETFCAP."""
 
 _REVISION_MASK = 0xFF000000
 _REVISION_1, _REVISION_2, _REVISION_3 = 0x01000000, 0x02000000, 0x03000000
@@ -85,25 +89,14 @@ def _after_clause(clause: str, sets: dict[str, int]) -> dict[str, int]:
     return after
 
 
-class FileCapabilities:
+class FileCapabilities(NamedTuple):
     """What the attribute of a file says: two masks, one effective bit, perhaps a user."""
 
-    __slots__ = ("effective", "inheritable", "permitted", "revision", "rootid")
-
-    def __init__(
-        self,
-        *,
-        permitted: int,
-        inheritable: int,
-        effective: bool,
-        revision: int,
-        rootid: int | None,
-    ) -> None:
-        self.permitted = permitted
-        self.inheritable = inheritable
-        self.effective = effective
-        self.revision = revision
-        self.rootid = rootid
+    permitted: int
+    inheritable: int
+    effective: bool
+    revision: int
+    rootid: int | None
 
     def __str__(self) -> str:
         """Setcap's text, which `encode_file_capabilities` reads back."""

@@ -8,19 +8,15 @@ next to nothing; what compiles (`seccomp_profile`, libseccomp) is loaded on dema
 from __future__ import annotations
 
 import ctypes
-import os
+
+from hostlab.linux.libc import prctl, syscall
 
 BPF_INSTRUCTION_BYTES = 8
 BPF_MAXINSNS = 4096
 """Instructions of one program (linux/bpf_common.h)."""
 
-_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
-_SECCOMP_SET_MODE_FILTER, _SECCOMP_MODE_FILTER = 1, 2
-_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277}
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
-_libc.prctl.restype = ctypes.c_int
+_PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_SET_MODE_FILTER = 1
 
 
 class _SockFprog(ctypes.Structure):
@@ -53,9 +49,7 @@ def remarks(profile: str) -> tuple[str, ...]:
 
 def set_no_new_privs() -> None:
     """No set-uid bit or file capability counts from here on; PR_SET_NO_NEW_PRIVS, Linux 3.5."""
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl PR_SET_NO_NEW_PRIVS: {os.strerror(error)}")
+    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def apply(program: bytes, *, no_new_privs: bool) -> None:
@@ -74,17 +68,4 @@ def apply(program: bytes, *, no_new_privs: bool) -> None:
     assert count <= BPF_MAXINSNS, "the compiler checks the kernel's bound"
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(count, ctypes.addressof(buffer))
-    number = _SYS_SECCOMP.get(os.uname().machine)
-    if number is not None:
-        result = _libc.syscall(
-            ctypes.c_long(number),
-            ctypes.c_long(_SECCOMP_SET_MODE_FILTER),
-            ctypes.c_long(0),
-            ctypes.byref(fprog),
-        )
-    else:
-        # The same operation without flags, and prctl needs no number of this architecture.
-        result = _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog), 0, 0)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"seccomp SET_MODE_FILTER: {os.strerror(error)}")
+    syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(fprog), what="filter")
