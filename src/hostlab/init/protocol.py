@@ -47,10 +47,7 @@ def decode(line: bytes) -> Message:
 def send(sock: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> None:
     """Send one message, whole, on a blocking socket."""
     data = memoryview(encode(message))
-    if descriptors:
-        sent = socket.send_fds(sock, [data], list(descriptors))
-    else:
-        sent = sock.send(data)
+    sent = socket.send_fds(sock, [data], list(descriptors)) if descriptors else sock.send(data)
     if sent < len(data):
         sock.sendall(data[sent:])
 
@@ -72,7 +69,7 @@ class Receiver:
             return []
         *lines, rest = self._buffer.split(b"\n")
         self._buffer = bytearray(rest)
-        return [decode(line) for line in lines]
+        return [decode(bytes(line)) for line in lines]
 
     def receive(self, sock: socket.socket) -> list[Message] | None:
         """Read once; None at the end of the stream."""

@@ -219,14 +219,14 @@ def _devices(names: Sequence[str], dev: bytes) -> None:
     mount(b"devpts", dev + b"/pts", b"devpts", MS_NOSUID | MS_NOEXEC, options)
     mount(b"tmpfs", dev + b"/shm", b"tmpfs", _SMALL, b"mode=1777")
     mount(b"mqueue", dev + b"/mqueue", b"mqueue", _SMALL | MS_NOEXEC, None)
-    for name, destination in (
+    for link, destination in (
         (b"/ptmx", b"pts/ptmx"),
         (b"/fd", b"/proc/self/fd"),
         (b"/stdin", b"/proc/self/fd/0"),
         (b"/stdout", b"/proc/self/fd/1"),
         (b"/stderr", b"/proc/self/fd/2"),
     ):
-        os.symlink(destination, dev + name)
+        os.symlink(destination, dev + link)
 
 
 def _bind_file(source: bytes, target: bytes) -> None:

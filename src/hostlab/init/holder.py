@@ -1,0 +1,244 @@
+"""The holder: PID 1 of a node, and the one process that must not fail.
+
+It reaps, records and keeps: every exit status until the supervisor has acknowledged it, every
+descriptor that must survive, the control socket. It decides nothing. Everything clever lives in
+the supervisor, a child that may be killed at any instant: the next one is told what is running,
+what has ended, and gets the kept descriptors back.
+
+A job is started by the supervisor with CLONE_PARENT, so it is the holder's child, not the
+supervisor's: a status that the supervisor had reaped would be lost with it. Before `execve` the
+job's process sends `+ KEY` on the channel; the kernel's credentials say its pid, seen from here.
+
+The channel is a SOCK_SEQPACKET pair; a datagram is one command:
+
+    to the holder                        to the supervisor
+    + KEY            I am this job       + KEY PID           this job runs
+    = PID            status noted        - KEY PID STATUS    this process ended (wait status)
+    < NAME  (fd)     keep this           < NAME  (fd)        you kept this
+    > NAME           drop it             .                   that is all from before
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from hostlab.linux.libc import prctl, sigaddset, sigemptyset, signalfd
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
+SFD_NONBLOCK_CLOEXEC: Final = 0o2004000
+WALL: Final = 0x40000000
+DATAGRAM_BYTES: Final = 4096
+MAX_KEPT: Final = 4096
+"""Descriptors kept for the supervisor, above which a further one is refused."""
+RESTARTS_AT_ONCE: Final = 5
+RESTART_PAUSE_MS: Final = 1000
+"""After so many supervisors died without a command served, the next one waits this long."""
+_NO_KEY: Final = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a supervisor is given when it starts."""
+
+    control: socket.socket
+    """The listening control socket."""
+    channel: socket.socket
+    """To the holder."""
+
+
+class Holder:
+    """Holds a node up. `supervise` is the supervisor's whole life, run in a forked child."""
+
+    def __init__(
+        self,
+        control: socket.socket,
+        supervise: Callable[[Inheritance], None],
+        *,
+        eager: bool,
+        dies_with_holder: bool = False,
+    ) -> None:
+        self.control = control
+        self.supervise = supervise
+        self.eager = eager
+        self.dies_with_holder = dies_with_holder
+        self.running: dict[int, str] = {}
+        self.ended: dict[int, tuple[str, int]] = {}
+        self.kept: dict[str, int] = {}
+        self.supervisor = 0
+        self.channel: socket.socket | None = None
+        self.failures = 0
+        self.signals = _block_sigchld()
+
+    def hold(self) -> NoReturn:
+        """Never returns; the node ends when its holder does."""
+        poll = select.poll()
+        poll.register(self.signals, select.POLLIN)
+        if self.eager:
+            self._start_supervisor(poll)
+        else:
+            poll.register(self.control, select.POLLIN)
+        pause = None
+        while True:
+            ready = poll.poll(pause)
+            for fd, _ in ready:
+                if self.channel is not None and fd == self.channel.fileno():
+                    self._drain(poll)
+                elif fd == self.signals:
+                    os.read(self.signals, 4096)
+                    self._reap(poll)
+                elif self.supervisor == 0:
+                    self._start_supervisor(poll)
+            pause = None
+            if self.supervisor == 0 and (self.eager or self.running or self.ended):
+                if self.failures < RESTARTS_AT_ONCE or not ready:
+                    self._start_supervisor(poll)
+                else:
+                    pause = RESTART_PAUSE_MS
+
+    def _start_supervisor(self, poll: select.poll) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        pid = os.fork()
+        if pid == 0:
+            self._become_supervisor(ours, theirs)
+        theirs.close()
+        if self.channel is None:
+            _unregister(poll, self.control.fileno())
+        self.supervisor, self.channel = pid, ours
+        self.failures += 1
+        poll.register(ours, select.POLLIN)
+        for child, key in self.running.items():
+            self._tell(f"+ {key} {child}")
+        for child, (key, status) in self.ended.items():
+            self._tell(f"- {key} {child} {status}")
+        for name, fd in self.kept.items():
+            self._tell(f"< {name}", fd)
+        self._tell(".")
+
+    def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+        status = 1
+        try:
+            if self.dies_with_holder:
+                prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            ours.close()
+            os.close(self.signals)
+            for fd in self.kept.values():
+                os.close(fd)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            self.supervise(Inheritance(self.control, theirs))
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _tell(self, text: str, fd: int | None = None) -> None:
+        """Best effort: a supervisor that is gone is told again by the next one's start."""
+        assert self.channel is not None
+        try:
+            if fd is None:
+                self.channel.send(text.encode())
+            else:
+                socket.send_fds(self.channel, [text.encode()], [fd])
+        except OSError:
+            return
+
+    def _drain(self, poll: select.poll) -> None:
+        assert self.channel is not None
+        for _ in range(len(self.running) + 64):
+            try:
+                data, ancillary, _, _ = self.channel.recvmsg(
+                    DATAGRAM_BYTES,
+                    socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4),
+                    socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
+                )
+            except (BlockingIOError, ConnectionError):
+                return
+            if not data:
+                poll.unregister(self.channel)
+                return
+            self.failures = 0
+            self._command(data.decode(errors="replace"), ancillary)
+
+    def _command(self, text: str, ancillary: list[tuple[int, int, bytes]]) -> None:
+        pid, fd = _sender(ancillary)
+        verb, _, rest = text.partition(" ")
+        if verb == "+" and pid:
+            self.running[pid] = rest
+        elif verb == "=" and rest.isdigit():
+            self.ended.pop(int(rest), None)
+        elif verb == "<" and fd is not None and len(self.kept) < MAX_KEPT:
+            self._drop(rest)
+            self.kept[rest], fd = fd, None
+        elif verb == ">":
+            self._drop(rest)
+        if fd is not None:
+            os.close(fd)
+
+    def _drop(self, name: str) -> None:
+        fd = self.kept.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def _reap(self, poll: select.poll) -> None:
+        """Collect every child that ended, in one go: a pending SIGCHLD stands for many."""
+        if self.channel is not None:
+            self._drain(poll)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | WALL)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.supervisor:
+                self._supervisor_ended(poll)
+                continue
+            key = self.running.pop(pid, _NO_KEY)
+            if key != _NO_KEY:
+                self.ended[pid] = (key, status)
+            if self.channel is not None:
+                self._tell(f"- {key} {pid} {status}")
+
+    def _supervisor_ended(self, poll: select.poll) -> None:
+        assert self.channel is not None
+        self._drain(poll)
+        _unregister(poll, self.channel.fileno())
+        self.channel.close()
+        self.supervisor, self.channel = 0, None
+        poll.register(self.control, select.POLLIN)
+
+
+def _unregister(poll: select.poll, fd: int) -> None:
+    try:
+        poll.unregister(fd)
+    except KeyError:
+        return
+
+
+def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
+    pid, fd = 0, None
+    for level, kind, value in ancillary:
+        if level != socket.SOL_SOCKET:
+            continue
+        if kind == socket.SCM_CREDENTIALS and len(value) >= 12:
+            pid = struct.unpack("=iII", value[:12])[0]
+        elif kind == socket.SCM_RIGHTS and len(value) >= 4:
+            (fd,) = struct.unpack("=i", value[:4])
+    return pid, fd
+
+
+def _block_sigchld() -> int:
+    """SIGCHLD as a descriptor: nothing is missed between a check and a wait (signalfd(2))."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    mask = ctypes.create_string_buffer(128)
+    sigemptyset(mask)
+    sigaddset(mask, signal.SIGCHLD)
+    return signalfd(-1, mask, SFD_NONBLOCK_CLOEXEC)

@@ -1,0 +1,204 @@
+"""The supervisor: decides what an init does, and may die at any instant without losing anything.
+
+What must survive it is the holder's: the processes, their exit statuses, descriptors. A new
+supervisor first hears what is there (`Holder`, "to the supervisor"), then serves commands. A
+command is a JSON object with `op`; its answer carries the same `id`. Several answers may come:
+all but the last have `"more": true`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from hostlab.errors import DecodeError, Problem, UsageError
+from hostlab.init.connection import Connection
+from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
+from hostlab.init.protocol import Message, peer_uid
+
+Handler = Callable[["Request"], Awaitable[Any]]
+ACCEPTS_AT_ONCE: Final = 64
+
+
+class Request:
+    """One command of one client."""
+
+    def __init__(self, connection: Connection, message: Message) -> None:
+        self.connection = connection
+        self.message = message
+
+    def take(self, count: int) -> list[int]:
+        """Descriptors that came with the command."""
+        return self.connection.take(count)
+
+    def reply(
+        self, message: dict[str, Any], *, more: bool = False, fds: tuple[int, ...] = ()
+    ) -> None:
+        """Answer; `more` when it is not the last answer."""
+        answer = {"id": self.message.get("id"), **message}
+        if more:
+            answer["more"] = True
+        self.connection.send(answer, fds)
+
+
+class Supervisor:
+    """The shell round a node's decisions: the channel to the holder, and the control socket."""
+
+    def __init__(self, inheritance: Inheritance) -> None:
+        self.control = inheritance.control
+        self.channel = inheritance.channel
+        self.handlers: dict[str, Handler] = {"ping": self.ping}
+        self.kept: dict[str, int] = {}
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+        self._restored = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until the holder goes away."""
+        loop = asyncio.get_running_loop()
+        self.channel.setblocking(False)
+        self.control.setblocking(False)
+        gone = loop.create_future()
+        loop.add_reader(self.channel, self._from_holder, gone)
+        await self._restored.wait()
+        await self.started()
+        loop.add_reader(self.control, self._accept)
+        await gone
+
+    async def started(self) -> None:
+        """Called once everything from before is known and before commands are served."""
+
+    def found_running(self, key: str, pid: int) -> None:
+        """A process of an earlier supervisor still runs."""
+
+    def found_ended(self, key: str, pid: int, status: int) -> None:
+        """A process that nobody here waits for has ended; `status` is a wait status."""
+
+    def disconnected(self, connection: Connection) -> None:
+        """A client has hung up."""
+
+    async def ping(self, request: Request) -> dict[str, Any]:
+        """Answer at once: the supervisor's pid."""
+        return {"pid": os.getpid()}
+
+    def ended(self, pid: int) -> asyncio.Future[int]:
+        """A future of the wait status of a process that was started with this channel.
+
+        Asked for right after `spawn`, before the loop can read the channel, so never too late.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[pid] = future
+        return future
+
+    def keep(self, name: str, fd: int) -> None:
+        """Have the holder keep a descriptor for the next supervisor."""
+        socket.send_fds(self.channel, [f"< {name}".encode()], [fd])
+
+    def drop(self, name: str) -> None:
+        """Have the holder close a kept descriptor."""
+        self.channel.send(f"> {name}".encode())
+        fd = self.kept.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def spawn_task(self, work: Awaitable[None]) -> None:
+        """Run work that this supervisor owns; an exception in it is a defect and ends it loudly."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a task of the supervisor failed", "exception": error, "task": task}
+            )
+
+    def _from_holder(self, gone: asyncio.Future[None]) -> None:
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self.channel, DATAGRAM_BYTES, 1)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data, fds = b"", []
+            if not data:
+                asyncio.get_running_loop().remove_reader(self.channel)
+                gone.set_result(None)
+                return
+            self._told(data.decode(), fds)
+
+    def _told(self, text: str, fds: list[int]) -> None:
+        verb, _, rest = text.partition(" ")
+        if verb == "+":
+            key, pid = rest.rsplit(" ", 1)
+            self.found_running(key, int(pid))
+        elif verb == "-":
+            key, pid, status = rest.rsplit(" ", 2)
+            self._status(key, int(pid), int(status))
+        elif verb == "<" and fds:
+            self.kept[rest] = fds[0]
+        elif verb == ".":
+            self._restored.set()
+
+    def _status(self, key: str, pid: int, status: int) -> None:
+        self.channel.send(f"= {pid}".encode())
+        future = self._waiting.pop(pid, None)
+        if future is None:
+            self.found_ended(key, pid, status)
+        elif not future.done():
+            future.set_result(status)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                sock, _ = self.control.accept()
+            except OSError:
+                return
+            if peer_uid(sock) != os.getuid():
+                sock.close()
+                continue
+            self._connections.add(Connection(sock, received=self._received, closed=self._hung_up))
+
+    def _hung_up(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.disconnected(connection)
+
+    def _received(self, connection: Connection, message: Message) -> None:
+        self.spawn_task(self._serve(Request(connection, message)))
+
+    async def _serve(self, request: Request) -> None:
+        op = request.message.get("op")
+        handler = self.handlers.get(op) if isinstance(op, str) else None
+        try:
+            if handler is None:
+                raise UsageError("unknown-op", f"no such operation: {op!r}")
+            request.reply({"ok": await handler(request)})
+        except Problem as problem:
+            request.reply({"error": describe(problem)})
+        except (KeyError, TypeError, ValueError) as error:
+            request.reply({"error": describe(DecodeError("bad-request", f"{op}: {error!r}"))})
+        except OSError as error:
+            request.reply({"error": describe_oserror(error)})
+
+
+def describe(problem: Problem) -> dict[str, Any]:
+    """A Problem as the protocol carries it."""
+    return {
+        "kind": type(problem).__name__,
+        "code": problem.code,
+        "message": problem.message,
+        "hint": problem.hint,
+        "exit": problem.exit_code,
+    }
+
+
+def describe_oserror(error: OSError) -> dict[str, Any]:
+    """A kernel's refusal as the protocol carries it."""
+    what = f" ({error.filename})" if error.filename else ""
+    text = f"{error.strerror or error}{what}"
+    return {"kind": "OSError", "code": "os", "message": text, "hint": None, "exit": 4}
