@@ -29,7 +29,7 @@ class Connection:
         received: Callable[[Connection, Message], None],
         closed: Callable[[Connection], None],
     ) -> None:
-        sock.setblocking(False)
+        sock.settimeout(0)
         self.socket = sock
         self._received = received
         self._closed = closed

@@ -60,8 +60,8 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until the holder goes away."""
         loop = asyncio.get_running_loop()
-        self.channel.setblocking(False)
-        self.control.setblocking(False)
+        self.channel.settimeout(0)
+        self.control.settimeout(0)
         gone = loop.create_future()
         loop.add_reader(self.channel, self._from_holder, gone)
         await self._restored.wait()

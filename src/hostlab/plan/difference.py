@@ -1,0 +1,153 @@
+"""From one description to another: the fewest operations, each with its reason.
+
+The order is fixed: what goes is removed before what comes is added, so that an address, a port or
+a name can move from one node to another; segments are there before the nodes that join them and go
+after the nodes that left them. A node is replaced only for what the kernel cannot change under a
+running host; everything else is changed in place, and its neighbours keep links and connections.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hostlab.plan.operations import Kind, Operation, Plan
+from hostlab.spec.model import Lab, Node, Segment
+
+REPLACING: Final = (
+    "hostname",
+    "volumes",
+    "capabilities",
+    "no_new_privs",
+    "seccomp",
+    "apparmor",
+    "root",
+    "mounts",
+    "rlimits",
+    "masked_paths",
+    "readonly_paths",
+    "time_offset_s",
+    "namespaces",
+    "users",
+)
+"""Fields that are fixed when a node's first process starts."""
+
+NETWORK: Final = ("interfaces", "routes", "sysctls")
+"""Fields that the kernel changes under a running host."""
+
+NOT_STAGED: Final = ("name", "roles", "links", "publish", "limits", "files", "environment", "jobs")
+"""Fields with an operation of their own, or that only the loader reads."""
+
+
+def difference(old: Lab | None, new: Lab) -> Plan:
+    """What leads from `old` (None: nothing) to `new`."""
+    before = old or Lab(name=new.name)
+    segments = _Pairs(before.segments, new.segments)
+    nodes = _Pairs(before.nodes, new.nodes)
+    replaced = {
+        name: reason
+        for name, (was, now) in nodes.kept.items()
+        if (reason := _replacing(was, now, segments))
+    }
+    _share_fate(replaced, new)
+    steps: list[Operation] = []
+    for name in (*nodes.gone, *replaced):
+        reason = replaced.get(name, "no longer described")
+        steps.append(Operation(Kind.REMOVE_NODE, name, reason))
+    for name in segments.gone:
+        steps.append(Operation(Kind.REMOVE_SEGMENT, name, "no longer described"))
+    for name, (was_segment, now_segment) in segments.kept.items():
+        if reason := _segment_change(was_segment, now_segment):
+            steps.append(Operation(Kind.CHANGE_SEGMENT, name, reason))
+    for name in segments.come:
+        steps.append(Operation(Kind.ADD_SEGMENT, name, "described"))
+    for node in new.nodes:
+        if node.name in nodes.come:
+            steps.append(Operation(Kind.ADD_NODE, node.name, "described"))
+        elif node.name in replaced:
+            steps.append(Operation(Kind.ADD_NODE, node.name, replaced[node.name]))
+    for name, (was, now) in nodes.kept.items():
+        if name not in replaced:
+            steps += _changes(was, now)
+    steps += _publishing(before, new, set(replaced))
+    return Plan(tuple(steps))
+
+
+class _Pairs:
+    """Named things of two descriptions, sorted into gone, come and kept."""
+
+    def __init__(self, old: tuple[Any, ...], new: tuple[Any, ...]) -> None:
+        was = {thing.name: thing for thing in old}
+        now = {thing.name: thing for thing in new}
+        self.gone = tuple(name for name in was if name not in now)
+        self.come = tuple(name for name in now if name not in was)
+        self.kept = {name: (was[name], now[name]) for name in was if name in now}
+
+
+def _replacing(was: Node, now: Node, segments: _Pairs) -> str:
+    for field in REPLACING:
+        if getattr(was, field) != getattr(now, field):
+            return f"`{field}` changed, which is fixed when a host starts"
+    return ""
+
+
+def _share_fate(replaced: dict[str, str], new: Lab) -> None:
+    """A node that lives in another's namespace is replaced with it."""
+    changed = True
+    while changed:
+        changed = False
+        for node in new.nodes:
+            if node.name in replaced:
+                continue
+            for kind, other in node.namespaces:
+                if other in replaced:
+                    replaced[node.name] = f"shares the {kind} namespace of {other}, replaced too"
+                    changed = True
+
+
+def _segment_change(was: Segment, now: Segment) -> str:
+    if was.mtu != now.mtu:
+        return f"mtu {was.mtu} → {now.mtu}"
+    if was.machine != now.machine:
+        return f"machine {_list(was.machine)} → {_list(now.machine)}"
+    return ""
+
+
+def _changes(was: Node, now: Node) -> list[Operation]:
+    steps = []
+    if changed := [field for field in NETWORK if getattr(was, field) != getattr(now, field)]:
+        steps.append(Operation(Kind.CHANGE_NETWORK, now.name, f"{_list(changed)} changed"))
+    if was.limits != now.limits:
+        steps.append(Operation(Kind.CHANGE_LIMITS, now.name, "limits changed"))
+    if was.files != now.files:
+        old = {file.path: file for file in was.files}
+        new = {file.path: file for file in now.files}
+        paths = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
+        steps.append(Operation(Kind.CHANGE_FILES, now.name, f"{_list(paths)} changed"))
+    if was.environment != now.environment:
+        every = tuple(job.name for job in now.jobs)
+        reason = "environment changed"
+        steps.append(Operation(Kind.CHANGE_JOBS, now.name, reason, every))
+    elif was.jobs != now.jobs:
+        old_jobs = {job.name: job for job in was.jobs}
+        new_jobs = {job.name: job for job in now.jobs}
+        names = sorted(n for n in {*old_jobs, *new_jobs} if old_jobs.get(n) != new_jobs.get(n))
+        steps.append(Operation(Kind.CHANGE_JOBS, now.name, f"{_list(names)} changed"))
+    return steps
+
+
+def _publishing(before: Lab, new: Lab, replaced: set[str]) -> list[Operation]:
+    old = {node.name: node.publish for node in before.nodes}
+    steps = []
+    for node in new.nodes:
+        if node.publish == old.get(node.name, ()) and node.name not in replaced:
+            continue
+        if node.publish or old.get(node.name):
+            ports = ", ".join(f"{p.port}/{p.protocol}" for p in node.publish) or "none"
+            steps.append(Operation(Kind.CHANGE_PUBLISHED, node.name, f"published: {ports}"))
+    return steps
+
+
+def _list(items: object) -> str:
+    if isinstance(items, list | tuple):
+        return ", ".join(map(str, items)) or "none"
+    return str(items)
