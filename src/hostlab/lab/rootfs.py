@@ -157,6 +157,10 @@ def build(plan: RootPlan) -> None:
         if file:
             _bind_file(file.encode(), root + shown)
     enter_root(root)
+
+
+def seal(plan: RootPlan) -> None:
+    """Mask and protect; after this only the network's own settings can still be written."""
     if not plan.unmasked:
         _mask(plan)
     if plan.readonly:

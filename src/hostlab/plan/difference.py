@@ -53,13 +53,12 @@ def difference(old: Lab | None, new: Lab) -> Plan:
     for name in (*nodes.gone, *replaced):
         reason = replaced.get(name, "no longer described")
         steps.append(Operation(Kind.REMOVE_NODE, name, reason))
-    for name in segments.gone:
-        steps.append(Operation(Kind.REMOVE_SEGMENT, name, "no longer described"))
+    gone = "no longer described"
+    steps += [Operation(Kind.REMOVE_SEGMENT, name, gone) for name in segments.gone]
     for name, (was_segment, now_segment) in segments.kept.items():
         if reason := _segment_change(was_segment, now_segment):
             steps.append(Operation(Kind.CHANGE_SEGMENT, name, reason))
-    for name in segments.come:
-        steps.append(Operation(Kind.ADD_SEGMENT, name, "described"))
+    steps += [Operation(Kind.ADD_SEGMENT, name, "described") for name in segments.come]
     for node in new.nodes:
         if node.name in nodes.come:
             steps.append(Operation(Kind.ADD_NODE, node.name, "described"))

@@ -1,0 +1,159 @@
+"""A node as namespaces: what its first process does from `clone3` until it holds the node up.
+
+The hub decides and wires; the child builds its own file system at the same time, on another CPU.
+They speak over one socket pair: the hub says `go` when the links are there (or hangs up, and the
+child ends: so nothing is left of a node that a dead hub had begun), the child answers `ready`, or
+what went wrong and where.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import msgspec
+
+from hostlab.errors import Problem
+from hostlab.init.holder import Holder, Inheritance
+from hostlab.init.node import NodeConfig, supervise
+from hostlab.lab import files, rootfs, wiring
+from hostlab.linux.libc import setns, sethostname
+from hostlab.linux.netlink import Netlink, Request
+
+GO: Final = b"go"
+READY: Final = b"ready"
+ANSWER_BYTES: Final = 8192
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Why a node could not be made: the step and the reason."""
+
+    step: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """Everything a new node's first process needs; it is in memory when the child begins."""
+
+    config: NodeConfig
+    root: rootfs.RootPlan
+    control: socket.socket
+    index: Mapping[str, int]
+    neighbours: wiring.Neighbours
+    owns_network: bool
+    join: Sequence[int] = ()
+    """Descriptors of other nodes' namespaces that this one shares."""
+    close: Sequence[int] = ()
+    """Descriptors of the hub that the node must not keep."""
+
+
+def become_node(plan: ContainerPlan, link: socket.socket) -> NoReturn:
+    """The child's whole life; never returns."""
+    step = "start"
+    try:
+        for step, work in (
+            ("hang up", lambda: _close(plan.close)),
+            ("join namespaces", lambda: _join(plan.join)),
+            ("file system", lambda: rootfs.build(plan.root)),
+            ("settings", lambda: _sysctls(wiring.other_sysctls(plan.config.node))),
+            ("protect", lambda: rootfs.seal(plan.root)),
+            ("host name", lambda: _hostname(plan.config.node.hostname)),
+            ("wait for links", lambda: _wait_go(link)),
+            ("network", lambda: _network(plan)),
+            ("users", lambda: files.add_users(plan.config.node.users)),
+            ("files", lambda: files.write_files(plan.config.node.files)),
+            ("report", lambda: _report(link)),
+        ):
+            work()
+    except (OSError, Problem, ValueError, KeyError) as error:
+        message = error.message if isinstance(error, Problem) else str(error)
+        link.send(msgspec.json.encode(Trouble(step, message)))
+        os._exit(1)
+    except BaseException as error:
+        link.send(msgspec.json.encode(Trouble(step, repr(error))))
+        os._exit(1)
+    config = plan.config
+    _hold(plan.control, config, eager=bool(config.node.jobs))
+
+
+def _hold(control: socket.socket, config: NodeConfig, *, eager: bool) -> NoReturn:
+    def start(inheritance: Inheritance) -> None:
+        supervise(config, inheritance)
+
+    Holder(control, start, eager=eager).hold()
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _join(namespaces: Sequence[int]) -> None:
+    for fd in namespaces:
+        setns(fd, 0)
+
+
+def _hostname(name: str) -> None:
+    encoded = name.encode()
+    sethostname(encoded, len(encoded))
+
+
+def _wait_go(link: socket.socket) -> None:
+    if link.recv(ANSWER_BYTES) != GO:
+        os._exit(1)
+
+
+def _sysctls(settings: Sequence[tuple[str, str]]) -> None:
+    for key, value in settings:
+        try:
+            wiring.write_sysctl(key, value)
+        except OSError as error:
+            raise Problem("sysctl", f"{key} = {value}: {error.strerror}") from None
+
+
+def _network(plan: ContainerPlan) -> None:
+    node = plan.config.node
+    if not plan.owns_network:
+        return
+    _sysctls(wiring.network_sysctls(node))
+    with Netlink() as netlink:
+        netlink.request(wiring.configure(node, plan.index, plan.neighbours))
+
+
+def _report(link: socket.socket) -> None:
+    link.send(READY)
+    link.close()
+
+
+def answer(link: socket.socket) -> Trouble | None:
+    """What the child said; None when the node is ready."""
+    data = link.recv(ANSWER_BYTES)
+    if data == READY:
+        return None
+    if not data:
+        return Trouble("start", "the node's first process ended without a word")
+    return msgspec.json.decode(data, type=Trouble)
+
+
+def in_network(namespace: int, requests: Sequence[Request], *, home: int) -> None:
+    """Send requests in a node's network namespace and come back to `home`."""
+    if not requests:
+        return
+    with netlink_in(namespace, home=home) as netlink:
+        netlink.request(requests)
+
+
+def netlink_in(namespace: int, *, home: int) -> Netlink:
+    """A netlink socket that belongs to another network namespace; a socket stays where it is made.
+
+    The caller is in that namespace only while the socket is made.
+    """
+    setns(namespace, 0)
+    try:
+        return Netlink()
+    finally:
+        setns(home, 0)

@@ -1,0 +1,210 @@
+"""Where a lab keeps what is not the kernel's: its run directory, its sockets, its locks.
+
+Nothing else is kept anywhere. The directory is the owner's alone (0700): whoever can open the
+control sockets in it owns the lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hostlab.errors import Problem, Unsupported, UsageError
+from hostlab.plan.journal import Entry, entries, line
+
+BASE_VARIABLE: Final = "HOSTLAB_RUN"
+"""Environment variable that names another base directory."""
+BACKLOG: Final = 128
+
+
+def base_directory() -> str:
+    """Where labs of this user live: /run/hostlab for root, else below XDG_RUNTIME_DIR."""
+    if chosen := os.environ.get(BASE_VARIABLE):
+        return os.path.abspath(chosen)
+    if os.geteuid() == 0:
+        return "/run/hostlab"
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return f"{runtime}/hostlab"
+    return f"/tmp/hostlab-{os.geteuid()}"
+
+
+def boot_id() -> str:
+    """Differs after every boot of the machine (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def start_time(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; tells it from a later one of that pid."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _make_private(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    found = os.stat(path, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise UsageError(
+            "run-directory",
+            f"{path} is not a directory of yours",
+            hint=f"set {BASE_VARIABLE} to a directory that only you can write",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LabDirectory:
+    """A lab's run directory; the methods do what their names say and nothing more."""
+
+    name: str
+    base: str
+
+    @classmethod
+    def of(cls, name: str) -> LabDirectory:
+        """The directory of a lab of this user, made or not."""
+        return cls(name, base_directory())
+
+    @property
+    def path(self) -> str:
+        """The lab's directory."""
+        return f"{self.base}/{self.name}"
+
+    @property
+    def journal(self) -> str:
+        """See plan/journal.py."""
+        return f"{self.path}/journal"
+
+    @property
+    def description(self) -> str:
+        """The lab as it was last staged, whole, as JSON."""
+        return f"{self.path}/lab.json"
+
+    def node(self, name: str) -> str:
+        """A node's directory: its control socket, its jobs' logs."""
+        return f"{self.path}/nodes/{name}"
+
+    def exists(self) -> bool:
+        """Whether there is anything of this lab."""
+        return os.path.isdir(self.path)
+
+    def make(self) -> None:
+        """Make the directories; Problem with a remedy when that is not possible."""
+        try:
+            _make_private(self.base)
+            for path in (self.path, f"{self.path}/nodes", f"{self.path}/root"):
+                os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
+    def remove(self) -> None:
+        """Remove the lab's files, and the base directory when it was the last lab."""
+        shutil.rmtree(self.path, ignore_errors=False) if self.exists() else None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lab alone; a second caller waits for the first (flock(2)).
+
+        The lock file goes away with its last holder, so a waiter looks whether the file it has
+        locked is still the one of that name.
+        """
+        path = f"{self.base}/.{self.name}.lock"
+        while True:
+            try:
+                _make_private(self.base)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _unusable(self.base, error) from error
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if _same_file(fd, path):
+                    break
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                os.rmdir(self.base)
+
+    def record(self, *lines: Entry) -> None:
+        """Write journal lines, before what they tell of is done."""
+        fd = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, b"".join(map(line, lines)))
+        finally:
+            os.close(fd)
+
+    def recorded(self) -> tuple[Entry, ...]:
+        """The journal so far; empty when there is none."""
+        try:
+            with open(self.journal, "rb") as file:
+                return tuple(entries(file.read()))
+        except FileNotFoundError:
+            return ()
+
+
+def labs() -> list[str]:
+    """Every lab of this user that has a run directory."""
+    try:
+        found = os.scandir(base_directory())
+    except FileNotFoundError:
+        return []
+    with found:
+        return sorted(e.name for e in found if e.is_dir() and not e.name.startswith("."))
+
+
+def listen(directory: int, name: str) -> socket.socket:
+    """A control socket in a directory; by descriptor, so that no path is too long (unix(7))."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+    sock.bind(f"/proc/self/fd/{directory}/{name}")
+    os.chmod(name, 0o600, dir_fd=directory)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def connect(directory: str, name: str) -> socket.socket:
+    """Connect to a control socket; ConnectionRefusedError or FileNotFoundError when nobody is."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{fd}/{name}")
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(fd)
+    return sock
+
+
+def _same_file(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _unusable(path: str, error: OSError) -> Problem:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"make room there, or set {BASE_VARIABLE} to a directory on another file system"
+        return Unsupported("disk-full", f"{path}: {error.strerror}", hint=hint)
+    hint = f"set {BASE_VARIABLE} to a directory that you can write"
+    return Unsupported("run-directory", f"{path}: {error.strerror}", hint=hint)
