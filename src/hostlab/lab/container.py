@@ -8,9 +8,10 @@ what went wrong and where.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -20,8 +21,8 @@ from hostlab.errors import Problem
 from hostlab.init.holder import Holder, Inheritance
 from hostlab.init.node import NodeConfig, supervise
 from hostlab.lab import files, rootfs, wiring
-from hostlab.linux.libc import setns, sethostname
-from hostlab.linux.netlink import Netlink, Request
+from hostlab.linux.libc import close_all_but, sethostname, setns
+from hostlab.linux.netlink import Netlink
 
 GO: Final = b"go"
 READY: Final = b"ready"
@@ -42,32 +43,22 @@ class ContainerPlan:
     config: NodeConfig
     root: rootfs.RootPlan
     control: socket.socket
+    channel: socket.socket
+    """To the hub's holder."""
     index: Mapping[str, int]
     neighbours: wiring.Neighbours
     owns_network: bool
     join: Sequence[int] = ()
     """Descriptors of other nodes' namespaces that this one shares."""
-    close: Sequence[int] = ()
-    """Descriptors of the hub that the node must not keep."""
+    keep: Sequence[int] = ()
+    """Further descriptors to keep: the mark."""
 
 
 def become_node(plan: ContainerPlan, link: socket.socket) -> NoReturn:
     """The child's whole life; never returns."""
     step = "start"
     try:
-        for step, work in (
-            ("hang up", lambda: _close(plan.close)),
-            ("join namespaces", lambda: _join(plan.join)),
-            ("file system", lambda: rootfs.build(plan.root)),
-            ("settings", lambda: _sysctls(wiring.other_sysctls(plan.config.node))),
-            ("protect", lambda: rootfs.seal(plan.root)),
-            ("host name", lambda: _hostname(plan.config.node.hostname)),
-            ("wait for links", lambda: _wait_go(link)),
-            ("network", lambda: _network(plan)),
-            ("users", lambda: files.add_users(plan.config.node.users)),
-            ("files", lambda: files.write_files(plan.config.node.files)),
-            ("report", lambda: _report(link)),
-        ):
+        for step, work in _steps(plan, link):  # noqa: B007  (the handlers below name the step)
             work()
     except (OSError, Problem, ValueError, KeyError) as error:
         message = error.message if isinstance(error, Problem) else str(error)
@@ -80,6 +71,23 @@ def become_node(plan: ContainerPlan, link: socket.socket) -> NoReturn:
     _hold(plan.control, config, eager=bool(config.node.jobs))
 
 
+def _steps(plan: ContainerPlan, link: socket.socket) -> Sequence[tuple[str, Callable[[], None]]]:
+    node = plan.config.node
+    return (
+        ("introduce", lambda: _introduce(plan, link)),
+        ("join namespaces", lambda: _join(plan.join)),
+        ("file system", lambda: rootfs.build(plan.root)),
+        ("settings", lambda: _sysctls(wiring.other_sysctls(node))),
+        ("protect", lambda: rootfs.seal(plan.root)),
+        ("host name", lambda: _hostname(node.hostname)),
+        ("wait for links", lambda: _wait_go(link)),
+        ("network", lambda: _network(plan)),
+        ("users", lambda: files.add_users(node.users)),
+        ("files", lambda: files.write_files(node.files)),
+        ("report", lambda: _report(link)),
+    )
+
+
 def _hold(control: socket.socket, config: NodeConfig, *, eager: bool) -> NoReturn:
     def start(inheritance: Inheritance) -> None:
         supervise(config, inheritance)
@@ -87,9 +95,17 @@ def _hold(control: socket.socket, config: NodeConfig, *, eager: bool) -> NoRetur
     Holder(control, start, eager=eager).hold()
 
 
-def _close(descriptors: Sequence[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
+def _introduce(plan: ContainerPlan, link: socket.socket) -> None:
+    """Tell the hub's holder who this is, and let go of everything else that is the hub's.
+
+    A descriptor of another node's namespace, kept here, would keep that namespace alive.
+    """
+    asyncio.events._set_running_loop(None)
+    plan.channel.send(f"+ node:{plan.config.node.name}".encode())
+    kept = {link.fileno(), plan.control.fileno(), plan.config.state_dir, *plan.keep, *plan.join}
+    if plan.config.cgroup is not None:
+        kept.add(plan.config.cgroup)
+    close_all_but(kept)
 
 
 def _join(namespaces: Sequence[int]) -> None:
@@ -137,14 +153,6 @@ def answer(link: socket.socket) -> Trouble | None:
     if not data:
         return Trouble("start", "the node's first process ended without a word")
     return msgspec.json.decode(data, type=Trouble)
-
-
-def in_network(namespace: int, requests: Sequence[Request], *, home: int) -> None:
-    """Send requests in a node's network namespace and come back to `home`."""
-    if not requests:
-        return
-    with netlink_in(namespace, home=home) as netlink:
-        netlink.request(requests)
 
 
 def netlink_in(namespace: int, *, home: int) -> Netlink:

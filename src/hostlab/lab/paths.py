@@ -208,3 +208,20 @@ def _unusable(path: str, error: OSError) -> Problem:
         return Unsupported("disk-full", f"{path}: {error.strerror}", hint=hint)
     hint = f"set {BASE_VARIABLE} to a directory that you can write"
     return Unsupported("run-directory", f"{path}: {error.strerror}", hint=hint)
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Replace a file's content whole or not at all (rename(2))."""
+    temporary = f"{path}.new"
+    with open(temporary, "wb") as file:
+        file.write(data)
+    os.replace(temporary, path)
+
+
+def read_if_there(path: str) -> bytes | None:
+    """A file's content; None when there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None

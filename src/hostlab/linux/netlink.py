@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -117,6 +117,15 @@ class Netlink:
                 start, size = index + 1, 0
         if start < len(requests):
             self._batch(requests[start:])
+
+    def try_each(self, requests: Iterable[Request], *, unless: Container[int]) -> None:
+        """Carry out requests one by one; these errnos mean that a request was not needed."""
+        for request in requests:
+            try:
+                self._batch([request])
+            except OSError as error:
+                if error.errno not in unless:
+                    raise
 
     def _batch(self, requests: Sequence[Request]) -> None:
         first = self._sequence + 1

@@ -32,7 +32,7 @@ RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 RTM_NEWLINKPROP: Final = 108
 
 IFF_UP: Final = 0x1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 19, 28, 52, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
@@ -66,6 +66,8 @@ class Link:
     master: int
     kind: str
     altnames: tuple[str, ...]
+    peer: int
+    """A veth's other end: its index in whatever namespace it is."""
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -259,6 +261,7 @@ def _link(body: bytes) -> Link:
         master=_U32.unpack(found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0,
         kind=_text(info.get(IFLA_INFO_KIND, b"")),
         altnames=tuple(_alternative_names(found.get(IFLA_PROP_LIST, b""))),
+        peer=_U32.unpack(found[IFLA_LINK])[0] if IFLA_LINK in found else 0,
     )
 
 

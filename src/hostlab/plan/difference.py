@@ -28,6 +28,7 @@ REPLACING: Final = (
     "time_offset_s",
     "namespaces",
     "users",
+    "nesting",
 )
 """Fields that are fixed when a node's first process starts."""
 

@@ -214,6 +214,8 @@ class Node(Value, frozen=True, kw_only=True):
     """A time namespace of its own with monotonic and boot time shifted by this."""
     namespaces: tuple[tuple[str, str], ...] = ()
     """(`net`, other node) …: share that node's namespace of this kind."""
+    nesting: bool = False
+    """A lab can be staged inside: /proc and /sys stay bare, which weakens the node's walls."""
     jobs: tuple[Job, ...] = ()
 
 

@@ -1,0 +1,80 @@
+"""A node's limits: which cgroup files are written, in either version."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from hostlab.errors import Unsupported
+from hostlab.linux import cgroups
+from hostlab.spec.model import Node
+
+DEFAULT_PIDS: Final = 4096
+"""What a node without a limit of its own may fork, so that a fork bomb leaves the others alone."""
+
+
+def apply(unified: str | None, v1: dict[str, str], node: Node, processes: Sequence[int]) -> None:
+    """Write a node's limits, and put these processes under them where v1 wants that."""
+    wanted = node.limits
+    pids = wanted.pids if wanted.pids is not None else DEFAULT_PIDS
+    for limit in cgroups.limits(memory=wanted.memory, cpu=wanted.cpu, cpus=wanted.cpus, pids=pids):
+        if limit.controller in v1:
+            _write_v1(v1[limit.controller], node.name, limit, processes)
+        elif unified is not None and _write_v2(f"{unified}/{node.name}", limit):
+            continue
+        elif limit.controller != "pids" or wanted.pids is not None:
+            raise Unsupported(
+                "limit",
+                f"node {node.name}: no {limit.controller} controller for this user here",
+                hint="`hostlab doctor` says which limits this machine can hold, and why",
+            )
+
+
+def _write_v1(base: str, node: str, limit: cgroups.Limit, processes: Sequence[int]) -> None:
+    directory = f"{base}/{node}"
+    cgroups.make(directory)
+    for name, value in limit.v1:
+        with contextlib.suppress(FileNotFoundError):
+            cgroups.write(f"{directory}/{name}", value)
+    for pid in processes:
+        cgroups.write(f"{directory}/cgroup.procs", str(pid))
+
+
+def _write_v2(directory: str, limit: cgroups.Limit) -> bool:
+    if not os.path.exists(f"{directory}/{limit.v2[0][0]}"):
+        return False
+    for name, value in limit.v2:
+        with contextlib.suppress(FileNotFoundError):
+            cgroups.write(f"{directory}/{name}", value)
+    return True
+
+
+def remove(unified: str | None, v1: dict[str, str], node: str) -> None:
+    """Remove a dead node's cgroups."""
+    for base in (unified, *v1.values()):
+        if base is not None:
+            cgroups.remove(f"{base}/{node}")
+
+
+def exceeded(unified: str | None, v1: dict[str, str], node: str) -> tuple[str, ...]:
+    """Which limits a node has run into: `memory`, `pids`."""
+    found = []
+    for controller, files in (
+        ("memory", (("memory.oom_control", "oom_kill "), ("memory.events", "oom_kill "))),
+        ("pids", (("pids.events", "max "),)),
+    ):
+        for base in (v1.get(controller), unified):
+            if base and any(_count(f"{base}/{node}/{name}", key) for name, key in files):
+                found.append(controller)
+                break
+    return tuple(found)
+
+
+def _count(path: str, key: str) -> int:
+    try:
+        with open(path) as lines:
+            return sum(int(line.split()[1]) for line in lines if line.startswith(key))
+    except OSError:
+        return 0

@@ -1,0 +1,167 @@
+"""The hub's view of a node: its first process, and the plan from which it is made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from hostlab.errors import Failed
+from hostlab.init.node import NodeConfig
+from hostlab.lab import hosts
+from hostlab.lab.container import ContainerPlan
+from hostlab.lab.paths import listen
+from hostlab.lab.rootfs import RootPlan
+from hostlab.lab.wiring import Directory, indexes
+from hostlab.linux.clone import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    NAMESPACE_FLAGS,
+    namespace_fd,
+)
+from hostlab.linux.seccomp import compile_profile
+from hostlab.spec.model import Node, RootKind
+
+if TYPE_CHECKING:
+    from hostlab.lab.stage import HubConfig
+
+CONTROL: Final = "control.sock"
+OWN: Final = (
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHandle:
+    """A node that is there: its holder, as the machine numbers it, and its network namespace."""
+
+    name: str
+    pid: int
+    pidfd: int
+    network: int
+
+    @classmethod
+    def of(cls, name: str, pid: int, *, pidfd: int | None = None) -> NodeHandle:
+        """A handle on a running holder; OSError when it has ended."""
+        opened = os.pidfd_open(pid) if pidfd is None else pidfd
+        try:
+            return cls(name, pid, opened, namespace_fd(pid, "net"))
+        except OSError:
+            os.close(opened)
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL to the holder: the kernel ends everything in its pid namespace."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        os.close(self.pidfd)
+        os.close(self.network)
+
+
+def namespace_flags(node: Node) -> int:
+    """The namespaces that a node gets for itself: all but those it shares."""
+    flags = OWN
+    for kind, _ in node.namespaces:
+        flags &= ~NAMESPACE_FLAGS[kind]
+    return flags
+
+
+def container_plan(
+    config: HubConfig,
+    node: Node,
+    directory: Directory,
+    channel: socket.socket,
+    stack: contextlib.ExitStack,
+) -> ContainerPlan:
+    """Everything that a new node's first process needs; descriptors belong to `stack`."""
+    place = config.directory.node(node.name)
+    os.makedirs(f"{place}/log", mode=0o700, exist_ok=True)
+    state = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, state)
+    control = stack.enter_context(listen(state, CONTROL))
+    cgroup = None
+    if config.unified is not None:
+        cgroup_directory = f"{config.unified}/{node.name}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(cgroup_directory)
+        cgroup = os.open(cgroup_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, cgroup)
+    shares_network = any(kind == "net" for kind, _ in node.namespaces)
+    return ContainerPlan(
+        config=NodeConfig(node, state, cgroup, _filter(node)),
+        root=root_plan(config, node),
+        control=control,
+        channel=channel,
+        index=indexes(node.interfaces),
+        neighbours=directory.neighbours(node),
+        owns_network=not shares_network,
+        keep=(config.mark,),
+    )
+
+
+_filters: dict[tuple[str, tuple[str, ...]], bytes] = {}
+
+
+def _filter(node: Node) -> bytes:
+    key = (node.seccomp, node.capabilities)
+    if key not in _filters:
+        _filters[key] = compile_profile(node.seccomp, capabilities=node.capabilities)
+    return _filters[key]
+
+
+def root_plan(config: HubConfig, node: Node) -> RootPlan:
+    """A node's file system, from its description."""
+    lab = config.directory
+    volumes = []
+    for volume in node.volumes:
+        source = volume.source
+        if not source.startswith("/"):
+            source = f"{lab.path}/volumes/{source}"
+            os.makedirs(source, exist_ok=True)
+        volumes.append((source, volume.target, volume.writable))
+    is_machine = node.root.kind is RootKind.MACHINE
+    in_place = node.root.kind is RootKind.OCI and node.root.writable
+    return RootPlan(
+        survey=config.survey,
+        base=f"{lab.path}/root",
+        size_bytes=node.limits.disk,
+        lower=None if is_machine or in_place else node.root.path,
+        bind_root=node.root.path if in_place else None,
+        readonly=node.root.readonly,
+        volumes=tuple(volumes),
+        hosts=hosts.path_of(lab, node),
+        resolv_conf=hosts.resolver_path(lab),
+        masked=node.masked_paths,
+        readonly_paths=node.readonly_paths,
+        unmasked=node.nesting,
+    )
+
+
+def shared_namespaces(
+    plan: ContainerPlan,
+    node: Node,
+    nodes: Mapping[str, NodeHandle],
+    stack: contextlib.ExitStack,
+) -> ContainerPlan:
+    """Add the descriptors of the namespaces that a node shares with others."""
+    join = []
+    for kind, other in node.namespaces:
+        handle = nodes.get(other)
+        if handle is None:
+            message = f"node {node.name} shares the {kind} namespace of {other}, which is not there"
+            raise Failed("namespace", message)
+        fd = namespace_fd(handle.pid, kind)
+        stack.callback(os.close, fd)
+        join.append(fd)
+    return replace(plan, join=tuple(join)) if join else plan
