@@ -1,0 +1,189 @@
+"""up and down, as seen from the machine: what only a process outside the lab can do.
+
+The order is what makes a crash harmless. Whatever outlives a process is journalled before it is
+made; whatever else there is hangs on the lab's processes. So `down` needs the journal, the cgroup
+and the mark only, and it never asks anyone inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from hostlab.errors import Failed, Problem, Unsupported, UsageError
+from hostlab.lab import idmap, remains
+from hostlab.lab.client import Control
+from hostlab.lab.paths import LabDirectory, boot_id, listen, start_time
+from hostlab.linux import cgroups
+from hostlab.plan.journal import Entry, What
+from hostlab.spec.model import Lab
+
+HUB_SOCKET: Final = "hub.sock"
+ANSWER_BYTES: Final = 8192
+START_TIMEOUT_S: Final = 60.0
+
+Progress = Callable[[int, int], None]
+
+
+def hub_control(directory: LabDirectory) -> Control | None:
+    """A connection to a lab's hub; None when it has none."""
+    try:
+        control = Control.to(directory.path, HUB_SOCKET)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        return None
+    return control
+
+
+def stage(lab: Lab, *, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Bring the machine from whatever is there of this lab to `lab`; returns the operations.
+
+    A lab that runs is changed in place; one that lost its hub is cleared away and made anew.
+    """
+    directory = LabDirectory.of(lab.name)
+    with directory.locked():
+        control = hub_control(directory)
+        if control is None:
+            remains.clear(directory)
+            control = _start(directory)
+        try:
+            return _stage(control, lab, progress)
+        except BaseException:
+            with contextlib.suppress(OSError, Problem):
+                if not control.call("status")["nodes"]:
+                    control.close()
+                    remains.clear(directory)
+            raise
+        finally:
+            control.close()
+
+
+def _stage(control: Control, lab: Lab, progress: Progress | None) -> list[dict[str, Any]]:
+    def more(message: dict[str, Any]) -> None:
+        if progress is not None and "progress" in message:
+            progress(*message["progress"])
+
+    answer = control.call("stage", more=more, lab=msgspec.to_builtins(lab))
+    operations: list[dict[str, Any]] = answer["operations"]
+    return operations
+
+
+def unstage(name: str) -> bool:
+    """Take a lab down, whatever state it is in; False when there was nothing of it."""
+    directory = LabDirectory.of(name)
+    with directory.locked():
+        return remains.clear(directory)
+
+
+def running(name: str) -> Control:
+    """A connection to a running lab's hub; UsageError when there is no such lab."""
+    control = hub_control(LabDirectory.of(name))
+    if control is None:
+        raise UsageError(
+            "no-lab", f"no lab {name!r} is up", hint="`hostlab ls` lists the labs that are"
+        )
+    return control
+
+
+def _start(directory: LabDirectory) -> Control:
+    """Make the lab's places on the machine and start its hub in them."""
+    directory.make()
+    directory.record(Entry(What.LAB, directory.name, boot_id()))
+    hierarchies = cgroups.find()
+    unified, v1 = _make_cgroups(directory, hierarchies)
+    fd = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with listen(fd, HUB_SOCKET) as control, ours, theirs:
+            start = {
+                "name": directory.name,
+                "base": directory.base,
+                "control": control.fileno(),
+                "link": theirs.fileno(),
+                "unified": unified,
+                "v1": v1,
+                "maps_itself": idmap.maps_itself(),
+            }
+            _run_hub(start, (control.fileno(), theirs.fileno()))
+            theirs.close()
+            _introduce(directory, ours, unified, maps_itself=start["maps_itself"] is True)
+    except BaseException:
+        remains.clear(directory)
+        raise
+    finally:
+        os.close(fd)
+    return Control.to(directory.path, HUB_SOCKET)
+
+
+def _make_cgroups(
+    directory: LabDirectory, hierarchies: cgroups.Hierarchies
+) -> tuple[str | None, dict[str, str]]:
+    """The lab's cgroups, journalled first; without the right to make them there are none."""
+
+    def place(base: str) -> str:
+        return f"{base}/{cgroups.TREE}/{directory.name}"
+
+    unified = place(hierarchies.unified) if hierarchies.unified else None
+    v1 = {name: place(base) for name, base in hierarchies.v1.items()}
+    every = [path for path in (unified, *v1.values()) if path is not None]
+    if every:
+        directory.record(*(Entry(What.CGROUP, path) for path in every))
+    for path in every:
+        cgroups.make(path)
+    if hierarchies.unified is not None and unified is not None and not v1:
+        for parent in (hierarchies.unified, os.path.dirname(unified), unified):
+            cgroups.enable(parent, cgroups.CONTROLLERS)
+    return unified, v1
+
+
+def _run_hub(start: dict[str, Any], descriptors: tuple[int, ...]) -> None:
+    """Start the hub's program; it leaves this process' family by itself."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "hostlab.lab.hub"],
+        input=msgspec.json.encode(start),
+        pass_fds=descriptors,
+        capture_output=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        text = done.stderr.decode(errors="replace").strip()
+        raise Problem("hub", f"the hub's program did not start: {text}")
+
+
+def _introduce(
+    directory: LabDirectory, link: socket.socket, unified: str | None, *, maps_itself: bool
+) -> None:
+    """Follow the hub into its namespaces: journal it, put it in its cgroup, write its user map."""
+    link.settimeout(START_TIMEOUT_S)
+    pid = int(_hear(link)["pid"])
+    directory.record(Entry(What.PROCESS, "hub", f"{pid} {start_time(pid)}"))
+    if unified is not None:
+        cgroups.make(f"{unified}/.hub")
+        cgroups.write(f"{unified}/.hub/cgroup.procs", str(pid))
+    link.send(b"go")
+    _hear(link)
+    if not maps_itself:
+        idmap.write_maps(pid)
+    link.send(b"go")
+    _hear(link)
+
+
+def _hear(link: socket.socket) -> dict[str, Any]:
+    data = link.recv(ANSWER_BYTES)
+    if not data:
+        raise Failed("hub", "the hub ended before it was ready", hint="see hub.log of the lab")
+    message: dict[str, Any] = msgspec.json.decode(data)
+    if "error" in message:
+        raise Unsupported(
+            "namespaces",
+            f"this user cannot have the lab's namespaces: {message['error']}",
+            hint="`hostlab doctor` tells what this machine lacks and how to get it",
+        )
+    return message

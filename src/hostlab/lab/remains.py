@@ -1,0 +1,156 @@
+"""What is left of a lab, and its end: found by mark and by journal, never by a pattern of names.
+
+Every process of a lab holds a memfd whose name only hostlab gives, so it is found even when the run
+directory is gone; as root the lab's cgroup holds them all as well. `clear` kills them at once and
+lets the kernel collect the namespaces with everything in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from typing import Final
+
+from hostlab.errors import Failed
+from hostlab.lab.paths import LabDirectory, boot_id, start_time
+from hostlab.linux import cgroups, rtnetlink
+from hostlab.linux.netlink import Netlink
+from hostlab.plan.journal import What
+
+MARK: Final = "/memfd:hostlab:"
+DEADLINE_S: Final = 30.0
+ROUNDS: Final = 20
+"""A process may start another between a look and its end; each round sees fewer."""
+
+
+def marked_processes(name: str | None = None) -> dict[int, str]:
+    """pid -> lab of every process that carries the mark, of one lab or of all."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (lab := _mark_of(entry)) and name in (None, lab):
+            found[int(entry)] = lab
+    return found
+
+
+def _mark_of(pid: str) -> str | None:
+    directory = f"/proc/{pid}/fd"
+    try:
+        for fd in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                target = os.readlink(f"{directory}/{fd}")
+                if target.startswith(MARK):
+                    return target[len(MARK) :].removesuffix(" (deleted)")
+    except (PermissionError, FileNotFoundError, ProcessLookupError):
+        return None
+    return None
+
+
+def lab_cgroups(name: str | None = None) -> list[str]:
+    """The cgroups that labs have, of one lab or of all."""
+    hierarchies = cgroups.find()
+    found = []
+    for base in (hierarchies.unified, *hierarchies.v1.values()):
+        tree = f"{base}/{cgroups.TREE}"
+        if base is None or not os.path.isdir(tree):
+            continue
+        names = [e.name for e in os.scandir(tree) if e.is_dir()]
+        found += [f"{tree}/{lab}" for lab in names if name in (None, lab)]
+    return found
+
+
+def marked_links(name: str | None = None) -> dict[int, str]:
+    """index -> altname of the machine's links that a lab made."""
+    prefix = "hostlab:" if name is None else f"hostlab:{name}:"
+    with Netlink() as netlink:
+        return {
+            link.index: altname
+            for link in rtnetlink.links(netlink)
+            for altname in link.altnames
+            if altname.startswith(prefix)
+        }
+
+
+def clear(directory: LabDirectory) -> bool:
+    """End every process of a lab and remove everything that it left; False if there was nothing."""
+    journal = directory.recorded()
+    groups = {e.name for e in journal if e.what is What.CGROUP} | set(lab_cgroups(directory.name))
+    found = directory.exists() or bool(groups)
+    same_boot = any(e.what is What.LAB and e.value == boot_id() for e in journal)
+    recorded = [e.value for e in journal if e.what is What.PROCESS] if same_boot else []
+    found = _end_processes(directory.name, recorded, groups) or found
+    for index in marked_links(directory.name):
+        with contextlib.suppress(FileNotFoundError, OSError), Netlink() as netlink:
+            netlink.request([rtnetlink.link_delete(index)])
+    for group in groups:
+        _remove_cgroup(group)
+    directory.remove()
+    return found
+
+
+def _end_processes(name: str, recorded: list[str], groups: set[str]) -> bool:
+    """Kill until nothing is left; the pidfds tell when each has really gone."""
+    any_found = False
+    deadline = time.monotonic() + DEADLINE_S
+    for _ in range(ROUNDS):
+        pids = _processes(name, recorded, groups)
+        recorded = []
+        if not pids:
+            return any_found
+        any_found = True
+        _kill_all(pids, groups, deadline)
+    raise Failed(
+        "processes",
+        f"processes of lab {name} do not end: {sorted(_processes(name, [], groups))}",
+        hint="a process in uninterruptible sleep ends with what it waits for: `ps -o stat,wchan`",
+    )
+
+
+def _processes(name: str, recorded: list[str], groups: set[str]) -> set[int]:
+    found = set(marked_processes(name))
+    for group in groups:
+        if os.path.isdir(group):
+            found.update(cgroups.processes(group))
+    for value in recorded:
+        pid, _, started = value.partition(" ")
+        if pid.isdigit() and start_time(int(pid)) == started:
+            found.add(int(pid))
+    return found - {0, os.getpid()}
+
+
+def _kill_all(pids: set[int], groups: set[str], deadline: float) -> None:
+    poll = select.poll()
+    open_fds = []
+    try:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                open_fds.append(fd)
+                poll.register(fd, select.POLLIN)
+        for group in groups:
+            with contextlib.suppress(FileNotFoundError, OSError):
+                cgroups.write(f"{group}/cgroup.kill", "1")
+        for fd in open_fds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        waiting = len(open_fds)
+        while waiting:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            for fd, _ in poll.poll(left * 1000):
+                poll.unregister(fd)
+                waiting -= 1
+    finally:
+        for fd in open_fds:
+            os.close(fd)
+
+
+def _remove_cgroup(group: str) -> None:
+    """Remove a lab's cgroup, and hostlab's own above it when this was the last lab's."""
+    with contextlib.suppress(FileNotFoundError):
+        cgroups.remove(group)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(group))
