@@ -215,6 +215,8 @@ class Node(Value, frozen=True, kw_only=True):
     namespaces: tuple[tuple[str, str], ...] = ()
     """(`net`, other node) …: share that node's namespace of this kind."""
     jobs: tuple[Job, ...] = ()
+    unsupported: tuple[str, ...] = ()
+    """What its OCI bundle asks for and a node does not do, a sentence each."""
 
 
 class Lab(Value, frozen=True, kw_only=True):
