@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from hostlab.spec.source import Wrong, quoted
 
-DEFAULT = frozenset(
-    """
+_DEFAULT = """
     AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_ADMIN NET_BIND_SERVICE
     NET_BROADCAST NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_CHROOT
-    """.split()
-)
+    """
+DEFAULT = frozenset(_DEFAULT.split())
 """Docker's set with NET_ADMIN and NET_BROADCAST.
 
 A node is a host that people configure: it sets addresses, routes and firewall rules of its own
@@ -17,15 +16,14 @@ network namespace, which is all that NET_ADMIN reaches there. What a namespace d
 (modules, the clock, raw I/O, tracing of others, mounting over the masked paths) stays out.
 """
 
-ALL = frozenset(
-    """
+_ALL = """
     AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
     DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN
     MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID
     SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE
     SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
-    """.split()
-)
+    """
+ALL = frozenset(_ALL.split())
 """Every one that Linux 6.18 has (include/uapi/linux/capability.h)."""
 
 

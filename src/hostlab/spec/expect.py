@@ -140,8 +140,8 @@ def _arguments(
                 "url": url,
                 "status": value.value("status", 200),
                 "body": value.value("body"),
-                "verify": value.value("verify", True),
-                "follow": value.value("follow", False),
+                "verify": value.flag("verify", default=True),
+                "follow": value.flag("follow"),
             }
         case "reaches" | "not_reaches":
             if ":" not in value.host:

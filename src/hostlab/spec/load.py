@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hostlab.spec.bundles import ReadBundle
 from hostlab.spec.files import Read
@@ -34,6 +37,33 @@ def load(
     """
     if isinstance(text, bytes):
         text = _decode(text, file)
+    with _no_collection():
+        return _load(text, file, read, oci, directory, seed)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without it the collector, which walks all that was made so far, grows with the square.
+
+    A tree of a file has no cycles to collect; 4,000 nodes take 0.8 s instead of 2.0.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _load(
+    text: str,
+    file: str,
+    read: Read | None,
+    oci: ReadBundle | None,
+    directory: str,
+    seed: str | None,
+) -> Lab:
     text = text.removeprefix("\ufeff")
     source = Source(text, file)
     tree = compose(source)

@@ -20,8 +20,7 @@ MAX_LABEL = 63
 MAX_INTERFACE_NAME = 15
 """IFNAMSIZ less the closing NUL, netdevice(7)."""
 
-ADJECTIVES = tuple(
-    """
+_ADJECTIVES = """
     agile alert amber apt ardent artful astute avid balmy blithe bold boring brave breezy bright
     brisk calm candid careful cheerful civil clever cordial cosmic crisp curious dapper daring
     deft eager earnest easygoing elegant fair faithful fearless fleet fluent frank fresh gallant
@@ -30,10 +29,8 @@ ADJECTIVES = tuple(
     plucky polite prompt proud quick quiet radiant ready robust serene sharp shiny silent
     sincere smart snug sober sound spry steady stoic sturdy subtle sunny swift tactful tidy
     tranquil trusty upbeat valiant vivid warm wise witty zealous zesty
-    """.split()
-)
-SURNAMES = tuple(
     """
+_SURNAMES = """
     abel adleman agnesi aiken ampere anderson archimedes avogadro babbage backus baran bardeen
     bartik becquerel bell bernoulli bessel blackwell bohr boltzmann boole borg bose boyle brahe
     brattain brunel burnell cantor carnot cauchy cavendish cerf chebyshev church clarke codd
@@ -50,8 +47,9 @@ SURNAMES = tuple(
     shamir shannon shockley sinclair somerville stokes stroustrup sutherland swartz tarjan
     taylor tesla thales thompson torvalds turing vaughan volta watt weierstrass wiener wilkes
     wirth wozniak yalow yonath zuse
-    """.split()
-)
+    """
+ADJECTIVES = tuple(_ADJECTIVES.split())
+SURNAMES = tuple(_SURNAMES.split())
 _NEVER = ("boring", "wozniak")
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"

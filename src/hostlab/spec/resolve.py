@@ -140,7 +140,7 @@ class _Resolver:
             links=tuple(Link(node=n, alias=a) for n, a, _ in self.links(draft)),
             limits=_limits(fields),
             capabilities=_capabilities(fields.value("capabilities", Fields())),
-            no_new_privs=fields.value("no_new_privs", False),
+            no_new_privs=fields.flag("no_new_privs"),
             seccomp=self.seccomp(fields),
             apparmor=fields.value("apparmor"),
             time_offset_s=None if time is None else time.value("offset", 0.0),
@@ -167,7 +167,7 @@ class _Resolver:
             "lab": self.lab,
             "hostname": draft.fields.value("hostname", draft.name),
         }
-        for family, key in ((4, "address"), (6, "address6")):
+        for key in ("address", "address6"):
             if f"{draft.name}.{key}" in self.texts:
                 own[key] = self.texts[f"{draft.name}.{key}"]
         for name, said in draft.fields.value("variables", Fields()).items():
@@ -264,7 +264,7 @@ class _Resolver:
             targets[target.value] = target
             path = self.volume_source(source)
             if path is not None:
-                read_only = said.value.value("read_only", False)
+                read_only = said.value.flag("read_only")
                 yield Volume(source=path, target=target.value, writable=not read_only)
 
     def volume_source(self, said: Said) -> str | None:
@@ -354,7 +354,7 @@ class _Resolver:
                 group=fields.value("group"),
                 directory=fields.value("directory", "/"),
                 capabilities=None if listed is None else _expand(listed),
-                no_new_privs=fields.value("no_new_privs", False),
+                no_new_privs=fields.flag("no_new_privs"),
                 namespaces=self.job_namespaces(fields.value("namespaces", Fields())),
             )
 
@@ -406,7 +406,7 @@ def _pairs(fields: Fields) -> tuple[tuple[str, str], ...]:
 
 
 def _sysctls(fields: Fields) -> tuple[tuple[str, str], ...]:
-    found = dict(FORWARDING) if fields.value("forwarding", False) else {}
+    found = dict(FORWARDING) if fields.flag("forwarding") else {}
     found.update(_pairs(fields.value("sysctls", Fields())))
     return tuple(found.items())
 

@@ -40,6 +40,11 @@ class Fields(dict[str, Said]):
         said = self.get(key)
         return default if said is None else said.value
 
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """A yes or no that was said under a key."""
+        found: bool = self.value(key, default)
+        return found
+
 
 class Shape:
     """Something that a value may look like."""

@@ -39,6 +39,7 @@ _ENDPOINT = Text("a port, as `80` or `53/udp`", units.endpoint, {"type": ["integ
 _PROTOCOL = choice("tcp or udp", ("tcp", "udp"))
 _PREFIXED = Text("an address", units.prefixed, {"type": "string"})
 _ADDRESS = Text("an address", units.address, {"type": "string"})
+_MAC = Text("a MAC address", units.mac, {"type": "string", "pattern": units.MAC_PATTERN})
 _SUBNET = Text("a subnet", units.network, {"type": "string"})
 _MTU = Text(
     "a number of bytes",
@@ -104,7 +105,7 @@ INTERFACE = Table(
             "assigned",
             aliases=("address",),
         ),
-        Key("mac", Text("a MAC address", units.mac, {"type": "string", "pattern": units.MAC_PATTERN}),
+        Key("mac", _MAC,
             "Its Ethernet address.", "'02:00:00:00:00:05'", "02:…, from its name"),
         Key("mtu", _MTU, "The largest packet, in bytes.", "1400", "the segment's"),
     ),
@@ -119,8 +120,10 @@ ROUTE = Table(
             "Where it leads.", "10.2.0.0/16"),
         Key("via", Text("an address or a node", forms.hop, {"type": "string"}),
             "The next hop: an address on a segment of this node, or a node there.", "10.1.0.1"),
-        Key("interface", _IFNAME, "The interface to send on.", "eth0", "the one that reaches `via`"),
-        Key("metric", _ID, "Of several, the route with the lowest is taken.", "100", "the kernel's"),
+        Key("interface", _IFNAME, "The interface to send on.", "eth0",
+            "the one that reaches `via`"),
+        Key("metric", _ID, "Of several, the route with the lowest is taken.", "100",
+            "the kernel's"),
     ),
     required=("to",),
 )  # fmt: skip
@@ -144,7 +147,7 @@ FILE = Table(
             "Permission bits, in octal.", "'0640'", "0644"),
         Key("owner", _TEXT, "`USER` or `USER:GROUP`.", "www-data:www-data", "root:root"),
         Key("capabilities", Text("file capabilities", capabilities.file_capabilities,
-                                 {"type": "string"}, ["cap_" + c.lower() for c in capabilities.ALL]),
+                                 {"type": "string"}),
             "File capabilities, as `setcap` takes them.", "cap_net_raw+ep"),
     ),
     exclusive=(("content", "copy", "template"),),
@@ -398,8 +401,8 @@ NODE = Table(
             Forms(
                 scalar=(_USERNAME, lambda s, said: names_only(s, said._replace(value=[said]))),
                 sequence=(ListOf(_USERNAME, alone=False), names_only),
-                mapping=(MapOf(_USERNAME, Forms(scalar=(_ID, forms.user_number), mapping=(USER, None),
-                                                null=Fields)), None),
+                mapping=(MapOf(_USERNAME, Forms(scalar=(_ID, forms.user_number),
+                                                mapping=(USER, None), null=Fields)), None),
                 words="a list or a mapping of users",
             ),
             "Users it has beside those of its root.", "{alice: 1000}", aliases=("user",)),

@@ -73,6 +73,12 @@ def kind(tree: Tree) -> str:
     return "nothing" if tree.null else quoted(tree.value)
 
 
+def _start(event: yaml.Event) -> Mark:
+    """Where an event begins; only events that a program made have no mark."""
+    assert event.start_mark is not None
+    return event.start_mark
+
+
 class _Stop(Exception):
     """The rest of the file cannot be read; the reason is reported."""
 
@@ -108,15 +114,15 @@ class _Composer:
                 case yaml.AliasEvent():
                     self.alias(event)
                 case yaml.MappingStartEvent():
-                    self.open(Mapping(event.start_mark), event)
+                    self.open(Mapping(_start(event)), event)
                 case yaml.SequenceStartEvent():
-                    self.open(Sequence(event.start_mark), event)
+                    self.open(Sequence(_start(event)), event)
                 case yaml.CollectionEndEvent():
                     self.close()
                 case yaml.DocumentStartEvent():
                     documents += 1
                     if documents > 1:
-                        self.stop("a second document; a description is one", event.start_mark)
+                        self.stop("a second document; a description is one", _start(event))
 
     def stop(self, message: str, at: Mark, hint: str | None = None) -> None:
         self.source.report("yaml", message, at, hint)
@@ -129,34 +135,33 @@ class _Composer:
             )
 
     def scalar(self, event: yaml.ScalarEvent) -> None:
-        self.check_tag(event.tag, event.start_mark)
+        self.check_tag(event.tag, _start(event))
         self.count += 1
         plain = event.style is None or event.style == ""
         null = plain and event.value in _NULLS and (event.tag is None or event.tag[-4:] == "null")
-        node = Scalar(event.value, event.start_mark, plain=plain, null=null)
+        node = Scalar(event.value, _start(event), plain=plain, null=null)
         if event.anchor is not None:
             self.anchors[event.anchor] = (node, 1)
         self.add(node)
 
     def alias(self, event: yaml.AliasEvent) -> None:
+        assert event.anchor is not None
         if event.anchor in self.open_anchors:
-            self.stop(f"`*{event.anchor}` stands inside what it repeats", event.start_mark)
+            self.stop(f"`*{event.anchor}` stands inside what it repeats", _start(event))
         if event.anchor not in self.anchors:
             hint = self.source.suggest(event.anchor, self.anchors)
-            self.stop(
-                f"nothing is anchored as {quoted('&' + event.anchor)}", event.start_mark, hint
-            )
+            self.stop(f"nothing is anchored as {quoted('&' + event.anchor)}", _start(event), hint)
         node, size = self.anchors[event.anchor]
         self.aliased += size
         self.count += size
         if self.aliased > MAX_ALIASED:
-            self.stop(f"aliases repeat more than {MAX_ALIASED:,} values", event.start_mark)
+            self.stop(f"aliases repeat more than {MAX_ALIASED:,} values", _start(event))
         self.add(node)
 
     def open(self, node: Sequence | Mapping, event: yaml.CollectionStartEvent) -> None:
-        self.check_tag(event.tag, event.start_mark)
+        self.check_tag(event.tag, _start(event))
         if len(self.stack) >= MAX_DEPTH:
-            self.stop(f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
+            self.stop(f"nested deeper than {MAX_DEPTH} levels", _start(event))
         if event.anchor is not None:
             self.open_anchors.add(event.anchor)
         self.stack.append(_Open(node, event.anchor, self.count))
