@@ -217,6 +217,8 @@ class Node(Value, frozen=True, kw_only=True):
     nesting: bool = False
     """A lab can be staged inside: /proc and /sys stay bare, which weakens the node's walls."""
     jobs: tuple[Job, ...] = ()
+    unsupported: tuple[str, ...] = ()
+    """What its OCI bundle asks for and a node does not do, a sentence each."""
 
 
 class Lab(Value, frozen=True, kw_only=True):

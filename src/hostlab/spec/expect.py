@@ -1,0 +1,171 @@
+"""Checks: which nodes each is about, and its arguments as plain JSON values.
+
+| kind | arguments |
+|---|---|
+| listens | port, protocol, address or null |
+| http | url, status, body or null, verify, follow |
+| reaches, not_reaches | host, port or null, protocol (`icmp` without a port) |
+| command | run, status, stdout or null |
+| job | jobs: a mapping from name to state |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from hostlab.spec.drafts import Draft
+from hostlab.spec.model import Check, Place
+from hostlab.spec.shapes import Fields, Said
+from hostlab.spec.source import Source, quoted
+from hostlab.spec.tables import KINDS
+
+
+class Names:
+    """What the words of a check may stand for."""
+
+    def __init__(self, every: Mapping[str, Draft], roles: Fields) -> None:
+        self.groups: dict[str, list[str]] = {}
+        for role in roles:
+            self.groups[role] = []
+        for draft in every.values():
+            if draft.said != draft.name:
+                self.groups.setdefault(draft.said, []).append(draft.name)
+            for role in draft.roles:
+                self.groups[role].append(draft.name)
+        self.every = every
+        self.hosts = {name.lower() for name in every}
+        for draft in every.values():
+            if "hostname" in draft.fields:
+                self.hosts.add(draft.fields["hostname"].value.lower())
+            self.hosts |= {said.value[1].lower() for said in draft.fields.value("links", [])}
+
+    def on(self, source: Source, listed: list[Said]) -> tuple[str, ...] | None:
+        """The nodes that a list of names means; None when one of them means nothing."""
+        found: dict[str, None] = {}
+        good = True
+        for said in listed:
+            if said.value in self.every:
+                found[said.value] = None
+            elif said.value in self.groups:
+                found.update(dict.fromkeys(self.groups[said.value]))
+            else:
+                good = False
+                hint = source.suggest_or_list(said.value, [*self.every, *self.groups])
+                message = f"there is no node or role {quoted(said.value)}"
+                source.report("unknown-name", message, said.at, hint)
+        return tuple(found) if good else None
+
+    def check_host(self, source: Source, host: str, said: Said) -> None:
+        """A name without a dot must be a node's; one with a dot may be the world's."""
+        if "." in host or ":" in host or host.lower() in self.hosts | {"localhost"}:
+            return
+        hint = source.suggest_or_list(host, self.every)
+        source.report("unknown-name", f"there is no node {quoted(host)}", said.at, hint)
+
+
+def checks(source: Source, top: Fields, every: Mapping[str, Draft]) -> tuple[Check, ...]:
+    """All checks: the lab's, the roles', the nodes'."""
+    roles: Fields = top.value("roles", Fields())
+    known = Names(every, roles)
+    found: list[Check] = []
+    for said in top.value("checks", []):
+        fields: Fields = said.value
+        if "on" not in fields:
+            if not fields.flawed:
+                hint = "name nodes or roles: `on: [web1]`"
+                source.report("missing", "a check of the lab needs `on`", said.at, hint)
+            continue
+        nodes = known.on(source, fields["on"].value)
+        if nodes is not None:
+            found += _check(source, known, said, nodes)
+    for name, role in roles.items():
+        for said in role.value.value("checks", []):
+            found += _check(source, known, said, _implied(source, known, said, known.groups[name]))
+    groups: dict[int, list[Draft]] = {}
+    for draft in every.values():
+        groups.setdefault(id(draft.own), []).append(draft)
+    for drafts in groups.values():
+        nodes_here = [draft.name for draft in drafts]
+        for said in drafts[0].own.value("checks", []):
+            found += _check(source, known, said, _implied(source, known, said, nodes_here))
+    return tuple(check for check in found if check.nodes)
+
+
+def _implied(source: Source, known: Names, said: Said, nodes: list[str]) -> tuple[str, ...]:
+    if "on" in said.value:
+        return known.on(source, said.value["on"].value) or ()
+    return tuple(nodes)
+
+
+def _check(source: Source, known: Names, said: Said, nodes: tuple[str, ...]) -> Iterator[Check]:
+    fields: Fields = said.value
+    kinds = [kind for kind in KINDS if kind in fields]
+    if not kinds:
+        if not fields.flawed:
+            hint = "one of " + ", ".join(KINDS)
+            source.report("missing", "this check expects nothing", said.at, hint)
+        return
+    place = source.place(said.at)
+    kind = kinds[0]
+    for arguments in _arguments(source, known, kind, fields[kind], nodes):
+        yield Check(
+            nodes=nodes,
+            kind=kind,
+            arguments=arguments,
+            within_s=fields.value("within", 5.0),
+            place=Place(file=place.file, line=place.line, column=place.column),
+        )
+
+
+def _arguments(
+    source: Source, known: Names, kind: str, said: Said, nodes: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    value = said.value
+    match kind:
+        case "listens":
+            address = value.value("address")
+            yield {
+                "port": value.value("port"),
+                "protocol": value.value("protocol", "tcp"),
+                "address": None if address is None else str(address),
+            }
+        case "http":
+            url = value.value("url", "")
+            host = urlsplit(url).hostname or ""
+            if host and not host.replace(".", "").isdigit():
+                known.check_host(source, host, value["url"])
+            yield {
+                "url": url,
+                "status": value.value("status", 200),
+                "body": value.value("body"),
+                "verify": value.flag("verify", default=True),
+                "follow": value.flag("follow"),
+            }
+        case "reaches" | "not_reaches":
+            if ":" not in value.host:
+                known.check_host(source, value.host, said)
+            yield {"host": value.host, "port": value.port, "protocol": value.protocol}
+        case "command":
+            yield {
+                "run": value.value("run"),
+                "status": value.value("status", 0),
+                "stdout": value.value("stdout"),
+            }
+        case _:
+            for name, state in value.items():
+                _check_job(source, known, name, state, nodes)
+            yield {"jobs": {name: state.value for name, state in value.items()}}
+
+
+def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple[str, ...]) -> None:
+    for node in nodes:
+        fields = known.every[node].fields
+        jobs = fields.value("jobs", Fields())
+        # An OCI bundle has a process, and so a job, that the description does not name.
+        if name not in jobs and "root" not in fields:
+            hint = source.suggest_or_list(name, jobs)
+            message = f"{quoted(node)} has no job {quoted(name)}"
+            source.report("unknown-name", message, said.key, hint)
+            return

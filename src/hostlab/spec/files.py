@@ -1,0 +1,117 @@
+"""The files a description gives to a node: inline, copied or filled in."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Mapping
+
+from hostlab.errors import Place, SpecError
+from hostlab.spec.model import File
+from hostlab.spec.shapes import Fields, Said
+from hostlab.spec.source import Source, quoted
+
+Read = Callable[[str], bytes]
+"""Gives the bytes of a file by its path, relative to the description; OSError when it cannot."""
+
+MAX_FILE_BYTES = 64 * 2**20
+
+
+class _Template(string.Template):
+    """Variables may have a node's name and a dot in them: `${web-1.address}`."""
+
+    braceidpattern = r"(?a:[_A-Za-z][_A-Za-z0-9]*|[A-Za-z0-9-]+\.address6?)"
+    idpattern = r"(?a:[_A-Za-z][_A-Za-z0-9]*)"
+    flags = re.NOFLAG
+
+
+def read_input(source: Source, read: Read | None, said: Said) -> bytes | None:
+    """The bytes of a file that the description names; None when that is reported."""
+    path: str = said.value
+    if read is None:
+        source.report("file", f"{quoted(path)} cannot be read from here", said.at)
+        return None
+    try:
+        content = read(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        source.report("file", f"{quoted(path)}: {reason}", said.at)
+        return None
+    if len(content) > MAX_FILE_BYTES:
+        source.report("file", f"{quoted(path)} is longer than {MAX_FILE_BYTES:,} bytes", said.at)
+        return None
+    return content
+
+
+def resolve_file(
+    source: Source, read: Read | None, path: str, said: Said, variables: Mapping[str, str]
+) -> File | None:
+    """One file with its content; None when something of it is reported."""
+    fields: Fields = said.value
+    if "copy" in fields:
+        content = read_input(source, read, fields["copy"])
+    elif "template" in fields:
+        content = _fill(source, read, fields["template"], variables)
+    elif "content" in fields:
+        content = _encode(source, fields["content"])
+    else:
+        if not fields.flawed:
+            message = f"the file {quoted(path)} has no content"
+            source.report("missing", message, said.key, "say `content`, `copy` or `template`")
+        return None
+    if content is None:
+        return None
+    owner, _, group = fields.value("owner", "root:root").partition(":")
+    return File(
+        path=path,
+        content=content,
+        mode=fields.value("mode", 0o644),
+        owner=owner or "root",
+        group=group or "root",
+        capabilities=fields.value("capabilities", ""),
+    )
+
+
+def _encode(source: Source, said: Said) -> bytes | None:
+    try:
+        return str(said.value).encode()
+    except UnicodeEncodeError:
+        source.report("value", "this text has half a surrogate pair in it", said.at)
+        return None
+
+
+def _fill(
+    source: Source, read: Read | None, said: Said, variables: Mapping[str, str]
+) -> bytes | None:
+    inline = "\n" in said.value
+    content = _encode(source, said) if inline else read_input(source, read, said)
+    if content is None:
+        return None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        source.report("file", f"the template {quoted(said.value)} is not UTF-8", said.at)
+        return None
+    good = True
+    for found in _Template.pattern.finditer(text):
+        name = found["named"] or found["braced"]
+        if (name is None and found["invalid"] is None) or name in variables:
+            continue
+        good = False
+        if name is None:
+            message, hint = "a lone `$` in a template", "write `$$` for a dollar"
+        else:
+            message = f"a template names the unknown variable {quoted(name)}"
+            hint = source.suggest_or_list(name, variables) or "say it under `variables`"
+        if inline:
+            source.report("template", message, said.at, hint)
+        else:
+            where = _place_in(said.value, text, found.start())
+            source.report_elsewhere(SpecError("template", message, where=where, hint=hint))
+    return _Template(text).substitute(variables).encode() if good else None
+
+
+def _place_in(file: str, text: str, offset: int) -> Place:
+    start = text.rfind("\n", 0, offset) + 1
+    line = text[start:].split("\n", 1)[0][:200]
+    return Place(file, text.count("\n", 0, offset) + 1, offset - start + 1, line)

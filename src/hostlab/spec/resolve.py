@@ -1,0 +1,451 @@
+"""From what was read to what is meant: a `Lab` with every default and every address filled in."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from hostlab.errors import SpecErrors
+from hostlab.spec import capabilities, names
+from hostlab.spec.addresses import Net, Wire, assign
+from hostlab.spec.bundles import ReadBundle, overlay
+from hostlab.spec.drafts import Draft, attach, drafts, owner_of
+from hostlab.spec.expect import checks
+from hostlab.spec.files import Read, read_input, resolve_file
+from hostlab.spec.job import Job
+from hostlab.spec.links import variables as link_variables
+from hostlab.spec.model import (
+    File,
+    Interface,
+    Lab,
+    Limits,
+    Link,
+    Node,
+    Publish,
+    Root,
+    RootKind,
+    Segment,
+    User,
+    Volume,
+)
+from hostlab.spec.routes import routes
+from hostlab.spec.shapes import Fields, Said
+from hostlab.spec.source import Mark, Source, Wrong, quoted
+from hostlab.spec.units import Address, Endpoint
+
+FIRST_UID = 1000
+"""What useradd(8) starts with, as login.defs of Debian has it."""
+FORWARDING = (("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1"))
+_BUILT_IN = ("node", "lab", "hostname", "address", "address6")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a description needs from outside of its text."""
+
+    read: Read | None
+    """Gives a file beside the description."""
+    directory: str
+    """The description's, which paths of the machine are relative to; empty leaves them so."""
+    seed: str
+    """What the name of an unnamed lab is drawn from."""
+    oci: ReadBundle | None
+    """Reads a bundle's `config.json`."""
+
+
+def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
+    """The lab; what is wrong is reported to the source, and then the result means nothing."""
+    name = top.value("name") or names.generated(inputs.seed, 0, (), joint="_")
+    nets = {
+        key: Net(name=key, at=said.key, fields=said.value)
+        for key, said in top.value("segments", Fields()).items()
+    }
+    every = drafts(source, top, top.value("name") or inputs.seed)
+    attach(source, every, nets)
+    assign(source, nets)
+    resolver = _Resolver(source, every, inputs, name)
+    mtus = {net.name: net.mtu for net in nets.values()}
+    nodes = tuple(resolver.node(draft, mtus) for draft in every.values())
+    return Lab(
+        name=name,
+        segments=tuple(_segment(net) for net in nets.values()),
+        nodes=nodes,
+        checks=checks(source, top, every),
+        source=source.file,
+    )
+
+
+def _segment(net: Net) -> Segment:
+    return Segment(
+        name=net.name,
+        subnets=tuple(str(subnet) for _, subnet in sorted(net.subnets.items())),
+        mtu=net.mtu,
+        machine=tuple(f"{a.address}/{a.length}" for a in net.machine),
+    )
+
+
+class _Resolver:
+    """What resolving one node needs to know of the lab."""
+
+    def __init__(
+        self, source: Source, every: Mapping[str, Draft], inputs: Inputs, lab: str
+    ) -> None:
+        self.source = source
+        self.every = every
+        self.inputs = inputs
+        self.lab = lab
+        self.published: dict[tuple[int, str], list[tuple[Address | None, str, Mark]]] = {}
+        self.texts: dict[str, str] = {}
+        for draft in every.values():
+            for family, key in ((4, "address"), (6, "address6")):
+                if (address := self.first_address(draft, family)) is not None:
+                    self.texts[f"{draft.name}.{key}"] = str(address)
+
+    def owner(self, draft: Draft) -> Draft:
+        """The node whose network this node uses: its own unless it shares another's."""
+        return self.every[draft.shares_net] if draft.shares_net else draft
+
+    def first_address(
+        self, draft: Draft, family: int, segments: frozenset[str] | None = None
+    ) -> Address | None:
+        """Its first address of a family, on one of some segments if said."""
+        for wire in self.owner(draft).wires:
+            if segments is None or wire.segment in segments:
+                for address in wire.addresses:
+                    if address.address.version == family:
+                        return address.address
+        return None
+
+    def node(self, draft: Draft, mtus: Mapping[str, int]) -> Node:
+        fields = draft.fields
+        self.check_seen(draft)
+        time: Fields | None = fields.value("namespaces", Fields()).value("time")
+        node = Node(
+            name=draft.name,
+            hostname=fields.value("hostname", draft.name),
+            roles=draft.roles,
+            interfaces=tuple(_interface(wire, mtus[wire.segment]) for wire in draft.wires),
+            routes=routes(self.source, self.every, draft),
+            sysctls=_sysctls(fields),
+            files=tuple(self.files(draft)),
+            environment=self.environment(draft),
+            users=tuple(self.users(fields)),
+            volumes=tuple(self.volumes(fields)),
+            publish=tuple(self.publish(draft)),
+            links=tuple(Link(node=n, alias=a) for n, a, _ in self.links(draft)),
+            limits=_limits(fields),
+            capabilities=_capabilities(fields.value("capabilities", Fields())),
+            no_new_privs=fields.flag("no_new_privs"),
+            seccomp=self.seccomp(fields),
+            apparmor=fields.value("apparmor"),
+            time_offset_s=None if time is None else time.value("offset", 0.0),
+            namespaces=self.shared(draft, fields.value("namespaces", Fields())),
+            jobs=tuple(self.jobs(draft)),
+        )
+        return self.root(fields, node)
+
+    def check_seen(self, draft: Draft) -> None:
+        seen: set[str] = set()
+        for wire in draft.wires:
+            for address in wire.addresses:
+                if str(address.address) in seen:
+                    message = f"{draft.name} has {address.address} on two segments"
+                    self.source.report("clash", message, wire.at)
+                seen.add(str(address.address))
+
+    def files(self, draft: Draft) -> Iterator[File]:
+        said_files: Fields = draft.fields.value("files", Fields())
+        if not said_files:
+            return
+        own = {
+            "node": draft.name,
+            "lab": self.lab,
+            "hostname": draft.fields.value("hostname", draft.name),
+        }
+        for key in ("address", "address6"):
+            if f"{draft.name}.{key}" in self.texts:
+                own[key] = self.texts[f"{draft.name}.{key}"]
+        for name, said in draft.fields.value("variables", Fields()).items():
+            if name in _BUILT_IN:
+                message = f"the variable {quoted(name)} is there already"
+                self.source.report("clash", message, said.key, "choose another name")
+            else:
+                own[name] = said.value
+        variables = ChainMap(own, self.texts)
+        for path, said in said_files.items():
+            file = resolve_file(self.source, self.inputs.read, path, said, variables)
+            if file is not None:
+                yield file
+
+    def environment(self, draft: Draft) -> tuple[tuple[str, str], ...]:
+        """The links' variables, then the node's own, which stand where both say one."""
+        found: dict[str, str] = {}
+        segments = frozenset(wire.segment for wire in self.owner(draft).wires)
+        for name, alias, said in self.links(draft):
+            other = self.every[name]
+            address = None
+            for where in (segments, None):
+                for family in (4, 6):
+                    address = address or self.first_address(other, family, where)
+            if address is None:
+                message = f"{quoted(name)} has no address to link to"
+                self.source.report("value", message, said.at)
+                continue
+            environment = _pairs(other.fields.value("environment", Fields()))
+            found.update(
+                link_variables(draft.name, alias, str(address), _ports(other), environment)
+            )
+        found.update(_pairs(draft.fields.value("environment", Fields())))
+        return tuple(found.items())
+
+    def links(self, draft: Draft) -> Iterator[tuple[str, str, Said]]:
+        aliases: dict[str, Said] = {}
+        for said in draft.fields.value("links", []):
+            name, alias = said.value
+            if name not in self.every:
+                hint = self.source.suggest_or_list(name, self.every)
+                message = f"there is no node {quoted(name)}"
+                self.source.report("unknown-name", message, said.at, hint)
+            elif alias.lower() in aliases:
+                first = self.source.place(aliases[alias.lower()].at)
+                message = f"{quoted(alias)} is another link's name, at {first}"
+                self.source.report("clash", message, said.at, f"write `{name}:OTHER`")
+            else:
+                aliases[alias.lower()] = said
+                yield name, alias, said
+
+    def users(self, fields: Fields) -> Iterator[User]:
+        said_users: Fields = fields.value("users", Fields())
+        taken: dict[int, str] = {}
+        for name, said in said_users.items():
+            if "uid" not in said.value:
+                continue
+            uid = said.value["uid"]
+            if uid.value in taken:
+                message = (
+                    f"{quoted(name)} and {quoted(taken[uid.value])} both have the uid {uid.value}"
+                )
+                self.source.report("clash", message, uid.at)
+            taken[uid.value] = name
+        free = FIRST_UID
+        for name, said in said_users.items():
+            user: Fields = said.value
+            uid = user.value("uid")
+            if uid is None:
+                while free in taken:
+                    free += 1
+                uid = free
+                taken[uid] = name
+            yield User(
+                name=name,
+                uid=uid,
+                gid=user.value("gid", uid),
+                home=user.value("home", f"/home/{name}"),
+                shell=user.value("shell", "/bin/sh"),
+                groups=tuple(g.value for g in user.value("groups", [])),
+            )
+
+    def volumes(self, fields: Fields) -> Iterator[Volume]:
+        targets: dict[str, Said] = {}
+        for said in fields.value("volumes", []):
+            if said.value.flawed:
+                continue
+            target, source = said.value["target"], said.value["source"]
+            if target.value in targets:
+                first = self.source.place(targets[target.value].at)
+                message = f"{quoted(target.value)} has a volume already, at {first}"
+                self.source.report("clash", message, target.at)
+                continue
+            targets[target.value] = target
+            path = self.volume_source(source)
+            if path is not None:
+                read_only = said.value.flag("read_only")
+                yield Volume(source=path, target=target.value, writable=not read_only)
+
+    def volume_source(self, said: Said) -> str | None:
+        word: str = said.value
+        if word.startswith("/") or word in (".", "..") or word.startswith(("./", "../")):
+            return posixpath.normpath(posixpath.join(self.inputs.directory, word))
+        try:
+            return names.name(word)
+        except Wrong as wrong:
+            hint = f"a directory beside the description is `./{word}`"
+            self.source.report("value", wrong.message, said.at, hint)
+            return None
+
+    def publish(self, draft: Draft) -> Iterator[Publish]:
+        for said in draft.fields.value("publish", []):
+            fields: Fields = said.value
+            if fields.flawed:
+                continue
+            port, protocol = fields.value("port"), fields.value("protocol", "tcp")
+            address: Address | None = fields.value("address")
+            others = self.published.setdefault((port, protocol), [])
+            for other, name, at in others:
+                if _overlap(address, other):
+                    message = (
+                        f"{quoted(draft.name)} and {quoted(name)} ({self.source.place(at)}) "
+                        f"both publish {port}/{protocol}"
+                    )
+                    self.source.report("clash", message, said.at, "give one of them another port")
+                    break
+            else:
+                others.append((address, draft.name, said.at))
+                yield Publish(
+                    port=port,
+                    inner=fields.value("inner", port),
+                    protocol=protocol,
+                    address=None if address is None else str(address),
+                )
+
+    def seccomp(self, fields: Fields) -> str:
+        said = fields.get("seccomp")
+        if said is None or said.value in ("default", "unconfined"):
+            return said.value if said is not None else "default"
+        content = read_input(self.source, self.inputs.read, said)
+        if content is None:
+            return "default"
+        try:
+            profile = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            reason = str(error) if isinstance(error, ValueError) else "nested too deep"
+            message = f"{quoted(said.value)} is not JSON: {reason}"
+            self.source.report("file", message, said.at)
+            return "default"
+        if not isinstance(profile, dict) or "defaultAction" not in profile:
+            message = f"{quoted(said.value)} is not a seccomp profile: it has no `defaultAction`"
+            self.source.report("file", message, said.at)
+            return "default"
+        return content.decode()
+
+    def shared(self, draft: Draft, fields: Fields) -> tuple[tuple[str, str], ...]:
+        found = []
+        for kind in sorted(fields.keys() - {"time"}):
+            owner = owner_of(self.every, draft.name, kind)
+            if owner is not None and owner != draft.name:
+                found.append((kind, owner))
+        return tuple(found)
+
+    def jobs(self, draft: Draft) -> Iterator[Job]:
+        for name, said in draft.fields.value("jobs", Fields()).items():
+            fields: Fields = said.value
+            if "exec" not in fields:
+                if not fields.flawed:
+                    message = f"the job {quoted(name)} has no `exec`"
+                    self.source.report("missing", message, said.key)
+                continue
+            command = fields["exec"]
+            if not command.value or (isinstance(command.value, str) and not command.value.strip()):
+                self.source.report("value", "this command is empty", command.at)
+                continue
+            words = command.value if isinstance(command.value, list) else []
+            listed = fields.value("capabilities")
+            yield Job(
+                name=name,
+                exec=None if words else command.value,
+                argv=tuple(word.value for word in words),
+                environment=_pairs(fields.value("environment", Fields())),
+                user=fields.value("user"),
+                group=fields.value("group"),
+                directory=fields.value("directory", "/"),
+                capabilities=None if listed is None else _expand(listed),
+                no_new_privs=fields.flag("no_new_privs"),
+                namespaces=self.job_namespaces(fields.value("namespaces", Fields())),
+            )
+
+    def job_namespaces(self, fields: Fields) -> tuple[tuple[str, str], ...]:
+        found = []
+        for kind, said in sorted(fields.items()):
+            if said.value not in self.every:
+                hint = self.source.suggest_or_list(said.value, self.every)
+                message = f"there is no node {quoted(said.value)}"
+                self.source.report("unknown-name", message, said.at, hint)
+            else:
+                found.append((kind, owner_of(self.every, said.value, kind) or said.value))
+        return tuple(found)
+
+    def root(self, fields: Fields, node: Node) -> Node:
+        said: Fields = fields.value("root", Fields())
+        path = said.value("directory", "machine")
+        if "oci" not in said:
+            if path == "machine":
+                return node
+            full = posixpath.normpath(posixpath.join(self.inputs.directory, path))
+            return msgspec.structs.replace(node, root=Root(kind=RootKind.DIRECTORY, path=full))
+        config = said["oci"]._replace(value=posixpath.join(said["oci"].value, "config.json"))
+        content = read_input(self.source, self.inputs.read, config)
+        if content is None or self.inputs.oci is None:
+            return node
+        full = posixpath.normpath(posixpath.join(self.inputs.directory, config.value))
+        try:
+            bundle = self.inputs.oci(content, path=full)
+        except SpecErrors as errors:
+            for error in errors.errors:
+                self.source.report_elsewhere(error)
+            return node
+        return overlay(node, bundle, frozenset(fields))
+
+
+def _interface(wire: Wire, segment_mtu: int) -> Interface:
+    return Interface(
+        name=wire.name,
+        segment=wire.segment,
+        addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
+        mac=wire.assigned_mac,
+        mtu=wire.mtu or segment_mtu,
+    )
+
+
+def _pairs(fields: Fields) -> tuple[tuple[str, str], ...]:
+    return tuple((key, said.value) for key, said in fields.items())
+
+
+def _sysctls(fields: Fields) -> tuple[tuple[str, str], ...]:
+    found = dict(FORWARDING) if fields.flag("forwarding") else {}
+    found.update(_pairs(fields.value("sysctls", Fields())))
+    return tuple(found.items())
+
+
+def _limits(fields: Fields) -> Limits:
+    limits: Fields = fields.value("limits", Fields())
+    return Limits(**{name: said.value for name, said in limits.items()})
+
+
+def _expand(listed: list[Said]) -> tuple[str, ...]:
+    found = {said.value for said in listed}
+    return tuple(sorted(capabilities.ALL if "ALL" in found else found))
+
+
+def _capabilities(fields: Fields) -> tuple[str, ...]:
+    """What is left out wins over what is added, except that `drop: [ALL]` comes first."""
+    base = set(capabilities.DEFAULT)
+    if "exactly" in fields:
+        base = set(_expand(fields.value("exactly")))
+    add = set(_expand(fields.value("add", [])))
+    drop = fields.value("drop", [])
+    if any(said.value == "ALL" for said in drop):
+        return tuple(sorted(add))
+    return tuple(sorted((base | add) - set(_expand(drop))))
+
+
+def _ports(draft: Draft) -> set[Endpoint]:
+    """What a link to this node tells: what it exposes, and where its published ports lead."""
+    ports = {said.value for said in draft.fields.value("expose", [])}
+    for said in draft.fields.value("publish", []):
+        fields: Fields = said.value
+        if "port" in fields:
+            inner = fields.value("inner", fields.value("port"))
+            ports.add(Endpoint(inner, fields.value("protocol", "tcp")))
+    return ports
+
+
+def _overlap(one: Address | None, other: Address | None) -> bool:
+    """Whether two sockets at one port would be in each other's way."""
+    if one is None or other is None or one == other:
+        return True
+    return one.version == other.version and (one.is_unspecified or other.is_unspecified)
