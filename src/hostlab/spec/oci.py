@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab.spec.capabilities import ALL
 from hostlab.spec.job import Job
 from hostlab.spec.json_file import JsonFile, JsonObject
 from hostlab.spec.model import Limits, Mount, Rlimit, Root, RootKind
@@ -33,7 +34,6 @@ from hostlab.spec.mount_options import (
     unknown_data,
 )
 from hostlab.spec.oci_tables import (
-    CAPABILITIES,
     CPU,
     DEFAULT_CPU_PERIOD,
     DEFAULT_DEVICES,
@@ -214,7 +214,7 @@ def _capability_set(given: JsonObject, kind: str) -> frozenset[str]:
     found: set[str] = set()
     for name in given.strings(kind):
         short = name.removeprefix("CAP_")
-        if name.startswith("CAP_") and short in CAPABILITIES:
+        if name.startswith("CAP_") and short in ALL:
             found.add(short)
         else:
             # The specification asks for a warning here, not an error.
