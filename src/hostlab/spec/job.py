@@ -17,6 +17,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     """Name or number; None is the node's root."""
     group: str | None = None
+    groups: tuple[str, ...] = ()
+    """Supplementary groups, names or numbers, beside `group`."""
+    umask: int | None = None
+    oom_score_adj: int | None = None
+    """-1000 to 1000, as /proc/PID/oom_score_adj has it; lowering it needs CAP_SYS_RESOURCE."""
     directory: str = "/"
     capabilities: tuple[str, ...] | None = None
     """Exactly these (`NET_BIND_SERVICE`, …); None is the node's set."""
