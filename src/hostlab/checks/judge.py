@@ -35,7 +35,7 @@ from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem
 from hostlab.spec.model import Check
 
-AT_ONCE: Final = 64
+AT_ONCE: Final = 128
 QUESTIONS_AT_ONCE: Final = 32
 """As many checks of one node are looked at from inside it at the same time."""
 GRACE_S: Final = 2.0
