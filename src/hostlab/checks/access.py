@@ -25,6 +25,7 @@ class JobState(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
     FAILED = "failed"
+    """It ended badly and will not be started again by itself."""
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):

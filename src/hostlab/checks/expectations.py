@@ -227,7 +227,7 @@ class Reaches(_Target, frozen=True, kw_only=True):
             return Seen(ok=False, text=str(error))
         if answers[-1].reach is probes.Reach.ANSWERED:
             return Seen(ok=True, text=str(answers[-1]))
-        return Seen(ok=False, text=_joined(answers))
+        return Seen(ok=False, late=_silent(answers), text=_joined(answers))
 
 
 class NotReaches(_Target, frozen=True, kw_only=True):
@@ -251,7 +251,7 @@ class NotReaches(_Target, frozen=True, kw_only=True):
             return Seen(ok=False, text=str(error), hopeless=True)
         if answers[-1].reach is probes.Reach.ANSWERED:
             return Seen(ok=False, text=str(answers[-1]))
-        return Seen(ok=True, text=_joined(answers))
+        return Seen(ok=True, late=_silent(answers), text=_joined(answers))
 
 
 class Command(OutsideExpectation, frozen=True, kw_only=True):
@@ -287,37 +287,39 @@ class Command(OutsideExpectation, frozen=True, kw_only=True):
         return Seen(ok=True, text=_ended(result))
 
 
-class JobStates(OutsideExpectation, frozen=True, kw_only=True):
-    """Jobs of the node are in the states said."""
+class JobIs(OutsideExpectation, frozen=True, kw_only=True):
+    """A job of the node is in the state said."""
 
     kind = "job"
 
-    jobs: dict[str, JobState]
+    name: str
+    state: JobState
 
     def text(self) -> str:
-        return ", ".join(f"{name}: {state}" for name, state in self.jobs.items())
+        return f"{self.name}: {self.state}"
 
     def expected(self) -> str:
-        return " and ".join(f"job {name} {state}" for name, state in self.jobs.items())
+        return f"job {self.name} {self.state}"
 
     def repeat(self, lab: str | None, node: str, within_s: float) -> str:
         return hostlab_line("status", lab, node)
 
     def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
-        found = access.jobs()
-        if missing := [name for name in self.jobs if name not in found]:
-            known = f"; its jobs: {', '.join(found)}" if found else " nor any other"
-            return Seen(ok=False, text=f"no job {missing[0]}{known}", hopeless=True)
-        text = ", ".join(f"{name} is {_status_text(found[name])}" for name in self.jobs)
-        wrong = [name for name, state in self.jobs.items() if found[name].state is not state]
-        log = found[wrong[0]].log[-OUTPUT_LINES:] if wrong else ()
-        # A failed job has no respawn left: it does not become anything else by itself.
-        hopeless = any(found[name].state is JobState.FAILED for name in wrong)
-        return Seen(ok=not wrong, text=text, hopeless=hopeless, log=log)
+        jobs = access.jobs()
+        found = jobs.get(self.name)
+        if found is None:
+            known = f"; its jobs are {', '.join(jobs)}" if jobs else ", nor any other"
+            return Seen(ok=False, text=f"there is no job {self.name}{known}", hopeless=True)
+        text = f"{self.name} is {_status_text(found)}"
+        if found.state is self.state:
+            return Seen(ok=True, text=text)
+        # A failed job has no respawn left: it becomes nothing else by itself.
+        hopeless = found.state is JobState.FAILED
+        return Seen(ok=False, text=text, hopeless=hopeless, log=found.log[-OUTPUT_LINES:])
 
 
 KINDS: Final[Mapping[str, type[Expectation]]] = {
-    kind.kind: kind for kind in (Listens, Http, Reaches, NotReaches, Command, JobStates)
+    kind.kind: kind for kind in (Listens, Http, Reaches, NotReaches, Command, JobIs)
 }
 """Every kind of check by the name that a description gives it."""
 
@@ -364,6 +366,11 @@ def _exit_text(status: int) -> str:
 
 def _ended(result: CommandResult) -> str:
     return _exit_text(result.status)
+
+
+def _silent(answers: list[probes.Answer]) -> bool:
+    """Nothing was heard: an earlier refusal says more, for hosts limit their ICMP errors' rate."""
+    return all(answer.reach is probes.Reach.SILENT for answer in answers)
 
 
 def _joined(items: list[Any]) -> str:

@@ -24,7 +24,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -49,8 +49,9 @@ class Gone(Problem):
 class Inside:
     """A process inside one node; requests are answered in any order."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, node_pidfd: int) -> None:
         self._sock = sock
+        self._node_pidfd = node_pidfd
 
     def submit(self, request: bytes) -> None:
         """Ask; `receive` says when nobody is there to be asked."""
@@ -60,13 +61,18 @@ class Inside:
     def receive(self, timeout_s: float) -> bytes | None:
         """The next answer; None when there is none in time.
 
-        `Gone` when the child has ended, `OSError` when it could not enter the node, `Problem` when
+        `Gone` when the child or the node has ended, `OSError` when it could not enter the node, `Problem` when
         the handler raised.
         """
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
-        if not poller.poll(max(0.0, timeout_s) * 1000):
+        poller.register(self._node_pidfd, select.POLLIN)
+        ready = [fd for fd, _ in poller.poll(max(0.0, timeout_s) * 1000)]
+        if not ready:
             return None
+        if self._sock.fileno() not in ready:
+            # Its namespaces live on as long as our own child is in them.
+            raise Gone("node-gone", "the node ended while it was looked at")
         try:
             answer = self._sock.recv(MESSAGE_BYTES + 1)
         except ConnectionResetError:
@@ -89,6 +95,9 @@ class Inside:
     def close(self) -> None:
         """Hang up; the child ends by itself."""
         self._sock.close()
+        if self._node_pidfd >= 0:
+            os.close(self._node_pidfd)
+            self._node_pidfd = -1
 
     def __enter__(self) -> Self:
         return self
@@ -141,20 +150,16 @@ class Crew:
         Needs CAP_SYS_ADMIN over them, which the owner of a user namespace has in it. Linux 5.8.
         `OSError` with ESRCH when there is no such process.
         """
-        pidfd = os.pidfd_open(pid)
-        try:
+        with ExitStack() as stack:
+            pidfd = os.pidfd_open(pid)
+            stack.callback(os.close, pidfd)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            try:
+            stack.enter_context(ours)
+            with theirs:
                 request = str(pid).encode()
                 socket.send_fds(self._control, [request], [pidfd, theirs.fileno()])
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                theirs.close()
-        finally:
-            os.close(pidfd)
-        return Inside(ours)
+            stack.pop_all()
+        return Inside(ours, pidfd)
 
 
 def _hatchery(control: socket.socket, handler: Handler) -> NoReturn:

@@ -200,7 +200,7 @@ def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
         with judging.crew.enter(access.pid) as inside:
             _converse(judging, access, inside, pending)
     except (Problem, OSError) as error:
-        judging.say_unknown(pending.values(), f"the node cannot be entered: {error}", started)
+        judging.say_unknown(pending.values(), f"the node cannot be looked at: {error}", started)
 
 
 def _converse(

@@ -35,7 +35,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     unknown: bool = False
     """It could not be judged."""
     late: bool = False
-    """It was cut short by its deadline, so an earlier attempt says more."""
+    """Nothing was heard before its deadline, so an earlier attempt says more."""
     log: tuple[str, ...] = ()
 
 

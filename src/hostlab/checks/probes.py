@@ -71,8 +71,10 @@ _UNREACHABLE: Final = {
     errno.EPERM,
     errno.ENOPROTOOPT,
     errno.EPROTO,
+    errno.EINVAL,
 }
-"""EACCES and EPERM are a `prohibit` route's and the node's own firewall's. connect(2), icmp(7)."""
+"""EINVAL is a `blackhole` route's (net/ipv4/fib_semantics.c, fib_props), EACCES a
+`prohibit` route's, EPERM the node's own firewall's. connect(2), icmp(7)."""
 
 
 def _family(address: str) -> socket.AddressFamily:
