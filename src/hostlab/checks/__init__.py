@@ -1,1 +1,20 @@
-"""Expectations about nodes and their verdicts."""
+"""Expectations about nodes, judged: the verdict type, the probes, and what can be expected."""
+
+from hostlab.checks.access import CommandResult, JobState, JobStatus, NodeAccess
+from hostlab.checks.expectations import KINDS, Expectation, expectation
+from hostlab.checks.judge import judge
+from hostlab.checks.verdict import Outcome, Report, Verdict
+
+__all__ = [
+    "KINDS",
+    "CommandResult",
+    "Expectation",
+    "JobState",
+    "JobStatus",
+    "NodeAccess",
+    "Outcome",
+    "Report",
+    "Verdict",
+    "expectation",
+    "judge",
+]

@@ -152,7 +152,7 @@ class Netlink:
                     return
 
     def dump(self, request: Request) -> Iterator[tuple[int, bytes]]:
-        """Every (type, body) of a dump."""
+        """Every (type, body) of a dump; OSError when it fails, at its start or on the way."""
         self._sequence += 1
         flags = request.flags | NLM_F_REQUEST | NLM_F_DUMP
         length = _HEADER.size + len(request.body)
@@ -164,6 +164,10 @@ class Netlink:
                 if sequence != self._sequence:
                     continue
                 if kind == NLMSG_DONE:
+                    # A dump that fails half-way, or has no handler, says so here (af_netlink.c).
+                    number = -_ERROR.unpack_from(body)[0] if len(body) >= 4 else 0
+                    if number:
+                        raise OSError(number, f"{request.what}: {os.strerror(number)}")
                     return
                 if kind == NLMSG_ERROR:
                     failed = _failure(body, reply_flags, request.what)

@@ -1,0 +1,61 @@
+"""How checks reach a node: the seam that whoever stages nodes implements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+
+class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that ended."""
+
+    status: int
+    """Exit status; the negative number of the signal that killed it."""
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+class JobState(StrEnum):
+    """What a job is doing, as far as a check cares."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """It ended badly and will not be started again by itself."""
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A job at one instant."""
+
+    state: JobState
+    pid: int | None = None
+    exit_status: int | None = None
+    """Of its last run; the negative number of the signal that killed it."""
+    log: tuple[str, ...] = ()
+    """Its last lines."""
+
+
+class NodeAccess(Protocol):
+    """A running node. Its methods are called from several threads at once.
+
+    They raise `Problem` or `OSError` when the node cannot be asked; the check is then not judged.
+    """
+
+    name: str
+
+    @property
+    def pid(self) -> int:
+        """The node's holder as seen from the machine; its namespaces are entered."""
+        ...
+
+    def run(self, command: str, *, timeout_s: float) -> CommandResult:
+        """Run a shell command in the node; `TimeoutError` when it has not ended in time."""
+        ...
+
+    def jobs(self) -> Mapping[str, JobStatus]:
+        """The node's jobs by name."""
+        ...

@@ -1,0 +1,382 @@
+"""What can be expected of a node: a kind of check a class, and the table of them.
+
+A class holds a kind's arguments, typed; says in words what is expected; and makes one attempt to
+see whether it is so. A kind that looks from inside the node (`InsideExpectation`) is attempted by
+a process that has entered the node's namespaces; the others ask the node's `NodeAccess`. Waiting,
+deadlines and verdicts are the same for all and stand in `judge.py`: a new kind is one class here
+and one entry in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import math
+import ssl
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+import msgspec
+
+from hostlab.checks import probes, web
+from hostlab.checks.access import CommandResult, JobState, JobStatus, NodeAccess
+from hostlab.checks.names import UnknownName, addresses
+from hostlab.checks.patience import ATTEMPT_S, Seen
+from hostlab.checks.verdict import hostlab_line
+from hostlab.errors import SpecError, Unsupported
+from hostlab.linux.sockdiag import Listener, listeners
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+OUTPUT_LINES: Final = 20
+OUTPUT_BYTES: Final = 4096
+"""How much of a command's output goes into a verdict."""
+ADDRESSES: Final = 8
+"""As many addresses of one name are tried."""
+
+
+class Transport(StrEnum):
+    """What carries the question to another host."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    ICMP = "icmp"
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The arguments of a check, and how it is judged."""
+
+    kind: ClassVar[str]
+    lasting: ClassVar[bool] = False
+    """It has to stay true for a while, instead of to become true once."""
+    attempt_s: ClassVar[float] = ATTEMPT_S
+    """The longest attempt."""
+
+    def text(self) -> str:
+        """The arguments in one line, as a description has them."""
+        raise NotImplementedError
+
+    def expected(self) -> str:
+        """What is expected, in words that follow "expected"."""
+        raise NotImplementedError
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        """A command that, run in the node, lets a person see the same."""
+        raise NotImplementedError
+
+    def repeat(self, lab: str | None, node: str, within_s: float) -> str:
+        """The whole command line for that."""
+        return hostlab_line("exec", lab, node, "--", *self.by_hand(within_s))
+
+
+class InsideExpectation(Expectation, frozen=True, kw_only=True):
+    """One that is attempted within the node's namespaces."""
+
+    def attempt(self, timeout_s: float) -> Seen:
+        """Look once; runs inside the node."""
+        raise NotImplementedError
+
+
+class OutsideExpectation(Expectation, frozen=True, kw_only=True):
+    """One that is attempted through the node's control."""
+
+    def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
+        """Look once."""
+        raise NotImplementedError
+
+
+class Listens(InsideExpectation, frozen=True, kw_only=True):
+    """A socket of the node waits on the port."""
+
+    kind = "listens"
+
+    port: Port
+    protocol: Literal["tcp", "udp"] = "tcp"
+    address: str | None = None
+    """The socket must take what is sent to this address; None: to any."""
+
+    def text(self) -> str:
+        host = f"{self.address}:" if self.address else ""
+        return f"{host}{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+    def expected(self) -> str:
+        where = f" at {self.address}" if self.address else ""
+        return f"a {self.protocol} socket listening on port {self.port}{where}"
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        return ("ss", "-ln" + self.protocol[0], f"sport = :{self.port}")
+
+    def _fits(self, listener: Listener) -> bool:
+        if listener.port != self.port:
+            return False
+        return self.address is None or listener.takes(ip_address(self.address))
+
+    def attempt(self, timeout_s: float) -> Seen:
+        every = listeners(self.protocol)
+        if found := [listener for listener in every if self._fits(listener)]:
+            return Seen(ok=True, text=f"listening on {_joined(found)}")
+        if elsewhere := [listener for listener in every if listener.port == self.port]:
+            return Seen(ok=False, text=f"only {_joined(elsewhere)} listens on that port")
+        others = sorted({listener.port for listener in every})[:ADDRESSES]
+        also = f"; {self.protocol} ports that are: {', '.join(map(str, others))}" if others else ""
+        return Seen(ok=False, text=f"nothing listens on {self.protocol} port {self.port}{also}")
+
+
+class Http(InsideExpectation, frozen=True, kw_only=True):
+    """A GET from the node is answered as said."""
+
+    kind = "http"
+    attempt_s = math.inf
+
+    url: str
+    status: int = 200
+    body: str | None = None
+    """A text that the first MiB of the body contains."""
+    verify: bool = True
+    """The certificate must be good for the name, by the node's authorities."""
+    follow: bool = False
+    """Follow redirects."""
+
+    def text(self) -> str:
+        return self.url
+
+    def expected(self) -> str:
+        body = f" and a body that contains {self.body!r}" if self.body is not None else ""
+        return f"status {self.status}{body} from {self.url}"
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        options = "-si" + ("L" if self.follow else "") + ("" if self.verify else "k")
+        return ("curl", options, "--max-time", f"{max(1, within_s):g}", self.url)
+
+    def attempt(self, timeout_s: float) -> Seen:
+        try:
+            page = web.get(self.url, timeout_s=timeout_s, verify=self.verify, follow=self.follow)
+        except http.client.InvalidURL as error:
+            return Seen(ok=False, text=str(error), hopeless=True)
+        except http.client.HTTPException as error:
+            return Seen(ok=False, text=f"no HTTP answer: {type(error).__name__} {error}")
+        except UnknownName as error:
+            return Seen(ok=False, text=str(error))
+        except ssl.SSLCertVerificationError as error:
+            return Seen(ok=False, text=f"the certificate is refused: {error.verify_message}")
+        except TimeoutError as error:
+            return Seen(ok=False, late=True, text=str(error))
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            return Seen(ok=False, text=f"no answer: {place}{error.strerror or error}")
+        answered = f"status {page.status} {page.reason} from {page.address}"
+        if page.status != self.status:
+            moved = f", to {page.location}" if page.location else ""
+            return Seen(ok=False, text=answered + moved, log=_lines(page.body))
+        if self.body is not None and self.body.encode() not in page.body:
+            return Seen(ok=False, text=f"{answered}, without that text", log=_lines(page.body))
+        return Seen(ok=True, text=answered)
+
+
+class _Target(InsideExpectation, frozen=True, kw_only=True):
+    """Another host, and how it is asked."""
+
+    host: str
+    port: Port | None = None
+    """None: an ICMP echo."""
+    protocol: Transport = Transport.TCP
+
+    def text(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.port is None or self.protocol is Transport.ICMP:
+            return self.host
+        return f"{host}:{self.port}" + ("/udp" if self.protocol is Transport.UDP else "")
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        wait_s = f"{max(1, round(within_s))}"
+        if self.port is None or self.protocol is Transport.ICMP:
+            return ("ping", "-c", "1", "-W", wait_s, self.host)
+        options = "-zvu" if self.protocol is Transport.UDP else "-zv"
+        return ("nc", options, "-w", wait_s, self.host, str(self.port))
+
+    def _ask(self, address: str, timeout_s: float) -> probes.Answer:
+        if self.port is None or self.protocol is Transport.ICMP:
+            return probes.icmp(address, timeout_s=timeout_s)
+        if self.protocol is Transport.UDP:
+            return probes.udp(address, self.port, timeout_s=timeout_s)
+        return probes.tcp(address, self.port, timeout_s=timeout_s)
+
+    def _answers(self, timeout_s: float) -> list[probes.Answer]:
+        """The answers of the name's addresses, up to the first that is reached."""
+        found = addresses(self.host)[:ADDRESSES]
+        answers: list[probes.Answer] = []
+        for address in found:
+            answers.append(self._ask(address, timeout_s / len(found)))
+            if answers[-1].reach is probes.Reach.ANSWERED:
+                break
+        return answers
+
+
+class Reaches(_Target, frozen=True, kw_only=True):
+    """Some address of the host answers: TCP's handshake, a datagram, an echo."""
+
+    kind = "reaches"
+
+    def expected(self) -> str:
+        return f"an answer from {self.text()}"
+
+    def attempt(self, timeout_s: float) -> Seen:
+        try:
+            answers = self._answers(timeout_s)
+        except UnknownName as error:
+            return Seen(ok=False, text=str(error))
+        if answers[-1].reach is probes.Reach.ANSWERED:
+            return Seen(ok=True, text=str(answers[-1]))
+        return Seen(ok=False, late=_silent(answers), text=_joined(answers))
+
+
+class NotReaches(_Target, frozen=True, kw_only=True):
+    """No address of the host answers, for min(within, 1 s).
+
+    What counts is that no connection comes about: *refused*, *unreachable* and *silent* all hold,
+    and the verdict says which it was. A name that does not resolve is a failure, else a slip of
+    the pen would hold for ever.
+    """
+
+    kind = "not_reaches"
+    lasting = True
+
+    def expected(self) -> str:
+        return f"no answer from {self.text()}"
+
+    def attempt(self, timeout_s: float) -> Seen:
+        try:
+            answers = self._answers(timeout_s)
+        except UnknownName as error:
+            return Seen(ok=False, text=str(error), hopeless=True)
+        if answers[-1].reach is probes.Reach.ANSWERED:
+            return Seen(ok=False, text=str(answers[-1]))
+        return Seen(ok=True, late=_silent(answers), text=_joined(answers))
+
+
+class Command(OutsideExpectation, frozen=True, kw_only=True):
+    """A shell command in the node ends as said."""
+
+    kind = "command"
+    attempt_s = math.inf
+
+    run: str
+    stdout: str | None = None
+    """A text that its standard output contains."""
+    status: int = 0
+
+    def text(self) -> str:
+        return self.run
+
+    def expected(self) -> str:
+        output = f" and {self.stdout!r} in its output" if self.stdout is not None else ""
+        return f"exit status {self.status}{output} from `{self.run}`"
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        return ("sh", "-c", self.run)
+
+    def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
+        try:
+            result = access.run(self.run, timeout_s=timeout_s)
+        except TimeoutError:
+            return Seen(ok=False, late=True, text=f"still running after {timeout_s:.1f} s")
+        if result.status != self.status:
+            return Seen(ok=False, text=_ended(result), log=_lines(result.stderr or result.stdout))
+        if self.stdout is not None and self.stdout.encode() not in result.stdout:
+            return Seen(ok=False, text="its output lacks that text", log=_lines(result.stdout))
+        return Seen(ok=True, text=_ended(result))
+
+
+class JobIs(OutsideExpectation, frozen=True, kw_only=True):
+    """A job of the node is in the state said."""
+
+    kind = "job"
+
+    name: str
+    state: JobState
+
+    def text(self) -> str:
+        return f"{self.name}: {self.state}"
+
+    def expected(self) -> str:
+        return f"job {self.name} {self.state}"
+
+    def repeat(self, lab: str | None, node: str, within_s: float) -> str:
+        return hostlab_line("status", lab, node)
+
+    def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
+        jobs = access.jobs()
+        found = jobs.get(self.name)
+        if found is None:
+            known = f"; its jobs are {', '.join(jobs)}" if jobs else ", nor any other"
+            return Seen(ok=False, text=f"there is no job {self.name}{known}", hopeless=True)
+        text = f"{self.name} is {_status_text(found)}"
+        if found.state is self.state:
+            return Seen(ok=True, text=text)
+        # A failed job has no respawn left: it becomes nothing else by itself.
+        hopeless = found.state is JobState.FAILED
+        return Seen(ok=False, text=text, hopeless=hopeless, log=found.log[-OUTPUT_LINES:])
+
+
+KINDS: Final[Mapping[str, type[Expectation]]] = {
+    kind.kind: kind for kind in (Listens, Http, Reaches, NotReaches, Command, JobIs)
+}
+"""Every kind of check by the name that a description gives it."""
+
+
+def expectation(kind: str, arguments: Mapping[str, Any]) -> Expectation:
+    """The typed form of a check; `SpecError` for a kind or arguments that do not exist."""
+    try:
+        return msgspec.convert(dict(arguments), KINDS[kind])
+    except KeyError:
+        hint = f"the kinds of checks are {', '.join(KINDS)}"
+        raise SpecError("check", f"no kind of check is called {kind!r}", hint=hint) from None
+    except msgspec.ValidationError as error:
+        raise SpecError("check", f"{kind}: {error}") from error
+
+
+def attempt_inside(judged: InsideExpectation, timeout_s: float) -> Seen:
+    """One attempt from within the node; what the machine lacks is an unknown, not a failure."""
+    try:
+        return judged.attempt(timeout_s)
+    except (Unsupported, OSError) as error:
+        return Seen(ok=False, unknown=True, hopeless=True, text=str(error))
+
+
+def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:
+    """Why nothing will begin to listen any more: a job has failed, and none runs or starts."""
+    alive = {JobState.RUNNING, JobState.STARTING}
+    failed = [name for name, status in jobs.items() if status.state is JobState.FAILED]
+    if not failed or any(status.state in alive for status in jobs.values()):
+        return None
+    status = jobs[failed[0]]
+    text = f"nothing will: job {failed[0]} is {_status_text(status)} and no other runs"
+    return Seen(ok=False, text=text, hopeless=True, log=status.log[-OUTPUT_LINES:])
+
+
+def _status_text(status: JobStatus) -> str:
+    if status.exit_status is None or status.state in (JobState.RUNNING, JobState.STARTING):
+        return str(status.state)
+    return f"{status.state} ({_exit_text(status.exit_status)})"
+
+
+def _exit_text(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _ended(result: CommandResult) -> str:
+    return _exit_text(result.status)
+
+
+def _silent(answers: list[probes.Answer]) -> bool:
+    """Nothing was heard: an earlier refusal says more, for hosts limit their ICMP errors' rate."""
+    return all(answer.reach is probes.Reach.SILENT for answer in answers)
+
+
+def _joined(items: list[Any]) -> str:
+    return ", ".join(str(item) for item in items)
+
+
+def _lines(output: bytes) -> tuple[str, ...]:
+    """The last lines of an output, bounded."""
+    return tuple(output[-OUTPUT_BYTES:].decode(errors="replace").splitlines()[-OUTPUT_LINES:])

@@ -1,0 +1,277 @@
+"""Judging: every check of a lab on every node it is about, at the same time, into one report.
+
+What is looked at from inside a node goes to one process in that node, all its checks at once; what
+asks the node's control runs in a thread here. A check's `within` begins when its node's turn comes:
+`at_once` nodes are judged at a time.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from hostlab.checks.access import NodeAccess
+from hostlab.checks.expectations import (
+    KINDS,
+    Expectation,
+    InsideExpectation,
+    Listens,
+    OutsideExpectation,
+    attempt_inside,
+    expectation,
+    failed_jobs,
+)
+from hostlab.checks.inside import Crew, Inside
+from hostlab.checks.patience import Patience, Seen, Waited
+from hostlab.checks.verdict import Outcome, Report, Verdict
+from hostlab.errors import Problem
+from hostlab.spec.model import Check
+
+AT_ONCE: Final = 128
+QUESTIONS_AT_ONCE: Final = 32
+"""As many checks of one node are looked at from inside it at the same time."""
+GRACE_S: Final = 2.0
+"""What an answer from inside may be late: entering, the last attempt, a busy machine."""
+HOPE_S: Final = 0.25
+"""How long something may fail to listen before the node is asked whether its jobs have failed,
+and how often from then on. Asking starts the node's supervisor."""
+
+Progress = Callable[[Verdict], None]
+
+
+class _Question(msgspec.Struct, frozen=True):
+    """What goes into a node."""
+
+    position: int
+    kind: str
+    arguments: dict[str, Any]
+    within_s: float
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    """What comes back."""
+
+    position: int
+    waited: Waited
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One check of one node: a cell of the report to come."""
+
+    position: int
+    check: Check
+    node: str
+    expectation: Expectation
+
+
+@dataclass
+class _Judging:
+    """What the threads of one judgement share."""
+
+    access: Mapping[str, NodeAccess]
+    lab: str | None
+    crew: Crew
+    verdicts: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = field(
+        default_factory=queue.SimpleQueue
+    )
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def say(self, row: _Row, waited: Waited) -> None:
+        self.verdicts.put((row.position, _verdict(row, waited, self.lab)))
+
+    def say_unknown(self, rows: Iterable[_Row], text: str, since: float) -> None:
+        seen = Seen(ok=False, unknown=True, text=text)
+        for row in rows:
+            self.say(row, Waited(seen=seen, tries=1, took_s=time.monotonic() - since))
+
+
+def judge(
+    checks: Sequence[Check],
+    access: Mapping[str, NodeAccess],
+    *,
+    lab: str | None = None,
+    progress: Progress | None = None,
+    at_once: int = AT_ONCE,
+) -> Report:
+    """Judge every check on each of its nodes; `access` has the running nodes by name.
+
+    Returns when every verdict is there; `progress` is told each as it is reached, in the calling
+    thread. A node that is missing or dies gives UNKNOWN, and disturbs no other. `SpecError` when a
+    check's kind or arguments do not exist, before anything is asked. `lab` is for the lines that
+    repeat a check by hand.
+    """
+    rows = _rows(checks)
+    started = time.monotonic()
+    found: dict[int, Verdict] = {}
+    with Crew(answer_inside) as crew:
+        judging = _Judging(access, lab, crew)
+        with ThreadPoolExecutor(max_workers=max(1, at_once)) as pool:
+            for work in _units(judging, rows):
+                pool.submit(_guarded, judging, work)
+            try:
+                while len(found) < len(rows):
+                    said = judging.verdicts.get()
+                    if isinstance(said, BaseException):
+                        raise said
+                    found[said[0]] = said[1]
+                    if progress:
+                        progress(said[1])
+            except BaseException:
+                judging.stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    ordered = tuple(found[row.position] for row in rows)
+    return Report(rows=ordered, took_s=time.monotonic() - started)
+
+
+def _rows(checks: Sequence[Check]) -> list[_Row]:
+    """A row for each check and node, in the order of the description."""
+    rows: list[_Row] = []
+    for check in checks:
+        typed = expectation(check.kind, check.arguments)
+        rows += [_Row(len(rows) + i, check, node, typed) for i, node in enumerate(check.nodes)]
+    return rows
+
+
+def _units(judging: _Judging, rows: list[_Row]) -> Iterable[Callable[[], None]]:
+    """What a thread does at a time: the inside of one node, or one question to a control."""
+    inside: dict[str, list[_Row]] = {}
+    for row in rows:
+        if isinstance(row.expectation, InsideExpectation):
+            inside.setdefault(row.node, []).append(row)
+    for node, mine in inside.items():
+        for first in range(0, len(mine), QUESTIONS_AT_ONCE):
+            batch = mine[first : first + QUESTIONS_AT_ONCE]
+            yield partial(_judge_inside, judging, node, batch)
+    for row in rows:
+        if isinstance(row.expectation, OutsideExpectation):
+            yield partial(_judge_outside, judging, row)
+
+
+def _guarded(judging: _Judging, work: Callable[[], None]) -> None:
+    """Hand an error of ours to the caller's thread: a verdict that never comes would hang it."""
+    try:
+        work()
+    except BaseException as error:
+        judging.verdicts.put(error)
+
+
+def _judge_outside(judging: _Judging, row: _Row) -> None:
+    """A check that asks the node's control."""
+    started = time.monotonic()
+    outside = row.expectation
+    assert isinstance(outside, OutsideExpectation)
+    access = judging.access.get(row.node)
+    if access is None:
+        judging.say_unknown([row], f"the node {row.node} is not there", started)
+        return
+    patience = Patience(row.check.within_s, outside.attempt_s, judging.stopped.wait)
+
+    def attempt(timeout_s: float) -> Seen:
+        if judging.stopped.is_set():
+            return Seen(ok=False, unknown=True, hopeless=True, text="given up")
+        try:
+            return outside.attempt(access, timeout_s)
+        except (Problem, OSError) as error:
+            text = f"the node cannot be asked: {error}"
+            return Seen(ok=False, unknown=True, hopeless=True, text=text)
+
+    judging.say(row, patience.until_true(attempt))
+
+
+def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
+    """The checks of a node that are looked at from inside it."""
+    started = time.monotonic()
+    pending = {row.position: row for row in rows}
+    access = judging.access.get(node)
+    if access is None:
+        judging.say_unknown(rows, f"the node {node} is not there", started)
+        return
+    try:
+        with judging.crew.enter(access.pid) as inside:
+            _converse(judging, access, inside, pending)
+    except (Problem, OSError) as error:
+        judging.say_unknown(pending.values(), f"the node cannot be looked at: {error}", started)
+
+
+def _converse(
+    judging: _Judging, access: NodeAccess, inside: Inside, pending: dict[int, _Row]
+) -> None:
+    """Ask everything, and take answers until none is missing, in time or hopeless."""
+    started = time.monotonic()
+    for row in pending.values():
+        arguments = msgspec.to_builtins(row.expectation)
+        question = _Question(row.position, row.check.kind, arguments, row.check.within_s)
+        inside.submit(msgspec.json.encode(question))
+    late = started + max(row.check.within_s for row in pending.values()) + GRACE_S
+    look_at_jobs = started + HOPE_S
+    while pending:
+        wakes = min(late, look_at_jobs) if _may_despair(pending) else late
+        answer = inside.receive(wakes - time.monotonic())
+        now = time.monotonic()
+        if answer is not None:
+            reply = msgspec.json.decode(answer, type=_Reply)
+            if reply.position in pending:
+                judging.say(pending.pop(reply.position), reply.waited)
+        elif now >= late:
+            judging.say_unknown(pending.values(), "no answer from inside the node", started)
+            pending.clear()
+        else:
+            _despair(judging, access, pending, now - started)
+            look_at_jobs = time.monotonic() + HOPE_S
+
+
+def _may_despair(pending: dict[int, _Row]) -> bool:
+    return any(isinstance(row.expectation, Listens) for row in pending.values())
+
+
+def _despair(
+    judging: _Judging, access: NodeAccess, pending: dict[int, _Row], took_s: float
+) -> None:
+    """Decide at once what waits for a job that has failed."""
+    seen = failed_jobs(access.jobs())
+    if seen is None:
+        return
+    for position, row in list(pending.items()):
+        if isinstance(row.expectation, Listens):
+            del pending[position]
+            judging.say(row, Waited(seen=seen, tries=1, took_s=took_s))
+
+
+def answer_inside(request: bytes) -> bytes:
+    """The crew's handler: one check, tried until it is decided. Runs inside a node."""
+    question = msgspec.json.decode(request, type=_Question)
+    judged = msgspec.convert(question.arguments, KINDS[question.kind])
+    assert isinstance(judged, InsideExpectation)
+    patience = Patience(question.within_s, judged.attempt_s)
+    wait = patience.as_long_as_true if judged.lasting else patience.until_true
+    waited = wait(lambda timeout_s: attempt_inside(judged, timeout_s))
+    return msgspec.json.encode(_Reply(question.position, waited))
+
+
+def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
+    check, judged, seen = row.check, row.expectation, waited.seen
+    outcome = Outcome.HOLDS if seen.ok else Outcome.UNKNOWN if seen.unknown else Outcome.FAILS
+    return Verdict(
+        node=row.node,
+        kind=check.kind,
+        check=f"{check.kind}: {judged.text()}",
+        outcome=outcome,
+        expected=judged.expected(),
+        seen=seen.text,
+        within_s=check.within_s,
+        took_s=waited.took_s,
+        tries=waited.tries,
+        place=check.place,
+        log=() if seen.ok else seen.log,
+        repeat=judged.repeat(lab, row.node, check.within_s),
+    )

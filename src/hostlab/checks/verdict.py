@@ -1,0 +1,104 @@
+"""The answer to a check, as a value: what everything that judges ends in.
+
+A verdict is stable as JSON: members are added, never renamed. It says enough to act on without
+running anything again: where the expectation stands, what it expected, what was seen instead, the
+log of the job at fault, and a line to repeat it by hand.
+"""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+
+import msgspec
+
+from hostlab.spec.model import Place
+
+
+class Outcome(StrEnum):
+    """How a check ended."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNKNOWN = "unknown"
+    """It could not be judged: the node is not there, a program or a right is missing."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One expectation about one node, judged."""
+
+    node: str
+    kind: str
+    check: str
+    """The expectation in one line, as it stands in a description: `listens: 80`."""
+    outcome: Outcome
+    expected: str
+    seen: str
+    within_s: float
+    took_s: float
+    tries: int = 1
+    place: Place | None = None
+    log: tuple[str, ...] = ()
+    """The last lines of the job at fault, or of the command's output."""
+    repeat: str = ""
+    """A command line that asks the same by hand."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the expectation holds."""
+        return self.outcome is Outcome.HOLDS
+
+    @property
+    def detail(self) -> str:
+        """One line: what was seen, and when it is not what was expected, that too."""
+        if self.ok:
+            return self.seen
+        return f"expected {self.expected}; {self.seen} ({self.took_s:.1f} s, {self.tries} tries)"
+
+    def __str__(self) -> str:
+        lines = [f"{self.node}: {self.check}: {self.outcome}: {self.detail}"]
+        if not self.ok:
+            if self.place:
+                lines[0] = f"{self.place.file}:{self.place.line}:{self.place.column}: {lines[0]}"
+            lines += [f"    | {line}" for line in self.log]
+            if self.repeat:
+                lines.append(f"    repeat: {self.repeat}")
+        return "\n".join(lines)
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Verdicts in the order of the description, whatever the order they were reached in."""
+
+    rows: tuple[Verdict, ...] = ()
+    took_s: float = 0.0
+
+    def count(self, outcome: Outcome) -> int:
+        """How many rows ended so."""
+        return sum(row.outcome is outcome for row in self.rows)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every expectation holds."""
+        return self.count(Outcome.HOLDS) == len(self.rows)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all hold, 1 one does not, 3 none fails but one cannot be judged."""
+        if self.count(Outcome.FAILS):
+            return 1
+        return 3 if self.count(Outcome.UNKNOWN) else 0
+
+    def summary(self) -> str:
+        """The counts in one line."""
+        texts = [f"{self.count(Outcome.HOLDS)} of {len(self.rows)} checks hold"]
+        if failed := self.count(Outcome.FAILS):
+            texts.append(f"{failed} do not" if failed > 1 else "1 does not")
+        if unknown := self.count(Outcome.UNKNOWN):
+            texts.append(f"{unknown} could not be judged")
+        return ", ".join(texts)
+
+
+def hostlab_line(command: str, lab: str | None, node: str, *rest: str) -> str:
+    """A hostlab command line about a node, to be pasted into a shell."""
+    place = (lab, node) if lab else (node,)
+    return shlex.join(("hostlab", command, *place, *rest))

@@ -1,0 +1,271 @@
+"""Every kind of check on real nodes, green and red, as root and in a user namespace."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hostlab.checks import JobState, JobStatus, Outcome, Report, Verdict, judge
+from hostlab.errors import SpecError
+from hostlab.spec.model import Check, Place
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+pytestmark = pytest.mark.netns
+
+SHORT_S = 0.15
+LONG_S = 60.0
+"""Nothing waits for it: a test that did would run into pytest's own limit or its assertion."""
+
+
+def one(lab: Lab, kind: str, within_s: float = SHORT_S, node: str = "web", **said: Any) -> Verdict:
+    check = Check(nodes=(node,), kind=kind, arguments=said, within_s=within_s)
+    report = judge([check], lab, lab="small")
+    assert len(report.rows) == 1
+    return report.rows[0]
+
+
+def reds(verdict: Verdict) -> str:
+    assert verdict.outcome is Outcome.FAILS, verdict
+    return verdict.seen
+
+
+def greens(verdict: Verdict) -> str:
+    assert verdict.outcome is Outcome.HOLDS, verdict
+    return verdict.seen
+
+
+def test_listens(lab: Lab) -> None:
+    servers = ["mute:tcp:127.0.0.1:80", "mute:tcp:any6:81", "mute:tcp:any:82", "mute:udp:any:53"]
+    with lab.serving("web", *servers):
+        assert greens(one(lab, "listens", port=80)) == "listening on 127.0.0.1:80"
+        assert greens(one(lab, "listens", port=82, address="10.9.0.1")) == "listening on [::]:82"
+        greens(one(lab, "listens", port=82, address="fd09::1"))
+        greens(one(lab, "listens", port=81, address="fd09::1"))
+        greens(one(lab, "listens", port=53, protocol="udp"))
+        only = reds(one(lab, "listens", port=80, address="10.9.0.1"))
+        assert only == "only 127.0.0.1:80 listens on that port"
+        reds(one(lab, "listens", port=81, address="10.9.0.1"))
+        nothing = reds(one(lab, "listens", port=53))
+        assert nothing == "nothing listens on tcp port 53; tcp ports that are: 80, 81, 82"
+        assert "nothing" in reds(one(lab, "listens", port=80, node="db"))
+
+
+def test_http(lab: Lab) -> None:
+    with lab.serving("db", "web:any:80"):
+        assert greens(one(lab, "http", url="http://db/")) == "status 200 OK from 10.9.0.2"
+        assert greens(one(lab, "http", url="http://db6/", body="from the node")).endswith("fd09::2")
+        greens(one(lab, "http", url="http://[fd09::2]:80/none?x=1", status=404))
+        moved = reds(one(lab, "http", url="http://db/moved"))
+        assert moved == "status 302 Found from 10.9.0.2, to /"
+        greens(one(lab, "http", url="http://db/moved", follow=True))
+        verdict = one(lab, "http", url="http://db/", body="goodbye")
+        assert "without that text" in reds(verdict)
+        assert verdict.log == ("hello from the node",)
+        assert reds(one(lab, "http", url="http://db/none")).startswith("status 404")
+    refused = reds(one(lab, "http", url="http://db6/"))
+    assert refused == "no answer: fd09::2: Connection refused"
+    assert "does not resolve" in reds(one(lab, "http", url="http://nobody.invalid/"))
+
+
+def test_http_is_given_up_at_its_deadline(lab: Lab) -> None:
+    with lab.serving("db", "drip:any:80", "mute:tcp:any:81"):
+        for url in ("http://db/", "http://db:81/"):
+            verdict = one(lab, "http", url=url)
+            assert "in time" in reds(verdict) or "timed out" in verdict.seen
+            assert verdict.tries == 1  # one attempt took all there was, and no more
+            assert verdict.took_s >= SHORT_S
+
+
+def test_https(lab: Lab) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    pem = Path(lab.directory, "pem")
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=db"]
+    words += ["-days", "2", "-keyout", "-", "-out", "-"]
+    pem.write_bytes(subprocess.run(words, capture_output=True, check=True).stdout)
+    with lab.serving("db", f"tls:any:443:{pem}"):
+        greens(one(lab, "http", 2.0, url="https://db/", verify=False))
+        refused = reds(one(lab, "http", url="https://db/"))
+        assert refused == "the certificate is refused: self-signed certificate"
+
+
+@pytest.mark.parametrize("host", ["db", "DB2", "db.lab", "10.9.0.2", "fd09::2", "db6"])
+def test_reaches(lab: Lab, host: str) -> None:
+    servers = ["mute:tcp:any:5432", "echo:udp:any:7", "mute:udp:any:9"]
+    with lab.serving("db", *servers):
+        assert "answered" in greens(one(lab, "reaches", host=host, port=5432))
+        greens(one(lab, "reaches", host=host, port=7, protocol="udp"))
+        greens(one(lab, "reaches", host=host, port=None, protocol="icmp"))
+        assert "silent" in reds(one(lab, "reaches", host=host, port=9, protocol="udp"))
+        assert "refused" in reds(one(lab, "reaches", host=host, port=8, protocol="udp"))
+        assert "refused" in reds(one(lab, "reaches", host=host, port=5433))
+
+
+@pytest.mark.parametrize(
+    ("host", "how"), [("silent", "silent"), ("prohibited", "unreachable"), ("blackhole", "unre")]
+)
+def test_not_reaches(lab: Lab, host: str, how: str) -> None:
+    for protocol in ("tcp", "udp"):
+        assert how in reds(one(lab, "reaches", host=host, port=80, protocol=protocol))
+        assert how in greens(one(lab, "not_reaches", host=host, port=80, protocol=protocol))
+    assert how in greens(one(lab, "not_reaches", host=host, protocol="icmp"))
+
+
+def test_a_refusal_that_is_not_repeated_is_not_forgotten(own_lab: Lab) -> None:
+    own_lab["db"].run("echo 1000 > /proc/sys/net/ipv4/icmp_ratelimit", timeout_s=5)
+    verdict = one(own_lab, "reaches", 0.5, host="db", port=8, protocol="udp")
+    assert reds(verdict).startswith("10.9.0.2: refused (Connection refused)")
+    assert verdict.tries > 3
+
+
+def test_not_reaches_what_answers(lab: Lab) -> None:
+    with lab.serving("db", "mute:tcp:any:80"):
+        verdict = one(lab, "not_reaches", LONG_S, host="db", port=80)
+        assert "10.9.0.2: answered" in reds(verdict)
+        assert verdict.tries == 1
+    verdict = one(lab, "not_reaches", host="db", port=80)
+    assert "refused" in greens(verdict)
+    assert verdict.tries > 1
+    assert verdict.took_s >= SHORT_S
+    assert "does not resolve" in reds(one(lab, "not_reaches", host="nobody.invalid", port=80))
+
+
+def test_a_port_of_our_own_that_we_meet_by_chance_is_not_reached(lab: Lab) -> None:
+    narrow = "echo 50000 50001 > /proc/sys/net/ipv4/ip_local_port_range"
+    if lab["web"].run(narrow, timeout_s=5).status:
+        pytest.skip("the range of local ports cannot be set here")
+    for port in (50000, 50001):
+        greens(one(lab, "not_reaches", host="127.0.0.1", port=port))
+    lab["web"].run("echo 32768 60999 > /proc/sys/net/ipv4/ip_local_port_range", timeout_s=5)
+
+
+def test_what_comes_later_is_waited_for(lab: Lab) -> None:
+    go = threading.Event()
+
+    def serve() -> None:
+        with lab.serving("db", "web:any:80"):
+            go.wait()
+
+    server = threading.Thread(target=serve)
+    checks = [
+        Check(nodes=("web",), kind="http", arguments={"url": "http://db/"}, within_s=LONG_S),
+        Check(
+            nodes=("web",), kind="reaches", arguments={"host": "db", "port": 80}, within_s=LONG_S
+        ),
+        Check(nodes=("db",), kind="listens", arguments={"port": 80}, within_s=LONG_S),
+        Check(nodes=("web",), kind="not_reaches", arguments={"host": "db", "port": 81}),
+    ]
+    # The last check needs a second: the others are judged while the server starts.
+    server.start()
+    try:
+        report = judge(checks, lab)
+    finally:
+        go.set()
+        server.join()
+    assert report.ok, report
+    assert all(row.tries > 1 for row in report.rows)
+
+
+def test_command(lab: Lab) -> None:
+    assert (
+        greens(one(lab, "command", 5.0, run="cat /etc/hosts", stdout="db.lab")) == "exit status 0"
+    )
+    greens(one(lab, "command", 5.0, run="exit 3", status=3))
+    verdict = one(lab, "command", run="echo why >&2; exit 4")
+    assert reds(verdict) == "exit status 4"
+    assert verdict.log == ("why",)
+    assert reds(one(lab, "command", run="echo a", stdout="b")) == "its output lacks that text"
+    verdict = one(lab, "command", run="read never < /proc/self/fd/1")
+    assert reds(verdict).startswith("still running")
+    assert verdict.repeat.startswith("hostlab exec small web -- sh -c ")
+
+
+def test_job(lab: Lab) -> None:
+    failed = JobStatus(state=JobState.FAILED, exit_status=2, log=("bind: in use",))
+    lab["web"].states = {"www": JobStatus(state=JobState.RUNNING, pid=7), "bad": failed}
+    assert greens(one(lab, "job", name="www", state="running")) == "www is running"
+    greens(one(lab, "job", name="bad", state="failed"))
+    waited = one(lab, "job", name="www", state="stopped")
+    assert reds(waited) == "www is running"
+    assert waited.tries > 1
+    hopeless = one(lab, "job", LONG_S, name="bad", state="running")
+    assert reds(hopeless) == "bad is failed (exit status 2)"
+    assert hopeless.log == ("bind: in use",)
+    assert hopeless.tries == 1
+    assert "its jobs are www, bad" in reds(one(lab, "job", LONG_S, name="w", state="running"))
+    lab["web"].states = {}
+
+
+def test_nothing_is_waited_for_from_a_job_that_failed(lab: Lab) -> None:
+    lab["web"].states = {"www": JobStatus(state=JobState.FAILED, exit_status=-9, log=("oh",))}
+    verdict = one(lab, "listens", LONG_S, port=80)
+    lab["web"].states = {}
+    assert "job www is failed (killed by signal 9)" in reds(verdict)
+    assert verdict.log == ("oh",)
+    assert verdict.took_s < LONG_S / 2
+
+
+def test_a_node_that_is_not_there_is_unknown_and_disturbs_no_other(lab: Lab) -> None:
+    place = Place(file="lab.yaml", line=3, column=5)
+    said = {"host": "127.0.0.1"}
+    check = Check(nodes=("none", "web", "db"), kind="reaches", arguments=said, place=place)
+    gone = Check(nodes=("none",), kind="command", arguments={"run": "true"})
+    told: list[Verdict] = []
+    report = judge([check, gone], lab, progress=told.append)
+    assert [row.node for row in report.rows] == ["none", "web", "db", "none"]
+    assert [row.outcome.value for row in report.rows] == ["unknown", "holds", "holds", "unknown"]
+    assert sorted(map(str, told)) == sorted(map(str, report.rows))
+    assert report.exit_code == 3
+    assert str(report.rows[0]).startswith("lab.yaml:3:5: none: reaches: 127.0.0.1: unknown")
+
+
+def test_a_node_that_dies_is_unknown(own_lab: Lab) -> None:
+    class Dying(dict[str, Any]):
+        """Kills the node once its checks are under way: another check's turn says so."""
+
+    said = {"run": "true"}
+    deadly = own_lab["db"]
+
+    def kill(_: Verdict) -> None:
+        own_lab.holders["db"].send_signal(signal.SIGKILL)
+
+    checks = [
+        Check(nodes=("db",), kind="listens", arguments={"port": 9}, within_s=LONG_S),
+        Check(nodes=("web",), kind="command", arguments=said),
+    ]
+    report = judge(checks, own_lab, progress=kill)
+    assert report.rows[0].outcome is Outcome.UNKNOWN
+    assert "ended" in report.rows[0].seen
+    assert report.rows[1].ok
+    own_lab.holders["db"].wait()
+    verdict = one(own_lab, "listens", LONG_S, node=deadly.name, port=9)
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert "No such process" in verdict.seen
+
+
+def test_many_checks_of_one_node(lab: Lab) -> None:
+    checks = [
+        Check(nodes=("web", "db"), kind="not_reaches", arguments={"host": "db", "port": port})
+        for port in range(1, 80)
+    ]
+    quick = [Check(nodes=c.nodes, kind=c.kind, arguments=c.arguments, within_s=0) for c in checks]
+    report: Report = judge(quick, lab, at_once=2)
+    assert report.ok
+    assert [row.check for row in report.rows[::2]] == [f"not_reaches: db:{p}" for p in range(1, 80)]
+
+
+def test_a_kind_that_does_not_exist_is_said_before_anything_is_asked(lab: Lab) -> None:
+    with pytest.raises(SpecError, match="listen"):
+        one(lab, "listen", port=80)
+    with pytest.raises(SpecError, match="port"):
+        one(lab, "listens", port=0)
+    with pytest.raises(SpecError, match="protocol"):
+        one(lab, "listens", port=1, protocol="icmp")
