@@ -150,7 +150,10 @@ class _Survey:
                 if error.errno not in (*_GONE, *_DENIED):
                     raise
                 return found
-            self._ask(found, fd)
+            if nsfs.inode(fd) == number:
+                self._ask(found, fd)
+            else:  # the process moved between the two looks; its old namespace may be gone
+                os.close(fd)
         return found
 
     def _ask(self, found: _Found, fd: int, depth: int = 0) -> None:
