@@ -1,3 +1,24 @@
-"""hostlab: a host is a description."""
+"""hostlab: a host is a description; stage it, run it, check it, break it, put it live.
 
-__version__ = "0.1.0"
+`hostlab.Lab` is for asyncio, `hostlab.sync.Lab` for everything else; see `hostlab.api`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hostlab.api import AsyncLab as Lab
+
+from hostlab.version import __version__
+
+__all__ = ["Lab", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Imported when first asked for: the command line starts without the library's weight."""
+    if name == "Lab":
+        from hostlab.api import AsyncLab
+
+        return AsyncLab
+    raise AttributeError(name)

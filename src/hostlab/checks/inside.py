@@ -61,8 +61,8 @@ class Inside:
     def receive(self, timeout_s: float) -> bytes | None:
         """The next answer; None when there is none in time.
 
-        `Gone` when the child or the node has ended, `OSError` when it could not enter the node, `Problem` when
-        the handler raised.
+        `Gone` when the child or the node has ended, `OSError` when it could not enter the node,
+        `Problem` when the handler raised.
         """
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)

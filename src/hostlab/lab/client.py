@@ -63,6 +63,11 @@ class Control:
             self._pending += messages
         return self._pending.pop(0)
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether an answer is here already, so that waiting for the socket would be wrong."""
+        return bool(self._pending)
+
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the answer just received."""
         return self._receiver.take(count)

@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from hostlab import __version__
 from hostlab.errors import Unsupported
 from hostlab.linux.packet import RETIRE_MS, Packet, Ring, is_gone, link_type, take_error
+from hostlab.version import __version__
 
 _SHB, _IDB, _ISB, _EPB = 0x0A0D0D0A, 1, 5, 6
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D

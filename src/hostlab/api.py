@@ -1,0 +1,219 @@
+"""The library: a lab as an object, for tests, scripts and the REPL.
+
+`Lab` is the synchronous face; `AsyncLab` (exported as `hostlab.Lab`) is the same for asyncio, each
+call in a thread of its own. Both take a description's path, its text as a `spec.Lab`, or the name
+of a lab that is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from hostlab import spec
+from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
+from hostlab.errors import Failed, UsageError
+from hostlab.lab import driver
+from hostlab.lab.access import Completed, NodeConnection, known_node
+from hostlab.lab.description import read_lab, staged
+from hostlab.lab.paths import LabDirectory
+from hostlab.plan.difference import difference
+from hostlab.plan.operations import Plan
+
+_STATES = {
+    "waiting": JobState.STARTING,
+    "running": JobState.RUNNING,
+    "stopping": JobState.RUNNING,
+    "stopped": JobState.STOPPED,
+    "failed": JobState.FAILED,
+}
+
+
+class Node(NodeConnection):
+    """A running node."""
+
+    def run(self, command: str, *, timeout_s: float) -> CommandResult:
+        """Run a shell command; TimeoutError when it has not ended in time (checks.NodeAccess)."""
+        done = self.shell(command, timeout_s=timeout_s)
+        status = done.status if done.signal is None else -done.signal
+        return CommandResult(status=status, stdout=done.stdout, stderr=done.stderr)
+
+    def succeed(self, command: str, *, timeout_s: float | None = 60.0) -> str:
+        """Run a shell command that must exit with 0; returns what it wrote to standard output."""
+        done = self.shell(command, timeout_s=timeout_s)
+        if done.status:
+            raise Failed(
+                "command",
+                f"{self.name}: {command!r} ended with status {done.status}:"
+                f" {(done.stderr or done.stdout).decode(errors='replace').strip()}",
+                hint=f"hostlab exec {self.lab} {self.name} -- sh -c {command!r}",
+            )
+        return done.stdout.decode(errors="replace")
+
+    def fail(self, command: str, *, timeout_s: float | None = 60.0) -> str:
+        """Run a shell command that must not exit with 0; returns its standard output."""
+        done = self.shell(command, timeout_s=timeout_s)
+        if not done.status:
+            raise Failed("command", f"{self.name}: {command!r} succeeded, and was not to")
+        return done.stdout.decode(errors="replace")
+
+    def jobs(self) -> Mapping[str, JobStatus]:
+        """The node's jobs by name; those of a failed one come with their log's last lines."""
+        found = {}
+        for row in self.job_table():
+            state = _STATES[row["state"]]
+            log = self.log_tail(row["name"]) if state is JobState.FAILED else ()
+            if state is JobState.FAILED and not log and row["reason"]:
+                log = (row["reason"],)
+            found[row["name"]] = JobStatus(
+                state=state, pid=row["pid"], exit_status=row["status"], log=log
+            )
+        return found
+
+
+class Lab:
+    """A lab, from its description; `with` stages it and takes it down at the end."""
+
+    def __init__(self, description: str | os.PathLike[str] | spec.Lab) -> None:
+        if isinstance(description, spec.Lab):
+            self.description = description
+        else:
+            self.description = _described(os.fspath(description))
+        self.name = self.description.name
+
+    def plan(self) -> Plan:
+        """What `up` would do now."""
+        present = staged(self.name) if self.is_up() else None
+        return difference(present, self.description)
+
+    def up(self, *, progress: driver.Progress | None = None) -> list[dict[str, Any]]:
+        """Stage the lab, or change the running one into this description."""
+        return driver.stage(self.description, progress=progress)
+
+    def down(self) -> bool:
+        """Take the lab down; False when there was nothing of it."""
+        return driver.unstage(self.name)
+
+    def is_up(self) -> bool:
+        """Whether the lab's hub answers."""
+        control = driver.hub_control(LabDirectory.of(self.name))
+        if control is None:
+            return False
+        control.close()
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """The hub's own account of the lab."""
+        with driver.running(self.name) as control:
+            found: dict[str, Any] = control.call("status")
+            return found
+
+    def nodes(self) -> dict[str, Node]:
+        """The nodes that are there, by name."""
+        return {
+            row["name"]: Node(self.name, row["name"], row["pid"])
+            for row in self.status()["nodes"]
+            if row["pid"]
+        }
+
+    def __getitem__(self, name: str) -> Node:
+        nodes = self.nodes()
+        return nodes[known_node(tuple(nodes), name, self.name)]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes().values())
+
+    def check(self, *, progress: Callable[[Verdict], None] | None = None) -> Report:
+        """Judge every check of the description."""
+        return judge(self.description.checks, self.nodes(), lab=self.name, progress=progress)
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.down()
+
+
+def _described(text: str) -> spec.Lab:
+    """A description by its path, or by the name of a lab that is up."""
+    if os.path.exists(text) or "/" in text or text == "-":
+        return read_lab(text)
+    found = staged(text)
+    if found is None:
+        raise UsageError(
+            "no-lab",
+            f"no lab {text!r} is up, and no file has that name",
+            hint="`hostlab ls` lists the labs that are up",
+        )
+    return found
+
+
+class AsyncNode:
+    """A running node, for asyncio."""
+
+    def __init__(self, node: Node) -> None:
+        self.sync = node
+        self.name = node.name
+
+    async def run(self, command: str, *, timeout_s: float | None = None) -> Completed:
+        """Run a shell command and collect its output."""
+        return await asyncio.to_thread(self.sync.shell, command, timeout_s=timeout_s)
+
+    async def succeed(self, command: str, *, timeout_s: float | None = 60.0) -> str:
+        """See `Node.succeed`."""
+        return await asyncio.to_thread(self.sync.succeed, command, timeout_s=timeout_s)
+
+    async def fail(self, command: str, *, timeout_s: float | None = 60.0) -> str:
+        """See `Node.fail`."""
+        return await asyncio.to_thread(self.sync.fail, command, timeout_s=timeout_s)
+
+    async def jobs(self) -> Mapping[str, JobStatus]:
+        """See `Node.jobs`."""
+        return await asyncio.to_thread(self.sync.jobs)
+
+
+class AsyncLab:
+    """A lab for asyncio: `async with Lab("lab.yaml") as lab: await lab["web"].succeed("true")`."""
+
+    def __init__(self, description: str | os.PathLike[str] | spec.Lab) -> None:
+        self.sync = Lab(description)
+        self.name = self.sync.name
+        self._nodes: dict[str, Node] = {}
+
+    async def up(self) -> list[dict[str, Any]]:
+        """See `Lab.up`."""
+        operations = await asyncio.to_thread(self.sync.up)
+        self._nodes = await asyncio.to_thread(self.sync.nodes)
+        return operations
+
+    async def down(self) -> bool:
+        """See `Lab.down`."""
+        return await asyncio.to_thread(self.sync.down)
+
+    async def check(self) -> Report:
+        """See `Lab.check`."""
+        return await asyncio.to_thread(self.sync.check)
+
+    def __getitem__(self, name: str) -> AsyncNode:
+        return AsyncNode(self._nodes[known_node(tuple(self._nodes), name, self.name)])
+
+    async def __aenter__(self) -> Self:
+        await self.up()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.down()

@@ -1,0 +1,173 @@
+"""A running node from outside: commands, jobs, logs, by its control socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hostlab.errors import Failed, UsageError
+from hostlab.lab.client import Control, result
+from hostlab.lab.nodes import CONTROL
+from hostlab.lab.paths import LabDirectory
+
+LOG_LINES: Final = 10
+LOG_TAIL_BYTES: Final = 8192
+_PIPE_BYTES: Final = 1 << 16
+
+
+class Completed:
+    """A command that has ended: status (128 + signal if one ended it), stdout, stderr."""
+
+    __slots__ = ("signal", "status", "stderr", "stdout")
+
+    def __init__(self, status: int, number: int | None, stdout: bytes, stderr: bytes) -> None:
+        self.status = status
+        self.signal = number
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class NodeConnection:
+    """A node of a running lab; each call makes a connection of its own, so threads may share it."""
+
+    def __init__(self, lab: str, name: str, pid: int) -> None:
+        self.lab = lab
+        self.name = name
+        self.pid = pid
+        self.directory = LabDirectory.of(lab).node(name)
+
+    def control(self) -> Control:
+        """A connection to the node's init; its supervisor starts with the first one."""
+        try:
+            return Control.to(self.directory, CONTROL)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise Failed(
+                "node-gone",
+                f"node {self.name} of lab {self.lab} is not there",
+                hint=f"`hostlab status {self.lab}` tells why; `hostlab up` brings it back",
+            ) from None
+
+    def execute(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+        stdin: bytes = b"",
+        **options: Any,
+    ) -> Completed:
+        """Run a program and collect what it writes; TimeoutError (and SIGHUP to it) when late.
+
+        `options` go to the node's `exec`: user, directory, environment.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with contextlib.ExitStack() as stack:
+            control = stack.enter_context(self.control())
+            null = _memory(stdin)
+            ours, theirs = zip(*(os.pipe2(os.O_CLOEXEC) for _ in range(2)), strict=True)
+            for fd in ours:
+                stack.callback(os.close, fd)
+            number = control.send("exec", (null, *theirs), argv=list(argv), **options)
+            for fd in (null, *theirs):
+                os.close(fd)
+            outputs, answer = _collect(control, number, ours, deadline)
+        return Completed(answer["status"], answer["signal"], outputs[0], outputs[1])
+
+    def shell(self, command: str, **options: Any) -> Completed:
+        """Run a shell command line."""
+        return self.execute(("/bin/sh", "-c", command), **options)
+
+    def job_table(self) -> list[dict[str, Any]]:
+        """Every job of the node with its state."""
+        with self.control() as control:
+            table: list[dict[str, Any]] = control.call("jobs")
+            return table
+
+    def job(self, name: str, action: str) -> dict[str, Any]:
+        """start, stop or restart a job."""
+        with self.control() as control:
+            report: dict[str, Any] = control.call("job", name=name, action=action)
+            return report
+
+    def log_path(self, job: str) -> str:
+        """The machine's file with a job's output."""
+        return f"{self.directory}/log/{job.replace('/', '_')}.log"
+
+    def log_tail(self, job: str, lines: int = LOG_LINES) -> tuple[str, ...]:
+        """The last lines that a job wrote."""
+        try:
+            with open(self.log_path(job), "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ()
+        return tuple(text.splitlines()[-lines:])
+
+
+def _memory(data: bytes) -> int:
+    if not data:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("stdin")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _collect(
+    control: Control, number: int, pipes: Sequence[int], deadline: float | None
+) -> tuple[list[bytes], Mapping[str, Any]]:
+    """Read both pipes and the answer until the command has ended and its output is in.
+
+    A child that the command leaves behind with its output open does not hold this up.
+    """
+    poll = select.poll()
+    poll.register(control.socket, select.POLLIN)
+    for fd in pipes:
+        os.set_blocking(fd, False)
+        poll.register(fd, select.POLLIN)
+    parts: dict[int, list[bytes]] = {fd: [] for fd in pipes}
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimeoutError("the command has not ended in time")
+        ready = poll.poll(None if left is None else left * 1000 + 1)
+        for fd, _ in ready:
+            if fd in parts and not _drain(fd, parts[fd], once=True):
+                poll.unregister(fd)
+        answered = any(fd == control.socket.fileno() for fd, _ in ready)
+        while answered or control.has_answer:
+            answer, answered = control.receive(), False
+            if answer.get("id") == number and not answer.get("more"):
+                found = result(answer)
+                for fd in pipes:
+                    _drain(fd, parts[fd], once=False)
+                return [b"".join(parts[fd]) for fd in pipes], found
+
+
+def _drain(fd: int, into: list[bytes], *, once: bool) -> bool:
+    """Read what is there; False at the end of the stream."""
+    while True:
+        try:
+            data = os.read(fd, _PIPE_BYTES)
+        except BlockingIOError:
+            return True
+        if not data:
+            return False
+        into.append(data)
+        if once:
+            return True
+
+
+def known_node(names: Sequence[str], name: str, lab: str) -> str:
+    """The name, if the lab has such a node; UsageError with the ones it has."""
+    if name in names:
+        return name
+    import difflib
+
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]}?" if close else "nodes: " + ", ".join(names[:20])
+    raise UsageError("no-node", f"lab {lab} has no node {name!r}", hint=hint)
