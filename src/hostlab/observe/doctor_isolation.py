@@ -52,9 +52,14 @@ def _user_namespace_remedy(number: int) -> str:
 def user_namespaces() -> Iterator[Finding]:
     """One made by this user, and when that is root also one made by a powerless one."""
     powerless = os.geteuid() != 0
-    cases = (("user namespaces", False),) if powerless else (
-        ("user namespaces", False), ("user namespaces, unprivileged", True),
-    )  # fmt: skip
+    cases = (
+        (("user namespaces", False),)
+        if powerless
+        else (
+            ("user namespaces", False),
+            ("user namespaces, unprivileged", True),
+        )
+    )
     for name, as_nobody in cases:
         outcome = tried(lambda: None, is_rooted=True, as_nobody=as_nobody)
         if outcome.is_ok:
@@ -153,8 +158,7 @@ def uid_ranges() -> Iterator[Finding]:
     ranges = f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
     lost = "a node has one user, root"
     if program is None:
-        yield Finding(GROUP, name, State.MISSING, f"{lost}: no newuidmap",
-                      "apt-get install uidmap")  # fmt: skip
+        yield Finding(GROUP, name, State.MISSING, f"{lost}: no newuidmap", "apt-get install uidmap")
         return
     if given is None or groups is None:
         yield Finding(GROUP, name, State.MISSING, f"{lost}: no range in /etc/subuid", ranges)
@@ -168,8 +172,13 @@ def uid_ranges() -> Iterator[Finding]:
     outcome = _map_with(by_program)
     if outcome.is_ok:
         state = State.OK if given[1] >= _RANGE_WANTED - 1 else State.LIMITED
-        yield Finding(GROUP, name, state, f"{given[1]} users mapped by newuidmap",
-                      "" if state is State.OK else ranges)  # fmt: skip
+        yield Finding(
+            GROUP,
+            name,
+            state,
+            f"{given[1]} users mapped by newuidmap",
+            "" if state is State.OK else ranges,
+        )
     else:
         yield Finding(GROUP, name, State.MISSING, f"{lost}: newuidmap: {outcome.error}", ranges)
 
@@ -206,8 +215,13 @@ def _into_cgroup(unified: str) -> Iterator[Finding]:
     try:
         cgroups.make(directory)
     except OSError as error:
-        yield Finding(GROUP, name, State.MISSING, f"no cgroup can be made: {error.strerror}",
-                      "delegate a cgroup to this user")  # fmt: skip
+        yield Finding(
+            GROUP,
+            name,
+            State.MISSING,
+            f"no cgroup can be made: {error.strerror}",
+            "delegate a cgroup to this user",
+        )
         return
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -249,8 +263,13 @@ def time_namespaces() -> Iterator[Finding]:
     if outcome.is_ok:
         yield _ok("time offsets", "monotonic and boot time; the wall clock is the machine's")
     else:
-        yield Finding(GROUP, "time offsets", State.MISSING, outcome.error or "",
-                      "Linux 5.6 with CONFIG_TIME_NS")  # fmt: skip
+        yield Finding(
+            GROUP,
+            "time offsets",
+            State.MISSING,
+            outcome.error or "",
+            "Linux 5.6 with CONFIG_TIME_NS",
+        )
 
 
 def filters() -> Iterator[Finding]:
@@ -261,8 +280,13 @@ def filters() -> Iterator[Finding]:
         if outcome.is_ok:
             yield _ok("seccomp", f"the default profile, {len(program) // 8} instructions")
         else:
-            yield Finding(GROUP, "seccomp", State.MISSING, outcome.error or "",
-                          "a kernel with CONFIG_SECCOMP_FILTER")  # fmt: skip
+            yield Finding(
+                GROUP,
+                "seccomp",
+                State.MISSING,
+                outcome.error or "",
+                "a kernel with CONFIG_SECCOMP_FILTER",
+            )
     except Problem as error:
         yield Finding(GROUP, "seccomp", State.MISSING, error.message, error.hint or "")
     version: int = HANDLE.syscall(
@@ -279,8 +303,13 @@ def filters() -> Iterator[Finding]:
     if _read("/sys/module/apparmor/parameters/enabled") == "Y":
         yield _ok("AppArmor")
     else:
-        yield Finding(GROUP, "AppArmor", State.MISSING, "a node's `apparmor:` is refused",
-                      "a kernel with AppArmor, booted with lsm=apparmor,…")  # fmt: skip
+        yield Finding(
+            GROUP,
+            "AppArmor",
+            State.MISSING,
+            "a node's `apparmor:` is refused",
+            "a kernel with AppArmor, booted with lsm=apparmor,…",
+        )
 
 
 def _overlay(lower: str, options: str) -> None:
@@ -300,11 +329,19 @@ def file_systems() -> Iterator[Finding]:
     cases: tuple[tuple[str, Callable[[], object], int, str], ...] = (
         ("tmpfs", lambda: mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None), new, "a kernel with it"),
         ("overlay", lambda: _overlay("", ",userxattr"), new, "Linux 5.11"),
-        ("overlay of a top-level directory", lambda: _overlay("/usr", ",userxattr"), new,
-         "Linux 5.11"),
-        ("sysfs", lambda: mount(b"sysfs", b"/sys", b"sysfs", 0, None),
-         new | clone.CLONE_NEWNET, "show /sys whole to this container"),
-    )  # fmt: skip
+        (
+            "overlay of a top-level directory",
+            lambda: _overlay("/usr", ",userxattr"),
+            new,
+            "Linux 5.11",
+        ),
+        (
+            "sysfs",
+            lambda: mount(b"sysfs", b"/sys", b"sysfs", 0, None),
+            new | clone.CLONE_NEWNET,
+            "show /sys whole to this container",
+        ),
+    )
     for name, work, flags, remedy in cases:
         outcome = tried(work, flags=flags, is_rooted=True)
         if outcome.is_ok:

@@ -16,6 +16,7 @@ from hostlab.errors import Problem
 from hostlab.linux import clone
 from hostlab.linux.libc import sethostname, unshare
 from hostlab.observe import doctor_isolation, finding
+from hostlab.observe.differences import circumstances
 from hostlab.observe.doctor import NEEDED, blocking, doctor
 from hostlab.observe.finding import Finding, State, tried
 
@@ -157,3 +158,13 @@ def test_a_range_of_users_is_read_as_subuid_says(tmp_path: Path) -> None:
     path.write_text(f"someone:1:2\n{os.getuid()}:200000:65536\n")
     assert doctor_isolation._subordinate(str(path)) == (200_000, 65_536)
     assert doctor_isolation._subordinate(str(tmp_path / "none")) is None
+
+
+def test_the_circumstances_of_a_powerless_user() -> None:
+    mine = circumstances(masked_paths=("/proc/kcore",))
+    assert mine.release == os.uname().release
+    assert mine.is_rootless == (os.geteuid() != 0)
+    assert mine.masked_paths == ("/proc/kcore",)
+    outcome = tried(lambda: msgspec.to_builtins(circumstances()), as_nobody=True)
+    assert outcome.is_ok, outcome.error
+    assert outcome.value["is_rootless"]
