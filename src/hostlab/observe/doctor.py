@@ -6,7 +6,7 @@ in namespaces that end with it. One that cannot be tried without harm (a limit) 
 
 from __future__ import annotations
 
-from hostlab.observe import doctor_isolation, doctor_machine, doctor_network
+from hostlab.observe import doctor_files, doctor_isolation, doctor_machine, doctor_network
 from hostlab.observe.finding import Finding, State
 
 NEEDED = (
@@ -24,7 +24,12 @@ NEEDED = (
 )
 """Without one of these no lab stands."""
 
-_PROBES = (*doctor_isolation.PROBES, *doctor_network.PROBES, *doctor_machine.PROBES)
+_PROBES = (
+    *doctor_isolation.PROBES,
+    *doctor_files.PROBES,
+    *doctor_network.PROBES,
+    *doctor_machine.PROBES,
+)
 
 
 def doctor() -> tuple[Finding, ...]:

@@ -1,4 +1,4 @@
-"""Probes of what keeps a node apart: namespaces, users, cgroups, filters, file systems."""
+"""Probes of what keeps a node apart: namespaces, users, cgroups, filters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from hostlab.errors import Problem
-from hostlab.linux import cgroups, clone, mounts, seccomp
-from hostlab.linux.libc import HANDLE, mount, unshare
+from hostlab.linux import cgroups, clone, seccomp
+from hostlab.linux.libc import HANDLE, unshare
 from hostlab.observe.finding import Finding, Outcome, State, tried
 
 GROUP: Final = "isolation"
@@ -312,79 +312,6 @@ def filters() -> Iterator[Finding]:
         )
 
 
-def _overlay(lower: str, options: str) -> None:
-    """Mount an overlay on a tmpfs of our own and write a file through it."""
-    mounts.make_private()
-    mount(b"tmpfs", b"/tmp", b"tmpfs", 0, b"mode=755")
-    for name in ("lower", "upper", "work", "merged"):
-        os.mkdir(f"/tmp/{name}")
-    data = f"lowerdir={lower or '/tmp/lower'},upperdir=/tmp/upper,workdir=/tmp/work{options}"
-    mount(b"overlay", b"/tmp/merged", b"overlay", 0, data.encode())
-    Path("/tmp/merged/hostlab-doctor").write_text("x")
-
-
-def file_systems() -> Iterator[Finding]:
-    """What a node's root is made of, each mounted in a user and a mount namespace."""
-    new = clone.CLONE_NEWNS
-    cases: tuple[tuple[str, Callable[[], object], int, str], ...] = (
-        ("tmpfs", lambda: mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None), new, "a kernel with it"),
-        ("overlay", lambda: _overlay("", ",userxattr"), new, "Linux 5.11"),
-        (
-            "overlay of a top-level directory",
-            lambda: _overlay("/usr", ",userxattr"),
-            new,
-            "Linux 5.11",
-        ),
-        (
-            "sysfs",
-            lambda: mount(b"sysfs", b"/sys", b"sysfs", 0, None),
-            new | clone.CLONE_NEWNET,
-            "show /sys whole to this container",
-        ),
-    )
-    for name, work, flags, remedy in cases:
-        outcome = tried(work, flags=flags, is_rooted=True)
-        if outcome.is_ok:
-            yield _ok(name, "mounted in a user namespace")
-        else:
-            yield Finding(GROUP, name, State.MISSING, outcome.error or "", remedy)
-    yield _overlay_of_root()
-    yield _proc()
-
-
-def _overlay_of_root() -> Finding:
-    name = "overlay of /"
-    outcome = tried(lambda: _overlay("/", ",userxattr"), flags=clone.CLONE_NEWNS, is_rooted=True)
-    if outcome.is_ok:
-        return _ok(name, "mounted in a user namespace")
-    detail = f"{outcome.error} (locked mounts below /); an overlay a top-level directory instead"
-    return Finding(GROUP, name, State.LIMITED, detail)
-
-
-def _proc() -> Finding:
-    """A new /proc needs a new PID namespace, and one that is shown whole (mount_too_revealing)."""
-
-    def mounted() -> None:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                mounts.make_private()
-                mount(b"proc", b"/proc", b"proc", 0, None)
-            except OSError as error:
-                os._exit(error.errno or 255)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
-        if status:
-            number = os.waitstatus_to_exitcode(status)
-            raise OSError(number, os.strerror(number))
-
-    outcome = tried(mounted, flags=clone.CLONE_NEWPID | clone.CLONE_NEWNS, is_rooted=True)
-    if outcome.is_ok:
-        return _ok("proc", "mounted in a user namespace")
-    remedy = "in a container: --security-opt systempaths=unconfined"
-    return Finding(GROUP, "proc", State.MISSING, outcome.error or "", remedy)
-
-
 PROBES: tuple[Callable[[], Iterator[Finding]], ...] = (
     user_namespaces,
     namespace_kinds,
@@ -394,5 +321,4 @@ PROBES: tuple[Callable[[], Iterator[Finding]], ...] = (
     pidfd,
     time_namespaces,
     filters,
-    file_systems,
 )
