@@ -28,7 +28,7 @@ ECHO_REPLY_ONLY = ~(1 << 0) & 0xFFFFFFFF
 BURST = 64
 """Questions between two readings: their answers fit in the smallest default receive buffer."""
 REPEAT_AFTER_S = 1.0
-"""How long answers are waited for before the silent are asked again; ARP itself repeats after 1 s."""
+"""How long answers are awaited before the silent are asked again; ARP repeats after as long."""
 MAX_SILENT_SHOWN = 20
 
 
@@ -59,9 +59,7 @@ class Reach:
         return self.asked == self.answered
 
 
-def verify(
-    members: Sequence[Member], *, deadline_s: float, neighbours: int | None = None
-) -> Reach:
+def verify(members: Sequence[Member], *, deadline_s: float, neighbours: int | None = None) -> Reach:
     """Ask from every member every other on its segment, or `neighbours` of them round the ring.
 
     With n `neighbours`, member i asks i+1 … i+n of its segment, so that everyone asks and everyone
@@ -96,9 +94,7 @@ def _verify(
     }
 
 
-def _questions(
-    members: Iterable[Member], neighbours: int | None
-) -> dict[str, tuple[Member, ...]]:
+def _questions(members: Iterable[Member], neighbours: int | None) -> dict[str, tuple[Member, ...]]:
     segments = defaultdict(list)
     for member in members:
         segments[member.segment].append(member)
@@ -142,7 +138,7 @@ class _Asker:
         _enter(member.pid)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         self.socket.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", ECHO_REPLY_ONLY))
-        self.socket.setblocking(False)
+        self.socket.settimeout(0)
         self._question = _echo_request(os.getpid() & 0xFFFF)
         self._identifier = self._question[4:6]
 

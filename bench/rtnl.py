@@ -66,9 +66,10 @@ def bridge(name: str) -> bytes:
 def veth(name: str, master: int, peer: str, pid: int, mac: bytes) -> bytes:
     """The body that makes a veth: `name` on the bridge `master`, `peer` in the namespace of `pid`.
 
-    `mac` is the peer's. Both ends come into being where they belong, so that nothing has to be moved. The near end is
-    up; the far end cannot be asked for up in the same message (veth_open refuses with ENOTCONN
-    while the pair is not joined yet, drivers/net/veth.c): its node has to bring it up.
+    `mac` is the peer's. Both ends come into being where they belong, so that nothing has to be
+    moved. The near end is up; the far end cannot be asked for up in the same message (veth_open
+    refuses with ENOTCONN while the pair is not joined yet, drivers/net/veth.c): its node has to
+    bring it up.
     """
     far = attribute(
         VETH_INFO_PEER | NLA_F_NESTED,
@@ -118,9 +119,7 @@ class Rtnl:
 
     def add_neighbour(self, index: int, address: str, mac: bytes) -> None:
         """Install a neighbour as externally learned: the machine-wide limit counts only others."""
-        body = struct.pack(
-            "=BxxxiHBB", socket.AF_INET, index, NUD_REACHABLE, NTF_EXT_LEARNED, 0
-        )
+        body = struct.pack("=BxxxiHBB", socket.AF_INET, index, NUD_REACHABLE, NTF_EXT_LEARNED, 0)
         body += attribute(NDA_DST, socket.inet_aton(address)) + attribute(NDA_LLADDR, mac)
         self.request(RTM_NEWNEIGH, body, NLM_F_CREATE | NLM_F_EXCL)
 
