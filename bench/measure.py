@@ -44,7 +44,8 @@ class Target:
             return f"≤ {self.limit:g}"
         if self.at_least:
             return f"≥ {self.limit:g} × faster than {self.against}"
-        return f"≤ {self.limit:g} × {self.against}"
+        metric = f"'s {self.against_metric}" if self.against_metric else ""
+        return f"≤ {self.limit:g} × {self.against}{metric}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,13 +48,21 @@ def _module_missing(name: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Running:
     """A lab that is up."""
 
     lab: Any
     nodes: tuple[generate.Expected, ...]
     up_s: float
+    ended: bool = False
+
+    def down(self) -> float:
+        """Take it down; how many seconds that took, audit included."""
+        self.ended = True
+        begin = time.perf_counter()
+        self.lab.down()
+        return time.perf_counter() - begin
 
     @property
     def holders(self) -> Mapping[str, int]:
@@ -91,9 +99,7 @@ def cycle(
     """Up, `during`, down: start_ms and stop_ms a node, and what `during` measured."""
     with staged(nodes, segments, job=job) as running:
         metrics = dict(during(running)) if during else {}
-        begin = time.perf_counter()
-        running.lab.down()
-        down_s = time.perf_counter() - begin
+        down_s = running.down()
     share = {"start_ms": running.up_s / nodes * 1e3, "stop_ms": down_s / nodes * 1e3}
     return share | metrics
 
@@ -108,10 +114,12 @@ def staged(nodes: int, segments: int, *, job: str | None = None) -> Iterator[Run
         begin = time.perf_counter()
         lab.up()
         up_s = time.perf_counter() - begin
+        running = Running(lab, generate.expected(nodes, segments), up_s)
         try:
-            yield Running(lab, generate.expected(nodes, segments), up_s)
+            yield running
         finally:
-            lab.down()
+            if not running.ended:
+                running.down()
 
 
 def end_hub(running: Running) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class NetworkPeer:
     pythons: tuple[str, ...]
     commands: tuple[str, ...]
     install_hint: str
+    attempts: int = 1
+    """How often it is tried until it succeeds; a failed start is not measured."""
 
     def missing(self) -> str | None:
         """Why it cannot be measured, with the way to get it; None when it can."""
@@ -54,13 +57,21 @@ class NetworkPeer:
         assert python, "asked for by missing()"
         argv = ("unshare", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc")
         program = (python, str(HERE / self.program), str(nodes), str(execs))
-        done = subprocess.run(
-            argv + program, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(f"{self.name}: {done.stderr[-1000:]}")
-        result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        return result
+        for _ in range(self.attempts):
+            # Whatever it leaves lying about when it fails goes with the directory.
+            with tempfile.TemporaryDirectory(prefix="hostlab-bench-") as scratch:
+                done = subprocess.run(
+                    argv + program,
+                    capture_output=True,
+                    text=True,
+                    timeout=DEADLINE_S,
+                    check=False,
+                    env=os.environ | {"TMPDIR": scratch},
+                )
+            if not done.returncode:
+                result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+                return result
+        raise RuntimeError(f"{self.name}, {self.attempts} times: {done.stderr[-1000:]}")
 
 
 @functools.cache
@@ -91,4 +102,6 @@ MUNET = NetworkPeer(
     pythons=(str(OWN_ENVIRONMENT), sys.executable),
     commands=("ip", "tc", "nsenter", "pgrep"),
     install_hint="python3 -m venv .venv-bench && .venv-bench/bin/pip install munet",
+    # It looks for its nodes' processes with pgrep, and now and then before they are there.
+    attempts=4,
 )
