@@ -127,9 +127,10 @@ class FloorLab:
         return outcome
 
     def _end(self) -> None:
-        """The hub ends when its socket does, and its nodes with it (PR_SET_PDEATHSIG)."""
+        """End the hub, whatever it is doing; its nodes go with it (PR_SET_PDEATHSIG)."""
         self._socket.close()
         if self._hub_pid:
+            os.kill(self._hub_pid, signal.SIGKILL)
             os.waitpid(self._hub_pid, 0)
             self._hub_pid = 0
 

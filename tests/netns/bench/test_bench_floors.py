@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -9,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import kernel
+from bench import kernel, rtnl
 from bench.floors import FloorLab
 from bench.memory import pss_mb_per_node
 from bench.reach import verify
@@ -91,5 +92,11 @@ def test_nodes_end_with_a_hub_that_is_killed() -> None:
 
 @needs_namespaces
 def test_a_refusal_of_the_kernel_is_an_error_with_the_call() -> None:
-    with pytest.raises(RuntimeError, match="rtnetlink message 16"), FloorLab(1024):
-        pass
+    def make_twice() -> None:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
+        with contextlib.closing(rtnl.Rtnl()) as route:
+            route.create(rtnl.bridge("s0"))
+            route.create(rtnl.bridge("s0"))
+
+    with pytest.raises(RuntimeError, match="FileExistsError.* rtnetlink message 16"):
+        kernel.forked(make_twice)

@@ -15,7 +15,7 @@ from bench import generate, rtnl
 pytestmark = pytest.mark.unit
 
 
-@given(st.integers(1, 300), st.integers(1, 40))
+@given(st.integers(1, 60), st.integers(1, 20))
 def test_a_description_holds_what_is_expected_of_it(nodes: int, segments: int) -> None:
     document = yaml.safe_load(generate.description("x", nodes, segments, job="sleep infinity"))
     expected = generate.expected(nodes, segments)
