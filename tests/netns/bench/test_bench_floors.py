@@ -98,5 +98,5 @@ def test_a_refusal_of_the_kernel_is_an_error_with_the_call() -> None:
             route.create(rtnl.bridge("s0"))
             route.create(rtnl.bridge("s0"))
 
-    with pytest.raises(RuntimeError, match="FileExistsError.* rtnetlink message 16"):
+    with pytest.raises(RuntimeError, match=r"FileExistsError.* rtnetlink message 16"):
         kernel.forked(make_twice)
