@@ -102,6 +102,5 @@ MUNET = NetworkPeer(
     pythons=(str(OWN_ENVIRONMENT), sys.executable),
     commands=("ip", "tc", "nsenter", "pgrep"),
     install_hint="python3 -m venv .venv-bench && .venv-bench/bin/pip install munet",
-    # It looks for its nodes' processes with pgrep, and now and then before they are there.
-    attempts=4,
+    attempts=2,
 )
