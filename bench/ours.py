@@ -1,8 +1,7 @@
 """The seam to hostlab: the only module that knows its library and its command line.
 
-The library's names are `hostlab.lab.api.Lab(path)` with `up()`, `down()` and `exec(node, argv)`;
-`holders()` (node -> pid of its PID 1, as the machine counts) and `hub_pids()` are asked for where
-memory is added up and neighbours are tried.
+A lab is staged as `hostlab up` stages it, by `hostlab.lab.driver`; commands are run by
+`hostlab.lab.api.Lab.exec`.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import generate, reach
 
 API = "hostlab.lab.api"
+DRIVER = "hostlab.lab.driver"
+SPEC = "hostlab.spec"
 CLI = "hostlab.cli.main"
 IMPORTTIME_SHOWN = 8
 HUB_END_DEADLINE_S = 10.0
@@ -32,6 +32,11 @@ HUB_END_DEADLINE_S = 10.0
 
 def lab_missing() -> str | None:
     """Why labs cannot be measured; None when they can."""
+    return _module_missing(DRIVER)
+
+
+def exec_missing() -> str | None:
+    """Why commands in a node cannot be measured; None when they can."""
     return _module_missing(API)
 
 
@@ -48,32 +53,42 @@ def _module_missing(name: str) -> str | None:
     return None
 
 
-@dataclass(slots=True)
 class Running:
     """A lab that is up."""
 
-    lab: Any
-    nodes: tuple[generate.Expected, ...]
-    up_s: float
-    ended: bool = False
+    def __init__(self, path: Path, nodes: tuple[generate.Expected, ...]) -> None:
+        self.nodes = nodes
+        self.ended = False
+        self._driver = importlib.import_module(DRIVER)
+        self._path = path
+        begin = time.perf_counter()
+        description = importlib.import_module(SPEC).load(path.read_text("utf-8"), file=str(path))
+        self._name: str = description.name
+        self._driver.stage(description)
+        self.up_s = time.perf_counter() - begin
 
     def down(self) -> float:
-        """Take it down; how many seconds that took, audit included."""
+        """Take it down; how many seconds that took."""
         self.ended = True
         begin = time.perf_counter()
-        self.lab.down()
+        self._driver.unstage(self._name)
         return time.perf_counter() - begin
 
     @property
     def holders(self) -> Mapping[str, int]:
         """Node -> pid of its PID 1, as the machine counts."""
-        found: Mapping[str, int] = self.lab.holders()
-        return found
+        return {node["name"]: node["pid"] for node in self._status()["nodes"]}
 
     @property
     def hub_pids(self) -> tuple[int, ...]:
-        """The processes of the hub: its holder and its supervisor."""
-        return tuple(self.lab.hub_pids())
+        """The processes of the hub: its supervisor, and the holder that is its parent."""
+        supervisor: int = self._status()["pid"]
+        stat = Path(f"/proc/{supervisor}/stat").read_text(encoding="ascii")
+        return (int(stat.rpartition(")")[2].split()[1]), supervisor)
+
+    def _status(self) -> Any:
+        with self._driver.running(self._name) as control:
+            return control.call("status")
 
     @property
     def members(self) -> tuple[reach.Member, ...]:
@@ -84,9 +99,10 @@ class Running:
             for node in self.nodes
         )
 
-    def exec_true(self) -> None:
-        """Run `true` in the first node and wait for it."""
-        self.lab.exec(self.nodes[0].name, ["/bin/true"])
+    def exec_true(self) -> Callable[[], object]:
+        """What runs `true` in the first node and waits for it."""
+        lab = importlib.import_module(API).Lab(self._path)
+        return lambda: lab.exec(self.nodes[0].name, ["/bin/true"])
 
 
 def cycle(
@@ -106,15 +122,14 @@ def cycle(
 
 @contextmanager
 def staged(nodes: int, segments: int, *, job: str | None = None) -> Iterator[Running]:
-    """A lab, up from a file; taken down at the end unless it is down already."""
-    api = importlib.import_module(API)
+    """A lab, up from a file; taken down at the end unless it is down already.
+
+    The time it takes is from the file to everything up, the hub's own start included.
+    """
     with tempfile.TemporaryDirectory(prefix="hostlab-bench-") as directory:
-        path = generate.write(Path(directory), f"bench{nodes}", nodes, segments, job=job)
-        lab = api.Lab(path)
-        begin = time.perf_counter()
-        lab.up()
-        up_s = time.perf_counter() - begin
-        running = Running(lab, generate.expected(nodes, segments), up_s)
+        name = f"bench-{os.getpid()}"
+        path = generate.write(Path(directory), name, nodes, segments, job=job)
+        running = Running(path, generate.expected(nodes, segments))
         try:
             yield running
         finally:
