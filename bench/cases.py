@@ -20,9 +20,10 @@ MANY = 1000
 FEW = 10
 SEGMENTS = 100
 EXECS = 20
-REACH_DEADLINE_S = 60.0
+REACH_DEADLINE_S = 10.0
 NEIGHBOURS_ASKED = 16
 """On a segment of 1,000 everyone asks so many round the ring: all pairs would be a million."""
+EVERYONE_ANSWERS = Target("answered_share", 1.0, at_least=True)
 WARM_BYTES = 1 << 30
 """What 1,000 bare nodes need, with room to spare."""
 
@@ -44,17 +45,13 @@ def floor(nodes: int, segments: int) -> Metrics:
 
 
 def hostlab(nodes: int, segments: int, neighbours: int | None = None) -> Metrics:
-    """Start a lab, see that everyone answers, and stop it; RuntimeError when someone is silent."""
+    """Start a lab, see who answers whom, and stop it."""
 
     def look(running: ours.Running) -> Mapping[str, float]:
-        found = verify(running.members, deadline_s=REACH_DEADLINE_S, neighbours=neighbours)
-        if not found.complete:
-            raise RuntimeError(
-                f"{found.asked - found.answered} of {found.asked} pairs are silent, "
-                f"first {found.silent[:3]}"
-            )
         pids = (*running.hub_pids, *running.holders.values())
-        return {"answered_pairs": found.answered, "pss_mb": pss_mb_per_node(pids, nodes)}
+        memory = pss_mb_per_node(pids, nodes)
+        found = verify(running.members, deadline_s=REACH_DEADLINE_S, neighbours=neighbours)
+        return {"answered_share": found.answered / found.asked, "pss_mb": memory}
 
     warm_memory(WARM_BYTES)
     return ours.cycle(nodes, segments, look)
@@ -102,6 +99,7 @@ def nodes_case() -> Benchmark:
             Target("start_ms", 2.0, "floor"),
             Target("start_ms", 5.0, "mininet", at_least=True),
             Target("stop_ms", 20.0, "mininet", at_least=True),
+            EVERYONE_ANSWERS,
         ),
     )
 
@@ -121,6 +119,7 @@ def segments_case() -> Benchmark:
             Target("start_ms", 2.0, "floor"),
             Target("stop_ms", 2.0, "floor"),
             Target("start_ms", 1.5, "hostlab-10"),
+            EVERYONE_ANSWERS,
         ),
         rounds=3,
     )
@@ -135,7 +134,7 @@ def segment_case() -> Benchmark:
             Contender("hostlab", lambda: hostlab(MANY, 1, NEIGHBOURS_ASKED), ours.lab_missing),
             Contender("floor", lambda: floor(MANY, 1)),
         ),
-        targets=(Target("start_ms", 2.0, "floor"),),
+        targets=(Target("start_ms", 2.0, "floor"), EVERYONE_ANSWERS),
         rounds=3,
     )
 

@@ -34,14 +34,17 @@ class Target:
     against_metric: str | None = None
     """The metric of the other contender, where it has another name."""
     at_least: bool = False
-    """The ratio is other ÷ own and must reach the limit; else own ÷ other must not exceed it."""
+    """The ratio is other ÷ own, or the value itself, and must reach the limit.
+
+    Otherwise it is own ÷ other, or the value itself, and must not exceed it.
+    """
     own: str = "hostlab"
 
     @property
     def text(self) -> str:
         """The promise in words."""
         if self.against is None:
-            return f"≤ {self.limit:g}"
+            return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
         if self.at_least:
             return f"≥ {self.limit:g} × faster than {self.against}"
         metric = f"'s {self.against_metric}" if self.against_metric else ""

@@ -41,6 +41,7 @@ def _outcome() -> Outcome:
             Target("start_ms", 11.0, "slow", at_least=True),
             Target("start_ms", 3.0),
             Target("start_ms", 5.0, "absent", at_least=True),
+            Target("start_ms", 4.0, at_least=True),
         ),
         rounds=3,
     )
@@ -49,11 +50,11 @@ def _outcome() -> Outcome:
 
 def test_a_ratio_is_of_medians() -> None:
     verdicts = _outcome().verdicts
-    assert [verdict.ratio for verdict in verdicts] == [1.5, 10.0, 3.0, None]
+    assert [verdict.ratio for verdict in verdicts] == [1.5, 10.0, 3.0, None, 3.0]
 
 
 def test_a_target_is_met_missed_or_unknown() -> None:
-    assert [verdict.met for verdict in _outcome().verdicts] == [True, False, True, None]
+    assert [verdict.met for verdict in _outcome().verdicts] == [True, False, True, None, False]
 
 
 def test_contenders_take_turns_and_every_other_round_starts_at_the_other_end() -> None:
