@@ -1,0 +1,74 @@
+"""python -m bench [NAME …] [--list] [--json] [--write] [--rounds N]; see `bench/__init__.py`."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import machine, report
+from bench.cases import CASES
+from bench.measure import Outcome, measure
+
+PAGE = Path(__file__).parent.parent / "docs/benchmarks.md"
+PROGRESS_WIDTH = 78
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 0; 1 when a target that was measured is missed."""
+    options = _options(arguments)
+    if options.list:
+        for make in CASES.values():
+            benchmark = make()
+            print(f"{benchmark.name:<10} {benchmark.title}")
+        return 0
+    where = machine.describe()
+    # What the children of this process inherit must not be walked, and so copied, by each.
+    gc.freeze()
+    outcomes = _measure(options.names or list(CASES), options.rounds)
+    if options.json:
+        print(report.as_json(outcomes, where, machine.command()))
+    else:
+        print("\n\n".join(report.as_text(outcome) for outcome in outcomes))
+        print()
+        print("\n".join(f"{key}: {value}" for key, value in where.items()))
+        print(f"command: {machine.command()}")
+    if options.write:
+        PAGE.parent.mkdir(exist_ok=True)
+        page = report.as_markdown(outcomes, where, machine.command())
+        PAGE.write_text(page, encoding="utf-8")
+    missed = [v for outcome in outcomes for v in outcome.verdicts if v.met is False]
+    return 1 if missed else 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure hostlab.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--rounds", type=int, help="instead of each benchmark's own number")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in CASES]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if options.write and options.names:
+        parser.error("--write needs every benchmark: name none")
+    return options
+
+
+def _measure(names: Sequence[str], rounds: int | None) -> list[Outcome]:
+    outcomes = [measure(CASES[name](), rounds, _progress) for name in names]
+    _progress("")
+    return outcomes
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text:<{PROGRESS_WIDTH}}\r", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
