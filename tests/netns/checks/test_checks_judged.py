@@ -125,6 +125,17 @@ def test_not_reaches(lab: Lab, host: str, how: str) -> None:
     assert how in green(lab, "not_reaches", host=host, protocol="icmp")
 
 
+def test_a_router_that_says_there_is_no_way_is_heard(own_lab: Lab) -> None:
+    own_lab["web"].run("ip route add 10.9.1.1 via 10.9.0.2", timeout_s=5)
+    no_way = "echo 1 > /proc/sys/net/ipv4/ip_forward && ip route add unreachable 10.9.1.1"
+    own_lab["db"].run(no_way, timeout_s=5)
+    asked: list[dict[str, Any]] = [{"protocol": "icmp"}, {"protocol": "udp", "port": 9}]
+    for said in [*asked, {"port": 9}]:
+        # Once each: a router says it a few times only (ip_rt_error_burst, net/ipv4/route.c).
+        seen = held(one(own_lab, "not_reaches", 0.0, host="10.9.1.1", **said))
+        assert "No route to host" in seen
+
+
 def test_a_refusal_that_is_not_repeated_is_not_forgotten(own_lab: Lab) -> None:
     own_lab["db"].run("echo 1000 > /proc/sys/net/ipv4/icmp_ratelimit", timeout_s=5)
     verdict = one(own_lab, "reaches", 0.5, host="db", port=8, protocol="udp")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hostlab.checks import judge
-from hostlab.checks.inside import Crew, Gone
+from hostlab.checks.inside import Crew, Gone, Inside
 from hostlab.errors import Problem
 from hostlab.spec.model import Check
 
@@ -145,6 +145,16 @@ def test_a_node_that_ends_is_gone(own_lab: Lab) -> None:
         holder.wait()
         with pytest.raises(ProcessLookupError):
             crew.enter(holder.pid)
+
+
+def test_why_a_child_could_not_enter_is_told_even_when_it_left_a_request_unread() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.send(b"a request")
+    theirs.send(b"!1 no way in")
+    theirs.close()
+    inside = Inside(ours, os.pidfd_open(os.getpid()))
+    with inside, pytest.raises(PermissionError, match="no way in"):
+        inside.receive(DEADLINE_S)
 
 
 def test_a_node_that_may_not_be_entered_says_so(lab: Lab) -> None:
