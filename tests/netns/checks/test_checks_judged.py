@@ -33,12 +33,12 @@ def one(lab: Lab, kind: str, within_s: float = SHORT_S, node: str = "web", **sai
 
 
 def reds(verdict: Verdict) -> str:
-    assert verdict.outcome is Outcome.FAILS, verdict
+    assert verdict.outcome is Outcome.FAILS, str(verdict)
     return verdict.seen
 
 
 def held(verdict: Verdict) -> str:
-    assert verdict.outcome is Outcome.HOLDS, verdict
+    assert verdict.outcome is Outcome.HOLDS, str(verdict)
     return verdict.seen
 
 

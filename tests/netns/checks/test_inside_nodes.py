@@ -138,6 +138,7 @@ def test_a_node_that_ends_is_gone(own_lab: Lab) -> None:
     holder = own_lab.holders["db"]
     with Crew(say) as crew:
         with crew.enter(holder.pid) as inside:
+            assert inside.call(b"pid", DEADLINE_S)
             inside.submit(b"wait")
             holder.kill()
             with pytest.raises(Gone):
