@@ -160,7 +160,7 @@ class Http(InsideExpectation, frozen=True, kw_only=True):
         except ssl.SSLCertVerificationError as error:
             return Seen(ok=False, text=f"the certificate is refused: {error.verify_message}")
         except TimeoutError as error:
-            return Seen(ok=False, late=True, text=str(error))
+            return Seen(ok=False, heard=0, text=str(error))
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             return Seen(ok=False, text=f"no answer: {place}{error.strerror or error}")
@@ -227,7 +227,7 @@ class Reaches(_Target, frozen=True, kw_only=True):
             return Seen(ok=False, text=str(error))
         if answers[-1].reach is probes.Reach.ANSWERED:
             return Seen(ok=True, text=str(answers[-1]))
-        return Seen(ok=False, late=_silent(answers), text=_joined(answers))
+        return Seen(ok=False, heard=_heard(answers), text=_joined(answers))
 
 
 class NotReaches(_Target, frozen=True, kw_only=True):
@@ -251,7 +251,7 @@ class NotReaches(_Target, frozen=True, kw_only=True):
             return Seen(ok=False, text=str(error), hopeless=True)
         if answers[-1].reach is probes.Reach.ANSWERED:
             return Seen(ok=False, text=str(answers[-1]))
-        return Seen(ok=True, late=_silent(answers), text=_joined(answers))
+        return Seen(ok=True, heard=_heard(answers), text=_joined(answers))
 
 
 class Command(OutsideExpectation, frozen=True, kw_only=True):
@@ -279,7 +279,7 @@ class Command(OutsideExpectation, frozen=True, kw_only=True):
         try:
             result = access.run(self.run, timeout_s=timeout_s)
         except TimeoutError:
-            return Seen(ok=False, late=True, text=f"still running after {timeout_s:.1f} s")
+            return Seen(ok=False, heard=0, text=f"still running after {timeout_s:.1f} s")
         if result.status != self.status:
             return Seen(ok=False, text=_ended(result), log=_lines(result.stderr or result.stdout))
         if self.stdout is not None and self.stdout.encode() not in result.stdout:
@@ -368,9 +368,8 @@ def _ended(result: CommandResult) -> str:
     return _exit_text(result.status)
 
 
-def _silent(answers: list[probes.Answer]) -> bool:
-    """Nothing was heard: an earlier refusal says more, for hosts limit their ICMP errors' rate."""
-    return all(answer.reach is probes.Reach.SILENT for answer in answers)
+def _heard(answers: list[probes.Answer]) -> int:
+    return sum(answer.reach is not probes.Reach.SILENT for answer in answers)
 
 
 def _joined(items: list[Any]) -> str:

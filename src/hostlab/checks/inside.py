@@ -15,6 +15,7 @@ but its socket and imports nothing once it is inside.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -29,7 +30,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from hostlab.errors import Problem
-from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS
+from hostlab.linux.clone import CLONE_NEWUSER, NAMESPACE_FLAGS
 from hostlab.linux.libc import prctl, setns
 
 MESSAGE_BYTES: Final = 1 << 16
@@ -37,6 +38,7 @@ MESSAGE_BYTES: Final = 1 << 16
 CLOSE_S: Final = 2.0
 """How long the hatchery has to end its children before it is killed, and they with it."""
 PR_SET_PDEATHSIG: Final = 1
+_JOINED: Final = ("user", "mnt", "net", "uts")
 
 Handler = Callable[[bytes], bytes]
 """Runs inside the node, in a thread of its own."""
@@ -76,7 +78,9 @@ class Inside:
         try:
             answer = self._sock.recv(MESSAGE_BYTES + 1)
         except ConnectionResetError:
-            answer = b""
+            # The child ended with a request unread: unix(7) says that first, and once, even when
+            # an answer is queued before it.
+            answer = self._sock.recv(MESSAGE_BYTES + 1)
         if not answer:
             raise Gone("node-gone", "the node ended while it was looked at")
         text = answer[1:].decode(errors="replace")
@@ -264,16 +268,21 @@ def _live_inside(pid: int, pidfd: int, sock: socket.socket, handler: Handler) ->
 def enter_namespaces(pid: int, pidfd: int) -> None:
     """Put this single-threaded process into the namespaces of another; it becomes their root.
 
-    A user namespace that is already ours cannot be joined again (setns(2), EINVAL). `pidfd` is
+    Only those that are not ours already: a user namespace cannot be joined again (setns(2),
+    EINVAL), and one of the machine's that the node shares may not be ours to join. `pidfd` is
     what counts: when the process has ended meanwhile, setns(2) fails with ESRCH.
     """
-    flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS
+    flags = 0
     try:
-        foreign = os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino
+        for kind in _JOINED:
+            theirs, ours = f"/proc/{pid}/ns/{kind}", f"/proc/self/ns/{kind}"
+            if os.stat(theirs).st_ino != os.stat(ours).st_ino:
+                flags |= NAMESPACE_FLAGS[kind]
     except FileNotFoundError as error:
-        raise ProcessLookupError(error.errno, "the node has ended") from error
-    setns(pidfd, flags | CLONE_NEWUSER if foreign else flags)
-    if foreign:
+        raise ProcessLookupError(errno.ESRCH, "the node has ended") from error
+    if flags:
+        setns(pidfd, flags)
+    if flags & CLONE_NEWUSER:
         # Not every namespace maps its root, nor lets groups be changed: user_namespaces(7).
         with suppress(OSError):
             os.setgroups([])

@@ -34,8 +34,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Waiting cannot mend it."""
     unknown: bool = False
     """It could not be judged."""
-    late: bool = False
-    """Nothing was heard before its deadline, so an earlier attempt says more."""
+    heard: int = 1
+    """How many answers it rests on; 0 is silence. An attempt that heard less than an earlier one
+    does not replace what that one saw: hosts limit the rate of their ICMP errors, and a last
+    attempt may be cut short."""
     log: tuple[str, ...] = ()
 
 
@@ -79,7 +81,8 @@ class Patience:
             tries += 1
             left_s = until - self.now()
             seen = attempt(min(self.attempt_s, max(SHORTEST_ATTEMPT_S, left_s)))
-            said = said if seen.late and said else seen
+            if decides(seen) or said is None or seen.heard >= said.heard:
+                said = seen
             left_s = until - self.now()
             if decides(seen) or left_s <= 0:
                 return Waited(seen=said, tries=tries, took_s=self.now() - started)
