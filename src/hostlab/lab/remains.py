@@ -61,6 +61,11 @@ def lab_cgroups(name: str | None = None) -> list[str]:
     return found
 
 
+def cgroup_labs() -> set[str]:
+    """The names of the labs that have a cgroup."""
+    return {os.path.basename(path) for path in lab_cgroups()}
+
+
 def marked_links(name: str | None = None) -> dict[int, str]:
     """index -> altname of the machine's links that a lab made."""
     prefix = "hostlab:" if name is None else f"hostlab:{name}:"

@@ -112,10 +112,16 @@ class HubSupervisor(Supervisor):
         return {
             "lab": self.lab.name,
             "pid": os.getpid(),
-            "nodes": [
-                {"name": node.name, "pid": h.pid if (h := self.nodes.get(node.name)) else None}
-                for node in self.lab.nodes
-            ],
+            "nodes": [self._status_of(node) for node in self.lab.nodes],
+        }
+
+    def _status_of(self, node: Node) -> dict[str, Any]:
+        handle = self.nodes.get(node.name)
+        exceeded = limits.exceeded(self.config.unified, self.config.v1, node.name)
+        return {
+            "name": node.name,
+            "pid": handle.pid if handle is not None else None,
+            "exceeded": exceeded,
         }
 
     async def attach(self, request: Request) -> None:

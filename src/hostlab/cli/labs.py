@@ -1,0 +1,252 @@
+"""Commands about whole labs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hostlab.cli.output import Progress, coloured, json_option, print_json, print_table
+from hostlab.cli.targets import complete_lab, lab_named
+from hostlab.errors import SpecError, SpecErrors, UsageError
+from hostlab.lab.paths import labs
+
+if TYPE_CHECKING:
+    from hostlab.api import Lab
+    from hostlab.checks import Verdict
+
+_file = click.argument("file", type=click.Path(), shell_complete=complete_lab)
+_lab = click.argument("lab", required=False, shell_complete=complete_lab)
+
+
+@click.command("validate", epilog="Example: hostlab validate lab.yaml")
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@json_option
+def validate_command(files: tuple[str, ...], *, as_json: bool) -> int:
+    """Read descriptions and name every error with file:line:column. `-` is standard input."""
+    from hostlab.lab.description import read_lab
+
+    errors: list[SpecError] = []
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            lab = read_lab(file)
+        except SpecErrors as found:
+            errors += found.errors
+            continue
+        rows.append({"file": file, "name": lab.name, "nodes": len(lab.nodes)})
+    if as_json:
+        print_json({"valid": rows, "errors": [_error_row(error) for error in errors]})
+    else:
+        for row in rows:
+            print(f"{row['file']}: {row['name']}, {row['nodes']} nodes")
+        for error in errors:
+            print(error, file=sys.stderr)
+    return 2 if errors else 0
+
+
+def _error_row(error: Any) -> dict[str, Any]:
+    return {
+        "code": error.code,
+        "message": error.message,
+        "where": str(error.where) if error.where else None,
+        "hint": error.hint,
+    }
+
+
+@click.command("plan", epilog="Example: hostlab plan lab.yaml")
+@_file
+@json_option
+def plan_command(file: str, *, as_json: bool) -> None:
+    """Show the operations that lead from what is there to the description, with reasons."""
+    plan = lab_named(file).plan()
+    if as_json:
+        print_json(plan)
+    elif not plan:
+        print("nothing to do")
+    else:
+        for operation in plan.operations:
+            print(operation.describe())
+
+
+@click.command("up", epilog="Example: hostlab up examples/hello.yaml")
+@_file
+@click.option("--check", "and_check", is_flag=True, help="Judge the checks afterwards.")
+@json_option
+def up_command(file: str, *, and_check: bool, as_json: bool) -> int:
+    """Stage a lab. One that is up is changed into the description; a broken one is mended."""
+    lab = lab_named(file)
+    _up(lab, as_json=as_json)
+    return _check(lab, as_json=as_json) if and_check else 0
+
+
+def _up(lab: Lab, *, as_json: bool) -> None:
+    progress = Progress(f"staging {lab.name}")
+    started = time.monotonic()
+    try:
+        operations = lab.up(progress=progress)
+    finally:
+        progress.end()
+    took = (time.monotonic() - started) * 1000
+    if as_json:
+        print_json({"lab": lab.name, "operations": operations, "took_ms": round(took, 1)})
+        return
+    nodes = len(lab.description.nodes)
+    if operations:
+        print(f"{lab.name} is up: {nodes} nodes, {len(operations)} operations, {took:.0f} ms")
+    else:
+        print(f"{lab.name} is up already, as described")
+
+
+@click.command("apply", epilog="Example: hostlab apply lab.yaml")
+@_file
+@json_option
+def apply_command(file: str, *, as_json: bool) -> None:
+    """Change a running lab into a changed description; only what differs is touched."""
+    lab = lab_named(file)
+    if not lab.is_up():
+        hint = f"stage it first: `hostlab up {file}`"
+        raise UsageError("no-lab", f"lab {lab.name} is not up", hint=hint)
+    plan = lab.plan()
+    if not as_json:
+        for operation in plan.operations:
+            print(operation.describe())
+    _up(lab, as_json=as_json)
+
+
+@click.command("check", epilog="Example: hostlab check hello")
+@_lab
+@json_option
+def check_command(lab: str | None, *, as_json: bool) -> int:
+    """Judge every check of a lab, by its name or its description; exit 1 if one does not hold."""
+    return _check(lab_named(lab), as_json=as_json)
+
+
+def _check(lab: Lab, *, as_json: bool) -> int:
+    def show(verdict: Verdict) -> None:
+        print(f"{coloured('✓' if verdict.ok else '✗', good=verdict.ok)} {verdict}")
+
+    report = lab.check(progress=None if as_json else show)
+    if as_json:
+        print_json(report)
+    else:
+        print(report.summary())
+    return report.exit_code
+
+
+@click.command("down", epilog="Example: hostlab down hello")
+@_lab
+@click.option("--all", "every", is_flag=True, help="Every lab of this user.")
+@json_option
+def down_command(lab: str | None, *, every: bool, as_json: bool) -> None:
+    """Take a lab down, by its name or its description, whatever state it is in."""
+    from hostlab.lab import driver, remains
+
+    if every:
+        names = sorted({*labs(), *remains.marked_processes().values(), *remains.cgroup_labs()})
+    else:
+        names = [_name_of(lab)]
+    rows = []
+    for name in names:
+        started = time.monotonic()
+        found = driver.unstage(name)
+        took = round((time.monotonic() - started) * 1000, 1)
+        rows.append({"lab": name, "found": found, "took_ms": took})
+        if not as_json:
+            print(f"{name} is down ({took:.0f} ms)" if found else f"{name} was not up")
+    if as_json:
+        print_json(rows)
+    elif not names:
+        print("no lab is up")
+
+
+def _name_of(lab: str | None) -> str:
+    """A lab's name; a name needs no description, so that a damaged lab can be taken down too."""
+    import os
+
+    if lab is not None and not os.path.isfile(lab) and "/" not in lab:
+        return lab
+    return lab_named(lab).name
+
+
+@click.command("ls", epilog="Example: hostlab ls --json")
+@json_option
+def ls_command(*, as_json: bool) -> None:
+    """List the labs of this user, with the ports that they publish."""
+    from hostlab.lab.description import staged
+
+    rows: list[dict[str, Any]] = []
+    for name in labs():
+        described = staged(name)
+        nodes = described.nodes if described else ()
+        ports = [
+            {"node": n.name, "port": p.port, "inner": p.inner, "protocol": p.protocol}
+            for n in nodes
+            for p in n.publish
+        ]
+        rows.append(
+            {
+                "lab": name,
+                "up": lab_named(name).is_up() if described else False,
+                "nodes": len(nodes),
+                "segments": len(described.segments) if described else 0,
+                "published": ports,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("LAB", "STATE", "NODES", "SEGMENTS", "PUBLISHED"),
+        [
+            (
+                row["lab"],
+                "up" if row["up"] else "broken",
+                row["nodes"],
+                row["segments"],
+                ", ".join(_port(p) for p in row["published"]) or "-",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _port(row: dict[str, Any]) -> str:
+    protocol = "" if row["protocol"] == "tcp" else f"/{row['protocol']}"
+    return f"{row['port']}→{row['node']}:{row['inner']}{protocol}"
+
+
+@click.command("status", epilog="Example: hostlab status hello")
+@_lab
+@json_option
+def status_command(lab: str | None, *, as_json: bool) -> int:
+    """Show a lab's nodes, jobs, and the limits that a node has run into; exit 1 if one is down."""
+    found = lab_named(lab)
+    status = found.status()
+    nodes = found.nodes()
+    rows = []
+    for row in status["nodes"]:
+        node = nodes.get(row["name"])
+        described = found.description.node(row["name"])
+        jobs = node.job_table() if node is not None and described.jobs else []
+        rows.append({**row, "jobs": jobs})
+    if as_json:
+        print_json({**status, "nodes": rows})
+    else:
+        _print_status(rows)
+        for warning in status.get("warnings", ()):
+            print(f"warning: {warning}", file=sys.stderr)
+    return 1 if any(row["pid"] is None for row in rows) else 0
+
+
+def _print_status(rows: list[dict[str, Any]]) -> None:
+    table = []
+    for row in rows:
+        jobs = ", ".join(f"{j['name']} {j['state']}" for j in row["jobs"]) or "-"
+        state = "up" if row["pid"] else "down"
+        if row.get("exceeded"):
+            state += f" (hit its limit: {', '.join(row['exceeded'])})"
+        table.append((row["name"], state, row["pid"], jobs))
+    print_table(("NODE", "STATE", "PID", "JOBS"), table)

@@ -1,0 +1,126 @@
+"""The command line's entry: which command is where, and the one place that prints errors.
+
+Commands are imported when they are called, so that starting costs what the command needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from hostlab.errors import Problem
+from hostlab.version import __version__
+
+COMMANDS: Final = {
+    "validate": ("labs", "Read a description and name every error in it."),
+    "plan": ("labs", "Show what `up` would do, and why."),
+    "up": ("labs", "Stage a lab, or change a running one into its description."),
+    "apply": ("labs", "Change a running lab; only what differs is touched."),
+    "check": ("labs", "Judge every check of a lab."),
+    "down": ("labs", "Take a lab down and leave nothing."),
+    "ls": ("labs", "List the labs that are up."),
+    "status": ("labs", "Show a lab's nodes and jobs."),
+    "exec": ("inside", "Run a command in nodes."),
+    "shell": ("inside", "Open a shell in a node."),
+    "logs": ("inside", "Show what a node's jobs wrote."),
+    "job": ("inside", "List, start, stop or restart a node's jobs."),
+    "cp": ("inside", "Copy files into and out of nodes."),
+    "capture": ("look", "Write an interface's packets as pcapng to standard output."),
+    "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),
+    "namespaces": ("look", "Show every namespace of a lab or of the machine."),
+    "capabilities": ("look", "Show the capabilities of a process or a file."),
+    "differences": ("look", "Tell what a node does not reproduce of a real host."),
+    "doctor": ("machine", "Tell what this machine offers, what it lacks, and the remedy."),
+    "audit": ("machine", "Prove that nothing of any lab is left, or name what is."),
+    "schema": ("machine", "Print the JSON Schema of descriptions, for editors."),
+    "import": ("machine", "Turn a Compose file or a containerlab topology into a description."),
+    "completion": ("machine", "Print the completion script for a shell."),
+}
+"""Command -> (module, one line of help)."""
+
+
+class _Commands(click.Group):
+    """Loads a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"hostlab.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"no such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: hostlab up examples/hello.yaml && hostlab check hello && hostlab down hello",
+)
+@click.version_option(__version__, prog_name="hostlab")
+def cli() -> None:
+    """A host is a description: stage it on this machine, run it, check it, break it."""
+
+
+def main() -> None:
+    """Run a command; every Problem and kernel error ends here, as text and exit status.
+
+    0 done, 1 a check or job failed, 2 the user's input, 3 the machine lacks something,
+    4 hostlab's own fault.
+    """
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status of a command line."""
+    try:
+        result: Any = cli.main(arguments, prog_name="hostlab", standalone_mode=False)
+    except Problem as problem:
+        print_problem(problem)
+        return problem.exit_code
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        what = f" ({error.filename})" if error.filename else ""
+        print(f"hostlab: {error.strerror or error}{what}", file=sys.stderr)
+        return 4
+    return result if isinstance(result, int) else 0
+
+
+def print_problem(problem: Problem) -> None:
+    """A Problem on standard error: its place and line first, then what to do."""
+    print(f"hostlab: {problem}" if problem.where is None else str(problem), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
