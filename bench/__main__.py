@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ PROGRESS_WIDTH = 78
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0; 1 when a target that was measured is missed."""
     options = _options(arguments)
+    # Ended by force, it still takes down what it has up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.list:
         for make in CASES.values():
             benchmark = make()

@@ -71,7 +71,8 @@ class NetworkPeer:
             if not done.returncode:
                 result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
                 return result
-        raise RuntimeError(f"{self.name}, {self.attempts} times: {done.stderr[-1000:]}")
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise RuntimeError(f"{self.name}, {self.attempts} times: {last}")
 
 
 @functools.cache
