@@ -76,6 +76,20 @@ class NodeConnection:
             outputs, answer = _collect(control, number, ours, deadline)
         return Completed(answer["status"], answer["signal"], outputs[0], outputs[1])
 
+    def attach(self, argv: Sequence[str], fd: int, *, into_node: bool) -> Completed:
+        """Run a program with `fd` as its standard input, or as its output; collects the rest."""
+        with contextlib.ExitStack() as stack:
+            control = stack.enter_context(self.control())
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, reader)
+            fds = (fd, null, writer) if into_node else (null, fd, writer)
+            number = control.send("exec", fds, argv=list(argv))
+            os.close(null)
+            os.close(writer)
+            outputs, answer = _collect(control, number, (reader,), None)
+        return Completed(answer["status"], answer["signal"], b"", outputs[0])
+
     def shell(self, command: str, **options: Any) -> Completed:
         """Run a shell command line."""
         return self.execute(("/bin/sh", "-c", command), **options)
