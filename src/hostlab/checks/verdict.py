@@ -100,5 +100,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def hostlab_line(command: str, lab: str | None, node: str, *rest: str) -> str:
     """A hostlab command line about a node, to be pasted into a shell."""
-    place = (lab, node) if lab else (node,)
-    return shlex.join(("hostlab", command, *place, *rest))
+    place = f"{lab}/{node}" if lab else node
+    return shlex.join(("hostlab", command, place, *rest))

@@ -191,7 +191,7 @@ def _copy_in(source: str, target: str, path: str) -> int:
     node = one_node(target)
     directory, name = os.path.split(os.path.abspath(source))
     into, new = _resolve(node, path, name)
-    rename = [] if new == name else [f"--transform=s,^{_escaped(name)},{_escaped(new)},"]
+    rename = _rename(name, new)
     pack = ["tar", "-C", directory, *rename, "-cf", "-", "--", name]
     unpack = ["tar", "-C", into, "--no-same-owner", "-xpf", "-"]
     return _pipe(pack, node, unpack, into_node=True)
@@ -204,7 +204,7 @@ def _copy_out(target: str, path: str, destination: str) -> int:
         into, new = destination, name
     else:
         into, new = os.path.split(os.path.abspath(destination))
-    rename = [] if new == name else [f"--transform=s,^{_escaped(name)},{_escaped(new)},"]
+    rename = _rename(name, new)
     pack = ["tar", "-C", directory or "/", *rename, "-cf", "-", "--", name]
     unpack = ["tar", "-C", into, "--no-same-owner", "-xpf", "-"]
     return _pipe(unpack, node, pack, into_node=False)
@@ -218,8 +218,13 @@ def _resolve(node: Node, path: str, name: str) -> tuple[str, str]:
     return os.path.dirname(absolute), os.path.basename(absolute)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"\\{c}" if c in ",.*[]^$\\/&" else c for c in name)
+def _rename(name: str, new: str) -> list[str]:
+    """tar's option that gives the first component of every path another name."""
+    if name == new:
+        return []
+    pattern = "".join(f"\\{c}" if c in ",.*[]^$\\" else c for c in name)
+    replacement = "".join(f"\\{c}" if c in ",\\&" else c for c in new)
+    return [f"--transform=s,^{pattern},{replacement},"]
 
 
 def _pipe(here: list[str], node: Node, there: list[str], *, into_node: bool) -> int:
