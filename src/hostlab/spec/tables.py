@@ -349,7 +349,7 @@ def _check_keys() -> tuple[Key, ...]:
 KINDS = ("listens", "http", "reaches", "not_reaches", "command", "job")
 CHECK = Table(
     "check",
-    "An expectation: exactly one of " + ", ".join(f"`{kind}`" for kind in KINDS) + ".",
+    "An expectation about nodes: what is expected, where, and how soon.",
     _check_keys(),
     exclusive=(KINDS,),
 )

@@ -79,7 +79,9 @@ def test_bad_labels(word: str) -> None:
         names.label(word)
 
 
-@pytest.mark.parametrize("word", ["", "lo", "a/b", "a b", ".", "..", "a" * 16, "a:0", "all", "é" * 8])
+@pytest.mark.parametrize(
+    "word", ["", "lo", "a/b", "a b", ".", "..", "a" * 16, "a:0", "all", "é" * 8]
+)
 def test_bad_interface_names(word: str) -> None:
     with pytest.raises(Wrong):
         names.interface(word)
