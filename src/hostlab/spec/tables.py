@@ -111,6 +111,10 @@ INTERFACE = Table(
     ),
 )  # fmt: skip
 
+_INTERFACES = ListOf(
+    Forms(scalar=(_NAME, under("segment")), mapping=(INTERFACE, None)), alone=False
+)
+
 ROUTE = Table(
     "route",
     "A static route. In one line: `10.2.0.0/16 via 10.1.0.1`.",
@@ -371,11 +375,7 @@ NODE = Table(
             "interfaces",
             Forms(
                 scalar=(_NAME, forms.interface_alone),
-                sequence=(
-                    ListOf(Forms(scalar=(_NAME, under("segment")), mapping=(INTERFACE, None)),
-                           alone=False),
-                    forms.interface_list,
-                ),
+                sequence=(_INTERFACES, forms.interface_list),
                 mapping=(MapOf(_IFNAME, Forms(scalar=(_NAME, under("segment")),
                                               mapping=(INTERFACE, None), null=Fields)), None),
                 words="a segment, a list of segments, or a mapping of interfaces",
@@ -441,7 +441,10 @@ _NODE = Forms(
         _NAME,
         lambda s, said: Fields(interfaces=said._replace(value=forms.interface_alone(s, said))),
     ),
-    sequence=(NODE.by_word["interfaces"].shape, under("interfaces")),
+    sequence=(
+        _INTERFACES,
+        lambda s, said: Fields(interfaces=said._replace(value=forms.interface_list(s, said))),
+    ),
     mapping=(NODE, None),
     null=Fields,
     words="nothing, a segment, a list of segments, or a mapping (node)",
