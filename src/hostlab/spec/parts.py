@@ -17,7 +17,7 @@ FIRST_UID = 1000
 """What useradd(8) starts with, as login.defs of Debian has it."""
 FORWARDING = (("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1"))
 
-Published = dict[tuple[int, str], list[tuple[Address | None, str, Mark]]]
+Published = dict[tuple[int, str], dict[Address | None, tuple[str, Mark]]]
 """Who publishes a port and protocol, on which address, and where it is said."""
 
 
@@ -128,23 +128,35 @@ def publish(source: Source, published: Published, name: str, fields: Fields) -> 
             continue
         port, protocol = entry.value("port"), entry.value("protocol", "tcp")
         address: Address | None = entry.value("address")
-        others = published.setdefault((port, protocol), [])
-        for other, holder, at in others:
-            if _overlap(address, other):
-                message = (
-                    f"{quoted(name)} and {quoted(holder)} ({source.place(at)}) "
-                    f"both publish {port}/{protocol}"
-                )
-                source.report("clash", message, said.at, "give one of them another port")
-                break
-        else:
-            others.append((address, name, said.at))
-            yield Publish(
-                port=port,
-                inner=entry.value("inner", port),
-                protocol=protocol,
-                address=None if address is None else str(address),
+        others = published.setdefault((port, protocol), {})
+        holder = _holder(others, address)
+        if holder is not None:
+            message = (
+                f"{quoted(name)} and {quoted(holder[0])} ({source.place(holder[1])}) "
+                f"both publish {port}/{protocol}"
             )
+            source.report("clash", message, said.at, "give one of them another port")
+            continue
+        others[address] = (name, said.at)
+        yield Publish(
+            port=port,
+            inner=entry.value("inner", port),
+            protocol=protocol,
+            address=None if address is None else str(address),
+        )
+
+
+def _holder(
+    others: dict[Address | None, tuple[str, Mark]], address: Address | None
+) -> tuple[str, Mark] | None:
+    """Whose socket at the same port would be in the way of one at this address."""
+    if address is not None and not address.is_unspecified:
+        any_address = type(address)(0)
+        return others.get(address) or others.get(any_address) or others.get(None)
+    for other, holder in others.items():
+        if address is None or other is None or other.version == address.version:
+            return holder
+    return None
 
 
 def ports(fields: Fields) -> set[Endpoint]:
@@ -156,13 +168,6 @@ def ports(fields: Fields) -> set[Endpoint]:
             inner = entry.value("inner", entry.value("port"))
             ports.add(Endpoint(inner, entry.value("protocol", "tcp")))
     return ports
-
-
-def _overlap(one: Address | None, other: Address | None) -> bool:
-    """Whether two sockets at one port would be in each other's way."""
-    if one is None or other is None or one == other:
-        return True
-    return one.version == other.version and (one.is_unspecified or other.is_unspecified)
 
 
 def seccomp(source: Source, fields: Fields, read: Read | None) -> str:

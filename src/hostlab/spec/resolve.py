@@ -13,7 +13,7 @@ from hostlab.errors import SpecErrors
 from hostlab.spec import names, parts
 from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import overlay
-from hostlab.spec.drafts import Draft, attach, drafts, owner_of
+from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
 from hostlab.spec.files import Read, read_input, resolve_file
 from hostlab.spec.job import Job
@@ -89,6 +89,8 @@ class _Resolver:
         self.source = source
         self.every = every
         self.inputs = inputs
+        self.owners = Owners(every)
+        self.read = None if inputs.read is None else _once(inputs.read)
         self.lab = lab
         self.published: parts.Published = {}
         self.texts: dict[str, str] = {}
@@ -132,7 +134,7 @@ class _Resolver:
             limits=parts.limits(fields),
             capabilities=parts.capability_set(fields.value("capabilities", Fields())),
             no_new_privs=fields.flag("no_new_privs"),
-            seccomp=parts.seccomp(self.source, fields, self.inputs.read),
+            seccomp=parts.seccomp(self.source, fields, self.read),
             apparmor=fields.value("apparmor"),
             time_offset_s=None if time is None else time.value("offset", 0.0),
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
@@ -169,7 +171,7 @@ class _Resolver:
                 own[name] = said.value
         variables = ChainMap(own, self.texts)
         for path, said in said_files.items():
-            file = resolve_file(self.source, self.inputs.read, path, said, variables)
+            file = resolve_file(self.source, self.read, path, said, variables)
             if file is not None:
                 yield file
 
@@ -215,7 +217,7 @@ class _Resolver:
     def shared(self, draft: Draft, fields: Fields) -> tuple[tuple[str, str], ...]:
         found = []
         for kind in sorted(fields.keys() - {"time"}):
-            owner = owner_of(self.every, draft.name, kind)
+            owner = self.owners.of(draft.name, kind)
             if owner is not None and owner != draft.name:
                 found.append((kind, owner))
         return tuple(found)
@@ -255,7 +257,7 @@ class _Resolver:
                 message = f"there is no node {quoted(said.value)}"
                 self.source.report("unknown-name", message, said.at, hint)
             else:
-                found.append((kind, owner_of(self.every, said.value, kind) or said.value))
+                found.append((kind, self.owners.of(said.value, kind) or said.value))
         return tuple(found)
 
     def root(self, fields: Fields, node: Node) -> Node:
@@ -267,7 +269,7 @@ class _Resolver:
             full = posixpath.normpath(posixpath.join(self.inputs.directory, path))
             return msgspec.structs.replace(node, root=Root(kind=RootKind.DIRECTORY, path=full))
         config = said["oci"]._replace(value=posixpath.join(said["oci"].value, "config.json"))
-        content = read_input(self.source, self.inputs.read, config)
+        content = read_input(self.source, self.read, config)
         if content is None:
             return node
         full = posixpath.normpath(posixpath.join(self.inputs.directory, config.value))
@@ -278,6 +280,18 @@ class _Resolver:
                 self.source.report_elsewhere(error)
             return node
         return overlay(node, found, frozenset(fields))
+
+
+def _once(read: Read) -> Read:
+    """Reads each file once, however many nodes have it."""
+    contents: dict[str, bytes] = {}
+
+    def read_once(path: str) -> bytes:
+        if path not in contents:
+            contents[path] = read(path)
+        return contents[path]
+
+    return read_once
 
 
 def _interface(wire: Wire, segment_mtu: int) -> Interface:
