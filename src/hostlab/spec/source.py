@@ -92,10 +92,11 @@ class Source:
         if line > self._last:
             line, column = self._last, len(self.lines[self._last])
         column = min(column, len(self.lines[line]))
-        text = _UNPRINTABLE.sub(lambda m: " " if m[0] == "\t" else "\ufffd", self.lines[line])
+        text = self.lines[line]
         if len(text) > MAX_QUOTED_LINE:
             # A caret beyond what is shown would point at nothing.
             text = text[:MAX_QUOTED_LINE] + "…" if column < MAX_QUOTED_LINE else ""
+        text = _UNPRINTABLE.sub(lambda m: " " if m[0] == "\t" else "\ufffd", text)
         return Place(self.file, line + 1, column + 1, text)
 
     def report(self, code: str, message: str, at: Mark, hint: str | None = None) -> None:
