@@ -104,6 +104,14 @@ def test_macs_are_local_unicast_and_unique() -> None:
     assert {mac[:3] for mac in found} == {"02:"}
 
 
+def test_a_mac_that_is_declared_elsewhere_is_not_assigned() -> None:
+    (mac,) = macs(lab_of("segments: [lan]\nnodes: [a]"))
+    taken = f"{{interfaces: {{eth0: {{segment: lan, mac: '{mac}'}}}}}}"
+    both = macs(lab_of(f"segments: [lan]\nnodes: {{a: , b: {taken}}}"))
+    assert both[1] == mac
+    assert both[0] not in (mac, "")
+
+
 def test_a_small_mtu_has_no_ipv6() -> None:
     lab = lab_of("segments: {lan: {mtu: 576}}\nnodes: [a]")
     assert addresses(lab)["a eth0"] == ("10.0.0.1/24",)

@@ -194,6 +194,10 @@ def test_no_more_than_a_thousand_errors_are_kept() -> None:
         ("{a: {seccomp: profile.json}}", (3, 22), "cannot be read from here"),
         ("{a: {count: 0}}", (3, 20), "not between 1"),
         ("{a: {forwarding: 1}}", (3, 25), "neither true nor false"),
+        ("{a: {volumes: {source: x}}}", (3, 22), "`target` is missing in a volume"),
+        ("{a: {gateway: [10.0.0.2, 10.0.0.3]}}", (3, 33), "a second gateway for IPv4"),
+        ("{a: [{name: x, segment: lan}, {name: x, segment: lan}]}", (3, 45), "`x` is here twice"),
+        ("{a: {publish: ['0.0.0.0:80:80', '127.0.0.1:80:80']}}", (3, 40), "both publish 80/tcp"),
     ],
 )
 def test_what_cannot_be_meant(nodes: str, at: tuple[int, int], words: str) -> None:
@@ -260,3 +264,24 @@ def test_an_address_outside_of_its_segment() -> None:
 def test_what_a_misspelling_hides_is_not_reported_as_missing() -> None:
     error = one("nodes: {a: {jobs: {web: {exek: x}}}}")
     assert error.hint == "did you mean `exec`?"
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "words"),
+    [
+        ("segments: {lan: [10.0.0.0/24, 10.1.0.0/24]}", (1, 31), "already has 10.0.0.0/24"),
+        ("segments: {lan: {subnet: 'fd00::/64', mtu: 576}}", (1, 26), "needs an MTU of 1280"),
+        ("segments: {lan: {subnet: 10.0.0.0/24, machine: 10.0.0.255}}", (1, 48), "broadcast"),
+        ("roles: {a: {role: b}, b: }", (1, 9), "cannot have roles"),
+        ("segments: {a: 10.0.0.0/24, b: 10.0.0.0/24}\nnodes: {n: [a, b]}", (2, 16),
+         "n has 10.0.0.1 on two segments"),
+    ],
+)  # fmt: skip
+def test_what_segments_and_roles_cannot_mean(text: str, at: tuple[int, int], words: str) -> None:
+    error = one(text)
+    assert words in error.message
+    assert place(error) == at
+
+
+def test_a_byte_order_mark_moves_no_place() -> None:
+    assert place(one("\ufeffnam: x")) == (1, 1)

@@ -83,19 +83,19 @@ def test_roles_merge_in_order_and_the_node_last() -> None:
             publish: [1000]
             limits: {memory: 1M, pids: 10}
             jobs: {web: {exec: one, user: nobody}}
-            files: {/f: {content: one, mode: "0600"}}
+            files: {/f: {template: "one\\n", mode: "0600"}}
           two:
             hostname: two
             environment: {B: two, C: two}
             publish: [2000]
         nodes:
           a:
-            roles: [one, two]
+            roles: [one, two, one]
             environment: {C: a}
             publish: 3000
             limits: {memory: 2M}
             jobs: {web: {exec: a}}
-            files: {/f: {template: "${node}\\n"}}
+            files: {/f: {content: a}}
     """)
     node = lab.node("a")
     assert node.hostname == "two"
@@ -103,7 +103,7 @@ def test_roles_merge_in_order_and_the_node_last() -> None:
     assert [p.port for p in node.publish] == [1000, 2000, 3000]
     assert (node.limits.memory, node.limits.pids) == (2 * 2**20, 10)
     assert node.jobs == (Job(name="web", exec="a", user="nobody"),)
-    assert (node.files[0].content, node.files[0].mode) == (b"a\n", 0o600)
+    assert (node.files[0].content, node.files[0].mode) == (b"a", 0o600)
     assert node.roles == ("one", "two")
 
 
@@ -365,3 +365,25 @@ def test_files_inline_copied_and_filled_in() -> None:
     assert three.content == b"a x a.example 10.0.0.1 fd00::1 10.0.0.2 $ red\n"
     assert (three.owner, three.group) == ("bob", "root")
     assert lab.node("a").seccomp == FILES["profile.json"].decode()
+
+
+def test_a_file_of_many_nodes_is_read_once() -> None:
+    asked: list[str] = []
+
+    def counted(path: str) -> bytes:
+        asked.append(path)
+        return b"hello"
+
+    lab = lab_of("nodes: {a: {count: 5, files: {/m: {copy: motd}}}}", counted)
+    assert [node.files[0].content for node in lab.nodes] == [b"hello"] * 5
+    assert asked == ["motd"]
+
+
+def test_a_check_of_a_node_may_be_about_another_and_one_about_nobody_is_none() -> None:
+    lab = lab_of("""
+        roles: {unused: {checks: [{listens: 1}]}}
+        nodes:
+          a: {checks: [{on: b, listens: 2}]}
+          b:
+    """)
+    assert [(check.nodes, check.arguments["port"]) for check in lab.checks] == [(("b",), 2)]
