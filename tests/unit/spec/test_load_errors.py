@@ -284,4 +284,6 @@ def test_what_segments_and_roles_cannot_mean(text: str, at: tuple[int, int], wor
 
 
 def test_a_byte_order_mark_moves_no_place() -> None:
-    assert place(one("\ufeffnam: x")) == (1, 1)
+    error = one("\ufeffnam: x")
+    assert error.code == "unknown-key"
+    assert place(error) == (1, 1)
