@@ -135,28 +135,33 @@ def _assign_subnets(source: Source, nets: dict[str, Net]) -> None:
     for family, place in ((4, _v4), (6, _v6)):
         taken = _Taken([subnet for subnet in declared if subnet.version == family])
         used: set[int] = set()
+        spare = 0
         for number, net in enumerate(nets.values()):
             if "subnets" in net.fields or family in net.subnets:
                 continue
             if family == 6 and net.mtu < MIN_IPV6_MTU:
                 continue
-            for attempt in range(MAX_SEGMENTS):
-                slot = (number + attempt) % MAX_SEGMENTS
-                found = place(slot, len(net.wires) + 1)
-                if slot not in used and not taken.overlaps(found):
-                    used.add(slot)
-                    net.subnets[family] = found
+            # A segment whose own slot is gone has the first that is left: looked for from where
+            # the last one was found, since a slot that is taken stays so.
+            slot = number
+            found = place(slot, len(net.wires) + 1)
+            while slot in used or slot >= MAX_SEGMENTS or taken.overlaps(found):
+                if spare >= MAX_SEGMENTS:
+                    message = f"no subnet is left for segment {quoted(net.name)}"
+                    source.report("too-many", message, net.at, "declare its `subnets`")
                     break
+                slot, spare = spare, spare + 1
+                found = place(slot, len(net.wires) + 1)
             else:
-                message = f"no subnet is left for segment {quoted(net.name)}"
-                source.report("too-many", message, net.at, "declare its `subnets`")
+                used.add(slot)
+                net.subnets[family] = found
 
 
 def _v4(slot: int, hosts: int) -> Network:
     """The prefix of a slot: a /24, or as many addresses as the hosts need with the two ends."""
     length = min(24, 32 - (min(hosts, MAX_BRIDGE_PORTS + 1) + 1).bit_length())
     return ipaddress.IPv4Network(
-        ((10 << 24) + ((slot % 256) << 16) + ((slot // 256) << 11), length)
+        ((10 << 24) + ((slot % 256) << 16) + ((slot // 256 % 32) << 11), length)
     )
 
 

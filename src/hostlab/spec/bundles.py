@@ -2,58 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
-from hostlab.spec.job import Job
-from hostlab.spec.model import Limits, Mount, Node, Rlimit, Root
+from hostlab.spec.model import Limits, Node
+from hostlab.spec.oci import OciBundle
 
 
-class Bundle(Protocol):
-    """What a reader of `config.json` finds; the fields are those of `model.Node`."""
-
-    @property
-    def hostname(self) -> str | None: ...
-    @property
-    def root(self) -> Root: ...
-    @property
-    def mounts(self) -> tuple[Mount, ...]: ...
-    @property
-    def capabilities(self) -> tuple[str, ...]: ...
-    @property
-    def rlimits(self) -> tuple[Rlimit, ...]: ...
-    @property
-    def environment(self) -> tuple[tuple[str, str], ...]: ...
-    @property
-    def job(self) -> Job | None: ...
-    @property
-    def no_new_privs(self) -> bool: ...
-    @property
-    def sysctls(self) -> tuple[tuple[str, str], ...]: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def time_offset_s(self) -> float | None: ...
-    @property
-    def masked_paths(self) -> tuple[str, ...]: ...
-    @property
-    def readonly_paths(self) -> tuple[str, ...]: ...
-    @property
-    def seccomp(self) -> str: ...
-    @property
-    def apparmor(self) -> str | None: ...
-    @property
-    def unsupported(self) -> tuple[str, ...]: ...
-
-
-class ReadBundle(Protocol):
-    """Reads the content of the `config.json` at a path; SpecErrors with what is wrong in it."""
-
-    def __call__(self, config: bytes, *, path: str) -> Bundle: ...
-
-
-def overlay(node: Node, bundle: Bundle, said: frozenset[str]) -> Node:
+def overlay(node: Node, bundle: OciBundle, said: frozenset[str]) -> Node:
     """The node with the bundle below it; `said` are the keys that the description has itself.
 
     Mappings are merged, the description's word last; of single values the description's stands

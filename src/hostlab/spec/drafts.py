@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlab.spec import names
 from hostlab.spec.addresses import Net, Wire
 from hostlab.spec.forms import ANONYMOUS
+from hostlab.spec.model import MAX_NODES
 from hostlab.spec.shapes import Fields, Said, merge_fields
 from hostlab.spec.source import Mark, Source, Wrong, quoted
-
-MAX_NODES = 65_536
 
 
 @dataclass(kw_only=True)
@@ -27,6 +27,8 @@ class Draft:
     own: Fields
     roles: tuple[str, ...]
     wires: list[Wire] = field(default_factory=list)
+    on: dict[str, list[Wire]] = field(default_factory=dict)
+    """The same wires by their segments."""
     shares_net: str | None = None
 
 
@@ -95,8 +97,9 @@ def _with_roles(source: Source, roles: Fields, said: Said) -> tuple[Fields, tupl
 
 def attach(source: Source, every: Mapping[str, Draft], nets: dict[str, Net]) -> None:
     """List each node's interfaces and put them on their segments."""
+    owners = Owners(every)
     for draft in every.values():
-        _find_shared(source, every, draft)
+        _find_shared(source, owners, every, draft)
     for draft in every.values():
         said = draft.fields.get("interfaces")
         if draft.shares_net is not None:
@@ -114,13 +117,9 @@ def attach(source: Source, every: Mapping[str, Draft], nets: dict[str, Net]) -> 
 
 
 def _attach_listed(source: Source, draft: Draft, listed: Fields, nets: dict[str, Net]) -> None:
-    number = 0
+    free = (f"eth{n}" for n in itertools.count() if f"eth{n}" not in listed)
     for key, said in listed.items():
-        name = key
-        if key.startswith(ANONYMOUS):
-            while f"eth{number}" in listed or any(w.name == f"eth{number}" for w in draft.wires):
-                number += 1
-            name = f"eth{number}"
+        name = next(free) if key.startswith(ANONYMOUS) else key
         fields: Fields = said.value
         segment = fields.get("segment")
         if "name" in fields and not key.startswith(ANONYMOUS) and fields["name"].value != key:
@@ -154,34 +153,50 @@ def _wire(draft: Draft, name: str, segment: str, fields: Fields, at: Mark) -> Wi
 
 def _plug(draft: Draft, net: Net, wire: Wire) -> None:
     draft.wires.append(wire)
+    draft.on.setdefault(net.name, []).append(wire)
     net.wires.append(wire)
 
 
-def _find_shared(source: Source, every: Mapping[str, Draft], draft: Draft) -> None:
-    """Whose network namespace it is in the end; round in a circle is nobody's."""
+class Owners:
+    """Whose own namespace of a kind each node is in, through any number of steps."""
+
+    def __init__(self, every: Mapping[str, Draft]) -> None:
+        self._every = every
+        self._found: dict[tuple[str, str], str | None] = {}
+
+    def of(self, name: str, kind: str) -> str | None:
+        """The owner; None when the way there is a circle, or leads to no node."""
+        way: list[str] = []
+        on_way: set[str] = set()
+        owner: str | None = None
+        while name in self._every and name not in on_way:
+            if (name, kind) in self._found:
+                owner = self._found[name, kind]
+                break
+            way.append(name)
+            on_way.add(name)
+            said = self._every[name].fields.value("namespaces", Fields()).get(kind)
+            if said is None:
+                owner = name
+                break
+            name = said.value
+        for step in way:
+            self._found[step, kind] = owner
+        return owner
+
+
+def _find_shared(source: Source, owners: Owners, every: Mapping[str, Draft], draft: Draft) -> None:
     shared: Fields = draft.fields.value("namespaces", Fields())
     for kind, said in shared.items():
         if kind == "time":
             continue
-        owner = owner_of(every, draft.name, kind)
+        owner = owners.of(draft.name, kind)
         if said.value not in every:
             hint = source.suggest_or_list(said.value, every)
             message = f"there is no node {quoted(said.value)}"
             source.report("unknown-name", message, said.at, hint)
         elif owner is None:
             message = f"{quoted(draft.name)} would share its {kind} namespace with itself"
-            source.report("clash", message, said.at)
+            source.report("clash", message, said.at, "one of them must have its own")
         elif kind == "net":
             draft.shares_net = owner
-
-
-def owner_of(every: Mapping[str, Draft], name: str, kind: str) -> str | None:
-    """The node whose own namespace of a kind this node is in; None when nobody's."""
-    seen = set()
-    while name in every and name not in seen:
-        seen.add(name)
-        said = every[name].fields.value("namespaces", Fields()).get(kind)
-        if said is None:
-            return name
-        name = said.value
-    return None

@@ -53,7 +53,7 @@ def resolve_file(
     elif "template" in fields:
         content = _fill(source, read, fields["template"], variables)
     elif "content" in fields:
-        content = _encode(source, fields["content"])
+        content = fields["content"].value
     else:
         if not fields.flawed:
             message = f"the file {quoted(path)} has no content"
@@ -72,19 +72,11 @@ def resolve_file(
     )
 
 
-def _encode(source: Source, said: Said) -> bytes | None:
-    try:
-        return str(said.value).encode()
-    except UnicodeEncodeError:
-        source.report("value", "this text has half a surrogate pair in it", said.at)
-        return None
-
-
 def _fill(
     source: Source, read: Read | None, said: Said, variables: Mapping[str, str]
 ) -> bytes | None:
     inline = "\n" in said.value
-    content = _encode(source, said) if inline else read_input(source, read, said)
+    content = str(said.value).encode() if inline else read_input(source, read, said)
     if content is None:
         return None
     try:

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hostlab.spec.bundles import ReadBundle
 from hostlab.spec.files import Read
 from hostlab.spec.model import Lab
 from hostlab.spec.resolve import Inputs, resolve
@@ -21,7 +20,6 @@ def load(
     *,
     file: str,
     read: Read | None = None,
-    oci: ReadBundle | None = None,
     directory: str = "",
     seed: str | None = None,
 ) -> Lab:
@@ -29,16 +27,15 @@ def load(
 
     `file` is its name for messages. `read` gives the bytes of a file that it names, relative to
     its directory. `directory` is that directory, absolute, for paths of the machine that the
-    description gives relative to itself. `oci` reads a bundle's `config.json`. `seed` is what the
-    name of an unnamed lab is drawn from, best the file's real path: then the name outlives a
-    change of the file; without it, the text.
+    description gives relative to itself. `seed` is what the name of an unnamed lab is drawn from,
+    best the file's real path: then the name outlives a change of the file; without it, the text.
 
     Raises SpecErrors with every error and its place.
     """
     if isinstance(text, bytes):
         text = _decode(text, file)
     with _no_collection():
-        return _load(text, file, read, oci, directory, seed)
+        return _load(text, file, read, directory, seed)
 
 
 @contextmanager
@@ -60,7 +57,6 @@ def _load(
     text: str,
     file: str,
     read: Read | None,
-    oci: ReadBundle | None,
     directory: str,
     seed: str | None,
 ) -> Lab:
@@ -76,9 +72,7 @@ def _load(
     if said is not None:
         if seed is None:
             seed = hashlib.sha256(text.encode()).hexdigest()
-        lab = resolve(
-            source, said.value, Inputs(read=read, oci=oci, directory=directory, seed=seed)
-        )
+        lab = resolve(source, said.value, Inputs(read=read, directory=directory, seed=seed))
         source.raise_errors()
         return lab
     source.raise_errors()

@@ -19,6 +19,9 @@ from hostlab.spec.job import Job
 MAX_BRIDGE_PORTS = 1023
 """Ports of one Linux bridge (BR_MAX_PORTS less the reserved one, net/bridge/br_private.h)."""
 
+MAX_NODES = 10_000
+"""Of one lab: ten times what a segment holds, and what a description of one line can ask for."""
+
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of everything in a description."""

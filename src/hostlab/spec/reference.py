@@ -8,8 +8,8 @@ from hostlab.spec.shapes import Key, Table
 _INTRODUCTION = """\
 # The description
 
-This page is made from the tables that read a description: `python -m hostlab.spec.reference`
-writes it, and a test compares the two.
+This page is made from the tables that read a description, by `hostlab.spec.reference.markdown()`;
+a test compares the two. `hostlab schema` prints the same for editors.
 
 A description is YAML, one document in UTF-8. The short form of a lab of three hosts:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
@@ -11,10 +10,10 @@ from dataclasses import dataclass
 import msgspec
 
 from hostlab.errors import SpecErrors
-from hostlab.spec import capabilities, names
+from hostlab.spec import names, parts
 from hostlab.spec.addresses import Net, Wire, assign
-from hostlab.spec.bundles import ReadBundle, overlay
-from hostlab.spec.drafts import Draft, attach, drafts, owner_of
+from hostlab.spec.bundles import overlay
+from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
 from hostlab.spec.files import Read, read_input, resolve_file
 from hostlab.spec.job import Job
@@ -23,24 +22,18 @@ from hostlab.spec.model import (
     File,
     Interface,
     Lab,
-    Limits,
     Link,
     Node,
-    Publish,
     Root,
     RootKind,
     Segment,
-    User,
-    Volume,
 )
+from hostlab.spec.oci import bundle
 from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
-from hostlab.spec.source import Mark, Source, Wrong, quoted
-from hostlab.spec.units import Address, Endpoint
+from hostlab.spec.source import Source, quoted
+from hostlab.spec.units import Address
 
-FIRST_UID = 1000
-"""What useradd(8) starts with, as login.defs of Debian has it."""
-FORWARDING = (("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1"))
 _BUILT_IN = ("node", "lab", "hostname", "address", "address6")
 
 
@@ -54,8 +47,6 @@ class Inputs:
     """The description's, which paths of the machine are relative to; empty leaves them so."""
     seed: str
     """What the name of an unnamed lab is drawn from."""
-    oci: ReadBundle | None
-    """Reads a bundle's `config.json`."""
 
 
 def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
@@ -98,8 +89,10 @@ class _Resolver:
         self.source = source
         self.every = every
         self.inputs = inputs
+        self.owners = Owners(every)
+        self.read = None if inputs.read is None else _once(inputs.read)
         self.lab = lab
-        self.published: dict[tuple[int, str], list[tuple[Address | None, str, Mark]]] = {}
+        self.published: parts.Published = {}
         self.texts: dict[str, str] = {}
         for draft in every.values():
             for family, key in ((4, "address"), (6, "address6")):
@@ -131,17 +124,17 @@ class _Resolver:
             roles=draft.roles,
             interfaces=tuple(_interface(wire, mtus[wire.segment]) for wire in draft.wires),
             routes=routes(self.source, self.every, draft),
-            sysctls=_sysctls(fields),
+            sysctls=parts.sysctls(fields),
             files=tuple(self.files(draft)),
             environment=self.environment(draft),
-            users=tuple(self.users(fields)),
-            volumes=tuple(self.volumes(fields)),
-            publish=tuple(self.publish(draft)),
+            users=tuple(parts.users(self.source, fields)),
+            volumes=tuple(parts.volumes(self.source, fields, self.inputs.directory)),
+            publish=tuple(parts.publish(self.source, self.published, draft.name, fields)),
             links=tuple(Link(node=n, alias=a) for n, a, _ in self.links(draft)),
-            limits=_limits(fields),
-            capabilities=_capabilities(fields.value("capabilities", Fields())),
+            limits=parts.limits(fields),
+            capabilities=parts.capability_set(fields.value("capabilities", Fields())),
             no_new_privs=fields.flag("no_new_privs"),
-            seccomp=self.seccomp(fields),
+            seccomp=parts.seccomp(self.source, fields, self.read),
             apparmor=fields.value("apparmor"),
             time_offset_s=None if time is None else time.value("offset", 0.0),
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
@@ -178,7 +171,7 @@ class _Resolver:
                 own[name] = said.value
         variables = ChainMap(own, self.texts)
         for path, said in said_files.items():
-            file = resolve_file(self.source, self.inputs.read, path, said, variables)
+            file = resolve_file(self.source, self.read, path, said, variables)
             if file is not None:
                 yield file
 
@@ -196,11 +189,13 @@ class _Resolver:
                 message = f"{quoted(name)} has no address to link to"
                 self.source.report("value", message, said.at)
                 continue
-            environment = _pairs(other.fields.value("environment", Fields()))
+            environment = parts.pairs(other.fields.value("environment", Fields()))
             found.update(
-                link_variables(draft.name, alias, str(address), _ports(other), environment)
+                link_variables(
+                    draft.name, alias, str(address), parts.ports(other.fields), environment
+                )
             )
-        found.update(_pairs(draft.fields.value("environment", Fields())))
+        found.update(parts.pairs(draft.fields.value("environment", Fields())))
         return tuple(found.items())
 
     def links(self, draft: Draft) -> Iterator[tuple[str, str, Said]]:
@@ -219,114 +214,10 @@ class _Resolver:
                 aliases[alias.lower()] = said
                 yield name, alias, said
 
-    def users(self, fields: Fields) -> Iterator[User]:
-        said_users: Fields = fields.value("users", Fields())
-        taken: dict[int, str] = {}
-        for name, said in said_users.items():
-            if "uid" not in said.value:
-                continue
-            uid = said.value["uid"]
-            if uid.value in taken:
-                message = (
-                    f"{quoted(name)} and {quoted(taken[uid.value])} both have the uid {uid.value}"
-                )
-                self.source.report("clash", message, uid.at)
-            taken[uid.value] = name
-        free = FIRST_UID
-        for name, said in said_users.items():
-            user: Fields = said.value
-            uid = user.value("uid")
-            if uid is None:
-                while free in taken:
-                    free += 1
-                uid = free
-                taken[uid] = name
-            yield User(
-                name=name,
-                uid=uid,
-                gid=user.value("gid", uid),
-                home=user.value("home", f"/home/{name}"),
-                shell=user.value("shell", "/bin/sh"),
-                groups=tuple(g.value for g in user.value("groups", [])),
-            )
-
-    def volumes(self, fields: Fields) -> Iterator[Volume]:
-        targets: dict[str, Said] = {}
-        for said in fields.value("volumes", []):
-            if said.value.flawed:
-                continue
-            target, source = said.value["target"], said.value["source"]
-            if target.value in targets:
-                first = self.source.place(targets[target.value].at)
-                message = f"{quoted(target.value)} has a volume already, at {first}"
-                self.source.report("clash", message, target.at)
-                continue
-            targets[target.value] = target
-            path = self.volume_source(source)
-            if path is not None:
-                read_only = said.value.flag("read_only")
-                yield Volume(source=path, target=target.value, writable=not read_only)
-
-    def volume_source(self, said: Said) -> str | None:
-        word: str = said.value
-        if word.startswith("/") or word in (".", "..") or word.startswith(("./", "../")):
-            return posixpath.normpath(posixpath.join(self.inputs.directory, word))
-        try:
-            return names.name(word)
-        except Wrong as wrong:
-            hint = f"a directory beside the description is `./{word}`"
-            self.source.report("value", wrong.message, said.at, hint)
-            return None
-
-    def publish(self, draft: Draft) -> Iterator[Publish]:
-        for said in draft.fields.value("publish", []):
-            fields: Fields = said.value
-            if fields.flawed:
-                continue
-            port, protocol = fields.value("port"), fields.value("protocol", "tcp")
-            address: Address | None = fields.value("address")
-            others = self.published.setdefault((port, protocol), [])
-            for other, name, at in others:
-                if _overlap(address, other):
-                    message = (
-                        f"{quoted(draft.name)} and {quoted(name)} ({self.source.place(at)}) "
-                        f"both publish {port}/{protocol}"
-                    )
-                    self.source.report("clash", message, said.at, "give one of them another port")
-                    break
-            else:
-                others.append((address, draft.name, said.at))
-                yield Publish(
-                    port=port,
-                    inner=fields.value("inner", port),
-                    protocol=protocol,
-                    address=None if address is None else str(address),
-                )
-
-    def seccomp(self, fields: Fields) -> str:
-        said = fields.get("seccomp")
-        if said is None or said.value in ("default", "unconfined"):
-            return said.value if said is not None else "default"
-        content = read_input(self.source, self.inputs.read, said)
-        if content is None:
-            return "default"
-        try:
-            profile = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            reason = str(error) if isinstance(error, ValueError) else "nested too deep"
-            message = f"{quoted(said.value)} is not JSON: {reason}"
-            self.source.report("file", message, said.at)
-            return "default"
-        if not isinstance(profile, dict) or "defaultAction" not in profile:
-            message = f"{quoted(said.value)} is not a seccomp profile: it has no `defaultAction`"
-            self.source.report("file", message, said.at)
-            return "default"
-        return content.decode()
-
     def shared(self, draft: Draft, fields: Fields) -> tuple[tuple[str, str], ...]:
         found = []
         for kind in sorted(fields.keys() - {"time"}):
-            owner = owner_of(self.every, draft.name, kind)
+            owner = self.owners.of(draft.name, kind)
             if owner is not None and owner != draft.name:
                 found.append((kind, owner))
         return tuple(found)
@@ -349,11 +240,11 @@ class _Resolver:
                 name=name,
                 exec=None if words else command.value,
                 argv=tuple(word.value for word in words),
-                environment=_pairs(fields.value("environment", Fields())),
+                environment=parts.pairs(fields.value("environment", Fields())),
                 user=fields.value("user"),
                 group=fields.value("group"),
                 directory=fields.value("directory", "/"),
-                capabilities=None if listed is None else _expand(listed),
+                capabilities=None if listed is None else parts.expand(listed),
                 no_new_privs=fields.flag("no_new_privs"),
                 namespaces=self.job_namespaces(fields.value("namespaces", Fields())),
             )
@@ -366,7 +257,7 @@ class _Resolver:
                 message = f"there is no node {quoted(said.value)}"
                 self.source.report("unknown-name", message, said.at, hint)
             else:
-                found.append((kind, owner_of(self.every, said.value, kind) or said.value))
+                found.append((kind, self.owners.of(said.value, kind) or said.value))
         return tuple(found)
 
     def root(self, fields: Fields, node: Node) -> Node:
@@ -378,17 +269,29 @@ class _Resolver:
             full = posixpath.normpath(posixpath.join(self.inputs.directory, path))
             return msgspec.structs.replace(node, root=Root(kind=RootKind.DIRECTORY, path=full))
         config = said["oci"]._replace(value=posixpath.join(said["oci"].value, "config.json"))
-        content = read_input(self.source, self.inputs.read, config)
-        if content is None or self.inputs.oci is None:
+        content = read_input(self.source, self.read, config)
+        if content is None:
             return node
         full = posixpath.normpath(posixpath.join(self.inputs.directory, config.value))
         try:
-            bundle = self.inputs.oci(content, path=full)
+            found = bundle(content, path=full)
         except SpecErrors as errors:
             for error in errors.errors:
                 self.source.report_elsewhere(error)
             return node
-        return overlay(node, bundle, frozenset(fields))
+        return overlay(node, found, frozenset(fields))
+
+
+def _once(read: Read) -> Read:
+    """Reads each file once, however many nodes have it."""
+    contents: dict[str, bytes] = {}
+
+    def read_once(path: str) -> bytes:
+        if path not in contents:
+            contents[path] = read(path)
+        return contents[path]
+
+    return read_once
 
 
 def _interface(wire: Wire, segment_mtu: int) -> Interface:
@@ -399,53 +302,3 @@ def _interface(wire: Wire, segment_mtu: int) -> Interface:
         mac=wire.assigned_mac,
         mtu=wire.mtu or segment_mtu,
     )
-
-
-def _pairs(fields: Fields) -> tuple[tuple[str, str], ...]:
-    return tuple((key, said.value) for key, said in fields.items())
-
-
-def _sysctls(fields: Fields) -> tuple[tuple[str, str], ...]:
-    found = dict(FORWARDING) if fields.flag("forwarding") else {}
-    found.update(_pairs(fields.value("sysctls", Fields())))
-    return tuple(found.items())
-
-
-def _limits(fields: Fields) -> Limits:
-    limits: Fields = fields.value("limits", Fields())
-    return Limits(**{name: said.value for name, said in limits.items()})
-
-
-def _expand(listed: list[Said]) -> tuple[str, ...]:
-    found = {said.value for said in listed}
-    return tuple(sorted(capabilities.ALL if "ALL" in found else found))
-
-
-def _capabilities(fields: Fields) -> tuple[str, ...]:
-    """What is left out wins over what is added, except that `drop: [ALL]` comes first."""
-    base = set(capabilities.DEFAULT)
-    if "exactly" in fields:
-        base = set(_expand(fields.value("exactly")))
-    add = set(_expand(fields.value("add", [])))
-    drop = fields.value("drop", [])
-    if any(said.value == "ALL" for said in drop):
-        return tuple(sorted(add))
-    return tuple(sorted((base | add) - set(_expand(drop))))
-
-
-def _ports(draft: Draft) -> set[Endpoint]:
-    """What a link to this node tells: what it exposes, and where its published ports lead."""
-    ports = {said.value for said in draft.fields.value("expose", [])}
-    for said in draft.fields.value("publish", []):
-        fields: Fields = said.value
-        if "port" in fields:
-            inner = fields.value("inner", fields.value("port"))
-            ports.add(Endpoint(inner, fields.value("protocol", "tcp")))
-    return ports
-
-
-def _overlap(one: Address | None, other: Address | None) -> bool:
-    """Whether two sockets at one port would be in each other's way."""
-    if one is None or other is None or one == other:
-        return True
-    return one.version == other.version and (one.is_unspecified or other.is_unspecified)

@@ -93,11 +93,10 @@ def _hops(
         return []
     found: dict[int, tuple[Address, Wire]] = {}
     for wire in wires:
-        for theirs in other.wires if other is not draft else []:
-            if theirs.segment == wire.segment:
-                for address in theirs.addresses:
-                    if _on_link([wire], address.address):
-                        found.setdefault(address.address.version, (address.address, wire))
+        for theirs in other.on.get(wire.segment, []) if other is not draft else []:
+            for address in theirs.addresses:
+                if _on_link([wire], address.address):
+                    found.setdefault(address.address.version, (address.address, wire))
     hops = [hop for version, hop in sorted(found.items()) if family in (None, version)]
     if not hops:
         message = f"{quoted(draft.name)} has no segment and subnet in common with {said.value}"

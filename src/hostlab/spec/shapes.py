@@ -220,11 +220,16 @@ class Table(Shape):
             self._check(source, fields, tree.at)
         return Said(fields, tree.at, tree.at)
 
+    def _one(self) -> str:
+        """Its name with an article, if it is not a plural."""
+        article = "" if self.name[-1] == "s" else "an " if self.name[0] in "aeiou" else "a "
+        return article + self.name
+
     def _read_key(self, source: Source, fields: Fields, word: Scalar, value: Tree) -> None:
         key = self.by_word.get(word.value)
         if key is None:
             hint = source.suggest_or_list(word.value, [key.name for key in self.keys])
-            message = f"unknown key {quoted(word.value)} in {self.words}"
+            message = f"unknown key {quoted(word.value)} in {self._one()}"
             source.report("unknown-key", message, word.at, hint)
             fields.flawed = True
             return
@@ -242,7 +247,7 @@ class Table(Shape):
     def _check(self, source: Source, fields: Fields, at: Mark) -> None:
         for name in self.required:
             if name not in fields:
-                source.report("missing", f"`{name}` is missing in {self.words}", at)
+                source.report("missing", f"`{name}` is missing in {self._one()}", at)
                 fields.flawed = True
         for group in self.exclusive:
             present = [fields[name].key for name in group if name in fields]

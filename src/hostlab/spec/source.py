@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Protocol
 
 from hostlab.errors import Place, SpecError, SpecErrors
@@ -20,6 +20,8 @@ MAX_QUOTED_LINE = 200
 """Characters of an offending line that are shown."""
 MAX_QUOTED_WORD = 60
 """Characters of an offending word that are shown."""
+MAX_LISTED = 40
+"""Known words that a hint lists when none of them is close."""
 MAX_COMPARISONS = 50_000
 """Candidates compared for suggestions, in one file: difflib takes some 10 µs for each."""
 
@@ -90,10 +92,11 @@ class Source:
         if line > self._last:
             line, column = self._last, len(self.lines[self._last])
         column = min(column, len(self.lines[line]))
-        text = _UNPRINTABLE.sub(lambda m: " " if m[0] == "\t" else "\ufffd", self.lines[line])
+        text = self.lines[line]
         if len(text) > MAX_QUOTED_LINE:
             # A caret beyond what is shown would point at nothing.
             text = text[:MAX_QUOTED_LINE] + "…" if column < MAX_QUOTED_LINE else ""
+        text = _UNPRINTABLE.sub(lambda m: " " if m[0] == "\t" else "\ufffd", text)
         return Place(self.file, line + 1, column + 1, text)
 
     def report(self, code: str, message: str, at: Mark, hint: str | None = None) -> None:
@@ -112,21 +115,21 @@ class Source:
         if len(self._errors) < MAX_ERRORS:
             self._errors[(-where.line, where.column, f"{where.file}\0{error.message}")] = error
 
-    def suggest(self, word: str, known: Iterable[str]) -> str | None:
+    def suggest(self, word: str, known: Collection[str]) -> str | None:
         """`did you mean …?`, when one of the known words is close enough."""
-        pool = list(known)
-        if len(word) > MAX_QUOTED_WORD or len(pool) > self._comparisons_left:
+        if len(self._errors) >= MAX_ERRORS or len(word) > MAX_QUOTED_WORD:
             return None
-        self._comparisons_left -= len(pool)
-        close = difflib.get_close_matches(word, pool, n=1)
+        if len(known) > self._comparisons_left:
+            return None
+        self._comparisons_left -= len(known)
+        close = difflib.get_close_matches(word, known, n=1)
         return f"did you mean `{close[0]}`?" if close else None
 
-    def suggest_or_list(self, word: str, known: Iterable[str]) -> str | None:
+    def suggest_or_list(self, word: str, known: Collection[str]) -> str | None:
         """As `suggest`, else the known words when they are few."""
-        pool = list(known)
-        hint = self.suggest(word, pool)
-        if hint is None and 0 < len(pool) <= 40:
-            hint = "known: " + ", ".join(pool)
+        hint = self.suggest(word, known)
+        if hint is None and 0 < len(known) <= MAX_LISTED:
+            hint = "known: " + ", ".join(known)
         return hint
 
     def raise_errors(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from hostlab.spec import capabilities, forms, names, units
+from hostlab.spec.model import MAX_NODES
 from hostlab.spec.shapes import (
     Fields,
     Forms,
@@ -22,6 +23,7 @@ from hostlab.spec.shapes import (
 )
 
 _TEXT = Text("text", units.text)
+_CONTENT = Text("text", units.content)
 _FLAG = Text("true or false", units.flag, {"type": "boolean"})
 _NAME = Text("a name", names.name, {"type": "string", "pattern": names.NAME_PATTERN})
 _LABEL = Text("a host's name", names.label, {"type": "string", "pattern": names.LABEL_PATTERN})
@@ -111,6 +113,10 @@ INTERFACE = Table(
     ),
 )  # fmt: skip
 
+_INTERFACES = ListOf(
+    Forms(scalar=(_NAME, under("segment")), mapping=(INTERFACE, None)), alone=False
+)
+
 ROUTE = Table(
     "route",
     "A static route. In one line: `10.2.0.0/16 via 10.1.0.1`.",
@@ -132,7 +138,7 @@ FILE = Table(
     "file",
     "A file put into the node before its jobs start. A text alone is its content.",
     (
-        Key("content", _TEXT, "The content itself.", '"hello\\n"'),
+        Key("content", _CONTENT, "The content itself.", '"hello\\n"'),
         Key("copy", _FILE, "A file to copy, relative to the description.", "motd.txt"),
         Key(
             "template",
@@ -349,7 +355,7 @@ def _check_keys() -> tuple[Key, ...]:
 KINDS = ("listens", "http", "reaches", "not_reaches", "command", "job")
 CHECK = Table(
     "check",
-    "An expectation: exactly one of " + ", ".join(f"`{kind}`" for kind in KINDS) + ".",
+    "An expectation about nodes: what is expected, where, and how soon.",
     _check_keys(),
     exclusive=(KINDS,),
 )
@@ -362,7 +368,7 @@ NODE = Table(
         Key("roles", ListOf(_NAME), "Roles whose keys it takes over, in this order, its own last: "
             "mappings are merged by key, lists appended, anything else replaced.", "[web, logged]",
             aliases=("role",)),
-        Key("count", Text("a number", partial(units.between, 1, 10_000), {"type": "integer"}),
+        Key("count", Text("a number", partial(units.between, 1, MAX_NODES), {"type": "integer"}),
             "As many nodes of this kind: NAME1, NAME2, … In `on` of a check, NAME is all of them.",
             "3", "the one node", merge=False),
         Key("hostname", Text("a host name", names.hostname, {"type": "string"}),
@@ -371,11 +377,7 @@ NODE = Table(
             "interfaces",
             Forms(
                 scalar=(_NAME, forms.interface_alone),
-                sequence=(
-                    ListOf(Forms(scalar=(_NAME, under("segment")), mapping=(INTERFACE, None)),
-                           alone=False),
-                    forms.interface_list,
-                ),
+                sequence=(_INTERFACES, forms.interface_list),
                 mapping=(MapOf(_IFNAME, Forms(scalar=(_NAME, under("segment")),
                                               mapping=(INTERFACE, None), null=Fields)), None),
                 words="a segment, a list of segments, or a mapping of interfaces",
@@ -392,7 +394,7 @@ NODE = Table(
             "true", "false"),
         Key("sysctls", MapOf(Text("a sysctl", forms.sysctl, {"type": "string"}), _TEXT),
             "Kernel parameters of its namespaces.", "{net.ipv4.tcp_ecn: 1}", aliases=("sysctl",)),
-        Key("files", MapOf(_PATH, Forms(scalar=(_TEXT, forms.file_text), mapping=(FILE, None))),
+        Key("files", MapOf(_PATH, Forms(scalar=(_CONTENT, forms.file_text), mapping=(FILE, None))),
             "Files it gets.", "{/etc/motd: hello}", aliases=("file",)),
         Key("variables", MapOf(_VARIABLE, _TEXT), "What its templates may name.", "{colour: red}"),
         Key("environment", _ENVIRONMENT, "Variables of its jobs and commands.", "{LANG: C.UTF-8}"),
@@ -441,7 +443,10 @@ _NODE = Forms(
         _NAME,
         lambda s, said: Fields(interfaces=said._replace(value=forms.interface_alone(s, said))),
     ),
-    sequence=(NODE.by_word["interfaces"].shape, under("interfaces")),
+    sequence=(
+        _INTERFACES,
+        lambda s, said: Fields(interfaces=said._replace(value=forms.interface_list(s, said))),
+    ),
     mapping=(NODE, None),
     null=Fields,
     words="nothing, a segment, a list of segments, or a mapping (node)",

@@ -38,6 +38,14 @@ def text(word: str) -> str:
     return word
 
 
+def content(word: str) -> bytes:
+    """The content of a file."""
+    try:
+        return word.encode()
+    except UnicodeEncodeError:
+        raise Wrong("this text has half a surrogate pair in it") from None
+
+
 def flag(word: str) -> bool:
     """YAML's words for yes and no."""
     if word in _TRUE:

@@ -39,7 +39,7 @@ def test_an_unknown_key_is_quoted_with_its_place_and_a_suggestion() -> None:
             interfacs: [lan]
     """)
     assert str(error) == (
-        "lab.yaml:4:5: unknown key `interfacs` in a mapping (node)\n"
+        "lab.yaml:4:5: unknown key `interfacs` in a node\n"
         "        interfacs: [lan]\n"
         "        ^\n"
         "  hint: did you mean `interfaces`?"
@@ -70,8 +70,8 @@ def test_all_errors_of_a_file_come_at_once_in_the_order_of_their_places() -> Non
         ((7, 33), "value", None),
         ((8, 14), "unknown-name", "did you mean `router`?"),
         ((9, 26), "value", "did you mean `NET_ADMIN`?"),
-        ((12, 10), "unknown-name", "did you mean `web`?"),
-        ((12, 25), "value", None),
+        ((12, 11), "unknown-name", "did you mean `web`?"),
+        ((12, 26), "value", None),
         ((13, 21), "unknown-name", "did you mean `router`?"),
     ]
 
@@ -80,7 +80,7 @@ def test_all_errors_of_a_file_come_at_once_in_the_order_of_their_places() -> Non
     ("text", "at", "words"),
     [
         ("nodes: [a\n", (1, 10), "did not find expected"),
-        ("name: a\n\tnodes: [b]\n", (2, 1), "found character that cannot start any token"),
+        ("name: a\n\tnodes: [b]\n", (2, 1), "a tab character that violates indentation"),
         ("name: a: b\n", (1, 8), "mapping values are not allowed"),
         ("name: \x07\n", (1, 7), "U+0007"),
         ("name: a\ud800\n", (1, 8), "U+D800"),
@@ -94,7 +94,7 @@ def test_all_errors_of_a_file_come_at_once_in_the_order_of_their_places() -> Non
         ("name: *there\n", (1, 7), "nothing is anchored as `&there`"),
         ("nodes: &a [*a]\n", (1, 12), "stands inside what it repeats"),
         ("? [a]\n: b\n", (1, 3), "a list cannot be a key"),
-        ("nodes: [" * 200, (1, 8 + 8 * 32), "nested deeper than 64 levels"),
+        ("nodes: [" * 200, (1, 257), "nested deeper than 64 levels"),
         ("nodes: " + "[" * 100_000, (1, 71), "nested deeper than 64 levels"),
     ],
 )
@@ -162,7 +162,7 @@ def test_no_more_than_a_thousand_errors_are_kept() -> None:
         ("{a: {sysctls: {kernel.hostname: x}}}", (3, 23), "a key of its own"),
         ("{a: {files: {etc/motd: x}}}", (3, 21), "not an absolute path"),
         ("{a: {files: {/etc/motd: {mode: '0640'}}}}", (3, 21), "has no content"),
-        ("{a: {files: {/etc/motd: {content: a, copy: b}}}}", (3, 46), "only one of"),
+        ("{a: {files: {/etc/motd: {content: a, copy: b}}}}", (3, 45), "only one of"),
         ("{a: {files: {/m: {content: a, mode: '0999'}}}}", (3, 44), "not a file mode"),
         ("{a: {files: {/m: {template: '$x \n'}}}}", (3, 36), "unknown variable `x`"),
         ("{a: {files: {/m: {copy: m}}}}", (3, 32), "cannot be read from here"),
@@ -194,6 +194,10 @@ def test_no_more_than_a_thousand_errors_are_kept() -> None:
         ("{a: {seccomp: profile.json}}", (3, 22), "cannot be read from here"),
         ("{a: {count: 0}}", (3, 20), "not between 1"),
         ("{a: {forwarding: 1}}", (3, 25), "neither true nor false"),
+        ("{a: {volumes: {source: x}}}", (3, 22), "`target` is missing in a volume"),
+        ("{a: {gateway: [10.0.0.2, 10.0.0.3]}}", (3, 33), "a second gateway for IPv4"),
+        ("{a: [{name: x, segment: lan}, {name: x, segment: lan}]}", (3, 45), "`x` is here twice"),
+        ("{a: {publish: ['0.0.0.0:80:80', '127.0.0.1:80:80']}}", (3, 40), "both publish 80/tcp"),
     ],
 )
 def test_what_cannot_be_meant(nodes: str, at: tuple[int, int], words: str) -> None:
@@ -260,3 +264,26 @@ def test_an_address_outside_of_its_segment() -> None:
 def test_what_a_misspelling_hides_is_not_reported_as_missing() -> None:
     error = one("nodes: {a: {jobs: {web: {exek: x}}}}")
     assert error.hint == "did you mean `exec`?"
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "words"),
+    [
+        ("segments: {lan: [10.0.0.0/24, 10.1.0.0/24]}", (1, 31), "already has 10.0.0.0/24"),
+        ("segments: {lan: {subnet: 'fd00::/64', mtu: 576}}", (1, 26), "needs an MTU of 1280"),
+        ("segments: {lan: {subnet: 10.0.0.0/24, machine: 10.0.0.255}}", (1, 48), "broadcast"),
+        ("roles: {a: {role: b}, b: }", (1, 9), "cannot have roles"),
+        ("segments: {a: 10.0.0.0/24, b: 10.0.0.0/24}\nnodes: {n: [a, b]}", (2, 16),
+         "n has 10.0.0.1 on two segments"),
+    ],
+)  # fmt: skip
+def test_what_segments_and_roles_cannot_mean(text: str, at: tuple[int, int], words: str) -> None:
+    error = one(text)
+    assert words in error.message
+    assert place(error) == at
+
+
+def test_a_byte_order_mark_moves_no_place() -> None:
+    error = one("\ufeffnam: x")
+    assert error.code == "unknown-key"
+    assert place(error) == (1, 1)

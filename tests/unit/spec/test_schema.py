@@ -1,0 +1,95 @@
+"""One table of keys, three faces: the reader, the schema, the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostlab.errors import SpecErrors
+from hostlab.spec import load, schema
+from hostlab.spec.reference import markdown
+from hostlab.spec.schema import tables
+from hostlab.spec.shapes import Key, Table
+from hostlab.spec.source import Source
+from hostlab.spec.tables import KINDS, LAB, NODE
+from hostlab.spec.tree import compose
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[3]
+KEYS = [(table, key) for table in tables() for key in table.keys]
+
+
+def id_of(value: object) -> str | None:
+    return getattr(value, "name", None)
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS, ids=id_of)
+def test_the_example_of_a_key_is_read_without_error(table: Table, key: Key) -> None:
+    source = Source(key.example, f"{table.name}.{key.name}")
+    tree = compose(source)
+    assert tree is not None
+    assert key.shape.read(source, tree) is not None
+    source.raise_errors()
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS, ids=id_of)
+def test_a_key_is_documented(table: Table, key: Key) -> None:
+    assert key.doc.endswith("."), f"{table.name}.{key.name}"
+
+
+def test_the_page_is_the_one_that_the_tables_make() -> None:
+    page = (ROOT / "docs" / "description.md").read_text()
+    assert page == markdown(), "write hostlab.spec.reference.markdown() to docs/description.md"
+
+
+def test_every_reference_of_the_schema_leads_somewhere() -> None:
+    text = json.dumps(schema())
+    references = set(re.findall(r'"#/\$defs/([^"]*)"', text))
+    assert references == set(schema()["$defs"]) - {"lab"}
+    assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_the_schema_knows_every_key_and_no_other() -> None:
+    for table in tables():
+        definition: dict[str, Any] = schema()["$defs"][table.name.replace(" ", "-")]
+        assert set(definition["properties"]) == set(table.by_word)
+        assert definition["additionalProperties"] is False
+
+
+def test_every_word_of_a_table_is_one_key() -> None:
+    for table in tables():
+        words = [word for key in table.keys for word in (key.name, *key.aliases)]
+        assert len(words) == len(set(words)), table.name
+        for name in (*table.required, *(name for group in table.exclusive for name in group)):
+            assert name in table.by_word
+
+
+def test_the_usual_suspects_are_there() -> None:
+    assert set(KINDS) < {key.name for table in tables() for key in table.keys}
+    assert {"name", "segments", "roles", "nodes", "checks"} == {key.name for key in LAB.keys}
+    assert "interfaces" in NODE.by_word
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_the_examples_are_good(path: Path) -> None:
+    def read(name: str) -> bytes:
+        return (path.parent / name).read_bytes()
+
+    try:
+        lab = load(path.read_bytes(), file=path.name, read=read, directory=str(path.parent))
+    except SpecErrors as errors:
+        pytest.fail(str(errors))
+    assert lab.nodes
+
+
+def test_three_hosts_with_a_server_and_a_check_fit_in_ten_lines() -> None:
+    text = (ROOT / "examples" / "hello.yaml").read_text()
+    lab = load(text, file="hello.yaml")
+    assert len(text.splitlines()) <= 10
+    assert len(lab.nodes) == 3
+    assert lab.checks[0].arguments["url"] == "http://alice/"
