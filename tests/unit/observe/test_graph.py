@@ -132,6 +132,14 @@ def test_svg_says_everything() -> None:
     assert "db (failed)" in svg
 
 
+def test_a_card_does_not_grow_without_end() -> None:
+    ports = tuple(Publish(port=port, inner=port) for port in range(1, 30))
+    said = texts(graph.svg(lab("s", node("a", "s", publish=ports))))
+    assert "*:7 → 7" in said
+    assert "*:8 → 8" not in said
+    assert "… 22 more" in said
+
+
 def test_svg_needs_nothing_from_elsewhere() -> None:
     svg = graph.svg(SHOP)
     assert re.findall(r'https?://[^"]*', svg) == ["http://www.w3.org/2000/svg"]
