@@ -99,7 +99,7 @@ class _Compose:
 
     @staticmethod
     def takes_default(fields: Fields) -> bool:
-        return "networks" not in fields and "network_mode" not in fields
+        return "networks" not in fields and fields.word("network_mode") in (None, "", "bridge")
 
     def volumes(self, top: Fields) -> None:
         for _, fields in top.children("volumes"):

@@ -397,6 +397,9 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text.strip("\n") else None
+    if not text.replace("\n", "").isprintable():
+        # Only between double quotes does PyYAML escape every line break that YAML 1.1 knows.
+        style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -147,6 +147,8 @@ def test_what_the_shop_says_beyond_is_listed_in_order_with_places() -> None:
         ("healthcheck: {disable: true, test: x}", {}),
         ("healthcheck: {test: [NONE]}", {}),
         ("pids_limit: -1", {}),
+        ("network_mode: bridge", {"interfaces": {"eth0": {"segment": "default"}}}),
+        ("cpu_quota: 50000\ncpu_period: 200000", {"limits": {"cpu": 0.25}}),
     ],
 )
 def test_one_key(text: str, expected: dict[str, Any]) -> None:
@@ -199,6 +201,22 @@ def test_without_networks_all_are_on_the_default_one() -> None:
     lab = lab_of(read("services: {a: {command: x}, b: {command: x}}"))
     assert [segment.name for segment in lab.segments] == ["default"]
     assert all(node.interfaces[0].segment == "default" for node in lab.nodes)
+
+
+def test_networks_and_volumes_that_say_more() -> None:
+    imported = read("""
+services: {a: {command: x, networks: {default: {mac_address: '02:00:00:00:00:07'}}}}
+networks: {default: {internal: true, driver: macvlan, ipam: {driver: dhcp}}}
+volumes: {v: {driver: nfs, driver_opts: {o: addr}}, w: {driver: local}}
+""")
+    interface = lab_of(imported).node("a").interfaces[0]
+    assert (interface.segment, interface.mac) == ("default", "02:00:00:00:00:07")
+    assert [note.message for note in imported.notes] == [
+        "`driver` is `macvlan`; a segment is a bridge",
+        "`driver` is left out: addresses are assigned by the lab",
+        "`driver` is left out: a volume is a directory of the lab",
+        "`driver_opts` is left out: a volume is a directory of the lab",
+    ]
 
 
 @pytest.mark.parametrize("text", ["a: 1", "services:", "- a", "services: {a: {b: !x 1}}"])

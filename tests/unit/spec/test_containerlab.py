@@ -94,6 +94,40 @@ def test_a_client() -> None:
     assert lab.node("sidecar").namespaces == (("net", "client2"),)
 
 
+def test_other_ways_to_say_the_same() -> None:
+    nodes, notes = nodes_of("""
+topology:
+  defaults: {kind: linux, entrypoint: /bin/run}
+  nodes:
+    a:
+      cmd: one two
+      exec:
+        - ip a a 10.0.0.1/24 dev eth1
+        - ip addr add fd00::1/64 dev eth1
+        - ip link set dev eth1 up
+        - ip route add 10.9.0.0/16 via 10.0.0.2 dev eth1
+        - ip -6 r add default via fd00::2
+      healthcheck: {test: [CMD, curl, -f, 'http://a b'], interval: 2, timeout: 1, retries: 5}
+    b:
+  links:
+    - type: veth
+      endpoints:
+        - {node: a, interface: eth1, mac: '02:00:00:00:00:03'}
+        - {node: b, interface: eth1, ipv4: 10.0.0.2/24, ipv6: 'fd00::2/64'}
+""")
+    assert notes == ""
+    assert nodes["a"]["interfaces"]["eth1"] == {
+        "segment": "a-b",
+        "addresses": ["10.0.0.1/24", "fd00::1/64"],
+        "mac": "02:00:00:00:00:03",
+    }
+    assert nodes["b"]["interfaces"]["eth1"]["addresses"] == ["10.0.0.2/24", "fd00::2/64"]
+    assert nodes["a"]["routes"] == ["10.9.0.0/16 via 10.0.0.2", "default via fd00::2"]
+    assert nodes["a"]["jobs"] == {"main": "/bin/run one two"}
+    assert nodes["b"]["jobs"] == {"main": "/bin/run"}
+    assert nodes["a"]["checks"] == [{"command": "curl -f 'http://a b'", "within": "15s"}]
+
+
 def test_what_the_fabric_says_beyond_is_listed_with_places() -> None:
     text = "\n".join(str(note) for note in read(FABRIC).notes)
     for said in (

@@ -162,7 +162,8 @@ def test_the_yaml_is_laid_out_for_people() -> None:
 
 
 _WRITTEN = st.recursive(
-    st.text(max_size=12) | st.sampled_from(["no", "8080:80", "1e3", "~", "", "0644", "#", "a: b"]),
+    st.text(max_size=12)
+    | st.sampled_from(["no", "8080:80", "1e3", "~", "", "0644", "#", "a: b", "\x85", "a\u2028b\n"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=12,
 )

@@ -154,7 +154,11 @@ def test_everything_that_a_node_does_not_do_is_said_once() -> None:
         "process.selinuxLabel",
     ]
     assert len(set(notes)) == len(notes)
-    assert "did you mean `sysctl`?" in "\n".join(notes)
+    text = "\n".join(notes)
+    assert "did you mean `sysctl`?" in text
+    assert "linux.namespaces[6].path: /run/netns/other is not joined" in text
+    assert "mounts[3].options: `idmap` is not carried out" in text
+    assert "device c 10:229 stays out of reach" in text
 
 
 @pytest.mark.parametrize(
@@ -260,6 +264,9 @@ def test_capabilities_of_root_and_of_others() -> None:
     assert root.job is not None
     assert root.job.capabilities is None
     assert "process.capabilities.effective: differs" in "\n".join(root.unsupported)
+    assert not any("ambient" in note for note in root.unsupported)
+    ambient = read(changed(process__capabilities=sets | {"ambient": ["CAP_KILL"]}))
+    assert "process.capabilities.ambient: root has" in "\n".join(ambient.unsupported)
     other = read(changed(process__capabilities=sets, process__user={"uid": 1, "gid": 1}))
     assert other.job is not None
     assert other.job.capabilities == ()
