@@ -136,6 +136,16 @@ def test_stop_writes_what_has_arrived_and_the_statistics() -> None:
     in_namespace(work)
 
 
+def test_count_is_exact_whatever_the_ring_holds() -> None:
+    def work() -> None:
+        with capture_socket("lo") as sock:
+            done, blocks = recorded(sock, lambda: send(50), count=7)
+        assert done == Captured(7, 0, "count")
+        assert len(packets(blocks)) == 7
+
+    in_namespace(work)
+
+
 def test_snaplen_cuts_the_data_and_keeps_the_length() -> None:
     def work() -> None:
         with capture_socket("lo") as sock:
