@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,7 @@ import msgspec
 
 from hostlab.errors import Failed, Problem
 from hostlab.init.node import STATE_FILE
-from hostlab.init.protocol import Message, Receiver, encode
+from hostlab.init.protocol import Message, decode, encode
 from hostlab.lab import files, wiring
 from hostlab.lab.container import netlink_in
 from hostlab.lab.nodes import CONTROL, NodeHandle
@@ -163,20 +162,20 @@ async def jobs(directory: LabDirectory, node: Node, restart: tuple[str, ...]) ->
     """Write the node's new description where its supervisor reads it, and tell it to."""
     place = directory.node(node.name)
     write_whole(f"{place}/{STATE_FILE}", msgspec.json.encode(node))
-    message = {"op": "reload", "id": 1, "restart": restart}
-    reply = await asyncio.to_thread(_ask, connect(place, CONTROL), message)
+    reply = await _ask(place, {"op": "reload", "id": 1, "restart": restart})
     if "error" in reply:
         raise Failed("jobs", f"node {node.name}: {reply['error']['message']}")
 
 
-def _ask(sock: socket.socket, message: Message) -> Message:
-    receiver = Receiver()
-    with sock:
-        sock.sendall(encode(message))
-        while True:
-            replies = receiver.receive(sock)
-            if replies is None:
-                return {"error": {"message": "its init hung up"}}
-            for reply in replies:
-                if not reply.get("more"):
-                    return reply
+async def _ask(place: str, message: Message) -> Message:
+    """One command to a node's init, without a thread: the hub forks, and threads do not survive."""
+    reader, writer = await asyncio.open_unix_connection(sock=connect(place, CONTROL))
+    try:
+        writer.write(encode(message))
+        while line := await reader.readline():
+            reply = decode(line)
+            if not reply.get("more"):
+                return reply
+        return {"error": {"message": "its init hung up"}}
+    finally:
+        writer.close()

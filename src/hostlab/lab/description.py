@@ -10,7 +10,6 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.lab.paths import LabDirectory, read_if_there
 from hostlab.spec import Lab, load
-from hostlab.spec.oci import bundle
 
 STANDARD_INPUT = "-"
 
@@ -33,7 +32,7 @@ def _load(data: bytes, file: str, directory: str, seed: str | None) -> Lab:
         with open(os.path.join(directory, name), "rb") as source:
             return source.read()
 
-    return load(data, file=file, read=read, oci=bundle, directory=directory, seed=seed)
+    return load(data, file=file, read=read, directory=directory, seed=seed)
 
 
 def staged(name: str) -> Lab | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.lab import idmap, remains
+from hostlab.lab import idmap, outside, remains
 from hostlab.lab.client import Control
 from hostlab.lab.paths import LabDirectory, boot_id, listen, start_time
 from hostlab.linux import cgroups
@@ -53,7 +53,11 @@ def stage(lab: Lab, *, progress: Progress | None = None) -> list[dict[str, Any]]
             remains.clear(directory)
             control = _start(directory)
         try:
-            return _stage(control, lab, progress)
+            with outside.ports(lab, control) as opened:
+                operations = _stage(control, lab, progress)
+                outside.publish(lab, control, opened)
+            outside.machine_interfaces(directory, lab, control)
+            return operations
         except BaseException:
             with contextlib.suppress(OSError, Problem):
                 if not control.call("status")["nodes"]:

@@ -26,6 +26,9 @@ from hostlab.lab import change, hosts, limits
 from hostlab.lab.container import GO, ContainerPlan, Trouble, answer, become_node
 from hostlab.lab.nodes import NodeHandle, container_plan, namespace_flags, shared_namespaces
 from hostlab.lab.paths import LabDirectory, read_if_there, start_time, write_whole
+from hostlab.lab.publish import Published
+from hostlab.lab.publishing import KEY as PUBLISHER
+from hostlab.lab.publishing import Publishing
 from hostlab.lab.rootfs import Survey
 from hostlab.lab.segments import Switch, own_namespace
 from hostlab.lab.wiring import Directory, indexes
@@ -85,12 +88,20 @@ class HubSupervisor(Supervisor):
         self.switch = Switch()
         self.home = own_namespace()
         self._changing = asyncio.Lock()
-        self.handlers |= {"stage": self.stage, "status": self.status, "attach": self.attach}
+        self.publishing = Publishing(self)
+        self.handlers |= {
+            "stage": self.stage,
+            "status": self.status,
+            "attach": self.attach,
+            "published": self.list_published,
+            "publish": self.publish,
+        }
 
     async def started(self) -> None:
         """Prepare a new switch namespace, or find everything that an earlier supervisor made."""
         self.switch.adopt()
         self.switch.prepare()
+        self.publishing.restore()
         stored = read_if_there(self.config.directory.description)
         if stored is not None:
             self.lab = msgspec.json.decode(stored, type=Lab)
@@ -100,12 +111,16 @@ class HubSupervisor(Supervisor):
         if kind == "node":
             with contextlib.suppress(OSError):
                 self.nodes[name] = NodeHandle.of(name, pid)
+        elif key == PUBLISHER:
+            self.publishing.found(pid)
 
     def found_ended(self, key: str, pid: int, status: int) -> None:
         kind, _, name = key.partition(":")
         handle = self.nodes.get(name)
         if kind == "node" and handle is not None and handle.pid == pid:
             self.nodes.pop(name).close()
+        elif key == PUBLISHER:
+            self.publishing.ended(pid)
 
     async def status(self, request: Request) -> dict[str, Any]:
         """The lab as it is: which nodes are there, which are missing."""
@@ -113,6 +128,7 @@ class HubSupervisor(Supervisor):
             "lab": self.lab.name,
             "pid": os.getpid(),
             "nodes": [self._status_of(node) for node in self.lab.nodes],
+            **self.publishing.report(),
         }
 
     def _status_of(self, node: Node) -> dict[str, Any]:
@@ -123,6 +139,18 @@ class HubSupervisor(Supervisor):
             "pid": handle.pid if handle is not None else None,
             "exceeded": exceeded,
         }
+
+    async def list_published(self, request: Request) -> dict[str, Any]:
+        """The ports that are published now."""
+        return self.publishing.report()
+
+    async def publish(self, request: Request) -> None:
+        """Publish the ports whose sockets come with the command; unpublish others."""
+        message = request.message
+        published = msgspec.convert(message["add"], list[Published])
+        sockets = zip(published, request.take(len(published)), strict=True)
+        remove, machine = message["remove"], tuple(message["machine"])
+        self.publishing.change(self.lab, list(sockets), remove, machine)
 
     async def attach(self, request: Request) -> None:
         """Put the machine's own link, which the caller made, onto a segment."""
@@ -141,6 +169,7 @@ class HubSupervisor(Supervisor):
                 undone = await self._undo(done, new, present)
                 raise self._failed(error, undone) from error
             self._commit(new)
+            self.publishing.tell_nodes(new)
         return {"operations": msgspec.to_builtins(plan.operations)}
 
     def _present(self) -> Lab:

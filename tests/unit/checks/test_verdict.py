@@ -65,5 +65,5 @@ def test_a_report_survives_json() -> None:
 
 def test_a_line_to_repeat_is_quoted_for_a_shell() -> None:
     line = hostlab_line("exec", "small", "web", "--", "sh", "-c", "echo 'a b'")
-    assert line == """hostlab exec small web -- sh -c 'echo '"'"'a b'"'"''"""
+    assert line == """hostlab exec small/web -- sh -c 'echo '"'"'a b'"'"''"""
     assert hostlab_line("status", None, "web") == "hostlab status web"
