@@ -57,7 +57,7 @@ class Publishing:
         self.client = PublisherClient(socket.socket(fileno=os.dup(fd)))
         with contextlib.suppress(Exception):
             for row in self.client.stat().publishes:
-                self.published[row.published.id] = row.published
+                self.published[row.publish.id] = row.publish
         if not self.published:
             self._forget()
 
@@ -77,7 +77,7 @@ class Publishing:
             return
         reserved = _listening(lab)
         wanted = {
-            node.name: (_target(node, reserved.get(node.name, ())), handle.pid)
+            node.name: (_target(node, tuple(reserved.get(node.name, ()))), handle.pid)
             for node in lab.nodes
             if (handle := self.hub.nodes.get(node.name)) is not None
         }
@@ -159,9 +159,9 @@ class Publishing:
         self._known.clear()
 
 
-def _target(node: Node, reserved: Sequence[int]) -> Target:
+def _target(node: Node, reserved: tuple[int, ...]) -> Target:
     addresses = tuple(address for i in node.interfaces for address in i.addresses)
-    return Target(name=node.name, addresses=addresses, reserved=tuple(reserved))
+    return Target(name=node.name, addresses=addresses, reserved=reserved)
 
 
 def _listening(lab: Lab) -> dict[str, set[int]]:
