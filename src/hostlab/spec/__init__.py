@@ -1,9 +1,14 @@
-"""What the user writes, as values, and the loaders that read it. Pure."""
+"""What the user writes, as values, and the loaders that read it. Pure.
+
+`load` and `schema` bring YAML and all the tables with them, some 60 ms; most commands need only the
+values, so these two are imported when they are first asked for.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from hostlab.spec.job import Job
-from hostlab.spec.load import load
 from hostlab.spec.model import (
     MAX_BRIDGE_PORTS,
     Check,
@@ -24,7 +29,10 @@ from hostlab.spec.model import (
     User,
     Volume,
 )
-from hostlab.spec.schema import schema
+
+if TYPE_CHECKING:
+    from hostlab.spec.json_schema import schema
+    from hostlab.spec.loading import load
 
 __all__ = [
     "MAX_BRIDGE_PORTS",
@@ -49,3 +57,15 @@ __all__ = [
     "load",
     "schema",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from hostlab.spec.loading import load
+
+        return load
+    if name == "schema":
+        from hostlab.spec.json_schema import schema
+
+        return schema
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

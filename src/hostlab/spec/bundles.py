@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from hostlab.spec.model import Limits, Node
 from hostlab.spec.oci import OciBundle
+
+
+class ReadBundle(Protocol):
+    """Reads the content of the `config.json` at a path; SpecErrors with what is wrong in it."""
+
+    def __call__(self, config: bytes, *, path: str) -> OciBundle: ...
 
 
 def overlay(node: Node, bundle: OciBundle, said: frozenset[str]) -> Node:

@@ -1,6 +1,6 @@
 """A description as values: what a file means once every default and every address is filled in.
 
-A loader (`load.py`) turns what people wrote into a `Lab`; everything behind it, from the plan to
+A loader (`loading.py`) turns what people wrote into a `Lab`; everything behind it, from the plan to
 the staging, reads these types and nothing else. All of them are immutable, compare by value and
 survive msgspec's JSON unchanged, so that two of them can be compared to find what `apply` must do.
 Addresses and prefixes are canonical strings (`10.0.0.1/24`, `fd00::1/64`), sizes are bytes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostlab.spec.schema import tables
+from hostlab.spec.json_schema import tables
 from hostlab.spec.shapes import Key, Table
 
 _INTRODUCTION = """\

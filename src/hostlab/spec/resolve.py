@@ -12,7 +12,7 @@ import msgspec
 from hostlab.errors import SpecErrors
 from hostlab.spec import names, parts
 from hostlab.spec.addresses import Net, Wire, assign
-from hostlab.spec.bundles import overlay
+from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
 from hostlab.spec.files import Read, read_input, resolve_file
@@ -28,7 +28,6 @@ from hostlab.spec.model import (
     RootKind,
     Segment,
 )
-from hostlab.spec.oci import bundle
 from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
@@ -47,6 +46,8 @@ class Inputs:
     """The description's, which paths of the machine are relative to; empty leaves them so."""
     seed: str
     """What the name of an unnamed lab is drawn from."""
+    oci: ReadBundle
+    """Reads a bundle's `config.json`."""
 
 
 def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
@@ -274,7 +275,7 @@ class _Resolver:
             return node
         full = posixpath.normpath(posixpath.join(self.inputs.directory, config.value))
         try:
-            found = bundle(content, path=full)
+            found = self.inputs.oci(content, path=full)
         except SpecErrors as errors:
             for error in errors.errors:
                 self.source.report_elsewhere(error)

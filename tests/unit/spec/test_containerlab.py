@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.errors import SpecErrors
+from hostlab.spec import load
 from hostlab.spec.containerlab import import_containerlab
 from hostlab.spec.importing import Imported
-from hostlab.spec.load import load
 from hostlab.spec.model import Lab, Limits
 
 pytestmark = pytest.mark.unit

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, load
-from hostlab.spec.schema import tables
+from hostlab.spec.json_schema import tables
 from hostlab.spec.shapes import Key, Table
 
 pytestmark = pytest.mark.unit

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import pytest
 
 from hostlab.errors import SpecErrors
 from hostlab.spec import load, schema
+from hostlab.spec.json_schema import tables
 from hostlab.spec.reference import markdown
-from hostlab.spec.schema import tables
 from hostlab.spec.shapes import Key, Table
 from hostlab.spec.source import Source
 from hostlab.spec.tables import KINDS, LAB, NODE
@@ -93,3 +95,9 @@ def test_three_hosts_with_a_server_and_a_check_fit_in_ten_lines() -> None:
     assert len(text.splitlines()) <= 10
     assert len(lab.nodes) == 3
     assert lab.checks[0].arguments["url"] == "http://alice/"
+
+
+def test_the_values_come_without_yaml() -> None:
+    code = "import sys, hostlab.spec; print('yaml' in sys.modules, callable(hostlab.spec.load))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hostlab.spec.bundles import ReadBundle
 from hostlab.spec.files import Read
 from hostlab.spec.model import Lab
+from hostlab.spec.oci import bundle
 from hostlab.spec.resolve import Inputs, resolve
 from hostlab.spec.source import START, Source, Spot
 from hostlab.spec.tables import LAB
@@ -20,6 +22,7 @@ def load(
     *,
     file: str,
     read: Read | None = None,
+    oci: ReadBundle = bundle,
     directory: str = "",
     seed: str | None = None,
 ) -> Lab:
@@ -27,15 +30,16 @@ def load(
 
     `file` is its name for messages. `read` gives the bytes of a file that it names, relative to
     its directory. `directory` is that directory, absolute, for paths of the machine that the
-    description gives relative to itself. `seed` is what the name of an unnamed lab is drawn from,
-    best the file's real path: then the name outlives a change of the file; without it, the text.
+    description gives relative to itself. `oci` reads a bundle's `config.json`. `seed` is what the
+    name of an unnamed lab is drawn from, best the file's real path: then the name outlives a
+    change of the file; without it, the text.
 
     Raises SpecErrors with every error and its place.
     """
     if isinstance(text, bytes):
         text = _decode(text, file)
     with _no_collection():
-        return _load(text, file, read, directory, seed)
+        return _load(text, file, read, oci, directory, seed)
 
 
 @contextmanager
@@ -57,6 +61,7 @@ def _load(
     text: str,
     file: str,
     read: Read | None,
+    oci: ReadBundle,
     directory: str,
     seed: str | None,
 ) -> Lab:
@@ -72,7 +77,9 @@ def _load(
     if said is not None:
         if seed is None:
             seed = hashlib.sha256(text.encode()).hexdigest()
-        lab = resolve(source, said.value, Inputs(read=read, directory=directory, seed=seed))
+        lab = resolve(
+            source, said.value, Inputs(read=read, oci=oci, directory=directory, seed=seed)
+        )
         source.raise_errors()
         return lab
     source.raise_errors()
