@@ -6,7 +6,7 @@
 | http | url, status, body or null, verify, follow |
 | reaches, not_reaches | host, port or null, protocol (`icmp` without a port) |
 | command | run, status, stdout or null |
-| job | jobs: a mapping from name to state |
+| job | name, state; a check for each of them |
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _arguments(
         case _:
             for name, state in value.items():
                 _check_job(source, known, name, state, nodes)
-            yield {"jobs": {name: state.value for name, state in value.items()}}
+                yield {"name": name, "state": state.value}
 
 
 def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple[str, ...]) -> None:

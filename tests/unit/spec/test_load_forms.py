@@ -318,7 +318,7 @@ def test_checks_and_their_arguments() -> None:
         ("command", ("a", "b"), {"run": "true", "status": 0, "stdout": None}),
         ("listens", ("a",), {"port": 80, "protocol": "tcp", "address": None}),
         ("listens", ("a",), {"port": 53, "protocol": "udp", "address": None}),
-        ("job", ("a",), {"jobs": {"web": "running"}}),
+        ("job", ("a",), {"name": "web", "state": "running"}),
     ]  # fmt: skip
     assert lab.checks[6].within_s == 0.2
     place = lab.checks[6].place
