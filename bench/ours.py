@@ -1,7 +1,7 @@
 """The seam to hostlab: the only module that knows its library and its command line.
 
 A lab is staged as `hostlab up` stages it, by `hostlab.lab.driver`; commands are run by
-`hostlab.lab.api.Lab.exec`.
+the synchronous `hostlab.api`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from bench import generate, reach
 
-API = "hostlab.lab.api"
+API = "hostlab.api"
 DRIVER = "hostlab.lab.driver"
 SPEC = "hostlab.spec"
 CLI = "hostlab.cli.main"
@@ -101,8 +101,13 @@ class Running:
 
     def exec_true(self) -> Callable[[], object]:
         """What runs `true` in the first node and waits for it."""
-        lab = importlib.import_module(API).Lab(self._path)
-        return lambda: lab.exec(self.nodes[0].name, ["/bin/true"])
+        node = importlib.import_module(API).Lab(self._path)[self.nodes[0].name]
+        return lambda: _must_succeed(node.execute(["/bin/true"]))
+
+
+def _must_succeed(done: Any) -> None:
+    if done.status:
+        raise RuntimeError(f"true ended with {done.status}: {done.stderr.decode()}")
 
 
 def cycle(
