@@ -79,7 +79,12 @@ class Holder:
         self.signals = _block_sigchld()
 
     def hold(self) -> NoReturn:
-        """Never returns; the node ends when its holder does."""
+        """Never returns; the node ends when its holder does.
+
+        A holder that shares another node's pid namespace is not PID 1 there: as a subreaper it
+        still is the one who hears of every orphan (prctl(2), PR_SET_CHILD_SUBREAPER).
+        """
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         poll = select.poll()
         poll.register(self.signals, select.POLLIN)
         if self.eager:

@@ -160,6 +160,14 @@ class JobRunner:
                 "directory": job.directory,
                 "cgroup": cgroup,
             }
+            if job.groups:
+                changes["groups"] = job.groups
+            if job.umask is not None:
+                changes["umask"] = job.umask
+            if job.oom_score_adj is not None:
+                changes["oom_score_adj"] = job.oom_score_adj
+            if job.namespaces:
+                changes["namespaces"] = self.supervisor.namespaces_of(job)
             if job.capabilities is not None:
                 changes |= {"capabilities": job.capabilities, "ambient": True}
             if job.no_new_privs:

@@ -14,7 +14,8 @@ import resource
 import signal
 import struct
 import termios
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,7 @@ from hostlab.init.process import (
     spawn,
 )
 from hostlab.init.supervisor import Request, Supervisor
+from hostlab.spec.job import Job
 from hostlab.spec.model import Node
 
 TIOCSPTLCK: Final = 0x40045431
@@ -49,6 +51,8 @@ class NodeConfig:
     state_dir: int
     cgroup: int | None
     seccomp: bytes | None
+    shared: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(kind, other node) -> descriptor of that node's namespace, for jobs that run in it."""
 
 
 def supervise(config: NodeConfig, inheritance: Inheritance) -> None:
@@ -119,8 +123,27 @@ class NodeSupervisor(Supervisor):
             "seccomp": self.config.seccomp,
             "rlimits": rlimits(node),
             "cgroup": self.config.cgroup,
+            "apparmor": node.apparmor,
         }
         return ProcessSetup(**(values | changes))
+
+    def namespaces_of(self, job: Job) -> tuple[int, ...]:
+        """Descriptors of the namespaces that a job joins."""
+        if any(kind == "pid" for kind, _ in job.namespaces):
+            raise UsageError(
+                "namespace",
+                f"job {job.name}: a process cannot move into another pid namespace",
+                hint="share it by the whole node: `namespaces: {pid: NODE}`",
+            )
+        try:
+            return tuple(self.config.shared[pair] for pair in job.namespaces)
+        except KeyError as error:
+            kind, other = error.args[0]
+            raise UsageError(
+                "namespace",
+                f"the {kind} namespace of {other} was not there when this node was staged",
+                hint="`hostlab down` and `up` the lab, so that the node gets it",
+            ) from None
 
     async def exec(self, request: Request) -> dict[str, Any]:
         """Run a program for a client with the client's descriptors, or on a terminal."""

@@ -73,6 +73,11 @@ class ProcessSetup:
     cgroup: int | None = None
     """Descriptor of a cgroup v2 directory to start in."""
     umask: int = 0o022
+    groups: tuple[str, ...] = ()
+    """Supplementary groups beside the user's own."""
+    oom_score_adj: int | None = None
+    apparmor: str | None = None
+    """The AppArmor profile that `execve` changes to."""
 
 
 def command_line(command: str) -> tuple[str, ...]:
@@ -163,6 +168,10 @@ def _prepare(setup: ProcessSetup) -> None:
         with _step("terminal"):
             _control_terminal()
     os.umask(setup.umask)
+    if setup.oom_score_adj is not None:
+        _write_own("oom_score_adj", str(setup.oom_score_adj))
+    if setup.apparmor is not None:
+        _write_own("attr/apparmor/exec", f"exec {setup.apparmor}")
     with _step("limit"):
         for limit, soft, hard in setup.rlimits:
             resource.setrlimit(limit, (soft, hard))
@@ -187,6 +196,11 @@ class _step:
             raise _Step(self.name, error.errno or 0) from None
         if isinstance(error, KeyError | ValueError):
             raise _Step(f"{self.name} {error}", errno.EINVAL) from None
+
+
+def _write_own(name: str, value: str) -> None:
+    with _step(name), open(f"/proc/self/{name}", "w") as file:
+        file.write(value)
 
 
 def _join(namespaces: Sequence[int]) -> None:
@@ -226,7 +240,7 @@ def _identity(setup: ProcessSetup) -> None:
 
     The filter comes first: without `no_new_privs` only CAP_SYS_ADMIN may set one (seccomp(2)).
     """
-    uid, gid, groups = _look_up(setup.user, setup.group)
+    uid, gid, groups = _look_up(setup.user, setup.group, setup.groups)
     with _step("seccomp"):
         apply_seccomp(setup.seccomp or b"", no_new_privs=setup.no_new_privs)
     with _step("capabilities"):
@@ -255,27 +269,32 @@ def _setgroups_allowed() -> bool:
 
 
 def _look_up(
-    user: str | None, group: str | None
+    user: str | None, group: str | None, further: Sequence[str]
 ) -> tuple[int | None, int | None, list[int] | None]:
-    if user is None and group is None:
+    if user is None and group is None and not further:
         return None, None, None
-    import grp
     import pwd
 
     uid = gid = None
-    groups: list[int] | None = None
+    groups: list[int] = []
     with _step(f"user {user}"):
-        if user is not None:
-            if user.isdigit():
-                uid, gid, groups = int(user), int(user), []
-            else:
-                entry = pwd.getpwnam(user)
-                uid, gid = entry.pw_uid, entry.pw_gid
-                groups = os.getgrouplist(user, gid)
-    with _step(f"group {group}"):
-        if group is not None:
-            gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    return uid, gid, groups
+        if user is not None and user.isdigit():
+            uid = gid = int(user)
+        elif user is not None:
+            entry = pwd.getpwnam(user)
+            uid, gid = entry.pw_uid, entry.pw_gid
+            groups = os.getgrouplist(user, gid)
+    if group is not None:
+        gid = _group(group)
+    return uid, gid, groups + [_group(name) for name in further]
+
+
+def _group(name: str) -> int:
+    import grp
+
+    with _step(f"group {name}"):
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    raise AssertionError("a step either returns or raises")
 
 
 def _execute(setup: ProcessSetup) -> NoReturn:

@@ -51,6 +51,13 @@ def _write_v2(directory: str, limit: cgroups.Limit) -> bool:
     return True
 
 
+def kill(unified: str | None, node: str) -> None:
+    """End whatever of a node is not below its first process: it may share a pid namespace."""
+    if unified is not None:
+        with contextlib.suppress(OSError):
+            cgroups.write(f"{unified}/{node}/cgroup.kill", "1")
+
+
 def remove(unified: str | None, v1: dict[str, str], node: str) -> None:
     """Remove a dead node's cgroups."""
     for base in (unified, *v1.values()):

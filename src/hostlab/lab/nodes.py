@@ -23,10 +23,12 @@ from hostlab.linux.clone import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWTIME,
     CLONE_NEWUTS,
     NAMESPACE_FLAGS,
     namespace_fd,
 )
+from hostlab.linux.libc import setns, unshare
 from hostlab.linux.seccomp import compile_profile
 from hostlab.spec.model import Node, RootKind
 
@@ -148,20 +150,62 @@ def root_plan(config: HubConfig, node: Node) -> RootPlan:
     )
 
 
+def needed_nodes(node: Node) -> tuple[tuple[str, str], ...]:
+    """(kind, other node) of every namespace of another that a node or one of its jobs is in."""
+    return (*node.namespaces, *(pair for job in node.jobs for pair in job.namespaces))
+
+
 def shared_namespaces(
     plan: ContainerPlan,
     node: Node,
     nodes: Mapping[str, NodeHandle],
     stack: contextlib.ExitStack,
 ) -> ContainerPlan:
-    """Add the descriptors of the namespaces that a node shares with others."""
-    join = []
-    for kind, other in node.namespaces:
+    """Add the descriptors of the namespaces of others that a node and its jobs are in."""
+    opened: dict[tuple[str, str], int] = {}
+    for kind, other in needed_nodes(node):
         handle = nodes.get(other)
         if handle is None:
             message = f"node {node.name} shares the {kind} namespace of {other}, which is not there"
             raise Failed("namespace", message)
-        fd = namespace_fd(handle.pid, kind)
-        stack.callback(os.close, fd)
-        join.append(fd)
-    return replace(plan, join=tuple(join)) if join else plan
+        if (kind, other) not in opened:
+            opened[kind, other] = namespace_fd(handle.pid, kind)
+            stack.callback(os.close, opened[kind, other])
+    if not opened:
+        return plan
+    jobs = {pair: opened[pair] for job in node.jobs for pair in job.namespaces}
+    return replace(
+        plan,
+        join=tuple(opened[pair] for pair in node.namespaces),
+        keep=(*plan.keep, *jobs.values()),
+        config=replace(plan.config, shared=jobs),
+    )
+
+
+def prepare_children(
+    node: Node, nodes: Mapping[str, NodeHandle], stack: contextlib.ExitStack
+) -> None:
+    """Set what the next child is to be in that no flag of `clone3` can say; undone by `stack`.
+
+    A pid namespace is entered by being born in it (pid_namespaces(7)); a time namespace's offsets
+    can be written only before its first process (time_namespaces(7)).
+    """
+    if node.time_offset_s is not None:
+        _enter_later(stack, "time_for_children", CLONE_NEWTIME)
+        unshare(CLONE_NEWTIME)
+        seconds, part = divmod(node.time_offset_s, 1)
+        offset = f"{int(seconds)} {int(part * 1e9)}"
+        with open("/proc/self/timens_offsets", "w") as file:
+            file.write(f"monotonic {offset}\nboottime {offset}\n")
+    for kind, other in node.namespaces:
+        if kind == "pid" and other in nodes:
+            _enter_later(stack, "pid", CLONE_NEWPID)
+            fd = namespace_fd(nodes[other].pid, "pid")
+            stack.callback(os.close, fd)
+            setns(fd, CLONE_NEWPID)
+
+
+def _enter_later(stack: contextlib.ExitStack, name: str, kind: int) -> None:
+    fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    stack.callback(setns, fd, kind)

@@ -24,7 +24,13 @@ from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.lab import change, hosts, limits
 from hostlab.lab.container import GO, ContainerPlan, Trouble, answer, become_node
-from hostlab.lab.nodes import NodeHandle, container_plan, namespace_flags, shared_namespaces
+from hostlab.lab.nodes import (
+    NodeHandle,
+    container_plan,
+    namespace_flags,
+    needed_nodes,
+    shared_namespaces,
+)
 from hostlab.lab.paths import LabDirectory, read_if_there, start_time, write_whole
 from hostlab.lab.publish import Published
 from hostlab.lab.publishing import KEY as PUBLISHER
@@ -260,7 +266,7 @@ class HubSupervisor(Supervisor):
         try:
             for number, operation in enumerate(_in_order(operations, nodes)):
                 node = nodes[operation.subject]
-                if len(waiting) >= AT_ONCE or any(o == node.name for _, o in node.namespaces):
+                if len(waiting) >= AT_ONCE or needed_nodes(node):
                     self._finish(waiting, done)
                 waiting.append((operation, self._begin(node, directory)))
                 if request is not None and number % PROGRESS_EVERY == 0:
@@ -315,12 +321,14 @@ class HubSupervisor(Supervisor):
 
     def _clone(self, node: Node, plan: ContainerPlan, link: socket.socket) -> NodeHandle:
         flags = namespace_flags(node) | CLONE_PARENT
-        try:
-            pid, pidfd = clone3(flags, cgroup=plan.config.cgroup)
-        except OSError as error:
-            raise _nesting(error) from error
-        if pid == 0:
-            become_node(plan, link)
+        with contextlib.ExitStack() as stack:
+            prepare_children(node, self.nodes, stack)
+            try:
+                pid, pidfd = clone3(flags, cgroup=plan.config.cgroup)
+            except OSError as error:
+                raise _nesting(error) from error
+            if pid == 0:
+                become_node(plan, link)
         handle = NodeHandle.of(node.name, pid, pidfd=pidfd)
         self.nodes[node.name] = handle
         return handle
@@ -331,6 +339,7 @@ class HubSupervisor(Supervisor):
         if handle is None:
             return
         handle.kill()
+        limits.kill(self.config.unified, name)
         loop = asyncio.get_running_loop()
         dead = loop.create_future()
         loop.add_reader(handle.pidfd, _resolve, dead)
@@ -357,7 +366,7 @@ def _in_order(operations: Sequence[Operation], nodes: dict[str, Node]) -> Iterat
     def visit(name: str) -> Iterator[Operation]:
         operation = pending.pop(name, None)
         if operation is not None:
-            for _, other in nodes[name].namespaces:
+            for _, other in needed_nodes(nodes[name]):
                 yield from visit(other)
             yield operation
 

@@ -98,7 +98,8 @@ def _share_fate(replaced: dict[str, str], new: Lab) -> None:
         for node in new.nodes:
             if node.name in replaced:
                 continue
-            for kind, other in node.namespaces:
+            of_jobs = (pair for job in node.jobs for pair in job.namespaces)
+            for kind, other in (*node.namespaces, *of_jobs):
                 if other in replaced:
                     replaced[node.name] = f"shares the {kind} namespace of {other}, replaced too"
                     changed = True
