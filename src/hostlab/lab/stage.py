@@ -29,6 +29,7 @@ from hostlab.lab.nodes import (
     container_plan,
     namespace_flags,
     needed_nodes,
+    prepare_children,
     shared_namespaces,
 )
 from hostlab.lab.paths import LabDirectory, read_if_there, start_time, write_whole
