@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -25,7 +26,9 @@ from hostlab.linux.clone import (
     CLONE_NEWPID,
     CLONE_NEWTIME,
     CLONE_NEWUTS,
+    CLONE_PARENT,
     NAMESPACE_FLAGS,
+    clone3,
     namespace_fd,
 )
 from hostlab.linux.libc import setns, unshare
@@ -182,30 +185,52 @@ def shared_namespaces(
     )
 
 
-def prepare_children(
-    node: Node, nodes: Mapping[str, NodeHandle], stack: contextlib.ExitStack
-) -> None:
-    """Set what the next child is to be in that no flag of `clone3` can say; undone by `stack`.
+def needs_midwife(node: Node) -> bool:
+    """Whether a node is to be in a namespace that one can only be born into."""
+    return node.time_offset_s is not None or any(kind == "pid" for kind, _ in node.namespaces)
 
-    A pid namespace is entered by being born in it (pid_namespaces(7)); a time namespace's offsets
-    can be written only before its first process (time_namespaces(7)).
+
+def by_midwife(
+    node: Node, nodes: Mapping[str, NodeHandle], flags: int, cgroup: int | None
+) -> tuple[int, int]:
+    """`clone3` from a process that has first set what its children are born into.
+
+    A pid namespace is entered by being born in it (pid_namespaces(7)), a time namespace's offsets
+    are written before its first process (time_namespaces(7)), and nobody here may set either back:
+    the machine's own belong to a user namespace above the lab's. Returns as `clone3` does; the new
+    process is the caller's sibling, as is the process between, which ends.
     """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        helper, helper_fd = clone3(CLONE_PARENT)
+        if helper == 0:
+            try:
+                _set_for_children(node, nodes)
+                pid, pidfd = clone3(flags, cgroup=cgroup)
+                if pid == 0:
+                    return 0, -1
+                socket.send_fds(theirs, [b"0 %d" % pid], [pidfd])
+            except OSError as error:
+                theirs.send(b"%d 0" % (error.errno or errno.EPROTO))
+            os._exit(0)
+        os.close(helper_fd)
+        theirs.close()
+        data, fds, _, _ = socket.recv_fds(ours, 64, 1)
+    number, pid = map(int, data.split() or (errno.EPROTO, 0))
+    if number or not fds:
+        raise OSError(number, os.strerror(number), f"first process of node {node.name}")
+    return pid, fds[0]
+
+
+def _set_for_children(node: Node, nodes: Mapping[str, NodeHandle]) -> None:
     if node.time_offset_s is not None:
-        _enter_later(stack, "time_for_children", CLONE_NEWTIME)
         unshare(CLONE_NEWTIME)
         seconds, part = divmod(node.time_offset_s, 1)
         offset = f"{int(seconds)} {int(part * 1e9)}"
         with open("/proc/self/timens_offsets", "w") as file:
             file.write(f"monotonic {offset}\nboottime {offset}\n")
     for kind, other in node.namespaces:
-        if kind == "pid" and other in nodes:
-            _enter_later(stack, "pid", CLONE_NEWPID)
+        if kind == "pid":
             fd = namespace_fd(nodes[other].pid, "pid")
-            stack.callback(os.close, fd)
             setns(fd, CLONE_NEWPID)
-
-
-def _enter_later(stack: contextlib.ExitStack, name: str, kind: int) -> None:
-    fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    stack.callback(setns, fd, kind)
+            os.close(fd)

@@ -26,10 +26,11 @@ from hostlab.lab import change, hosts, limits
 from hostlab.lab.container import GO, ContainerPlan, Trouble, answer, become_node
 from hostlab.lab.nodes import (
     NodeHandle,
+    by_midwife,
     container_plan,
     namespace_flags,
     needed_nodes,
-    prepare_children,
+    needs_midwife,
     shared_namespaces,
 )
 from hostlab.lab.paths import LabDirectory, read_if_there, start_time, write_whole
@@ -322,14 +323,15 @@ class HubSupervisor(Supervisor):
 
     def _clone(self, node: Node, plan: ContainerPlan, link: socket.socket) -> NodeHandle:
         flags = namespace_flags(node) | CLONE_PARENT
-        with contextlib.ExitStack() as stack:
-            prepare_children(node, self.nodes, stack)
-            try:
+        try:
+            if needs_midwife(node):
+                pid, pidfd = by_midwife(node, self.nodes, flags, plan.config.cgroup)
+            else:
                 pid, pidfd = clone3(flags, cgroup=plan.config.cgroup)
-            except OSError as error:
-                raise _nesting(error) from error
-            if pid == 0:
-                become_node(plan, link)
+        except OSError as error:
+            raise _nesting(error) from error
+        if pid == 0:
+            become_node(plan, link)
         handle = NodeHandle.of(node.name, pid, pidfd=pidfd)
         self.nodes[node.name] = handle
         return handle
