@@ -21,8 +21,9 @@ from hostlab.errors import Problem
 from hostlab.init.holder import Holder, Inheritance
 from hostlab.init.node import NodeConfig, supervise
 from hostlab.lab import files, rootfs, wiring
-from hostlab.linux.libc import close_all_but, sethostname, setns
+from hostlab.linux.libc import close_all_but, set_process_name, sethostname, setns
 from hostlab.linux.netlink import Netlink
+from hostlab.spec.model import Node
 
 GO: Final = b"go"
 READY: Final = b"ready"
@@ -79,7 +80,7 @@ def _steps(plan: ContainerPlan, link: socket.socket) -> Sequence[tuple[str, Call
         ("file system", lambda: rootfs.build(plan.root)),
         ("settings", lambda: _sysctls(wiring.other_sysctls(node))),
         ("protect", lambda: rootfs.seal(plan.root)),
-        ("host name", lambda: _hostname(node.hostname)),
+        ("host name", lambda: _hostname(node)),
         ("wait for links", lambda: _wait_go(link)),
         ("network", lambda: _network(plan)),
         ("users", lambda: files.add_users(node.users)),
@@ -113,9 +114,12 @@ def _join(namespaces: Sequence[int]) -> None:
         setns(fd, 0)
 
 
-def _hostname(name: str) -> None:
-    encoded = name.encode()
-    sethostname(encoded, len(encoded))
+def _hostname(node: Node) -> None:
+    """The node's name, also as the process' own for `ps -o comm` (15 bytes of it)."""
+    set_process_name(f"hold {node.name}")
+    if not any(kind == "uts" for kind, _ in node.namespaces):
+        encoded = node.hostname.encode()
+        sethostname(encoded, len(encoded))
 
 
 def _wait_go(link: socket.socket) -> None:

@@ -33,7 +33,6 @@ from hostlab.linux.libc import prctl, unshare
 from hostlab.linux.mounts import bind, make_private
 
 PR_SET_DUMPABLE: Final = 4
-PR_SET_NAME: Final = 15
 LIMITED_KINDS: Final = frozenset(
     [
         "ext2",

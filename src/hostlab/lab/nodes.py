@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from hostlab.errors import Failed
+from hostlab.errors import Failed, Unsupported
 from hostlab.init.node import NodeConfig
 from hostlab.lab import hosts
 from hostlab.lab.container import ContainerPlan
@@ -38,6 +38,7 @@ from hostlab.spec.model import Node, RootKind
 if TYPE_CHECKING:
     from hostlab.lab.stage import HubConfig
 
+APPARMOR: Final = "/sys/kernel/security/apparmor"
 CONTROL: Final = "control.sock"
 OWN: Final = (
     CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP
@@ -102,6 +103,12 @@ def container_plan(
             os.mkdir(cgroup_directory)
         cgroup = os.open(cgroup_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, cgroup)
+    if node.apparmor is not None and not os.path.exists(APPARMOR):
+        raise Unsupported(
+            "apparmor",
+            f"node {node.name}: this kernel has no AppArmor for profile {node.apparmor}",
+            hint="leave `apparmor:` out; seccomp and capabilities hold without it",
+        )
     shares_network = any(kind == "net" for kind, _ in node.namespaces)
     return ContainerPlan(
         config=NodeConfig(node, state, cgroup, _filter(node)),

@@ -79,6 +79,8 @@ signalfd = _bind("signalfd")
 sigemptyset = _bind("sigemptyset")
 sigaddset = _bind("sigaddset")
 
+_PR_SET_NAME: Final = 15
+
 _syscall = HANDLE.syscall
 _syscall.restype = ctypes.c_long
 
@@ -104,3 +106,9 @@ def close_all_but(kept: Iterable[int], *, first: int = 3) -> None:
             syscall("close_range", first, fd - 1, 0)
         first = fd + 1
     syscall("close_range", first, 0xFFFFFFFF, 0)
+
+
+def set_process_name(name: str) -> None:
+    """What `ps -o comm` shows: the first 15 bytes (prctl(2), PR_SET_NAME)."""
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(_PR_SET_NAME, ctypes.addressof(text), 0, 0, 0)
