@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostlab.cli.output import json_option, print_json, print_table
+from hostlab.cli.output import json_option, print_json
 from hostlab.cli.targets import complete_node, nodes_named, one_node
 from hostlab.errors import UsageError
 
@@ -138,28 +138,6 @@ def logs_command(node: str, job: str | None, *, follow: bool, lines: int) -> Non
         for line in chosen.log_tail(name, lines):
             print(line)
     follow_file(chosen.log_path(name), from_end=bool(lines), forever=follow)
-
-
-@click.command("job", epilog="Example: hostlab job alice stop web")
-@_target
-@click.argument("action", type=click.Choice(["list", "start", "stop", "restart"]))
-@click.argument("name", required=False)
-@json_option
-def job_command(node: str, action: str, name: str | None, *, as_json: bool) -> int:
-    """List a node's jobs, or start, stop or restart one; exit 1 if it then has failed."""
-    chosen = one_node(node)
-    if action != "list":
-        if name is None:
-            raise UsageError("which-job", f"name the job to {action}")
-        rows = [chosen.job(name, action)]
-    else:
-        rows = chosen.job_table()
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("name", "state", "pid", "status", "reason")
-        print_table([c.upper() for c in columns], [[row[c] for c in columns] for row in rows])
-    return 1 if action != "list" and rows[0]["state"] == "failed" else 0
 
 
 @click.command("cp", epilog="Example: hostlab cp page.html alice:/srv/")
