@@ -20,6 +20,7 @@ from hostlab.lab import driver
 from hostlab.lab.access import Completed, NodeConnection, known_node
 from hostlab.lab.description import read_lab, staged
 from hostlab.lab.paths import LabDirectory
+from hostlab.linux import seccomp
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import Plan
 
@@ -88,6 +89,14 @@ class Lab:
         """What `up` would do now."""
         present = staged(self.name) if self.is_up() else None
         return difference(present, self.description)
+
+    def remarks(self) -> list[str]:
+        """What the description asks for and the staging does not carry out, a sentence each."""
+        return [
+            f"node {node.name}: {text}"
+            for node in self.description.nodes
+            for text in (*node.unsupported, *seccomp.remarks(node.seccomp))
+        ]
 
     def up(self, *, progress: driver.Progress | None = None) -> list[dict[str, Any]]:
         """Stage the lab, or change the running one into this description."""

@@ -83,6 +83,8 @@ def up_command(file: str, *, and_check: bool, as_json: bool) -> int:
 
 
 def _up(lab: Lab, *, as_json: bool) -> None:
+    for remark in lab.remarks():
+        print(f"warning: {remark}", file=sys.stderr)
     progress = Progress(f"staging {lab.name}")
     started = time.monotonic()
     try:

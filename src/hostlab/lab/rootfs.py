@@ -240,6 +240,7 @@ def _bind_file(source: bytes, target: bytes) -> None:
             os.unlink(target)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     bind(source, target)
+    make_readonly(target)
 
 
 def _mask(plan: RootPlan) -> None:
@@ -248,7 +249,7 @@ def _mask(plan: RootPlan) -> None:
         place = path.encode()
         if os.path.exists(place):
             bind(place, place, recursive=True)
-            make_readonly(place, keep=_SMALL | MS_NOEXEC)
+            make_readonly(place)
     if os.path.exists("/proc/sys/net"):
         _writable_again(b"/proc/sys/net")
     for path in survey.masked_files:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import Final
 
-from hostlab.linux.libc import mount, pivot_root, umount2
+from hostlab.linux.libc import mount, pivot_root, syscall, umount2
 
 MS_RDONLY: Final = 0x1
 MS_NOSUID: Final = 0x2
@@ -21,16 +22,9 @@ MS_PRIVATE: Final = 0x40000
 MS_SLAVE: Final = 0x80000
 MS_RELATIME: Final = 0x200000
 MNT_DETACH: Final = 2
-
-_LOCKABLE: Final = {
-    "ro": MS_RDONLY,
-    "nosuid": MS_NOSUID,
-    "nodev": MS_NODEV,
-    "noexec": MS_NOEXEC,
-    "noatime": 0x400,
-    "nodiratime": 0x800,
-    "relatime": MS_RELATIME,
-}
+MOUNT_ATTR_RDONLY: Final = 1
+AT_FDCWD: Final = -100
+AT_RECURSIVE: Final = 0x8000
 
 
 def make_private() -> None:
@@ -43,21 +37,15 @@ def bind(source: bytes, target: bytes, *, recursive: bool = False) -> None:
     mount(source, target, None, MS_BIND | (MS_REC if recursive else 0), None)
 
 
-def locked_flags(options: str) -> int:
-    """The flags in a mountinfo options field that a user namespace may not take off again.
+def make_readonly(target: bytes, *, recursive: bool = False) -> None:
+    """Make a mount read-only and leave its other flags alone; mount_setattr(2), Linux 5.12.
 
-    mount_namespaces(7), "Restrictions on mount namespaces": a remount that leaves one of them out
-    is refused with EPERM, so a read-only remount repeats them.
+    A remount would have to repeat the flags that a user namespace may not take off, or be refused
+    (mount_namespaces(7)).
     """
-    found = 0
-    for option in options.split(","):
-        found |= _LOCKABLE.get(option, 0)
-    return found
-
-
-def make_readonly(target: bytes, *, keep: int = 0) -> None:
-    """Remount one bind mount read-only; `keep` are the flags it has and must not lose."""
-    mount(b"none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | keep, None)
+    attributes = struct.pack("=QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
+    flags = AT_RECURSIVE if recursive else 0
+    syscall("mount_setattr", AT_FDCWD, target, flags, attributes, len(attributes), what=target)
 
 
 def enter_root(new_root: bytes) -> None:
