@@ -8,11 +8,12 @@ whose reason begins with "here: " is about the machine's kernel and is only coun
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -39,8 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test without a tier, or with two, would run where it should not, or nowhere."""
     wrong = [item.nodeid for item in items if len(_tiers(item)) != 1]
     if wrong:
-        raise pytest.UsageError("exactly one of the marks " + ", ".join(TIERS) + " is needed: "
-                                + ", ".join(wrong[:5]))
+        raise pytest.UsageError(
+            "exactly one of the marks " + ", ".join(TIERS) + " is needed: " + ", ".join(wrong[:5])
+        )
 
 
 def _tiers(item: pytest.Item) -> list[str]:
@@ -48,7 +50,9 @@ def _tiers(item: pytest.Item) -> list[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Count what was run and what was skipped, by tier."""
     report = yield
     (tier,) = _tiers(item)
@@ -117,10 +121,8 @@ def _held() -> frozenset[str]:
     ]
     threads = [f"thread {thread.name}" for thread in threading.enumerate()]
     tasks = []
-    try:
+    with contextlib.suppress(RuntimeError):  # No loop runs.
         tasks = [f"task {task.get_name()}" for task in asyncio.all_tasks()]
-    except RuntimeError:  # No loop runs.
-        pass
     return frozenset((*fds, *children, *threads, *tasks))
 
 
@@ -133,7 +135,11 @@ def _machine() -> frozenset[str]:
         (
             *(f"process {pid} {lab or ''}".rstrip() for pid, lab in ours),
             *(f"cgroup {path}" for path in _cgroups(others)),
-            *(f"link {n}" for n in remains.marked_links().values() if n.split(":")[1] not in others),
+            *(
+                f"link {n}"
+                for n in remains.marked_links().values()
+                if n.split(":")[1] not in others
+            ),
             *(f"mount {line.split()[4]}" for line in mounts),
         )
     )

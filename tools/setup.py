@@ -35,8 +35,9 @@ TOOLS = {
 def main() -> int:
     if sys.version_info < OLDEST:
         return fail(
-            "hostlab needs Python %d.%d or later; %s is %s.\nName another: make PYTHON=python3.11 …"
-            % (*OLDEST, sys.executable, sys.version.split()[0])
+            f"hostlab needs Python {OLDEST[0]}.{OLDEST[1]} or later;"
+            f" {sys.executable} is {sys.version.split()[0]}.\n"
+            "Name another: make PYTHON=python3.11 demo"
         )
     with_tests = sys.argv[1:] == ["dev"]
     stamp, wanted = VENV / ".made-from", fingerprint()
@@ -49,7 +50,13 @@ def main() -> int:
         return 3
     print("installing hostlab into .venv", file=sys.stderr)
     what = f"{ROOT}[dev]" if with_tests or "dev" in made else str(ROOT)
-    words = [*pip(), "install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
+    words = [
+        *pip(),
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-warn-script-location",
+    ]
     done = subprocess.run(
         [*words, "-c", str(CONSTRAINTS), "-e", what], check=False, env=environment()
     )
@@ -68,7 +75,7 @@ def fingerprint() -> str:
 
 
 def environment() -> dict[str, str]:
-    """The constraints hold for what builds hostlab, too; newer versions of pip ask by another name."""
+    """The constraints hold for what builds hostlab, too; newer pip wants them by another name."""
     return {
         **os.environ,
         "PIP_CONSTRAINT": str(CONSTRAINTS),
@@ -85,13 +92,13 @@ def install_tools() -> bool:
 def make_venv() -> bool:
     """A virtual environment of this interpreter; False, having said why, when it cannot be had."""
     python = VENV / "bin/python"
-    if works(str(python), "import sys; sys.exit(sys.version_info[:2] != %r)" % (sys.version_info[:2],)):
+    if works(str(python), f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"):
         return True
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
-        version = "%d.%d" % sys.version_info[:2]
+        version = "{}.{}".format(*sys.version_info)
         package = f"python{version}-venv" if sys.executable.startswith("/usr/bin/") else None
         if package is None:
-            fail(f"{sys.executable} has no venv module; name another: make PYTHON=/usr/bin/python3 …")
+            fail(f"{sys.executable} has no venv module; name another: make PYTHON=… demo")
             return False
         if not apt(package) and not works(sys.executable, "import pip, venv"):
             return False
@@ -114,7 +121,9 @@ def pip() -> list[str]:
 
 def works(python: str, program: str) -> bool:
     try:
-        return not subprocess.run([python, "-c", program], capture_output=True, check=False).returncode
+        return not subprocess.run(
+            [python, "-c", program], capture_output=True, check=False
+        ).returncode
     except OSError:
         return False
 
@@ -128,7 +137,9 @@ def apt(*packages: str) -> bool:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with no_daemons():
         for words in (["update"], [*command.split()[1:], "--yes"]):
-            done = subprocess.run(["apt-get", "-qq", *words], env=quiet, stdout=subprocess.DEVNULL, check=False)
+            done = subprocess.run(
+                ["apt-get", "-qq", *words], env=quiet, stdout=subprocess.DEVNULL, check=False
+            )
             if done.returncode:
                 return not fail(f"apt-get {' '.join(words)} failed")
     importlib.invalidate_caches()

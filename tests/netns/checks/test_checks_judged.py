@@ -16,7 +16,7 @@ from hostlab.errors import SpecError
 from hostlab.spec.model import Check, Place
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.netns.checks.conftest import Lab
 
 pytestmark = pytest.mark.netns
 
