@@ -447,7 +447,7 @@ def emit(description: Description) -> str:
         text = yaml.dump(
             {key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
         )
-        if key == "nodes":
+        if key == "nodes" and not isinstance(value, str):
             text = re.sub(r"\n(?=  [^\s])", "\n\n", text).replace(":\n\n", ":\n", 1)
         parts.append(text)
     return "\n".join(parts)
