@@ -447,7 +447,8 @@ def emit(description: Description) -> str:
         text = yaml.dump(
             {key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
         )
-        if key == "nodes":
-            text = re.sub(r"\n(?=  [^\s])", "\n\n", text).replace(":\n\n", ":\n", 1)
+        if key == "nodes" and not isinstance(value, str):
+            head, _, rest = text.partition("\n")
+            text = head + "\n" + re.sub(r"\n(?=  [^\s])", "\n\n", rest)
         parts.append(text)
     return "\n".join(parts)

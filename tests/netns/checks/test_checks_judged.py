@@ -16,7 +16,7 @@ from hostlab.errors import SpecError
 from hostlab.spec.model import Check, Place
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.netns.checks.conftest import Lab
 
 pytestmark = pytest.mark.netns
 
@@ -200,7 +200,7 @@ def test_command(lab: Lab) -> None:
     assert reds(one(lab, "command", run="echo a", stdout="b")) == "its output lacks that text"
     verdict = one(lab, "command", run="read never < /proc/self/fd/1")
     assert reds(verdict).startswith("still running")
-    assert verdict.repeat.startswith("hostlab exec small web -- sh -c ")
+    assert verdict.repeat.startswith("hostlab exec small/web -- sh -c ")
 
 
 def test_job(lab: Lab) -> None:

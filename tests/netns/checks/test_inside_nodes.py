@@ -20,7 +20,7 @@ from hostlab.errors import Problem
 from hostlab.spec.model import Check
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.netns.checks.conftest import Lab
 
 pytestmark = pytest.mark.netns
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from reader import Block, packets, read_blocks
 
 from hostlab.errors import DecodeError, Unsupported, UsageError
 from hostlab.linux import clone
@@ -32,6 +31,7 @@ from hostlab.observe.pcapng import (
     section_header,
     write_capture,
 )
+from tests.netns.observe.reader import Block, packets, read_blocks
 
 pytestmark = pytest.mark.netns
 

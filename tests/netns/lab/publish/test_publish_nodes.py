@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from publish_site import (
+
+from hostlab.lab.publish import (
+    PublisherClient,
+    Target,
+    machine_addresses,
+    open_sockets,
+)
+from hostlab.lab.publish.publisher import serve
+from hostlab.linux.clone import CLONE_NEWNET
+from hostlab.linux.libc import setns
+from hostlab.spec.model import Publish
+from tests.netns.lab.publish.publish_site import (
     CLONE_NEWUSER,
     DEADLINE_S,
     EVERYWHERE,
@@ -30,17 +41,6 @@ from publish_site import (
     unshare,
     wait_end,
 )
-
-from hostlab.lab.publish import (
-    PublisherClient,
-    Target,
-    machine_addresses,
-    open_sockets,
-)
-from hostlab.lab.publish.publisher import serve
-from hostlab.linux.clone import CLONE_NEWNET
-from hostlab.linux.libc import setns
-from hostlab.spec.model import Publish
 
 pytestmark = [
     pytest.mark.netns,

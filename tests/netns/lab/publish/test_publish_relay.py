@@ -15,7 +15,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
-from publish_site import (
+
+from hostlab.errors import Failed
+from hostlab.lab.publish import (
+    Target,
+    open_sockets,
+    publisher,
+    tcp,
+    udp,
+)
+from hostlab.lab.publish.flow import SPARE_PIPES
+from hostlab.spec.model import Publish
+from tests.netns.lab.publish.publish_site import (
     DEADLINE_S,
     EVERYWHERE,
     MACHINE4,
@@ -31,17 +42,6 @@ from publish_site import (
     read_all,
     says,
 )
-
-from hostlab.errors import Failed
-from hostlab.lab.publish import (
-    Target,
-    open_sockets,
-    publisher,
-    tcp,
-    udp,
-)
-from hostlab.lab.publish.flow import SPARE_PIPES
-from hostlab.spec.model import Publish
 
 pytestmark = [
     pytest.mark.netns,

@@ -7,7 +7,14 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from publish_site import (
+
+from hostlab.errors import Unsupported, UsageError
+from hostlab.lab.publish import (
+    machine_addresses,
+    open_sockets,
+)
+from hostlab.spec.model import Publish
+from tests.netns.lab.publish.publish_site import (
     MACHINE4,
     MACHINE6,
     Site,
@@ -18,13 +25,6 @@ from publish_site import (
     may_unshare,
     says,
 )
-
-from hostlab.errors import Unsupported, UsageError
-from hostlab.lab.publish import (
-    machine_addresses,
-    open_sockets,
-)
-from hostlab.spec.model import Publish
 
 pytestmark = [
     pytest.mark.netns,

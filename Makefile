@@ -1,0 +1,48 @@
+# Two commands on a fresh Debian 12 with git, make and Python 3.11 or later:
+#     make demo    stage a small lab, look at it, take it down, prove that nothing is left
+#     make test    run every test
+# The rest is for people who change hostlab. PYTHON names the interpreter that .venv is made with.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# What `make test PYTEST="-k checks"` adds.
+PYTEST ?=
+
+.PHONY: demo test check bench kills fuzz docs dev clean
+
+demo:
+	@$(PYTHON) tools/setup.py demo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/demo.sh
+
+test: dev
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/pages.py --check
+	$(BIN)/python -m pytest -q -m unit
+
+bench: dev
+	$(BIN)/python -m bench --write
+
+# The long campaigns; short ones are part of `make test`.
+kills: dev
+	HOSTLAB_KILLS=300 $(BIN)/python -m pytest -m netns -k kills --timeout=0 -s
+
+fuzz: dev
+	$(BIN)/python -m pytest -m unit -k fuzz --timeout=0 --hypothesis-profile=long
+
+# The pages that are made from the code.
+docs: dev
+	$(BIN)/python tools/pages.py
+
+dev:
+	@$(PYTHON) tools/setup.py dev
+
+clean:
+	rm -rf .venv .venv-bench build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache \
+	    .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

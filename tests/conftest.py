@@ -1,0 +1,165 @@
+"""What holds for every test: it has a tier, and it leaves nothing behind.
+
+`HOSTLAB_EXPECT_TIERS="unit netns"` makes a run fail in which a test of these tiers was skipped,
+or in which one of them had no test: where everything is installed, a skip is a mistake. A skip
+whose reason begins with "here: " is about the machine's kernel and is only counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import threading
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from hostlab.lab import remains
+
+TIERS = ("unit", "netns", "vm")
+TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
+"""In the environment of every process that a test starts, and so of every lab's hub and nodes."""
+EXPECTED_SKIP = "here: "
+OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
+
+hypothesis.settings.register_profile("long", max_examples=100_000, deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name, _, value = TOKEN.partition("=")
+    os.environ[name] = value
+    config.stash[OUTCOMES] = Counter()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test without a tier, or with two, would run where it should not, or nowhere."""
+    wrong = [item.nodeid for item in items if len(_tiers(item)) != 1]
+    if wrong:
+        raise pytest.UsageError(
+            "exactly one of the marks " + ", ".join(TIERS) + " is needed: " + ", ".join(wrong[:5])
+        )
+
+
+def _tiers(item: pytest.Item) -> list[str]:
+    return [tier for tier in TIERS if item.get_closest_marker(tier)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count what was run and what was skipped, by tier."""
+    report = yield
+    (tier,) = _tiers(item)
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+        expected = reason.removeprefix("Skipped: ").startswith(EXPECTED_SKIP)
+        item.config.stash[OUTCOMES][tier, "allowed" if expected else "skipped"] += 1
+    elif report.when == "call":
+        item.config.stash[OUTCOMES][tier, "run"] += 1
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail when a tier that is expected was not run in full."""
+    if _incomplete(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _incomplete(config: pytest.Config) -> list[str]:
+    outcomes = config.stash[OUTCOMES]
+    expected = os.environ.get("HOSTLAB_EXPECT_TIERS", "").split()
+    return [t for t in expected if outcomes[t, "skipped"] or not outcomes[t, "run"]]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """A line a tier; before pytest's own closing line."""
+    outcomes = config.stash[OUTCOMES]
+    for tier in TIERS:
+        run, skipped, allowed = (outcomes[tier, k] for k in ("run", "skipped", "allowed"))
+        if run or skipped or allowed:
+            terminalreporter.write_line(f"{tier}: {run} run, {skipped + allowed} skipped")
+    for tier in _incomplete(config):
+        terminalreporter.write_line(f"{tier}: expected in full, and was not", red=True)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No descriptor, child, thread or task outlives a test; nor, of its labs, anything at all."""
+    kernel = "netns" in _tiers(request.node)
+    before, machine_before = _held(), _machine() if kernel else frozenset()
+    yield
+    left = _held() - before
+    if left:
+        gc.collect()
+        left = _held() - before
+    if kernel:
+        left |= _machine() - machine_before
+    if left:
+        pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
+
+
+def _held() -> frozenset[str]:
+    """What this process holds."""
+    fds = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            fds.append(f"descriptor {fd} ({os.readlink(f'/proc/self/fd/{fd}')})")
+        except FileNotFoundError:  # The one that listed them.
+            continue
+    children = [
+        f"child {pid}"
+        for task in os.listdir("/proc/self/task")
+        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
+    ]
+    threads = [f"thread {thread.name}" for thread in threading.enumerate()]
+    tasks = []
+    with contextlib.suppress(RuntimeError):  # No loop runs.
+        tasks = [f"task {task.get_name()}" for task in asyncio.all_tasks()]
+    return frozenset((*fds, *children, *threads, *tasks))
+
+
+def _machine() -> frozenset[str]:
+    """What this run's labs have on the machine. Others may run labs at the same time."""
+    ours = _our_processes()
+    others = set(remains.marked_processes().values()) - {lab for _, lab in ours if lab}
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(
+        (
+            *(f"process {pid} {lab or ''}".rstrip() for pid, lab in ours),
+            *(f"cgroup {path}" for path in _cgroups(others)),
+            *(
+                f"link {n}"
+                for n in remains.marked_links().values()
+                if n.split(":")[1] not in others
+            ),
+            *(f"mount {line.split()[4]}" for line in mounts),
+        )
+    )
+
+
+def _cgroups(others: set[str]) -> list[str]:
+    return [path for path in remains.lab_cgroups() if os.path.basename(path) not in others]
+
+
+def _our_processes() -> set[tuple[int, str | None]]:
+    """(pid, lab) of every process that was started in this run, but this one."""
+    marked = remains.marked_processes()
+    found = set()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            environment = Path(f"/proc/{entry}/environ").read_bytes()
+        except OSError:
+            continue
+        if TOKEN.encode() in environment.split(b"\0"):
+            found.add((int(entry), marked.get(int(entry))))
+    return found

@@ -1,0 +1,32 @@
+# The demonstration: every command is shown and then run, as it could be typed.
+set -u
+lab=hello file=examples/hello.yaml
+
+say() { printf '\n\033[1m%s\033[0m\n' "# $*"; }
+show() { printf '\033[2m$\033[0m %s\n' "$*"; "$@"; }
+[ -t 1 ] || {
+    say() { printf '\n# %s\n' "$*"; }
+    show() { printf '$ %s\n' "$*"; "$@"; }
+}
+stop() { echo "make demo: $*" >&2; exit 1; }
+
+if hostlab status "$lab" >/dev/null 2>&1; then
+    stop "a lab named $lab is up already; take it down first: hostlab down $lab"
+fi
+trap 'hostlab down "$lab" >/dev/null 2>&1' EXIT
+
+say "Three hosts, and what must hold between them, in ten lines."
+show cat "$file"
+say "Staged, and judged. Nothing but Python is needed on the machine."
+show hostlab up "$file" || stop "the lab could not be staged; hostlab doctor tells what is missing"
+show hostlab check "$lab" || stop "a check does not hold"
+say "Look inside."
+show hostlab graph "$lab" || stop "graph failed"
+show hostlab exec bob -- sh -c 'hostname; getent hosts alice' || stop "exec failed"
+show hostlab status "$lab" || stop "status failed"
+say "The server is stopped: the checks notice."
+show hostlab job stop web || stop "job failed"
+show hostlab check "$lab" && stop "the checks hold without a server"
+say "Taken down, and the proof that nothing is left."
+show hostlab down "$lab" || stop "down failed"
+show hostlab audit || stop "something is left"
