@@ -178,10 +178,7 @@ def _namespace_cells(one: NamespaceInfo, owners: dict[int, str]) -> tuple[object
     names = ", ".join(who[:4]) + (f", … ({len(who)})" if len(who) > 4 else "")
     owner = "?" if one.owner is None else f"{one.owner} (uid {one.owner_uid})"
     cells = one.row()
-    if one.pids:
-        processes = f"{cells[2]} {one.command}"
-    else:
-        processes = cells[-1]
+    processes = f"{cells[2]} {one.command}" if one.pids else cells[-1]
     depth = "?" if one.depth is None else one.depth
     return (one.kind, one.inode, depth, owner, names or "-", processes)
 
@@ -201,7 +198,9 @@ def capabilities_command(
     from hostlab.observe.capabilities import file_capabilities, process_capabilities
 
     if sum(said is not None for said in (target, pid, path)) != 1:
-        raise UsageError("usage", "one of TARGET, --pid, --file is wanted", hint="as `web1:/bin/ls`")
+        raise UsageError(
+            "usage", "one of TARGET, --pid, --file is wanted", hint="as `web1:/bin/ls`"
+        )
     found: list[Any]
     try:
         if path is not None:

@@ -79,9 +79,7 @@ def from_inside(pid: int, kinds: Sequence[str], work: Work) -> tuple[bytes, list
     raise OSError(int(number or errno.ECHILD), message, name or None)
 
 
-def _child(
-    pid: int, pidfd: int, kinds: Sequence[str], work: Work, link: socket.socket
-) -> NoReturn:
+def _child(pid: int, pidfd: int, kinds: Sequence[str], work: Work, link: socket.socket) -> NoReturn:
     try:
         try:
             enter_namespaces(pid, pidfd, kinds)
