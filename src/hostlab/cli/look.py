@@ -259,15 +259,14 @@ def differences_command(node: str, *, as_json: bool) -> None:
             if row.remedy:
                 _print_wrapped("get it:", row.remedy)
     print("capabilities")
-    lines = [
-        (f"  {row.topic.removeprefix(_CAPABILITY)}", row.here, row.there, row.remedy)
-        for row in rows
-        if row.topic.startswith(_CAPABILITY)
-    ]
-    print_table(("  NAME", "HERE", "WHAT FOR", "GET IT"), lines)
+    for row in rows:
+        if row.topic.startswith(_CAPABILITY):
+            here = "" if row.here == "missing" else f"; {row.here}"
+            text = f"{row.there}{here}; get it: {row.remedy}"
+            _print_wrapped(row.topic.removeprefix(_CAPABILITY), text, column=20)
 
 
-def _print_wrapped(label: str, text: str) -> None:
+def _print_wrapped(label: str, text: str, *, column: int = 10) -> None:
     width = min(shutil.get_terminal_size((_MAX_WIDTH, 24)).columns, _MAX_WIDTH)
-    start = f"  {label:<8}"
-    print(textwrap.fill(text, width, initial_indent=start, subsequent_indent=" " * len(start)))
+    start = f"  {label} ".ljust(column)
+    print(textwrap.fill(text, width, initial_indent=start, subsequent_indent=" " * column))

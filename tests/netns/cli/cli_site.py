@@ -8,6 +8,7 @@ machine* while others work on the real one.
 from __future__ import annotations
 
 import os
+import site
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,19 +51,21 @@ class Hostlab:
     run_directory: Path
     user: int | None = None
     names: list[str] = field(default_factory=list)
+    python: str = sys.executable
+    path: str = str(ROOT / "src")
 
     @property
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         return {
             **kept,
-            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPATH": self.path,
             "HOSTLAB_RUN": str(self.run_directory),
             "HOME": "/",
         }
 
     def argv(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "hostlab.cli.main", *arguments]
+        return [self.python, "-m", "hostlab.cli.main", *arguments]
 
     def __call__(
         self, *arguments: str, status: int | None = 0, stdin: str = ""
@@ -89,6 +92,7 @@ class Hostlab:
             user=self.user,
             group=self.user,
             extra_groups=[] if self.user else None,
+            bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -106,6 +110,28 @@ class Hostlab:
             self("down", name, status=None)
 
 
+def plain_users_python() -> tuple[str, str]:
+    """(interpreter, PYTHONPATH) for NOBODY, who may not reach one that is installed at root's."""
+    for python, path in (
+        (sys.executable, str(ROOT / "src")),
+        ("/usr/bin/python3", ":".join((str(ROOT / "src"), *site.getsitepackages()))),
+    ):
+        try:
+            done = subprocess.run(
+                [python, "-c", "import msgspec, yaml, click, pyseccomp, hostlab"],
+                env={"PYTHONPATH": path},
+                user=NOBODY if os.geteuid() == 0 else None,
+                extra_groups=[] if os.geteuid() == 0 else None,
+                capture_output=True,
+                check=False,
+            )
+        except OSError:
+            continue
+        if not done.returncode:
+            return python, path
+    pytest.skip("no Python here that a plain user can run hostlab with")
+
+
 def needs_namespaces() -> None:
     done = subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "true"], check=False)
     if done.returncode:
@@ -117,6 +143,7 @@ def on_machine_of_its_own(script: str, **variables: str) -> subprocess.Completed
     needs_namespaces()
     hidden = [place for place in ("/run", "/tmp", "/var/tmp", "/dev/shm") if _is_free(place)]
     functions = f'hostlab() {{ {sys.executable} -m hostlab.cli.main "$@"; }}\n' + _END
+    whole = _MACHINE + functions + script
     with _cgroup() as cgroup:
         environment = {
             "PATH": os.environ["PATH"],
@@ -131,12 +158,7 @@ def on_machine_of_its_own(script: str, **variables: str) -> subprocess.Completed
         kinds = "--mount --pid --net --ipc --uts" + (" --cgroup" if cgroup else "")
         flags = "--fork --kill-child --mount-proc"
         return subprocess.run(
-            [
-                "sh",
-                "-c",
-                f'{enter}exec unshare {kinds} {flags} sh -c "$0"',
-                _MACHINE + functions + script,
-            ],
+            ["sh", "-c", f'{enter}exec unshare {kinds} {flags} sh -c "$0"', whole],
             env=environment,
             cwd=ROOT,
             capture_output=True,
