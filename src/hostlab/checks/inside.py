@@ -15,7 +15,6 @@ but its socket and imports nothing once it is inside.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gc
 import os
@@ -30,8 +29,8 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from hostlab.errors import Problem
-from hostlab.linux.clone import CLONE_NEWUSER, NAMESPACE_FLAGS
-from hostlab.linux.libc import prctl, setns
+from hostlab.linux.entering import enter_namespaces
+from hostlab.linux.libc import prctl
 
 MESSAGE_BYTES: Final = 1 << 16
 """The longest request or answer."""
@@ -250,7 +249,7 @@ def _live_inside(pid: int, pidfd: int, sock: socket.socket, handler: Handler) ->
     try:
         hatchery = os.getppid()
         try:
-            enter_namespaces(pid, pidfd)
+            enter_namespaces(pid, pidfd, _JOINED)
         except OSError as error:
             sock.send(b"!%d %s" % (error.errno or 0, str(error.strerror).encode()))
             os._exit(1)
@@ -263,32 +262,6 @@ def _live_inside(pid: int, pidfd: int, sock: socket.socket, handler: Handler) ->
     except BaseException:  # as in _hatchery
         os._exit(70)
     os._exit(0)
-
-
-def enter_namespaces(pid: int, pidfd: int) -> None:
-    """Put this single-threaded process into the namespaces of another; it becomes their root.
-
-    Only those that are not ours already: a user namespace cannot be joined again (setns(2),
-    EINVAL), and one of the machine's that the node shares may not be ours to join. `pidfd` is
-    what counts: when the process has ended meanwhile, setns(2) fails with ESRCH.
-    """
-    flags = 0
-    try:
-        for kind in _JOINED:
-            theirs, ours = f"/proc/{pid}/ns/{kind}", f"/proc/self/ns/{kind}"
-            if os.stat(theirs).st_ino != os.stat(ours).st_ino:
-                flags |= NAMESPACE_FLAGS[kind]
-    except FileNotFoundError as error:
-        raise ProcessLookupError(errno.ESRCH, "the node has ended") from error
-    if flags:
-        setns(pidfd, flags)
-    if flags & CLONE_NEWUSER:
-        # Not every namespace maps its root, nor lets groups be changed: user_namespaces(7).
-        with suppress(OSError):
-            os.setgroups([])
-        with suppress(OSError):
-            os.setgid(0)
-            os.setuid(0)
 
 
 def _serve(sock: socket.socket, handler: Handler) -> None:

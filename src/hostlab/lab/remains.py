@@ -78,6 +78,24 @@ def marked_links(name: str | None = None) -> dict[int, str]:
         }
 
 
+def lab_processes(name: str) -> set[int]:
+    """Every process of a lab: those with its mark, and all in the PID namespaces of its nodes."""
+    found = set(marked_processes(name))
+    home = os.stat("/proc/self/ns/pid").st_ino
+    inside = {_pid_namespace(pid) for pid in found} - {home, None}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        if _pid_namespace(int(entry)) in inside:
+            found.add(int(entry))
+    return found
+
+
+def _pid_namespace(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except (PermissionError, FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def clear(directory: LabDirectory) -> bool:
     """End every process of a lab and remove everything that it left; False if there was nothing."""
     journal = directory.recorded()

@@ -1,0 +1,92 @@
+"""The way into the namespaces of another process: setns(2) with a pidfd, Linux 5.8.
+
+`enter_namespaces` changes the calling process for good; `from_inside` has a child do it, which
+brings bytes and descriptors back. A descriptor keeps what it was opened for: a socket opened inside
+a network namespace stays that namespace's, whoever reads it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, NoReturn
+
+from hostlab.linux.clone import CLONE_NEWUSER, NAMESPACE_FLAGS, clone3
+from hostlab.linux.libc import setns
+
+ANSWER_BYTES: Final = 1 << 16
+"""The longest that a child brings back."""
+_MAX_FDS: Final = 8
+
+Work = Callable[[], tuple[bytes, Sequence[int]]]
+"""What a child does inside: returns bytes and descriptors for its parent."""
+
+
+def enter_namespaces(pid: int, pidfd: int, kinds: Sequence[str]) -> None:
+    """Put this single-threaded process into namespaces of another; it becomes their root.
+
+    Only those that are not ours already: a user namespace cannot be joined again (setns(2),
+    EINVAL), and one of the machine's that the other shares may not be ours to join. `pidfd` is
+    what counts: when the process has ended meanwhile, setns(2) fails with ESRCH. Needs
+    CAP_SYS_ADMIN over them, which the owner of a user namespace has in it.
+    """
+    flags = 0
+    try:
+        for kind in kinds:
+            theirs, ours = f"/proc/{pid}/ns/{kind}", f"/proc/self/ns/{kind}"
+            if os.stat(theirs).st_ino != os.stat(ours).st_ino:
+                flags |= NAMESPACE_FLAGS[kind]
+    except FileNotFoundError as error:
+        raise ProcessLookupError(errno.ESRCH, "the process has ended") from error
+    if flags:
+        setns(pidfd, flags)
+    if flags & CLONE_NEWUSER:
+        # Not every namespace maps its root, nor lets groups be changed: user_namespaces(7).
+        with suppress(OSError):
+            os.setgroups([])
+        with suppress(OSError):
+            os.setgid(0)
+            os.setuid(0)
+
+
+def from_inside(pid: int, kinds: Sequence[str], work: Work) -> tuple[bytes, list[int]]:
+    """Do `work` in a child that is in these namespaces of process `pid`; what it brought back.
+
+    The descriptors are the caller's. OSError as `work` or the way in raised it; ESRCH when the
+    process is not there. `work` must import nothing when it is in another mount namespace.
+    """
+    pidfd = os.pidfd_open(pid)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        try:
+            child, child_pidfd = clone3(0)
+            if child == 0:
+                _child(pid, pidfd, kinds, work, theirs)
+        finally:
+            os.close(pidfd)
+            theirs.close()
+        answer, fds, _, _ = socket.recv_fds(ours, ANSWER_BYTES, _MAX_FDS)
+        os.close(child_pidfd)
+        os.waitpid(child, 0)
+    if answer[:1] == b".":
+        return answer[1:], fds
+    number, _, rest = answer[1:].decode(errors="replace").partition(" ")
+    text, _, name = rest.partition("\0")
+    message = text or "the child inside ended without an answer"
+    raise OSError(int(number or errno.ECHILD), message, name or None)
+
+
+def _child(pid: int, pidfd: int, kinds: Sequence[str], work: Work, link: socket.socket) -> NoReturn:
+    try:
+        try:
+            enter_namespaces(pid, pidfd, kinds)
+            data, fds = work()
+            socket.send_fds(link, [b"." + data], fds)
+        except OSError as error:
+            name = error.filename or ""
+            link.send(f"!{error.errno or 0} {error.strerror or error}\0{name}".encode())
+    finally:
+        os._exit(0)
