@@ -21,11 +21,13 @@ from typing import Final, NoReturn
 from hostlab.errors import Failed
 from hostlab.linux.capabilities import apply_sets, become, exact_sets, mask_of
 from hostlab.linux.clone import CLONE_PARENT, clone3
+from hostlab.linux.libc import prctl
 from hostlab.linux.seccomp import apply as apply_seccomp
 
 SHELL_CHARACTERS: Final = frozenset("~`!$^&*()=|\\{}[];\"'<>?\n")
 """As Upstart's: a command line with one of them is given to the shell (job_process.c)."""
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PR_SET_DUMPABLE: Final = 4
 _REPORT: Final = struct.Struct("=i")
 
 
@@ -157,6 +159,13 @@ def _child(setup: ProcessSetup, key: str, channel: socket.socket | None, writer:
 
 
 def _prepare(setup: ProcessSetup) -> None:
+    """Everything before `execve`.
+
+    The process has init's descriptors until then, and for its last steps no more capabilities than
+    what runs in the node, which could open /proc/PID/fd. While it is not dumpable nobody may
+    (ptrace(2), PTRACE_MODE_READ); `execve` makes it dumpable again.
+    """
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

@@ -80,10 +80,10 @@ class NodeConnection:
         """Run a program with `fd` as its standard input, or as its output; collects the rest."""
         with contextlib.ExitStack() as stack:
             control = stack.enter_context(self.control())
-            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            null = _memory(b"")
             reader, writer = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, reader)
-            fds = (fd, null, writer) if into_node else (null, fd, writer)
+            fds = (fd, writer, writer) if into_node else (null, fd, writer)
             number = control.send("exec", fds, argv=list(argv))
             os.close(null)
             os.close(writer)
@@ -123,9 +123,8 @@ class NodeConnection:
 
 
 def _memory(data: bytes) -> int:
-    if not data:
-        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    fd = os.memfd_create("stdin")
+    """A file of its own: a node's root could change the mode of the machine's /dev/null."""
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd

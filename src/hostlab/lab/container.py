@@ -21,7 +21,8 @@ from hostlab.errors import Problem
 from hostlab.init.holder import Holder, Inheritance
 from hostlab.init.node import NodeConfig, supervise
 from hostlab.lab import files, rootfs, wiring
-from hostlab.linux.libc import close_all_but, set_process_name, sethostname, setns
+from hostlab.linux.clone import CLONE_NEWCGROUP
+from hostlab.linux.libc import close_all_but, set_process_name, sethostname, setns, unshare
 from hostlab.linux.netlink import Netlink
 from hostlab.spec.model import Node
 
@@ -49,6 +50,7 @@ class ContainerPlan:
     index: Mapping[str, int]
     neighbours: wiring.Neighbours
     owns_network: bool
+    owns_cgroups: bool
     join: Sequence[int] = ()
     """Descriptors of other nodes' namespaces that this one shares."""
     keep: Sequence[int] = ()
@@ -82,6 +84,7 @@ def _steps(plan: ContainerPlan, link: socket.socket) -> Sequence[tuple[str, Call
         ("protect", lambda: rootfs.seal(plan.root)),
         ("host name", lambda: _hostname(node)),
         ("wait for links", lambda: _wait_go(link)),
+        ("cgroups", lambda: _cgroups(plan)),
         ("network", lambda: _network(plan)),
         ("users", lambda: files.add_users(node.users)),
         ("files", lambda: files.write_files(node.files)),
@@ -125,6 +128,15 @@ def _hostname(node: Node) -> None:
 def _wait_go(link: socket.socket) -> None:
     if link.recv(ANSWER_BYTES) != GO:
         os._exit(1)
+
+
+def _cgroups(plan: ContainerPlan) -> None:
+    """Only now is it in every one of its cgroups, which become the roots that it sees.
+
+    A cgroup namespace made by `clone3` would have what is above for v1: CLONE_INTO_CGROUP is v2's.
+    """
+    if plan.owns_cgroups:
+        unshare(CLONE_NEWCGROUP)
 
 
 def _sysctls(settings: Sequence[tuple[str, str]]) -> None:

@@ -116,7 +116,7 @@ def _start(directory: LabDirectory) -> Control:
             }
             _run_hub(start, (control.fileno(), theirs.fileno()))
             theirs.close()
-            _introduce(directory, ours, unified, maps_itself=start["maps_itself"] is True)
+            _introduce(directory, ours, unified, v1, maps_itself=start["maps_itself"] is True)
     except BaseException:
         remains.clear(directory)
         raise
@@ -162,7 +162,12 @@ def _run_hub(start: dict[str, Any], descriptors: tuple[int, ...]) -> None:
 
 
 def _introduce(
-    directory: LabDirectory, link: socket.socket, unified: str | None, *, maps_itself: bool
+    directory: LabDirectory,
+    link: socket.socket,
+    unified: str | None,
+    v1: dict[str, str],
+    *,
+    maps_itself: bool,
 ) -> None:
     """Follow the hub into its namespaces: journal it, put it in its cgroup, write its user map."""
     link.settimeout(START_TIMEOUT_S)
@@ -171,6 +176,8 @@ def _introduce(
     if unified is not None:
         cgroups.make(f"{unified}/.hub")
         cgroups.write(f"{unified}/.hub/cgroup.procs", str(pid))
+    for base in v1.values():
+        cgroups.write(f"{base}/cgroup.procs", str(pid))
     link.send(b"go")
     _hear(link)
     if not maps_itself:

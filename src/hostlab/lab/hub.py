@@ -30,7 +30,7 @@ from hostlab.linux.clone import (
     CLONE_NEWUTS,
 )
 from hostlab.linux.libc import prctl, unshare
-from hostlab.linux.mounts import bind, make_private
+from hostlab.linux.mounts import bind, make_private, make_readonly
 
 PR_SET_DUMPABLE: Final = 4
 LIMITED_KINDS: Final = frozenset(
@@ -140,6 +140,8 @@ def _bind_machine(lower: str) -> tuple[str, tuple[str, ...]]:
     make_private()
     os.makedirs(lower, mode=0o700, exist_ok=True)
     bind(b"/", lower.encode())
+    make_readonly(lower.encode())
+    _lock_devices()
     below = []
     with open("/proc/self/mountinfo") as lines:
         for line in lines:
@@ -149,6 +151,19 @@ def _bind_machine(lower: str) -> tuple[str, tuple[str, ...]]:
             if target not in ("/", lower) and kind in LIMITED_KINDS and not hidden:
                 below.append(target)
     return lower, tuple(path for path in below if os.path.isdir(path))
+
+
+def _lock_devices() -> None:
+    """Device files are the machine's own inodes: a node's root could change their mode and owner.
+
+    Read-only here, before the lab's user namespace, they are so for good in all that is bound
+    from them there (mount_namespaces(7)). A plain user does not own them in the first place.
+    """
+    for name in rootfs.DEVICES:
+        path = f"/dev/{name}".encode()
+        if os.path.exists(path):
+            bind(path, path)
+            make_readonly(path)
 
 
 def _map_self(uid: int, gid: int) -> None:

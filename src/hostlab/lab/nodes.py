@@ -19,7 +19,6 @@ from hostlab.lab.paths import listen
 from hostlab.lab.rootfs import RootPlan
 from hostlab.lab.wiring import Directory, indexes
 from hostlab.linux.clone import (
-    CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -40,9 +39,8 @@ if TYPE_CHECKING:
 
 APPARMOR: Final = "/sys/kernel/security/apparmor"
 CONTROL: Final = "control.sock"
-OWN: Final = (
-    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP
-)
+OWN: Final = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
+"""Made by `clone3`; the cgroup namespace follows when the node is in its cgroups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ def container_plan(
             f"node {node.name}: this kernel has no AppArmor for profile {node.apparmor}",
             hint="leave `apparmor:` out; seccomp and capabilities hold without it",
         )
-    shares_network = any(kind == "net" for kind, _ in node.namespaces)
+    shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
         config=NodeConfig(node, state, cgroup, _filter(node)),
         root=root_plan(config, node),
@@ -117,7 +115,8 @@ def container_plan(
         channel=channel,
         index=indexes(node.interfaces),
         neighbours=directory.neighbours(node),
-        owns_network=not shares_network,
+        owns_network="net" not in shared,
+        owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),
     )
 

@@ -155,7 +155,7 @@ def build(plan: RootPlan) -> None:
             make_readonly(place)
     for file, shown in ((plan.hosts, b"/etc/hosts"), (plan.resolv_conf, b"/etc/resolv.conf")):
         if file:
-            _bind_file(file.encode(), root + shown)
+            _show_file(file.encode(), root + shown)
     enter_root(root)
 
 
@@ -233,7 +233,8 @@ def _devices(names: Sequence[str], dev: bytes) -> None:
         os.symlink(destination, dev + link)
 
 
-def _bind_file(source: bytes, target: bytes) -> None:
+def _show_file(source: bytes, target: bytes) -> None:
+    """Show a file of the run directory; every node of the lab sees it, so none may write it."""
     if not os.path.exists(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if os.path.islink(target):

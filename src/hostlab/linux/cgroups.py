@@ -24,7 +24,10 @@ class Hierarchies:
 
     unified: str | None = None
     v1: dict[str, str] = field(default_factory=dict)
-    """Controller -> directory of its v1 hierarchy."""
+    """Controller -> directory of its v1 hierarchy; those without limits too.
+
+    In one that a lab had no place in, its nodes would find themselves at the machine's root.
+    """
 
     @property
     def kind(self) -> str:
@@ -62,7 +65,7 @@ def find(*, mountinfo: str = MOUNTINFO, own: str = "/proc/self/cgroup") -> Hiera
                 unified = _writable(fields[4], "" if os.geteuid() == 0 else place.get("", ""))
             elif kind == "cgroup":
                 for name in right.split()[2].split(","):
-                    if name in CONTROLLERS and name in place:
+                    if name in place:
                         directory = _writable(fields[4], place[name])
                         if directory:
                             v1[name] = directory
