@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hostlab.cli.output import json_option, print_json, print_table
-from hostlab.cli.targets import complete_node, nodes_named, only_lab
+from hostlab.cli.targets import complete_node, nodes_named, up_labs
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def restart_command(name: str, *, node: str | None, as_json: bool) -> int:
 
 
 def _nodes(target: str | None) -> list[Node]:
-    return nodes_named(target if target is not None else f"{only_lab()}/*")
+    """The nodes that are named, or every node of every lab that is up."""
+    return nodes_named(target if target is not None else ",".join(f"{lab}/*" for lab in up_labs()))
 
 
 def _rows(node: Node) -> list[dict[str, Any]]:

@@ -26,6 +26,11 @@ def only_lab() -> str:
     raise UsageError("which-lab", "several labs are up: " + ", ".join(found), hint="name one")
 
 
+def up_labs() -> list[str]:
+    """The labs that are up; UsageError when there is none."""
+    return labs() or [only_lab()]
+
+
 def lab_named(text: str | None) -> Lab:
     """A lab by name or by its description's path; None is the only one that is up."""
     from hostlab.api import Lab
