@@ -19,6 +19,8 @@ from hostlab.errors import Place, SpecError
 BLANKS = " \t\r"
 LINE_END = "#\n"
 WORD_END = BLANKS + LINE_END
+MAX_QUOTED = 200
+"""Characters of an offending line that an error repeats; an error behind them repeats none."""
 
 
 class Scanner:
@@ -38,8 +40,9 @@ class Scanner:
         """File, line and column of an offset, with its line's text."""
         line = self.line(position)
         start = self._line_starts[line - 1]
-        text = self.text[start:].partition("\n")[0].rstrip("\r")
-        return Place(self.file, line, position - start + 1, text)
+        column = position - start + 1
+        text = self.text[start : start + MAX_QUOTED].partition("\n")[0].rstrip("\r")
+        return Place(self.file, line, column, text if column <= MAX_QUOTED else "")
 
     def error(self, reason: str, position: int, *, hint: str | None = None) -> SpecError:
         """An error at an offset, to be raised."""
