@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from heapq import heappop, heappush
-from itertools import groupby
+from typing import Any
 
 from hostlab.errors import UsageError
 from hostlab.jobs import effects, facts
@@ -21,7 +21,7 @@ from hostlab.jobs.classes import JobClass
 from hostlab.jobs.effects import Effect, Level
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.events import Blocker, BlockerKind, Event, Queue
-from hostlab.jobs.expression import Environment, Leaf, Progress
+from hostlab.jobs.expression import NO_ENVIRONMENT, Environment, Leaf, Progress
 from hostlab.jobs.facts import Fact
 from hostlab.jobs.instance import Instance
 from hostlab.jobs.listeners import Index, Listener
@@ -60,6 +60,8 @@ class Engine:
         self.next_class = 1
         self.next_instance = 1
         self.index: Index[Owner] = Index()
+        self.extra: dict[str, Any] = {}
+        """What a later version's state said and this one does not know."""
         self._machine = Machine(self)
         self._effects: list[Effect] = []
         self._timers: list[tuple[float, int, Instance | Event, str]] = []
@@ -93,6 +95,30 @@ class Engine:
         """A live instance; None when there is none of this name."""
         found = self.classes.get(job)
         return found.instances.get(name) if found else None
+
+    def adopt_event(self, event: Event) -> None:
+        """Take up an event that another engine held."""
+        self.queue.events[event.serial] = event
+        if not (event.handled and event.blockers):
+            self.queue.wake(event)
+        if event.timeout_at is not None:
+            self.deadline(event, "timeout_at", event.timeout_at)
+
+    def adopt_class(self, found: JobClass) -> None:
+        """Take up a class with its instances, after the events that they hold."""
+        self.classes[found.job.name] = found
+        self._listen(found)
+        for instance in found.instances.values():
+            if instance.stop_on is not None:
+                self.index.add(found.stop_order(instance), instance.stop_on.tree, instance)
+            for step, running in instance.processes.items():
+                self.spawns[running.spawn] = (instance, step)
+            if instance.group is not None:
+                self.spawns[instance.group] = (instance, Step.MAIN)
+            for field in ("kill_at", "ready_at", "hold_at"):
+                at = getattr(instance, field)
+                if at is not None:
+                    self.deadline(instance, field, at)
 
     # What the machine asks for.
 
@@ -453,13 +479,19 @@ class Engine:
                 self._finish(event)
 
     def _offer(self, event: Event, listeners: list[Listener[Owner]]) -> None:
-        """Show an event to everyone whose condition it may match."""
-        for _, group in groupby(listeners, key=_order):
-            members = list(group)
-            owner = members[0].owner
-            leaves = [member.leaf for member in members]
+        """Show an event to everyone whose condition it may match.
+
+        An owner's operands stand together, because listeners come in order.
+        """
+        name, environment = event.name, event.environment
+        matched: dict[tuple[int, int, int], tuple[Owner, list[Leaf]]] = {}
+        for order, leaf, owner in listeners:
+            own = owner.environment if isinstance(owner, Instance) else NO_ENVIRONMENT
+            if leaf.accepts(name, environment, own):
+                matched.setdefault(order, (owner, []))[1].append(leaf)
+        for owner, leaves in matched.values():
             if isinstance(owner, Instance):
-                if not owner.gone and owner.stop_on is not None:
+                if owner.stop_on is not None:
                     self._offer_stop(event, owner, owner.stop_on, leaves)
             elif owner.start_on is not None:
                 self._offer_start(event, owner, owner.start_on, leaves)
@@ -468,8 +500,7 @@ class Engine:
         self, event: Event, instance: Instance, progress: Progress[int], leaves: list[Leaf]
     ) -> None:
         blocker = Blocker(BlockerKind.STOP_ON, instance.job.name, instance.name)
-        environment = instance.environment
-        if not self._match(event, progress, leaves, blocker, environment):
+        if not self._match(event, progress, leaves, blocker):
             return
         if instance.goal is not Goal.STOP:
             events = [self.queue.events[serial] for serial in progress.active()]
@@ -487,8 +518,14 @@ class Engine:
         self, event: Event, found: JobClass, progress: Progress[int], leaves: list[Leaf]
     ) -> None:
         blocker = Blocker(BlockerKind.START_ON, found.job.name)
-        if not self._match(event, progress, leaves, blocker, {}):
+        if not self._match(event, progress, leaves, blocker):
             return
+        if not found.job.instance:
+            single = found.instances.get("")
+            if single is not None and single.goal is Goal.START:
+                # It runs already, which is what most events find.
+                self._reset(found, progress)
+                return
         events = [self.queue.events[serial] for serial in progress.active()]
         environment = self.class_environment(found.job)
         for active in events:
@@ -513,19 +550,12 @@ class Engine:
         self._reset(found, progress)
 
     def _match(
-        self,
-        event: Event,
-        progress: Progress[int],
-        leaves: list[Leaf],
-        blocker: Blocker,
-        environment: Mapping[str, str],
+        self, event: Event, progress: Progress[int], leaves: list[Leaf], blocker: Blocker
     ) -> bool:
         """Let an event make operands true; whether the whole condition is true because of it."""
         matched = False
         for leaf in leaves:
-            if leaf.accepts(event.name, event.environment, environment) and progress.take(
-                leaf, event.serial
-            ):
+            if progress.take(leaf, event.serial):
                 self.queue.block(event, blocker)
                 matched = True
         return matched and progress.satisfied
@@ -588,7 +618,3 @@ class Engine:
 
 
 _DOING = {"start": "to start", "stop": "while stopping", "restart": "to restart"}
-
-
-def _order(listener: Listener[Owner]) -> tuple[int, int, int]:
-    return listener.order

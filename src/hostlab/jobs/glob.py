@@ -6,6 +6,7 @@ Not Python's fnmatch: that one has no backslash, no `[[:digit:]]` and no `[^…]
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 MAX_CACHED = 4096
@@ -37,6 +38,14 @@ def matches(pattern: str, value: str) -> bool:
     if is_literal(pattern):
         return pattern == value
     return _compile(pattern).fullmatch(value) is not None
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """`matches` of one pattern."""
+    if is_literal(pattern):
+        return pattern.__eq__
+    fullmatch = _compile(pattern).fullmatch
+    return lambda value: fullmatch(value) is not None
 
 
 @lru_cache(MAX_CACHED)
