@@ -127,6 +127,16 @@ def _instance_waits(engine: Engine, instance: Instance) -> list[Wait]:
                 why=_until(instance),
             )
         )
+    elif instance.state is State.KILLED:
+        found.append(
+            Wait(
+                who=Party.JOB,
+                name=name,
+                on=Party.PROCESS,
+                on_name="the rest of its cgroup",
+                why=_until(instance),
+            )
+        )
     for held in instance.blocking:
         if not isinstance(held, int):
             request, verb = held

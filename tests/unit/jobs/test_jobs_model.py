@@ -11,6 +11,7 @@ hold no job: otherwise they can wait for each other for ever, as they can in Ups
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 
 import pytest
@@ -111,7 +112,7 @@ class Model(RuleBasedStateMachine):
             wanted = self.engine.handle(fact, self.now)
         except UsageError as error:
             if self.twin is not None:
-                with pytest.raises(UsageError, match=error.code):
+                with pytest.raises(UsageError, match=re.escape(error.message)):
                     self.twin.handle(fact, self.now)
             self.open.discard(getattr(fact, "request", None) or "")
             return
@@ -259,8 +260,7 @@ class Model(RuleBasedStateMachine):
         waiting = {wait.name for wait in waits(self.engine) if wait.who is Party.JOB}
         for each in self.engine.classes.values():
             for instance in each.instances.values():
-                left_over = instance.state == "killed" and instance.group is not None
-                assert instance.state == "running" or left_over or str(instance) in waiting
+                assert instance.state == "running" or str(instance) in waiting
 
     @invariant()
     def state_equals_what_is_rebuilt_from_its_serialised_form(self) -> None:
@@ -309,4 +309,6 @@ def _held(progress: Progress[int] | None) -> list[int]:
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=FUZZ, stateful_step_count=40, deadline=None)
+TestModel.settings = settings(
+    max_examples=FUZZ, stateful_step_count=40, deadline=None, report_multiple_bugs=False
+)
