@@ -14,6 +14,14 @@ import msgspec
 
 from hostlab.jobs.expression import Environment
 
+BUILT_IN = (
+    "startup",
+    "session-end",
+    "control-alt-delete",
+    "keyboard-request",
+    "power-status-changed",
+)
+"""What init itself emits, on a start, on a session's end, and on signals (init/events.h)."""
 DEFAULT_RUNLEVEL = "2"
 HALT, SINGLE, REBOOT = "0", "1", "6"
 NO_RUNLEVEL = "N"

@@ -50,28 +50,36 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 @lru_cache(MAX_CACHED)
 def _compile(pattern: str) -> re.Pattern[str]:
-    out: list[str] = []
+    """A regular expression that takes linear time for each star.
+
+    What stands between two stars has a fixed length, so the first place where it fits is as good
+    as any: an atomic group keeps the matcher from trying the others.
+    """
+    runs: list[list[str]] = [[]]
     position = 0
     while position < len(pattern):
         char = pattern[position]
         position += 1
         if char == "*":
-            # Runs of stars are one: several in a row make a backtracking matcher exponential.
-            if not out or out[-1] != ".*":
-                out.append(".*")
+            runs.append([])
         elif char == "?":
-            out.append(".")
+            runs[-1].append(".")
         elif char == "\\":
             if position == len(pattern):
                 return _NEVER
-            out.append(re.escape(pattern[position]))
+            runs[-1].append(re.escape(pattern[position]))
             position += 1
         elif char == "[" and (bracket := _bracket(pattern, position)):
             text, position = bracket
-            out.append(text)
+            runs[-1].append(text)
         else:
-            out.append(re.escape(char))
-    return re.compile("".join(out), re.DOTALL)
+            runs[-1].append(re.escape(char))
+    first, *middle = ["".join(run) for run in runs]
+    if not middle:
+        return re.compile(first, re.DOTALL)
+    last = middle.pop()
+    between = "".join(f"(?>.*?{run})" for run in middle if run)
+    return re.compile(f"{first}{between}.*{last}", re.DOTALL)
 
 
 def _bracket(pattern: str, position: int) -> tuple[str, int] | None:

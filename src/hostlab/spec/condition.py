@@ -137,18 +137,20 @@ class _Parser:
 def print_condition(expression: Expression) -> str:
     """The expression with every operator in parentheses; parsing it gives an equal one."""
     pieces: list[str] = []
+    opening: list[int] = []
     subtrees: list[int] = []
-    # Where each subtree's text starts in `pieces`: an operator puts its parenthesis there.
+    # Where each subtree starts in `pieces`: an operator opens its parenthesis there.
     for node in expression.nodes:
         if isinstance(node, Match):
             subtrees.append(len(pieces))
             pieces.append(" ".join(map(quote, (node.name, *node.arguments))))
+            opening.append(0)
         else:
             right, left = subtrees.pop(), subtrees[-1]
-            pieces[left] = "(" + pieces[left]
+            opening[left] += 1
             pieces[right - 1] += f" {node.value} "
             pieces[-1] += ")"
-    return "".join(pieces)
+    return "".join("(" * count + piece for count, piece in zip(opening, pieces, strict=True))
 
 
 def quote(word: str) -> str:

@@ -189,6 +189,8 @@ class Said(Value, frozen=True, kw_only=True):
     stanza: str
     file: str
     line: int
+    words: tuple[str, ...] = ()
+    """What it added, for a stanza that adds to others."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -64,9 +64,17 @@ class Draft:
     def __init__(self, job: Job) -> None:
         self.job = job
 
-    def set(self, scanner: Scanner, start: int, stanza: str, **changes: Any) -> None:
+    def set(
+        self,
+        scanner: Scanner,
+        start: int,
+        stanza: str,
+        words: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> None:
         """Change fields, and remember where that was said."""
-        said = Said(stanza=stanza, file=scanner.file, line=scanner.line(start))
+        line = scanner.line(start)
+        said = Said(stanza=stanza, file=scanner.file, line=line, words=words)
         self.job = replace(self.job, said=(*self.job.said, said), **changes)
 
 
@@ -133,8 +141,9 @@ def _words(stanza: str) -> Stanza:
     def read(draft: Draft, scanner: Scanner, start: int) -> None:
         if not scanner.has_token():
             raise scanner.error("expected token", scanner.position)
-        values = (*getattr(draft.job, stanza), *scanner.words())
-        draft.set(scanner, start, stanza, **{stanza: values})
+        words = scanner.words()
+        values = (*getattr(draft.job, stanza), *words)
+        draft.set(scanner, start, stanza, words, **{stanza: values})
 
     return read
 

@@ -7,11 +7,16 @@ whole file. A stanza said twice counts the second time, except those that accumu
 
 from __future__ import annotations
 
+import difflib
+
 import msgspec
 
 from hostlab.spec.job import Job
 from hostlab.spec.stanzas import STANZAS, Draft
 from hostlab.spec.tokens import Scanner
+
+MAX_STANZAS = 10_000
+"""Of one file; the corpus's longest has 40."""
 
 
 def load_conf(text: str, *, file: str, name: str, override: tuple[str, str] | None = None) -> Job:
@@ -43,12 +48,16 @@ def job_name(relative_path: str) -> str:
 def _read(job: Job, text: str, file: str) -> Job:
     scanner = Scanner(text, file)
     draft = Draft(job)
+    stanzas = 0
     while not scanner.at_end():
         scanner.skip_blanks()
         if not scanner.has_token():
             scanner.next_line()
             continue
         start = scanner.position
+        stanzas += 1
+        if stanzas > MAX_STANZAS:
+            raise scanner.error(f"more than {MAX_STANZAS} stanzas", start)
         word = scanner.word(keep_quotes=True)
         stanza = STANZAS.get(word)
         if stanza is None:
@@ -59,8 +68,6 @@ def _read(job: Job, text: str, file: str) -> Job:
 
 def _nearest(word: str) -> str | None:
     """What a misspelt stanza may have meant."""
-    import difflib
-
     found = difflib.get_close_matches(word, STANZAS, n=1)
     return f"did you mean {found[0]!r}?" if found else None
 

@@ -24,7 +24,7 @@ from hostlab.spec.job import (
     Step,
 )
 from hostlab.spec.stanzas import STANZAS
-from hostlab.spec.upstart import apply_override, job_name, load_conf, same_but_places
+from hostlab.spec.upstart import MAX_STANZAS, apply_override, job_name, load_conf, same_but_places
 
 pytestmark = pytest.mark.unit
 
@@ -207,6 +207,10 @@ def test_an_unknown_stanza_rejects_the_file_with_a_hint() -> None:
     assert str(error.where) == "t.conf:2:3"
     assert error.hint == "did you mean 'respawn'?"
     assert failure('"exec" a\n').message == "unknown stanza '\"exec\"'"
+
+
+def test_a_file_has_a_bounded_number_of_stanzas() -> None:
+    assert failure("task\n" * (MAX_STANZAS + 1)).message == "more than 10000 stanzas"
 
 
 def test_every_stanza_knows_its_line() -> None:
