@@ -8,7 +8,7 @@ scanner at the start of the next line. `respawn delay`, `kill mode` and the furt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -64,15 +64,19 @@ class Draft:
     def __init__(self, job: Job) -> None:
         self.job = job
 
-    def set(
+    def set(self, scanner: Scanner, start: int, stanza: str, **changes: Any) -> None:
+        """Change fields, and remember where that was said."""
+        self.add(scanner, start, stanza, (), changes)
+
+    def add(
         self,
         scanner: Scanner,
         start: int,
         stanza: str,
-        words: tuple[str, ...] = (),
-        **changes: Any,
+        words: tuple[str, ...],
+        changes: Mapping[str, Any],
     ) -> None:
-        """Change fields, and remember where that was said."""
+        """Change fields by words that are added to them, and remember which and where."""
         line = scanner.line(start)
         said = Said(stanza=stanza, file=scanner.file, line=line, words=words)
         self.job = replace(self.job, said=(*self.job.said, said), **changes)
@@ -143,7 +147,7 @@ def _words(stanza: str) -> Stanza:
             raise scanner.error("expected token", scanner.position)
         words = scanner.words()
         values = (*getattr(draft.job, stanza), *words)
-        draft.set(scanner, start, stanza, words, **{stanza: values})
+        draft.add(scanner, start, stanza, words, {stanza: values})
 
     return read
 
