@@ -213,6 +213,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     groups: tuple[str, ...] = ()
     """Supplementary groups, names or numbers, beside `group`."""
     umask: int | None = None
+    """None is `DEFAULT_UMASK`."""
     oom_score_adj: int | None = None
     """-1000 to 1000, as /proc/PID/oom_score_adj has it; lowering it needs CAP_SYS_RESOURCE."""
     directory: str = "/"
@@ -250,10 +251,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Ends of the main process that are no failure: an exit status, or a signal << 8."""
 
     console: Console = Console.LOG
-    umask: int = DEFAULT_UMASK
     nice: int | None = None
-    oom_score: int | None = None
-    """`oom_score_adj`, -1000 (never killed) to 1000."""
     limits: tuple[ResourceLimit, ...] = ()
     chroot: str | None = None
     apparmor_switch: str | None = None

@@ -352,7 +352,7 @@ def _oom(draft: Draft, scanner: Scanner, start: int) -> None:
     if text == "never":
         score = OOM_NEVER
     scanner.end_line()
-    draft.set(scanner, start, "oom", oom_score=score)
+    draft.set(scanner, start, "oom", oom_score_adj=score)
 
 
 def _bound(scanner: Scanner) -> int:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hostlab.errors import SpecError
 from hostlab.spec.condition import parse_condition, print_condition
 from hostlab.spec.job import (
+    DEFAULT_UMASK,
     UNLIMITED,
     Cgroup,
     Console,
@@ -127,18 +128,19 @@ def test_console_kinds_and_default_log() -> None:
 
 
 def test_umask_nice_oom() -> None:
-    assert load("").umask == 0o022
+    assert load("").umask is None
+    assert DEFAULT_UMASK == 0o022
     assert load("umask 0077\n").umask == 0o077
     assert failure("umask 1000\n").message == "illegal umask '1000'"
     assert failure("umask 8\n").message == "illegal umask '8'"
     assert load("nice -20\n").nice == -20
     assert failure("nice 20\n").message == "illegal nice value '20'"
-    assert load("oom score -1000\n").oom_score == -1000
-    assert load("oom score never\n").oom_score == -1000
-    assert load("oom never\n").oom_score == -1000
-    assert load("oom -17\n").oom_score == -1000
-    assert load("oom 15\n").oom_score == 1000
-    assert load("oom -16\n").oom_score == -941
+    assert load("oom score -1000\n").oom_score_adj == -1000
+    assert load("oom score never\n").oom_score_adj == -1000
+    assert load("oom never\n").oom_score_adj == -1000
+    assert load("oom -17\n").oom_score_adj == -1000
+    assert load("oom 15\n").oom_score_adj == 1000
+    assert load("oom -16\n").oom_score_adj == -941
     assert failure("oom 16\n").message == "illegal oom adjustment '16'"
 
 
