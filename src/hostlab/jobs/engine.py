@@ -28,6 +28,7 @@ from hostlab.jobs.listeners import Index, Listener
 from hostlab.jobs.machine import Machine
 from hostlab.jobs.states import Goal, State
 from hostlab.spec.job import Job, KillMode, Step
+from hostlab.spec.signals import signal_name
 
 MAX_EVENTS_AT_ONCE = 10_000
 """Events visited in one call. Two jobs that start and stop each other make events for ever;
@@ -176,9 +177,10 @@ class Engine:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
             self._reset(instance, instance.stop_on)
         del found.instances[instance.name]
-        instance.gone = True
-        for spawn in [spawn for spawn, (owner, _) in self.spawns.items() if owner is instance]:
-            del self.spawns[spawn]
+        for running in instance.processes.values():
+            self.forget_spawn(running.spawn)
+        if instance.group is not None:
+            self.forget_spawn(instance.group)
         self.effect(effects.InstanceRemoved(job=instance.job.name, instance=instance.name))
         if not found.instances:
             self._settle(found)
@@ -251,10 +253,13 @@ class Engine:
                 machine.spawn_failed(instance, step)
             case facts.Exited():
                 if fact.status:
-                    self._ended(instance, step, fact.status, f"with status {fact.status}")
+                    self._ended(
+                        instance, step, fact.status, f"terminated with status {fact.status}"
+                    )
                 machine.ended(instance, step, fact.status)
             case facts.Signalled():
-                self._ended(instance, step, fact.signal << 8, f"by signal {fact.signal}")
+                how = f"killed by {signal_name(fact.signal)} signal"
+                self._ended(instance, step, fact.signal << 8, how)
                 machine.ended(instance, step, fact.signal << 8)
             case facts.Stopped():
                 machine.stopped(instance, step)
@@ -271,7 +276,8 @@ class Engine:
         """Say that a process did not end well, louder when that was not to be expected."""
         normal = status in instance.job.normal_exit
         level = Level.INFO if normal else Level.WARNING
-        self._log(level, f"{instance} {step} process terminated {how}")
+        pid = instance.processes[step].pid
+        self._log(level, f"{instance} {step} process ({pid}) {how}")
 
     # Descriptions.
 
@@ -610,7 +616,7 @@ class Engine:
                 continue
             if isinstance(target, Event):
                 self._answer(target, ok=False, message=f"Event {target.name} is still blocked")
-            elif not target.gone:
+            else:
                 self._machine.expired(target, field)
 
     def _log(self, level: Level, message: str) -> None:

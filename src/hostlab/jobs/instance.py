@@ -67,7 +67,6 @@ class Instance:
         self.last_delay_s = 0.0
         self.delay_s = 0.0
         """How long the respawn that is under way will be held."""
-        self.gone = False
         self.extra: dict[str, Any] = {}
         """What a later version's state said of it and this one does not know."""
 

@@ -124,7 +124,6 @@ class Machine:
         if pid is not None:
             main.pid = pid
         if instance.state is State.SPAWNED:
-            instance.ready_at = None
             self.advance(instance)
 
     def extend(self, instance: Instance, seconds: float) -> None:
@@ -277,7 +276,6 @@ class Machine:
         )
 
     def _main_ended(self, instance: Instance, status: int) -> None:
-        instance.ready_at = None
         state = instance.state
         if state is State.KILLED:
             self._killed(instance)

@@ -153,3 +153,26 @@ def test_a_second_request_answers_the_first() -> None:
     world.runs("j")
     world.killed("j")
     assert world.replies() == {"start": True, "stop": True}
+
+
+def test_an_instance_that_leaves_lets_go_of_what_its_stop_on_held() -> None:
+    world = World(j="stop on a and b\nexec x\n")
+    world.running("j")
+    world.emit("a", request="r")
+    world.stop("j")
+    assert world.replies() == {}
+    world.killed("j")
+    assert world.replies() == {"r": True}
+    assert world.engine.index.find("a", ()) == []
+    assert world.engine.spawns == {}
+
+
+def test_a_class_that_was_deleted_and_came_back_stays() -> None:
+    world = World(j="exec x\n")
+    world.running("j")
+    world.tell(facts.Unload(name="j"))
+    world.load("j", "exec y\n")
+    world.stop("j")
+    world.killed("j")
+    world.start("j")
+    assert world.spawns()[-1].process.exec == "y"

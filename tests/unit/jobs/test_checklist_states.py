@@ -6,7 +6,7 @@ import pytest
 from jobs_world import World
 
 from hostlab.errors import UsageError
-from hostlab.jobs import facts
+from hostlab.jobs import effects, facts
 from hostlab.jobs.states import TABLE, Action, Goal, State, next_state
 from hostlab.spec.job import Step
 
@@ -317,7 +317,9 @@ def test_kill_timer_does_not_outlive_the_process() -> None:
     world = World(j="exec x\n")
     world.running("j")
     world.stop("j")
+    assert world.engine.next_deadline() == world.now + 5
     world.killed("j")
+    assert world.engine.next_deadline() is None
     world.elapse(10.0)
     assert len(world.kills()) == 1
 
@@ -527,6 +529,99 @@ def test_kill_mode_control_group_also_ends_what_a_dead_main_left() -> None:
     assert world.kills() == [(15, "control-group")]
     world.tell(facts.Emptied(spawn=spawn))
     assert world.status("j") == "stop/waiting"
+
+
+def test_a_cgroup_that_empties_before_a_respawn_is_forgotten() -> None:
+    world = World(j="exec x\nkill mode control-group\nrespawn\n")
+    world.running("j")
+    spawn = world.spawn_number("j")
+    world.exits("j")
+    assert world.status("j") == "start/killed"
+    world.tell(facts.Emptied(spawn=spawn))
+    assert world.status("j") == "start/spawned"
+    assert list(world.engine.spawns) == [world.spawn_number("j")]
+
+
+def test_what_is_told_of_a_cgroup_counts_for_its_own_main_only() -> None:
+    world = World(j="exec x\nkill mode control-group\n")
+    world.running("j")
+    spawn = world.spawn_number("j")
+    world.tell(facts.Emptied(spawn=spawn))
+    assert world.status("j") == "start/running"
+    world.exits("j")
+    assert world.status("j") == "stop/waiting"
+
+
+def test_more_time_to_stop_can_be_asked_for() -> None:
+    world = World(j="exec x\n")
+    world.running("j")
+    world.tell(facts.ExtendDeadline(spawn=world.spawn_number("j"), seconds=60.0))
+    assert world.engine.next_deadline() is None
+    world.stop("j")
+    world.tell(facts.ExtendDeadline(spawn=world.spawn_number("j"), seconds=60.0))
+    world.elapse(5.0)
+    assert world.kills() == [(15, "process-group")]
+    world.elapse(55.0)
+    assert world.kills()[-1] == (9, "process-group")
+
+
+def test_a_readiness_deadline_ends_with_readiness() -> None:
+    world = World(j="exec x\nexpect notify\nexpect timeout 3\n")
+    world.start("j")
+    world.runs("j")
+    assert world.engine.next_deadline() == world.now + 3
+    world.tell(facts.Ready(spawn=world.spawn_number("j")))
+    assert world.engine.next_deadline() is None
+
+
+def test_a_stop_forgets_the_delay_of_a_respawn_under_way() -> None:
+    world = World(j="exec x\nrespawn\nrespawn delay 9 9\n", k="start on stopping j\ntask\nexec y\n")
+    world.running("j")
+    world.exits("j")
+    assert world.status("j") == "start/stopping"
+    world.stop("j")
+    world.start("j")
+    world.runs("k")
+    world.exits("k")
+    assert world.status("j") == "start/spawned"
+
+
+def test_ends_are_said_and_louder_when_not_expected() -> None:
+    world = World(j="exec x\nrespawn\nnormal exit 3\n")
+    world.running("j")
+    world.killed("j", signal=11)
+    assert world.logged("j main process (1001) killed by SEGV signal")
+    assert world.logged("j main process ended, respawning")
+    world.runs("j")
+    world.exits("j", status=3)
+    levels = {each.message: each.level for each in world.effects if isinstance(each, effects.Log)}
+    assert levels["j main process (1002) terminated with status 3"] == "info"
+    assert levels["j main process (1001) killed by SEGV signal"] == "warning"
+    world.running("j")
+    world.exits("j")
+    assert not world.logged("status 0")
+
+
+def test_main_process_can_say_that_it_is_another() -> None:
+    world = World(j="exec x\n")
+    world.running("j")
+    world.tell(facts.MainPid(spawn=world.spawn_number("j"), pid=77))
+    world.stop("j")
+    kill = [each for each in world.effects if isinstance(each, effects.Kill)][-1]
+    assert kill.pid == 77
+
+
+def test_goals_and_states_are_told() -> None:
+    world = World(j="")
+    world.start("j")
+    world.stop("j")
+    goals = [each.goal for each in world.effects if isinstance(each, effects.GoalChanged)]
+    assert goals == [Goal.START, Goal.STOP]
+    failures = World(j="exec x\n")
+    failures.running("j")
+    failures.exits("j", status=7)
+    failed = [each for each in failures.effects if isinstance(each, effects.InstanceFailed)]
+    assert [(each.step, each.status) for each in failed] == [(Step.MAIN, 7)]
 
 
 def test_kill_mode_none_leaves_the_process_alone() -> None:

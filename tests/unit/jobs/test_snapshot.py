@@ -78,6 +78,17 @@ def test_the_next_supervisor_keeps_deadlines_of_requests() -> None:
     assert world.replies()["r"] is False
 
 
+def test_events_that_were_not_yet_handled_are_handled_by_the_next() -> None:
+    world = World(j="start on go or stopped j\nstop on started j\n")
+    world.emit("go")
+    pending = len(world.engine.queue.events)
+    assert pending
+    world = after(world)
+    world.effects.clear()
+    world.tell(facts.Elapsed())
+    assert len(world.finished()) > pending
+
+
 def test_numbers_are_not_used_again() -> None:
     world = busy()
     spawn, serial = world.engine.next_spawn, world.engine.queue.next_serial
