@@ -26,6 +26,7 @@ from hostlab.jobs.engine import Engine
 from hostlab.jobs.events import Blocker, BlockerKind
 from hostlab.jobs.expression import Progress
 from hostlab.jobs.instance import GROUP_MODES
+from hostlab.jobs.journal import AnyFact, encode_entry, replay
 from hostlab.jobs.snapshot import capture, decode, encode, restore
 from hostlab.jobs.states import Goal
 from hostlab.jobs.waits import Party, event_name, waits
@@ -106,8 +107,11 @@ class Model(RuleBasedStateMachine):
         self.groups: set[int] = set()
         self.requests = 0
         self.open: set[str] = set()
+        self.stored = encode(capture(self.engine))
+        self.journal = b""
 
-    def tell(self, fact: facts.Fact) -> None:
+    def tell(self, fact: AnyFact) -> None:
+        self.journal += encode_entry(fact, self.now)
         try:
             wanted = self.engine.handle(fact, self.now)
         except UsageError as error:
@@ -140,7 +144,7 @@ class Model(RuleBasedStateMachine):
         self.open.add(str(self.requests))
         return str(self.requests)
 
-    def end(self, spawn: int, fact: facts.ProcessFact) -> None:
+    def end(self, spawn: int, fact: facts.Exited | facts.Signalled) -> None:
         gone = self.alive.pop(spawn)
         if gone.job.kill.mode in GROUP_MODES and gone.step is Step.MAIN:
             self.groups.add(spawn)
@@ -177,7 +181,10 @@ class Model(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from([facts.Start, facts.Stop, facts.Restart]), name=NAMES, env=VARIABLES)
     def ask(
-        self, kind: type[facts.JobRequest], name: str, env: tuple[tuple[str, str], ...]
+        self,
+        kind: type[facts.Start | facts.Stop | facts.Restart],
+        name: str,
+        env: tuple[tuple[str, str], ...],
     ) -> None:
         self.tell(kind(job=name, environment=env, request=self.request()))
 
@@ -224,8 +231,16 @@ class Model(RuleBasedStateMachine):
         self.twin = restore(decode(encode(capture(self.engine))))
 
     @rule()
+    def store(self) -> None:
+        self.stored = encode(capture(self.engine))
+        self.journal = b""
+
+    @rule()
     def supervisor_dies(self) -> None:
-        self.engine = restore(decode(encode(capture(self.engine))))
+        state = capture(self.engine)
+        self.engine = restore(decode(self.stored))
+        replay(self.engine, self.journal)
+        assert capture(self.engine) == state
 
     @invariant()
     def nothing_is_left_to_do(self) -> None:
