@@ -159,6 +159,8 @@ def quote(word: str) -> str:
     A quote character cannot be escaped there (`\\"` keeps its backslash), so a word that holds
     one kind of quotes is put into the other, piece by piece.
     """
+    if not word:
+        return '""'
     if _PLAIN.match(word) and word not in (Operator.AND, Operator.OR):
         return word
     pieces = re.split(r'("+)', word.replace("\\", "\\\\"))

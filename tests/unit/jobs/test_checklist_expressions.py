@@ -65,6 +65,7 @@ def test_a_line_of_nothing_inside_parentheses_is_an_error() -> None:
 def test_quoted_operator_is_an_operand() -> None:
     assert parse_condition('"and" or "or"') == Expression((Match("and"), Match("or"), Operator.OR))
     assert printed('"and" "x y" or b') == '("and" "x y" or b)'
+    assert printed("a ''") == 'a ""'
 
 
 @pytest.mark.parametrize(
