@@ -528,7 +528,7 @@ class Engine:
             return
         if not found.job.instance:
             single = found.instances.get("")
-            if single is not None and single.goal is Goal.START:
+            if single is not None and single.goal is not Goal.STOP:
                 # It runs already, which is what most events find.
                 self._reset(found, progress)
                 return
@@ -545,7 +545,7 @@ class Engine:
             self._reset(found, progress)
             return
         instance = found.instances.get(name) or self._new_instance(found, name)
-        if instance.goal is not Goal.START:
+        if instance.goal is Goal.STOP:
             instance.fds = tuple(fd for active in events for fd in active.fds)
             if instance.fds:
                 environment["UPSTART_FDS"] = " ".join(map(str, instance.fds))

@@ -284,6 +284,9 @@ class Machine:
             # It waits for its own `stopping` event, which may yet start it again; that it died
             # meanwhile is no failure, so that `stopping` and `stopped` tell the same result.
             return
+        if instance.goal is Goal.RESPAWN:
+            # A restart waits for pre-stop to end; it goes on whether main lives or not.
+            return
         # A script that still runs ends first.
         scripted = state in (State.POST_START, State.PRE_STOP) and (
             TABLE[state].step in instance.processes

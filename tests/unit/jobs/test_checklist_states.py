@@ -366,6 +366,27 @@ def test_restart_of_a_job_with_pre_stop_restarts_it() -> None:
     assert world.status("j") == "start/spawned"
 
 
+def test_restart_goes_on_when_main_ends_inside_pre_stop() -> None:
+    world = World(j="exec x\npre-stop exec c\n")
+    world.running("j")
+    world.restart("j", request="r")
+    world.exits("j")
+    world.does("j", Step.PRE_STOP)
+    world.runs("j")
+    assert world.replies() == {"r": True}
+
+
+def test_a_start_event_does_not_disturb_a_respawn_that_is_remembered() -> None:
+    for name in ("", "instance ${I:-}\n"):
+        world = World(j=f"{name}start on x\nexec x\nrespawn\npost-start exec b\n")
+        world.start("j")
+        world.runs("j")
+        world.runs("j", Step.POST_START)
+        world.exits("j")
+        world.emit("x")
+        assert world.status("j") == "respawn/post-start"
+
+
 def test_post_stop_of_a_stop_asked_for_has_its_environment() -> None:
     world = World(j="exec x\npost-stop exec d\n")
     world.running("j")
