@@ -1,0 +1,48 @@
+"""A job's class: the description that new instances get, and the instances that there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostlab.jobs.expression import Progress, Tree
+from hostlab.jobs.instance import Instance
+from hostlab.spec.job import Job
+
+
+class JobClass:
+    """A job by its name.
+
+    A description that changes while there are instances waits until the last of them has gone,
+    as init/job_class.c's job_class_reconsider() has it.
+    """
+
+    def __init__(self, job: Job, serial: int) -> None:
+        self.serial = serial
+        """Its place among the classes; a changed description keeps it."""
+        self.job = job
+        self.stop_tree: Tree | None = None
+        self.start_on: Progress[int] | None = None
+        """What has matched of `start on`; all instances share it."""
+        self.instances: dict[str, Instance] = {}
+        self.successor: Job | None = None
+        self.deleted = False
+        self.extra: dict[str, Any] = {}
+        self.describe(job)
+
+    def describe(self, job: Job) -> None:
+        """Take a description; only while there is no instance."""
+        assert not self.instances
+        self.job = job
+        self.successor = None
+        self.deleted = False
+        self.stop_tree = Tree(job.stop_on) if job.stop_on else None
+        self.start_on = Progress(Tree(job.start_on)) if job.start_on else None
+
+    @property
+    def start_order(self) -> tuple[int, int, int]:
+        """Where its `start on` stands among the listeners."""
+        return (self.serial, 1, 0)
+
+    def stop_order(self, instance: Instance) -> tuple[int, int, int]:
+        """Where an instance's `stop on` stands: before any start of the class."""
+        return (self.serial, 0, instance.serial)
