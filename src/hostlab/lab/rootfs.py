@@ -67,7 +67,7 @@ class Survey:
     directories: tuple[str, ...]
     """Empty directories of a root that is not an overlay itself."""
     symlinks: tuple[tuple[str, str], ...]
-    """(name, destination) at the top of such a root."""
+    """(name, destination) in such a root."""
     devices: tuple[str, ...]
     masked_files: tuple[str, ...]
     masked_directories: tuple[str, ...]
@@ -98,15 +98,42 @@ def survey(lower: str | None, below: Iterable[str] = ()) -> Survey:
 
 
 def _top_level() -> tuple[list[tuple[str, str]], list[str], list[tuple[str, str]]]:
-    layers, symlinks = [], []
-    for entry in sorted(os.scandir("/"), key=lambda e: e.name):
-        if entry.name in _PRIVATE_TOP:
-            continue
-        if entry.is_symlink():
-            symlinks.append((entry.name, os.readlink(entry.path)))
-        elif entry.is_dir():
-            layers.append((entry.path, entry.path))
-    return layers, [name for name in _PRIVATE_TOP if name != "lost+found"], symlinks
+    """An overlay for each directory that has no mount below it; above a mount, empty directories.
+
+    The mounts below are locked together with what they are on, and an overlay of it is refused.
+    """
+    layers: list[tuple[str, str]] = []
+    symlinks: list[tuple[str, str]] = []
+    private = [name for name in sorted(_PRIVATE_TOP) if name != "lost+found"]
+    directories = private
+    with open("/proc/self/mountinfo") as lines:
+        mounts = [line.split()[4] for line in lines]
+
+    def visit(directory: str, skipped: frozenset[str]) -> None:
+        for entry in sorted(_entries(directory), key=lambda e: e.name):
+            if entry.name in skipped:
+                continue
+            if entry.is_symlink():
+                symlinks.append((entry.path.lstrip("/"), os.readlink(entry.path)))
+            elif not entry.is_dir():
+                continue
+            elif any(mount.startswith(f"{entry.path}/") for mount in mounts):
+                directories.append(entry.path.lstrip("/"))
+                visit(entry.path, frozenset())
+            else:
+                layers.append((entry.path, entry.path))
+
+    visit("/", _PRIVATE_TOP)
+    return layers, directories, symlinks
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    """What is in a directory; nothing where this user may not look."""
+    try:
+        with os.scandir(directory) as found:
+            return list(found)
+    except PermissionError:
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +200,9 @@ def _overlays(plan: RootPlan, base: bytes, root: bytes) -> None:
     if plan.lower is not None:
         layers = (("/", plan.lower),)
     else:
+        if survey.directories:
+            # pivot_root(2) wants a mount point; an overlay on `/` would be one by itself.
+            mount(b"tmpfs", root, b"tmpfs", 0, b"mode=0755")
         for name in survey.directories:
             os.mkdir(root + b"/" + name.encode())
         for name, destination in survey.symlinks:
