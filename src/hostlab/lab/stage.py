@@ -338,7 +338,8 @@ class HubSupervisor(Supervisor):
 
     async def _remove_node(self, name: str) -> None:
         """Kill a node's holder, which kills the node, and wait until the kernel says so."""
-        handle = self.nodes.get(name)
+        # Out of the table first: whoever hears of the end (`found_ended`) closes what is in it.
+        handle = self.nodes.pop(name, None)
         if handle is None:
             return
         handle.kill()
@@ -350,9 +351,7 @@ class HubSupervisor(Supervisor):
             await asyncio.wait_for(dead, READY_TIMEOUT_S)
         finally:
             loop.remove_reader(handle.pidfd)
-        if self.nodes.get(name) is handle:
-            del self.nodes[name]
-        handle.close()
+            handle.close()
         limits.remove(self.config.unified, self.config.v1, name)
         hosts.forget(self.config.directory, name)
 
