@@ -103,7 +103,7 @@ def run(command: str, directory: Path) -> str:
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=directory,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "HOSTLAB_RUN": str(directory / ".run")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
