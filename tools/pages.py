@@ -16,13 +16,15 @@ WIDTH = 100
 INTRODUCTION = """\
 # The commands
 
-This page is made from the command line's own help: `make docs` writes it, and a test compares the two.
+This page is made from the command line's own help: `make docs` writes it, and a test compares
+the two.
 
-A node is named `NODE`, or `LAB/NODE` where several labs have one of that name; `a,b` is both of them, `*` is every one.
-A lab is named by its name, by its file, or not at all when only one is up.
+A node is named `NODE`, or `LAB/NODE` where several labs have one of that name; `a,b` is both of
+them, `*` is every one. A lab is named by its name, by its file, or not at all when only one is up.
 
-Everything that shows a table prints JSON with `--json`. The exit status is 0 when it is done, 1 when a check or a job
-failed, 2 when what was written or typed cannot be meant, 3 when the machine lacks something, 4 when hostlab is at fault.
+Everything that shows a table prints JSON with `--json`. The exit status is 0 when it is done, 1
+when a check or a job failed, 2 when what was written or typed cannot be meant, 3 when the machine
+lacks something, 4 when hostlab is at fault.
 """
 
 
