@@ -338,6 +338,7 @@ class HubSupervisor(Supervisor):
 
     async def _remove_node(self, name: str) -> None:
         """Kill a node's holder, which kills the node, and wait until the kernel says so."""
+        # Out of the table first: whoever hears of the end (`found_ended`) closes what is in it.
         handle = self.nodes.pop(name, None)
         if handle is None:
             return
@@ -350,7 +351,7 @@ class HubSupervisor(Supervisor):
             await asyncio.wait_for(dead, READY_TIMEOUT_S)
         finally:
             loop.remove_reader(handle.pidfd)
-        handle.close()
+            handle.close()
         limits.remove(self.config.unified, self.config.v1, name)
         hosts.forget(self.config.directory, name)
 

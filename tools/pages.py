@@ -1,0 +1,83 @@
+"""Make the pages that are made from the code; `--check` only tells which are not current."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from hostlab.cli.main import COMMANDS, cli
+from hostlab.spec.reference import markdown
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+WIDTH = 100
+INTRODUCTION = """\
+# The commands
+
+This page is made from the command line's own help: `make docs` writes it, and a test compares
+the two.
+
+A node is named `NODE`, or `LAB/NODE` where several labs have one of that name; `a,b` is both of
+them, `*` is every one. A lab is named by its name, by its file, or not at all when only one is up.
+
+Everything that shows a table prints JSON with `--json`. The exit status is 0 when it is done, 1
+when a check or a job failed, 2 when what was written or typed cannot be meant, 3 when the machine
+lacks something, 4 when hostlab is at fault.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Name -> text of every page that is made from the code."""
+    return {"description.md": markdown(), "commands.md": commands()}
+
+
+def commands() -> str:
+    """The page on the command line."""
+    top = click.Context(cli, info_name="hostlab", **cli.context_settings)
+    summary = "\n".join(
+        f"| [`{name}`](#{name}) | {help_} |" for name, (_, help_) in COMMANDS.items()
+    )
+    sections = [
+        section
+        for name in COMMANDS
+        if (command := cli.get_command(top, name)) is not None
+        for section in _sections(top, command, name)
+    ]
+    return "\n".join([INTRODUCTION, f"| command | |\n|---|---|\n{summary}\n", *sections])
+
+
+def _sections(parent: click.Context, command: click.Command, name: str) -> Iterator[str]:
+    context = click.Context(
+        command, parent=parent, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH
+    )
+    level = "##" if parent.parent is None else "###"
+    title = context.command_path.removeprefix("hostlab ")
+    yield f"{level} {title}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            yield from _sections(context, found, inner)
+
+
+def main() -> int:
+    """Exit status 1 when `--check` finds a page that is not current."""
+    stale = [n for n, text in pages().items() if not _is_current(DOCS / n, text)]
+    if sys.argv[1:] == ["--check"]:
+        for name in stale:
+            print(f"docs/{name} is not what the code says: make docs", file=sys.stderr)
+        return 1 if stale else 0
+    for name in stale:
+        (DOCS / name).write_text(pages()[name])
+        print(f"docs/{name} written")
+    return 0
+
+
+def _is_current(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
