@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.netns.cli.cli_site import ROOT, on_machine_of_its_own
+from cli_site import ROOT, on_machine_of_its_own
 
 pytestmark = pytest.mark.netns
 
