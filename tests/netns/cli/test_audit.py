@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from cli_site import ROOT, on_machine_of_its_own
 
 pytestmark = pytest.mark.netns
