@@ -132,11 +132,13 @@ class HubSupervisor(Supervisor):
 
     async def status(self, request: Request) -> dict[str, Any]:
         """The lab as it is: which nodes are there, which are missing."""
+        report = self.publishing.report()
         return {
             "lab": self.lab.name,
             "pid": os.getpid(),
             "nodes": [self._status_of(node) for node in self.lab.nodes],
-            **self.publishing.report(),
+            **report,
+            "warnings": [*self.config.survey.warnings, *report["warnings"]],
         }
 
     def _status_of(self, node: Node) -> dict[str, Any]:
@@ -338,7 +340,7 @@ class HubSupervisor(Supervisor):
 
     async def _remove_node(self, name: str) -> None:
         """Kill a node's holder, which kills the node, and wait until the kernel says so."""
-        handle = self.nodes.get(name)
+        handle = self.nodes.pop(name, None)  # so that `found_ended` leaves its descriptors alone
         if handle is None:
             return
         handle.kill()
@@ -350,8 +352,6 @@ class HubSupervisor(Supervisor):
             await asyncio.wait_for(dead, READY_TIMEOUT_S)
         finally:
             loop.remove_reader(handle.pidfd)
-        if self.nodes.get(name) is handle:
-            del self.nodes[name]
         handle.close()
         limits.remove(self.config.unified, self.config.v1, name)
         hosts.forget(self.config.directory, name)
