@@ -23,8 +23,8 @@ def write_maps(pid: int) -> None:
     """Write the user and group map of a hub that has just entered its user namespace."""
     if os.geteuid() == 0:
         for name in ("uid_map", "gid_map"):
-            with open(f"/proc/self/{name}") as own, open(f"/proc/{pid}/{name}", "w") as file:
-                file.write(identity(own.read()))
+            with open(f"/proc/self/{name}") as here, open(f"/proc/{pid}/{name}", "w") as file:
+                file.write(identity(here.read()))
         return
     found = _ranges()
     assert found is not None, "maps_itself() decides who calls"

@@ -17,6 +17,7 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -158,7 +159,7 @@ def _overlays(plan: RootPlan, base: bytes, root: bytes) -> None:
         for name, destination in survey.symlinks:
             os.symlink(destination.encode(), root + b"/" + name.encode())
         for name in survey.files:
-            _place_file(b"/" + name.encode(), root + b"/" + name.encode())
+            _place_file(f"/{name}", f"{os.fsdecode(root)}/{name}")
     for number, (target, lower) in enumerate(layers):
         upper, work = base + b"/u%d" % number, base + b"/w%d" % number
         os.mkdir(upper)
@@ -196,16 +197,17 @@ def _frozen(target: str, directory: str, root: bytes) -> None:
             copied = path in FROZEN_COPIED
             mount(b"tmpfs", inner, b"tmpfs", _SMALL, b"mode=0755" if copied else b"mode=1777")
             if copied:
-                shutil.copytree(
-                    path.encode(),
-                    inner,
-                    symlinks=True,
-                    dirs_exist_ok=True,
-                    copy_function=_place_file,
-                )
+                with suppress(shutil.Error):  # at the end, for what this user may not read
+                    shutil.copytree(
+                        path,
+                        os.fsdecode(inner),
+                        symlinks=True,
+                        dirs_exist_ok=True,
+                        copy_function=_place_file,
+                    )
 
 
-def _place_file(source: bytes, target: bytes) -> None:
+def _place_file(source: str, target: str) -> None:
     """A copy where it is small and may be read; else the file itself, read-only."""
     found = os.stat(source)
     try:
@@ -216,8 +218,8 @@ def _place_file(source: bytes, target: bytes) -> None:
     except PermissionError:
         pass
     os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-    bind(source, target)
-    make_readonly(target)
+    bind(os.fsencode(source), os.fsencode(target))
+    make_readonly(os.fsencode(target))
 
 
 def _kernel_mounts(plan: RootPlan, root: bytes) -> None:

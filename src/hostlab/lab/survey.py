@@ -15,7 +15,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from hostlab.lab.rootfs import DEVICES, MASKED, READONLY, Survey, overlay
+from hostlab.lab.rootfs import (
+    DEVICES,
+    FROZEN_COPIED,
+    FROZEN_EMPTY,
+    MASKED,
+    READONLY,
+    Survey,
+    overlay,
+)
 from hostlab.linux.libc import mount, umount2
 from hostlab.linux.mounts import MNT_DETACH
 
@@ -70,7 +78,11 @@ def survey(lower: str | None, below: Iterable[str] = (), *, base: str) -> Survey
     warnings: tuple[str, ...] = ()
     if refused:
         names = ", ".join(sorted(target for target, _ in refused))
-        warnings = (f"the nodes cannot write {names}: the kernel puts no further overlay there",)
+        writable = ", ".join(("/run", "/tmp", *FROZEN_COPIED, *FROZEN_EMPTY))
+        warnings = (
+            f"the nodes see {names} read-only, for the kernel puts no further overlay there;"
+            f" they can write {writable}",
+        )
     present = [path for path in MASKED if os.path.exists(path)]
     return Survey(
         layers=tuple(layer for layer in layout.layers if layer not in refused),

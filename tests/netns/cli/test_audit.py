@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from cli_site import ROOT, on_machine_of_its_own
+
+from tests.netns.cli.cli_site import ROOT, on_machine_of_its_own
 
 pytestmark = pytest.mark.netns
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from cli_site import LIMIT_S, NOBODY, Hostlab, plain_users_python
 
 from hostlab.observe.finding import tried
+from tests.netns.cli.cli_site import LIMIT_S, NOBODY, Hostlab, plain_users_python
 
 pytestmark = pytest.mark.netns
 
