@@ -100,6 +100,8 @@ def _up(lab: Lab, *, as_json: bool) -> None:
         print(f"{lab.name} is up: {nodes} nodes, {len(operations)} operations, {took:.0f} ms")
     else:
         print(f"{lab.name} is up already, as described")
+    for warning in lab.status()["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 @click.command("apply", epilog="Example: hostlab apply lab.yaml")

@@ -18,9 +18,10 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.init.holder import Holder, Inheritance
-from hostlab.lab import rootfs
 from hostlab.lab.paths import LabDirectory
+from hostlab.lab.rootfs import DEVICES
 from hostlab.lab.stage import HubConfig, supervise
+from hostlab.lab.survey import survey
 from hostlab.linux.clone import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -122,7 +123,7 @@ def _enter(start: Start, link: socket.socket) -> tuple[HubConfig, socket.socket]
         mark=mark,
         unified=start.unified,
         v1=start.v1,
-        survey=rootfs.survey(lower, below),
+        survey=survey(lower, below, base=f"{directory.path}/root"),
         single_id=start.maps_itself,
     )
     return config, socket.socket(fileno=start.control)
@@ -159,7 +160,7 @@ def _lock_devices() -> None:
     Read-only here, before the lab's user namespace, they are so for good in all that is bound
     from them there (mount_namespaces(7)). A plain user does not own them in the first place.
     """
-    for name in rootfs.DEVICES:
+    for name in DEVICES:
         path = f"/dev/{name}".encode()
         if os.path.exists(path):
             bind(path, path)

@@ -10,7 +10,6 @@ from typing import Final
 
 from hostlab.errors import Unsupported
 
-ALL_IDS: Final = 4294967295
 _MINIMUM: Final = 1000
 """A smaller subordinate range is not worth a map: Debian hands out 65,536."""
 
@@ -24,8 +23,8 @@ def write_maps(pid: int) -> None:
     """Write the user and group map of a hub that has just entered its user namespace."""
     if os.geteuid() == 0:
         for name in ("uid_map", "gid_map"):
-            with open(f"/proc/{pid}/{name}", "w") as file:
-                file.write(f"0 0 {ALL_IDS}")
+            with open(f"/proc/self/{name}") as here, open(f"/proc/{pid}/{name}", "w") as file:
+                file.write(identity(here.read()))
         return
     found = _ranges()
     assert found is not None, "maps_itself() decides who calls"
@@ -40,6 +39,15 @@ def write_maps(pid: int) -> None:
                 f"{program}: {done.stderr.strip()}",
                 hint="check this user's ranges in /etc/subuid and /etc/subgid",
             )
+
+
+def identity(own: str) -> str:
+    """A map in which every id that there is here stays what it is; `own` is this process' map.
+
+    On the machine these are all ids; in a node, whose root stages a lab of its own, fewer may be.
+    """
+    extents = (line.split() for line in own.splitlines())
+    return "".join(f"{inner} {inner} {count}\n" for inner, _, count in extents)
 
 
 def _ranges() -> tuple[tuple[int, int], tuple[int, int]] | None:

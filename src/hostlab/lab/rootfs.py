@@ -7,14 +7,17 @@ too: nothing is ever written to the machine's disks.
 An overlay whose lower layer is `/` is refused to a plain user, because the mounts below `/` are
 locked in his namespace (mount_namespaces(7)); an overlay for each top-level directory is allowed.
 As root the hub binds `/` alone, without what is mounted below it, before it gives up the machine's
-user namespace, and one overlay serves. The hub finds out once (`survey`); a node only follows.
+user namespace, and one overlay serves. The hub finds out once (`lab.survey`); a node only follows.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,7 +57,10 @@ MASKED: Final = (
 READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """What would change the machine: these files ask for uid 0, not for a capability (proc(5))."""
 
-_PRIVATE_TOP: Final = frozenset(("dev", "proc", "run", "sys", "tmp", "lost+found"))
+FROZEN_COPIED: Final = ("/etc",)
+FROZEN_EMPTY: Final = ("/var/log", "/var/tmp")
+"""What a node can write although there is no overlay for it."""
+COPIED_BYTES: Final = 1 << 20
 _SMALL: Final = MS_NOSUID | MS_NODEV
 
 
@@ -64,76 +70,20 @@ class Survey:
 
     layers: tuple[tuple[str, str], ...]
     """(target, lower directory) of each overlay; the first is `/` or there is none for it."""
+    frozen: tuple[tuple[str, str], ...]
+    """(target, directory) of what the kernel puts under no overlay: shown read-only."""
     directories: tuple[str, ...]
     """Empty directories of a root that is not an overlay itself."""
     symlinks: tuple[tuple[str, str], ...]
-    """(name, destination) in such a root."""
+    """(name, destination) in such directories."""
+    files: tuple[str, ...]
+    """Files in such directories."""
     devices: tuple[str, ...]
     masked_files: tuple[str, ...]
     masked_directories: tuple[str, ...]
     readonly: tuple[str, ...]
-
-
-def survey(lower: str | None, below: Iterable[str] = ()) -> Survey:
-    """Look at the machine once; `lower` is its bare root, or None where a user may not have one.
-
-    `below` are other real file systems mounted on the machine's root that nodes should see.
-    """
-    if lower is not None:
-        layers = [("/", lower), *((target, target) for target in below)]
-        directories: list[str] = []
-        symlinks: list[tuple[str, str]] = []
-    else:
-        layers, directories, symlinks = _top_level()
-    present = [path for path in MASKED if os.path.exists(path)]
-    return Survey(
-        layers=tuple(layers),
-        directories=tuple(directories),
-        symlinks=tuple(symlinks),
-        devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
-        masked_files=tuple(path for path in present if not os.path.isdir(path)),
-        masked_directories=tuple(path for path in present if os.path.isdir(path)),
-        readonly=tuple(path for path in READONLY if os.path.exists(path)),
-    )
-
-
-def _top_level() -> tuple[list[tuple[str, str]], list[str], list[tuple[str, str]]]:
-    """An overlay for each directory that has no mount below it; above a mount, empty directories.
-
-    The mounts below are locked together with what they are on, and an overlay of it is refused.
-    """
-    layers: list[tuple[str, str]] = []
-    symlinks: list[tuple[str, str]] = []
-    private = [name for name in sorted(_PRIVATE_TOP) if name != "lost+found"]
-    directories = private
-    with open("/proc/self/mountinfo") as lines:
-        mounts = [line.split()[4] for line in lines]
-
-    def visit(directory: str, skipped: frozenset[str]) -> None:
-        for entry in sorted(_entries(directory), key=lambda e: e.name):
-            if entry.name in skipped:
-                continue
-            if entry.is_symlink():
-                symlinks.append((entry.path.lstrip("/"), os.readlink(entry.path)))
-            elif not entry.is_dir():
-                continue
-            elif any(mount.startswith(f"{entry.path}/") for mount in mounts):
-                directories.append(entry.path.lstrip("/"))
-                visit(entry.path, frozenset())
-            else:
-                layers.append((entry.path, entry.path))
-
-    visit("/", _PRIVATE_TOP)
-    return layers, directories, symlinks
-
-
-def _entries(directory: str) -> list[os.DirEntry[str]]:
-    """What is in a directory; nothing where this user may not look."""
-    try:
-        with os.scandir(directory) as found:
-            return list(found)
-    except PermissionError:
-        return []
+    warnings: tuple[str, ...] = ()
+    """What is not as it should be in the nodes, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +146,20 @@ def seal(plan: RootPlan) -> None:
 
 def _overlays(plan: RootPlan, base: bytes, root: bytes) -> None:
     survey = plan.survey
-    layers: Sequence[tuple[str, str]] = survey.layers
     if plan.lower is not None:
-        layers = (("/", plan.lower),)
+        layers: Sequence[tuple[str, str]] = (("/", plan.lower),)
     else:
+        layers = survey.layers
         if survey.directories:
-            # pivot_root(2) wants a mount point; an overlay on `/` would be one by itself.
-            mount(b"tmpfs", root, b"tmpfs", 0, b"mode=0755")
+            bind(root, root)  # pivot_root(2) wants a mount
+        for target, directory in survey.frozen:
+            _frozen(target, directory, root)
         for name in survey.directories:
-            os.mkdir(root + b"/" + name.encode())
+            os.makedirs(root + b"/" + name.encode(), exist_ok=True)
         for name, destination in survey.symlinks:
             os.symlink(destination.encode(), root + b"/" + name.encode())
+        for name in survey.files:
+            _place_file(f"/{name}", f"{os.fsdecode(root)}/{name}")
     for number, (target, lower) in enumerate(layers):
         upper, work = base + b"/u%d" % number, base + b"/w%d" % number
         os.mkdir(upper)
@@ -214,10 +167,14 @@ def _overlays(plan: RootPlan, base: bytes, root: bytes) -> None:
         place = root if target == "/" else root + target.encode()
         if target != "/":
             os.makedirs(place, exist_ok=True)
-        _overlay(lower.encode(), upper, work, place)
+        overlay(lower.encode(), upper, work, place)
 
 
-def _overlay(lower: bytes, upper: bytes, work: bytes, place: bytes) -> None:
+def overlay(lower: bytes, upper: bytes, work: bytes, place: bytes) -> None:
+    """Mount an overlay of one lower directory; EINVAL where the kernel wants none.
+
+    With `userxattr`, as a user namespace needs it, where the kernel has that (Linux 5.11).
+    """
     escaped = lower.replace(b"\\", b"\\\\").replace(b",", b"\\,").replace(b":", b"\\:")
     options = b"lowerdir=%s,upperdir=%s,workdir=%s" % (escaped, upper, work)
     try:
@@ -226,6 +183,43 @@ def _overlay(lower: bytes, upper: bytes, work: bytes, place: bytes) -> None:
         if error.errno != errno.EINVAL:
             raise
         mount(b"overlay", place, b"overlay", 0, options)
+
+
+def _frozen(target: str, directory: str, root: bytes) -> None:
+    """A directory read-only, less what no node can do without: its own /etc, room for logs."""
+    place = root + target.rstrip("/").encode()
+    os.makedirs(place, exist_ok=True)
+    bind(directory.encode(), place, recursive=True)
+    make_readonly(place, recursive=True)
+    for path in (*FROZEN_COPIED, *FROZEN_EMPTY):
+        if f"{path}/".startswith(target.rstrip("/") + "/") and os.path.isdir(path):
+            inner = root + path.encode()
+            copied = path in FROZEN_COPIED
+            mount(b"tmpfs", inner, b"tmpfs", _SMALL, b"mode=0755" if copied else b"mode=1777")
+            if copied:
+                with suppress(shutil.Error):  # at the end, for what this user may not read
+                    shutil.copytree(
+                        path,
+                        os.fsdecode(inner),
+                        symlinks=True,
+                        dirs_exist_ok=True,
+                        copy_function=_place_file,
+                    )
+
+
+def _place_file(source: str, target: str) -> None:
+    """A copy where it is small and may be read; else the file itself, read-only."""
+    found = os.stat(source)
+    try:
+        if stat.S_ISREG(found.st_mode) and found.st_size <= COPIED_BYTES:
+            shutil.copyfile(source, target)
+            os.chmod(target, stat.S_IMODE(found.st_mode))
+            return
+    except PermissionError:
+        pass
+    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    bind(os.fsencode(source), os.fsencode(target))
+    make_readonly(os.fsencode(target))
 
 
 def _kernel_mounts(plan: RootPlan, root: bytes) -> None:

@@ -132,11 +132,13 @@ class HubSupervisor(Supervisor):
 
     async def status(self, request: Request) -> dict[str, Any]:
         """The lab as it is: which nodes are there, which are missing."""
+        report = self.publishing.report()
         return {
             "lab": self.lab.name,
             "pid": os.getpid(),
             "nodes": [self._status_of(node) for node in self.lab.nodes],
-            **self.publishing.report(),
+            **report,
+            "warnings": [*self.config.survey.warnings, *report["warnings"]],
         }
 
     def _status_of(self, node: Node) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class _Resolver:
             links=tuple(Link(node=n, alias=a) for n, a, _ in self.links(draft)),
             limits=parts.limits(fields),
             capabilities=parts.capability_set(fields.value("capabilities", Fields())),
+            nesting=fields.flag("nesting"),
             no_new_privs=fields.flag("no_new_privs"),
             seccomp=parts.seccomp(self.source, fields, self.read),
             apparmor=fields.value("apparmor"),
@@ -141,7 +142,7 @@ class _Resolver:
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
             jobs=tuple(self.jobs(draft)),
         )
-        return self.root(fields, node)
+        return _able_to_nest(self.root(fields, node))
 
     def check_seen(self, draft: Draft) -> None:
         seen: set[str] = set()
@@ -281,6 +282,14 @@ class _Resolver:
                 self.source.report_elsewhere(error)
             return node
         return overlay(node, found, frozenset(fields))
+
+
+def _able_to_nest(node: Node) -> Node:
+    """With what staging a lab takes beside the usual set: mounts and namespaces."""
+    if not node.nesting:
+        return node
+    capabilities = tuple(sorted({*node.capabilities, "SYS_ADMIN"}))
+    return msgspec.structs.replace(node, capabilities=capabilities)
 
 
 def _once(read: Read) -> Read:

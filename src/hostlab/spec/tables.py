@@ -424,6 +424,8 @@ NODE = Table(
         Key("seccomp", _TEXT, "`default`, `unconfined`, or a profile of Docker's kind, relative to "
             "the description.", "unconfined", "default"),
         Key("apparmor", _TEXT, "The name of an AppArmor profile.", "docker-default", "none"),
+        Key("nesting", _FLAG, "Whether a lab can be staged inside it. It then has SYS_ADMIN, and "
+            "/proc and /sys unmasked: its walls are weaker.", "true", "false"),
         Key("root", Forms(scalar=(_FILE, under("directory")), mapping=(ROOT, None),
                           words="`machine`, a directory, or a mapping (root)"),
             "Its file system.", "{oci: bundle}", "machine"),

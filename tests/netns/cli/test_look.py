@@ -7,6 +7,7 @@ import os
 import pty
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ import pytest
 
 from hostlab.observe.finding import tried
 from tests.netns.cli.cli_site import LIMIT_S, NOBODY, Hostlab, plain_users_python
-from tests.netns.observe.reader import packets, read_blocks
 
 pytestmark = pytest.mark.netns
 
@@ -78,6 +78,17 @@ def opened(stream: IO[bytes] | None) -> bytes:
     return stream.read(8)
 
 
+def packets(data: bytes) -> list[bytes]:
+    """The bodies of the packet blocks; tests/netns/observe judges the rest of the format."""
+    found = []
+    while data:
+        kind, length = struct.unpack_from("=II", data)
+        if kind == 6:
+            found.append(data[8 : length - 4])
+        data = data[length:]
+    return found
+
+
 def fetch(hostlab: Hostlab, name: str) -> None:
     hostlab("exec", f"{name}/bob", "--", "python3", "-c", FETCH)
 
@@ -96,8 +107,8 @@ def test_capture_writes_what_passes(which: str, request: pytest.FixtureRequest) 
     capture.send_signal(signal.SIGINT)
     data, errors = ended(capture, first)
     assert capture.returncode == 0
-    seen = packets(read_blocks(data))
-    assert any(b"GET / HTTP" in one.data for one in seen)
+    seen = packets(data)
+    assert any(b"GET / HTTP" in one for one in seen)
     assert errors == f"{len(seen)} packets captured on bob wire\n"
 
 
@@ -110,7 +121,7 @@ def test_capture_ends_by_itself(site: Site) -> None:
     fetch(hostlab, name)
     data, errors = ended(capture, first)
     assert (capture.returncode, errors) == (0, "4 packets captured on bob wire\n")
-    assert len(packets(read_blocks(data))) == 4
+    assert len(packets(data)) == 4
 
 
 def test_capture_ends_when_nobody_reads(site: Site) -> None:
@@ -165,7 +176,7 @@ def test_a_file_gets_the_capture(site: Site) -> None:
             data += more
     _, errors = ended(capture, b"")
     assert errors == "1 packet captured on bob wire\n"
-    assert len(packets(read_blocks(data))) == 1
+    assert len(packets(data)) == 1
 
 
 @pytest.mark.parametrize("kind", ["ascii", "dot", "mermaid", "svg"])
