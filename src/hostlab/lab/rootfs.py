@@ -98,15 +98,35 @@ def survey(lower: str | None, below: Iterable[str] = ()) -> Survey:
 
 
 def _top_level() -> tuple[list[tuple[str, str]], list[str], list[tuple[str, str]]]:
-    layers, symlinks = [], []
-    for entry in sorted(os.scandir("/"), key=lambda e: e.name):
-        if entry.name in _PRIVATE_TOP:
+    with open("/proc/self/mountinfo") as lines:
+        mounted = {line.split()[4] for line in lines}
+    layers: list[tuple[str, str]] = []
+    symlinks: list[tuple[str, str]] = []
+    directories = [name for name in _PRIVATE_TOP if name != "lost+found"]
+    _layers_of("/", mounted, layers, directories, symlinks)
+    return layers, directories, symlinks
+
+
+def _layers_of(
+    above: str,
+    mounted: set[str],
+    layers: list[tuple[str, str]],
+    directories: list[str],
+    symlinks: list[tuple[str, str]],
+) -> None:
+    """A directory with something mounted below it is taken apart: it may not be a lower layer."""
+    for entry in sorted(os.scandir(above), key=lambda e: e.name):
+        if above == "/" and entry.name in _PRIVATE_TOP:
             continue
         if entry.is_symlink():
-            symlinks.append((entry.name, os.readlink(entry.path)))
-        elif entry.is_dir():
+            symlinks.append((entry.path[1:], os.readlink(entry.path)))
+        elif not entry.is_dir():
+            continue
+        elif not any(place.startswith(f"{entry.path}/") for place in mounted):
             layers.append((entry.path, entry.path))
-    return layers, [name for name in _PRIVATE_TOP if name != "lost+found"], symlinks
+        elif os.access(entry.path, os.R_OK | os.X_OK):
+            directories.append(entry.path[1:])
+            _layers_of(entry.path, mounted, layers, directories, symlinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +192,8 @@ def _overlays(plan: RootPlan, base: bytes, root: bytes) -> None:
     layers: Sequence[tuple[str, str]] = survey.layers
     if plan.lower is not None:
         layers = (("/", plan.lower),)
-    else:
+    elif not any(target == "/" for target, _ in layers):
+        bind(root, root)  # pivot_root(2) wants a mount point
         for name in survey.directories:
             os.mkdir(root + b"/" + name.encode())
         for name, destination in survey.symlinks:

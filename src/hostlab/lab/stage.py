@@ -350,9 +350,9 @@ class HubSupervisor(Supervisor):
             await asyncio.wait_for(dead, READY_TIMEOUT_S)
         finally:
             loop.remove_reader(handle.pidfd)
-        if self.nodes.get(name) is handle:
+        if self.nodes.get(name) is handle:  # else `found_ended` was first, and has closed it
             del self.nodes[name]
-        handle.close()
+            handle.close()
         limits.remove(self.config.unified, self.config.v1, name)
         hosts.forget(self.config.directory, name)
 
