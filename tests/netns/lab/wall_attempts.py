@@ -154,22 +154,17 @@ def change_standard_files() -> Told:
 def change_devices() -> Told:
     """Change the mode of device files to what it is: the inode is the machine's."""
     changed = []
-    for directory, _, names in os.walk("/dev"):
-        for name in names:
-            path = f"{directory}/{name}"
-            found = os.lstat(path)
-            if stat.S_ISCHR(found.st_mode) and not directory.startswith("/dev/pts"):
-                try:
-                    os.chmod(path, stat.S_IMODE(found.st_mode))
-                    changed.append(path)
-                except OSError as error:
-                    if error.errno not in (errno.EROFS, errno.EPERM):
-                        raise
-    for line in open("/proc/self/mountinfo"):
-        left, _, right = line.partition(" - ")
-        if right.startswith("devtmpfs") and " ro," not in left:
-            changed.append(left.split()[4])
-    return bool(changed), changed
+    with open("/proc/self/mountinfo") as lines:
+        targets = [line.split()[4] for line in lines if " - devtmpfs " in line]
+    for path in targets:
+        found = os.stat(path)
+        try:
+            os.chmod(path, stat.S_IMODE(found.st_mode))
+            changed.append(path)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EPERM):
+                raise
+    return bool(changed) or len(targets) < 6, changed or targets
 
 
 def write_shared_mounts() -> Told:
@@ -486,15 +481,21 @@ def cgroup_paths() -> Told:
     return bool(found), found
 
 
-def mount_cgroup(kind: str, controller: str | None, outside: str) -> Told:
-    """Mount a cgroup hierarchy and look whether it shows more than the node's own place."""
+def mount_cgroup(kind: str, controller: str | None) -> Told:
+    """Mount a cgroup hierarchy: at its very top, may a process be put anywhere?
+
+    Only the machine's top has release_agent in v1, only it has no cgroup.events in v2.
+    """
 
     def work() -> Told:
         call("unshare", CLONE_NEWNS)
         os.makedirs("/tmp/cgroup", exist_ok=True)
         mount("none", "/tmp/cgroup", kind, 0, controller)
         found = os.listdir("/tmp/cgroup")
-        return os.path.isdir(f"/tmp/cgroup/{outside}"), found
+        is_top = "release_agent" in found if kind == "cgroup" else "cgroup.events" not in found
+        if is_top:
+            os.close(os.open("/tmp/cgroup/cgroup.procs", os.O_WRONLY))
+        return is_top, found
 
     return in_child(work)
 
