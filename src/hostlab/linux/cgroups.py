@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -115,6 +116,23 @@ def limits(
         value = str(pids)
         found.append(Limit("pids", (("pids.max", value),), (("pids.max", value),)))
     return tuple(found)
+
+
+_Files = tuple[tuple[str, str | None], ...]
+_UNLIMITED: Final[dict[str, tuple[str, _Files, _Files]]] = {
+    "memory": (
+        "memory",
+        (("memory.limit_in_bytes", "-1"),),
+        (("memory.max", "max"), ("memory.swap.max", "max")),
+    ),
+    "cpu": ("cpu", (("cpu.cfs_quota_us", "-1"),), (("cpu.max", "max"),)),
+    "cpus": ("cpuset", (("cpuset.cpus", None),), (("cpuset.cpus", "\n"),)),
+}
+
+
+def unlimited(names: Iterable[str]) -> tuple[tuple[str, _Files, _Files], ...]:
+    """(controller, v1 files, v2 files) that lift limits again; None is what the parent has."""
+    return tuple(_UNLIMITED[name] for name in names)
 
 
 def write(path: str, value: str) -> None:
