@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import Problem, UsageError
 from hostlab.init.process import command_line, exit_of, signal_group, spawn
+from hostlab.linux import cgroups
 from hostlab.spec.job import Job
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT_S: Final = 5.0
 """Between SIGTERM and SIGKILL; Upstart's `kill timeout`."""
+KILL_TIMEOUT_S: Final = 1.0
+"""For killed processes to exit; one that cannot keeps its cgroup."""
 LOG_DIRECTORY: Final = "log"
 
 
@@ -221,8 +224,15 @@ class JobRunner:
         if self.cgroup is None:
             return None
         directory = _cgroup_name(name)
-        with contextlib.suppress(FileExistsError):
+        # A cgroup that has ever been killed kills whatever clone3 puts into it: Linux (6.14 on)
+        # compares its count of kills with that of the parent's cgroup (cgroup_css_set_fork). So
+        # every start gets a new one, and where the old one is still in use the node's.
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(directory, dir_fd=self.cgroup)
             os.mkdir(directory, dir_fd=self.cgroup)
+        except OSError:
+            return os.dup(self.cgroup)
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.cgroup)
 
     def _ended(self, running: RunningJob, status: int) -> None:
@@ -259,6 +269,11 @@ class JobRunner:
             return
         try:
             os.write(fd, b"1")
+        finally:
+            os.close(fd)
+        fd = os.open(_cgroup_name(name), os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.cgroup)
+        try:
+            cgroups.wait_empty(fd, timeout_s=KILL_TIMEOUT_S)
         finally:
             os.close(fd)
 

@@ -151,7 +151,11 @@ def _report(link: socket.socket) -> None:
 
 def answer(link: socket.socket) -> Trouble | None:
     """What the child said; None when the node is ready."""
-    data = link.recv(ANSWER_BYTES)
+    try:
+        data = link.recv(ANSWER_BYTES)
+    except ConnectionResetError:
+        # It ended without reading `go`; the kernel says that first, then what it had sent.
+        data = link.recv(ANSWER_BYTES)
     if data == READY:
         return None
     if not data:

@@ -11,6 +11,7 @@ from hostlab.errors import Unsupported
 from hostlab.linux import cgroups
 from hostlab.spec.model import Node
 
+GONE_TIMEOUT_S: Final = 30.0
 DEFAULT_PIDS: Final = 4096
 """What a node without a limit of its own may fork, so that a fork bomb leaves the others alone."""
 
@@ -92,6 +93,18 @@ def kill(unified: str | None, node: str) -> None:
     if unified is not None:
         with contextlib.suppress(OSError):
             cgroups.write(f"{unified}/{node}/cgroup.kill", "1")
+
+
+def wait_gone(unified: str | None, node: str) -> None:
+    """Wait until the kernel has let go of a dead node's processes, so that its cgroup can go."""
+    if unified is None:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(f"{unified}/{node}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            cgroups.wait_empty(fd, timeout_s=GONE_TIMEOUT_S)
+        finally:
+            os.close(fd)
 
 
 def remove(unified: str | None, v1: dict[str, str], node: str) -> None:

@@ -275,6 +275,9 @@ class HubSupervisor(Supervisor):
         total = len(operations)
         nodes = {node.name: node for node in new.nodes}
         beginning: str | None = None
+        if operations:
+            # A node that was replaced has taken its own table with it.
+            hosts.write(self.config.directory, new)
         try:
             for number, operation in enumerate(_in_order(operations, nodes)):
                 node = nodes[operation.subject]
@@ -360,6 +363,7 @@ class HubSupervisor(Supervisor):
         limits.kill(self.config.unified, name)
         if handle is not None:
             await self._end(handle)
+        limits.wait_gone(self.config.unified, name)
         limits.remove(self.config.unified, self.config.v1, name)
         hosts.forget(self.config.directory, name)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -199,6 +201,26 @@ def remove(directory: str) -> None:
             os.rmdir(path)
         except FileNotFoundError:
             continue
+
+
+def wait_empty(directory: int, *, timeout_s: float) -> bool:
+    """Wait until no process is in the v2 cgroup of this descriptor; False when it takes too long.
+
+    Processes that were killed are still in it until they have exited; the kernel tells of a change
+    of cgroup.events by POLLPRI (cgroups(7)).
+    """
+    deadline = time.monotonic() + timeout_s
+    fd = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLPRI)
+        while b"populated 1" in os.pread(fd, 4096, 0):
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                return False
+        return True
+    finally:
+        os.close(fd)
 
 
 def is_populated(directory: str) -> bool:
