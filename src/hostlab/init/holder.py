@@ -13,13 +13,14 @@ The channel is a SOCK_SEQPACKET pair; a datagram is one command:
 
     to the holder                        to the supervisor
     + KEY            I am this job       + KEY PID           this job runs
-    = PID            status noted        - KEY PID STATUS    this process ended (wait status)
+    = PID KEY        status noted        - KEY PID STATUS    this process ended (wait status)
     < NAME  (fd)     keep this           < NAME  (fd)        you kept this
     > NAME           drop it             .                   that is all from before
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -71,7 +72,7 @@ class Holder:
         self.eager = eager
         self.dies_with_holder = dies_with_holder
         self.running: dict[int, str] = {}
-        self.ended: dict[int, tuple[str, int]] = {}
+        self.ended: dict[tuple[int, str], int] = {}
         self.kept: dict[str, int] = {}
         self.supervisor = 0
         self.channel: socket.socket | None = None
@@ -123,7 +124,7 @@ class Holder:
         poll.register(ours, select.POLLIN)
         for child, key in self.running.items():
             self._tell(f"+ {key} {child}")
-        for child, (key, status) in self.ended.items():
+        for (child, key), status in self.ended.items():
             self._tell(f"- {key} {child} {status}")
         for name, fd in self.kept.items():
             self._tell(f"< {name}", fd)
@@ -157,7 +158,7 @@ class Holder:
 
     def _drain(self, poll: select.poll) -> None:
         assert self.channel is not None
-        for _ in range(len(self.running) + 64):
+        while True:
             try:
                 data, ancillary, _, _ = self.channel.recvmsg(
                     DATAGRAM_BYTES,
@@ -167,7 +168,7 @@ class Holder:
             except (BlockingIOError, ConnectionError):
                 return
             if not data:
-                poll.unregister(self.channel)
+                _unregister(poll, self.channel.fileno())
                 return
             self.failures = 0
             self._command(data.decode(errors="replace"), ancillary)
@@ -177,8 +178,10 @@ class Holder:
         verb, _, rest = text.partition(" ")
         if verb == "+" and pid:
             self.running[pid] = rest
-        elif verb == "=" and rest.isdigit():
-            self.ended.pop(int(rest), None)
+        elif verb == "=":
+            number, _, key = rest.partition(" ")
+            if number.isdigit():
+                self.ended.pop((int(number), key), None)
         elif verb == "<" and fd is not None and len(self.kept) < MAX_KEPT:
             self._drop(rest)
             self.kept[rest], fd = fd, None
@@ -206,14 +209,20 @@ class Holder:
             if pid == self.supervisor:
                 self._supervisor_ended(poll)
                 continue
+            if pid not in self.running and self.channel is not None:
+                # It may have introduced itself and ended since the last look.
+                self._drain(poll)
             key = self.running.pop(pid, _NO_KEY)
             if key != _NO_KEY:
-                self.ended[pid] = (key, status)
+                self.ended[pid, key] = status
             if self.channel is not None:
                 self._tell(f"- {key} {pid} {status}")
 
     def _supervisor_ended(self, poll: select.poll) -> None:
         assert self.channel is not None
+        with contextlib.suppress(OSError):
+            # A job that has not introduced itself by now cannot any more, and gives up (EPIPE).
+            self.channel.shutdown(socket.SHUT_RD)
         self._drain(poll)
         _unregister(poll, self.channel.fileno())
         self.channel.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import Problem, UsageError
 from hostlab.init.process import command_line, exit_of, signal_group, spawn
+from hostlab.linux import cgroups
 from hostlab.spec.job import Job
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT_S: Final = 5.0
 """Between SIGTERM and SIGKILL; Upstart's `kill timeout`."""
+KILL_TIMEOUT_S: Final = 1.0
+"""For killed processes to exit; one that cannot keeps its cgroup."""
 LOG_DIRECTORY: Final = "log"
 
 
@@ -43,6 +46,8 @@ class RunningJob:
         self.job = job
         self.state = JobState.WAITING
         self.pid = 0
+        self.last = 0
+        """The process that it had before, whose status the holder still has."""
         self.status: int | None = None
         self.reason: str | None = None
         self.finished = asyncio.Event()
@@ -75,10 +80,21 @@ class JobRunner:
     def found_ended(self, name: str, pid: int, status: int) -> None:
         """A process of an earlier supervisor has ended, before or after this one's start."""
         running = self.jobs.get(name)
-        if running is None:
-            self._before[name] = (pid, status)
-        elif running.pid == pid:
+        if running is not None and running.pid == pid:
             self._ended(running, status)
+        elif running is not None and not running.pid:
+            self._settle(running)
+            running.last = pid
+        elif running is None and self._before.get(name, (pid, 0)) in ((pid, None), (pid, 0)):
+            self._before[name] = (pid, status)
+        else:
+            self.supervisor.acknowledge(_key(name), pid)
+
+    def _settle(self, running: RunningJob) -> None:
+        """Have the holder forget how the job's last process ended."""
+        if running.last:
+            self.supervisor.acknowledge(_key(running.job.name), running.last)
+            running.last = 0
 
     def configure(self, jobs: Sequence[Job]) -> None:
         """Take up what runs already and start the rest."""
@@ -91,13 +107,24 @@ class JobRunner:
             running.pid, running.state = pid, JobState.RUNNING
             if status is not None:
                 self._ended(running, status)
+        for name, (pid, status) in self._before.items():
+            self._end_stray(name, pid, is_running=status is None)
+        self._before.clear()
+
+    def _end_stray(self, name: str, pid: int, *, is_running: bool) -> None:
+        """End what belongs to no job any more: a supervisor was killed amid a `reload`."""
+        if is_running:
+            signal_group(pid, signal.SIGKILL)
+            self._kill_rest(name)
+        else:
+            self.supervisor.acknowledge(_key(name), pid)
 
     async def reconfigure(self, jobs: Sequence[Job], restart: set[str]) -> None:
         """Stop what is gone, restart what changed, start what is new; the rest is not touched."""
         wanted = {job.name: job for job in jobs}
         for name in [name for name in self.jobs if name not in wanted]:
             await self.stop(self.jobs[name])
-            del self.jobs[name]
+            self._settle(self.jobs.pop(name))
         for name, job in wanted.items():
             running = self.jobs.get(name)
             if running is None:
@@ -121,7 +148,7 @@ class JobRunner:
             )
         if action != "start":
             await self.stop(running)
-        if action != "stop" and running.state is not JobState.RUNNING:
+        if action != "stop" and not running.pid:
             self.start(running)
         return running.report()
 
@@ -132,6 +159,7 @@ class JobRunner:
     def start(self, running: RunningJob) -> None:
         """Start a job's process; a failure is its state, with the step that failed."""
         job = running.job
+        self._settle(running)
         running.status = running.reason = None
         running.finished = asyncio.Event()
         try:
@@ -174,7 +202,7 @@ class JobRunner:
                 changes["no_new_privs"] = True
             argv = job.argv or command_line(job.exec or "")
             setup = self.supervisor.setup(argv, dict(job.environment), **changes)
-            pid, pidfd = spawn(setup, key=f"job:{job.name}", channel=self.supervisor.channel)
+            pid, pidfd = spawn(setup, key=_key(job.name), channel=self.supervisor.channel)
             os.close(pidfd)
             return pid
         finally:
@@ -196,13 +224,20 @@ class JobRunner:
         if self.cgroup is None:
             return None
         directory = _cgroup_name(name)
-        with contextlib.suppress(FileExistsError):
+        # A cgroup that has ever been killed kills whatever clone3 puts into it: Linux (6.14 on)
+        # compares its count of kills with that of the parent's cgroup (cgroup_css_set_fork). So
+        # every start gets a new one, and where the old one is still in use the node's.
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(directory, dir_fd=self.cgroup)
             os.mkdir(directory, dir_fd=self.cgroup)
+        except OSError:
+            return os.dup(self.cgroup)
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.cgroup)
 
     def _ended(self, running: RunningJob, status: int) -> None:
         running.status = exit_of(status)["status"]
-        running.pid = 0
+        running.last, running.pid = running.pid, 0
         stopped = running.state is JobState.STOPPING or status == 0
         running.state = JobState.STOPPED if stopped else JobState.FAILED
         if not stopped:
@@ -211,6 +246,8 @@ class JobRunner:
 
     async def stop(self, running: RunningJob) -> None:
         """TERM to the process group, KILL to everything of the job after the timeout."""
+        if running.state is JobState.STOPPING:
+            await running.finished.wait()
         if running.state is not JobState.RUNNING:
             return
         running.state = JobState.STOPPING
@@ -234,6 +271,15 @@ class JobRunner:
             os.write(fd, b"1")
         finally:
             os.close(fd)
+        fd = os.open(_cgroup_name(name), os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.cgroup)
+        try:
+            cgroups.wait_empty(fd, timeout_s=KILL_TIMEOUT_S)
+        finally:
+            os.close(fd)
+
+
+def _key(job: str) -> str:
+    return f"job:{job}"
 
 
 def _cgroup_name(job: str) -> str:

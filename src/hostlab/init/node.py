@@ -107,6 +107,10 @@ class NodeSupervisor(Supervisor):
         if kind == "job":
             self.jobs.found_ended(name, pid, status)
 
+    def is_settled(self, key: str) -> bool:
+        """How a job ended is told to every supervisor until the job starts again."""
+        return not key.startswith("job:")
+
     def disconnected(self, connection: Connection) -> None:
         """A client that goes away hangs up on what it started, as a terminal does."""
         for pid in self._sessions.pop(connection, ()):
@@ -148,13 +152,13 @@ class NodeSupervisor(Supervisor):
     async def exec(self, request: Request) -> dict[str, Any]:
         """Run a program for a client with the client's descriptors, or on a terminal."""
         message = request.message
-        argv = tuple(map(str, message["argv"]))
-        if not argv:
-            raise UsageError("no-command", "nothing to run")
         tty = message.get("tty")
         fds = [] if tty else request.take(3)
         master = -1
         try:
+            argv = tuple(map(str, message["argv"]))
+            if not argv:
+                raise UsageError("no-command", "nothing to run")
             if tty:
                 master, terminal = _open_terminal(int(tty["rows"]), int(tty["columns"]))
                 fds = [terminal, terminal, terminal]
@@ -175,6 +179,8 @@ class NodeSupervisor(Supervisor):
                 os.close(fd)
         sessions = self._sessions.setdefault(request.connection, set())
         sessions.add(pid)
+        if not request.connection.is_open:
+            self.disconnected(request.connection)
         status = await ended
         sessions.discard(pid)
         return exit_of(status)

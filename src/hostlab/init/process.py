@@ -167,8 +167,7 @@ def _prepare(setup: ProcessSetup) -> None:
     """
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    _reset_signals()
     with _step("session"):
         os.setsid()
     _join(setup.namespaces)
@@ -187,6 +186,13 @@ def _prepare(setup: ProcessSetup) -> None:
     _identity(setup)
     with _step("directory"):
         os.chdir(setup.directory)
+
+
+def _reset_signals() -> None:
+    """What Python, `nohup` or a script's `&` has made ignored is no concern of a job's."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _step:

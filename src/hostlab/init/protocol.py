@@ -23,6 +23,8 @@ MAX_LINE_BYTES: Final = 64 << 20
 """A description of some ten thousand nodes."""
 MAX_DESCRIPTORS: Final = 250
 """Descriptors of one message; the kernel allows 253 (SCM_MAX_FD)."""
+MAX_UNTAKEN: Final = 4 * MAX_DESCRIPTORS
+"""Descriptors that have come and whose message has not."""
 RECEIVE_BYTES: Final = 1 << 18
 
 Message = dict[str, Any]
@@ -40,7 +42,7 @@ def decode(line: bytes) -> Message:
     """The message of one line; DecodeError for anything but a JSON object."""
     try:
         return _decoder.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise DecodeError("protocol", f"not a message: {error}") from None
 
 
@@ -62,6 +64,8 @@ class Receiver:
     def feed(self, data: bytes, descriptors: Sequence[int] = ()) -> list[Message]:
         """The messages that are complete now; DecodeError when the peer breaks the protocol."""
         self._descriptors.extend(descriptors)
+        if len(self._descriptors) > MAX_UNTAKEN:
+            raise DecodeError("protocol", f"more than {MAX_UNTAKEN} descriptors nobody asked for")
         self._buffer += data
         if b"\n" not in data:
             if len(self._buffer) > MAX_LINE_BYTES:

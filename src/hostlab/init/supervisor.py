@@ -78,6 +78,14 @@ class Supervisor:
     def found_ended(self, key: str, pid: int, status: int) -> None:
         """A process that nobody here waits for has ended; `status` is a wait status."""
 
+    def is_settled(self, key: str) -> bool:
+        """Whether a status of this key need not be told to a later supervisor as well."""
+        return True
+
+    def acknowledge(self, key: str, pid: int) -> None:
+        """Let the holder forget a status."""
+        self.channel.send(f"= {pid} {key}".encode())
+
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
 
@@ -121,7 +129,9 @@ class Supervisor:
     def _from_holder(self, gone: asyncio.Future[None]) -> None:
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(self.channel, DATAGRAM_BYTES, 1)
+                data, fds, _, _ = socket.recv_fds(
+                    self.channel, DATAGRAM_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -146,7 +156,8 @@ class Supervisor:
             self._restored.set()
 
     def _status(self, key: str, pid: int, status: int) -> None:
-        self.channel.send(f"= {pid}".encode())
+        if self.is_settled(key):
+            self.acknowledge(key, pid)
         future = self._waiting.pop(pid, None)
         if future is None:
             self.found_ended(key, pid, status)
@@ -184,6 +195,10 @@ class Supervisor:
             request.reply({"error": describe(DecodeError("bad-request", f"{op}: {error!r}"))})
         except OSError as error:
             request.reply({"error": describe_oserror(error)})
+        except Exception as error:
+            # The client must hear of it, or it waits for ever; the log gets the whole of it.
+            request.reply({"error": describe(Problem("defect", f"{op}: {error!r}"))})
+            raise
 
 
 def describe(problem: Problem) -> dict[str, Any]:

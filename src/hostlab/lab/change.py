@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,9 +18,9 @@ from hostlab.lab.container import netlink_in
 from hostlab.lab.nodes import CONTROL, NodeHandle
 from hostlab.lab.paths import LabDirectory, connect, write_whole
 from hostlab.linux import rtnetlink
-from hostlab.linux.clone import CLONE_NEWNS
-from hostlab.linux.libc import setns
-from hostlab.linux.netlink import Request
+from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWNS
+from hostlab.linux.libc import setns, unshare
+from hostlab.linux.netlink import Netlink
 from hostlab.spec.model import Interface, Lab, Node, Segment
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def network(hub: HubSupervisor, old: Node, new: Node) -> None:
         was = {interface.name: interface for interface in old.interfaces}
         now = {interface.name: interface for interface in new.interfaces}
         for name, interface in was.items():
-            if name not in now or _is_replaced(interface, now[name]):
+            is_there = name in index
+            if is_there and (name not in now or _is_replaced(interface, now[name])):
                 netlink.request([rtnetlink.link_delete(index.pop(name))])
         for name, interface in now.items():
             if name not in index:
@@ -50,8 +51,9 @@ def network(hub: HubSupervisor, old: Node, new: Node) -> None:
                 added = [rtnetlink.address_add(index[name], a) for a in interface.addresses]
                 netlink.request([*added, rtnetlink.link_set(index[name], up=True)])
                 continue
-            netlink.request(_readdress(was[name], interface, index[name]))
-            if was[name].mtu != interface.mtu:
+            _readdress(netlink, was.get(name, interface), interface, index[name])
+            if links[name].mtu != interface.mtu:
+                netlink.request([rtnetlink.link_set(index[name], mtu=interface.mtu)])
                 port = rtnetlink.link_set(links[name].peer, mtu=interface.mtu)
                 hub.switch.netlink.request([port])
         routes = [wiring.route_add(route, index) for route in new.routes]
@@ -71,27 +73,57 @@ def _plug(
     return number
 
 
-def _readdress(old: Interface, new: Interface, index: int) -> list[Request]:
-    requests = []
-    if old.mtu != new.mtu:
-        requests.append(rtnetlink.link_set(index, mtu=new.mtu))
-    requests += [
-        rtnetlink.address_delete(index, a) for a in old.addresses if a not in new.addresses
-    ]
-    requests += [rtnetlink.address_add(index, a) for a in new.addresses if a not in old.addresses]
-    return requests
+def _readdress(netlink: Netlink, old: Interface, new: Interface, index: int) -> None:
+    """Give a link its new addresses.
+
+    Those that stay are added again as well: with the first address of a subnet the kernel drops
+    the others of it (`promote_secondaries` is off unless asked for).
+    """
+    gone = [rtnetlink.address_delete(index, a) for a in old.addresses if a not in new.addresses]
+    netlink.try_each(gone, unless=_GONE)
+    stays = new.addresses if gone else [a for a in new.addresses if a not in old.addresses]
+    netlink.request([rtnetlink.address_add(index, address) for address in stays])
 
 
 def _settings(hub: HubSupervisor, handle: NodeHandle, old: Node, new: Node) -> None:
-    changed = [pair for pair in wiring.network_sysctls(new) if pair not in old.sysctls]
-    if not changed:
+    wanted = dict(wiring.network_sysctls(new))
+    changed = [pair for pair in wanted.items() if pair not in old.sysctls]
+    gone = [key for key, _ in wiring.network_sysctls(old) if key not in wanted]
+    if not changed and not gone:
         return
+    changed = [*_fresh(gone), *changed]
     setns(handle.network, 0)
     try:
         for key, value in changed:
             wiring.write_sysctl(key, value)
     finally:
         setns(hub.home, 0)
+
+
+def _fresh(keys: Sequence[str]) -> list[tuple[str, str]]:
+    """What these settings are in a network namespace that nobody has touched.
+
+    An interface's own setting is what the kernel gives every new interface (`default`).
+    """
+    if not keys:
+        return []
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            unshare(CLONE_NEWNET)
+            found = {key: wiring.read_sysctl(wiring.of_any_interface(key)) for key in keys}
+            os.write(writer, msgspec.json.encode(found))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        data = answer.read()
+    os.waitpid(pid, 0)
+    if not data:
+        raise Failed("sysctl", f"the kernel's own values of {', '.join(keys)} cannot be read")
+    values: dict[str, str | None] = msgspec.json.decode(data)
+    return [(key, value) for key, value in values.items() if value is not None]
 
 
 def segment(hub: HubSupervisor, new: Segment) -> None:
@@ -106,7 +138,13 @@ def refresh_neighbours(hub: HubSupervisor, old: Lab, new: Lab) -> None:
     for node in new.nodes:
         if node.name not in was or node.name not in hub.nodes:
             continue
-        known, wanted = before.neighbours(was[node.name]), after.neighbours(node)
+        wanted = after.neighbours(node)
+        made_anew = _new_links(was[node.name], node)
+        known = {
+            key: mac
+            for key, mac in before.neighbours(was[node.name]).items()
+            if key[0] not in made_anew
+        }
         if known == wanted:
             continue
         handle = hub.nodes[node.name]
@@ -124,6 +162,16 @@ def refresh_neighbours(hub: HubSupervisor, old: Lab, new: Lab) -> None:
                     if known.get((name, address)) != mac
                 ]
             )
+
+
+def _new_links(old: Node, new: Node) -> set[str]:
+    """Interfaces that a change of the network has made anew: they know nobody yet."""
+    was = {interface.name: interface for interface in old.interfaces}
+    return {
+        interface.name
+        for interface in new.interfaces
+        if interface.name in was and _is_replaced(was[interface.name], interface)
+    }
 
 
 def node_files(handle: NodeHandle, old: Node, new: Node) -> None:
@@ -154,6 +202,7 @@ def in_mounts(handle: NodeHandle, work: Callable[[], None]) -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
         message = answer.read().decode(errors="replace")
+    os.waitpid(pid, 0)
     if message:
         raise Failed("files", f"node {handle.name}: {message}")
 

@@ -87,7 +87,8 @@ def _append(path: str, name: str, entry: str) -> None:
     if any(line.startswith(f"{name}:") for line in lines):
         return
     with open(path, "w") as file:
-        file.write("\n".join((*lines, entry)) + "\n")
+        # First, so that an id which the root's own users have too goes by the described name.
+        file.write("\n".join((entry, *lines)) + "\n")
 
 
 def _join(group: str, user: str) -> None:

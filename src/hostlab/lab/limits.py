@@ -11,6 +11,7 @@ from hostlab.errors import Unsupported
 from hostlab.linux import cgroups
 from hostlab.spec.model import Node
 
+GONE_TIMEOUT_S: Final = 30.0
 DEFAULT_PIDS: Final = 4096
 """What a node without a limit of its own may fork, so that a fork bomb leaves the others alone."""
 
@@ -32,6 +33,41 @@ def apply(unified: str | None, v1: dict[str, str], node: Node, processes: Sequen
             )
 
 
+def change(unified: str | None, v1: dict[str, str], old: Node, new: Node) -> None:
+    """Give a running node other limits: those it loses are lifted, all its processes get in."""
+    was, now = old.limits, new.limits
+    gone = [
+        field
+        for field in ("memory", "cpu", "cpus")
+        if getattr(was, field) is not None and getattr(now, field) is None
+    ]
+    for controller, version_1, version_2 in cgroups.unlimited(gone):
+        if controller in v1:
+            base = v1[controller]
+            _write_all(f"{base}/{new.name}", version_1, inherited=base)
+        elif unified is not None:
+            _write_all(f"{unified}/{new.name}", version_2, inherited=unified)
+    inside: set[int] = set()
+    while members := set(_members(unified, v1, new.name)) - inside:
+        apply(unified, v1, new, sorted(members))
+        inside |= members
+
+
+def _members(unified: str | None, v1: dict[str, str], name: str) -> list[int]:
+    """A node's processes; every node has a limit of forks, so one hierarchy has them all."""
+    base = unified if unified is not None else v1.get("pids")
+    return [] if base is None else cgroups.processes(f"{base}/{name}")
+
+
+def _write_all(directory: str, files: Sequence[tuple[str, str | None]], *, inherited: str) -> None:
+    for name, value in files:
+        with contextlib.suppress(FileNotFoundError):
+            if value is None:
+                with open(f"{inherited}/{name}") as parent:
+                    value = parent.read().strip()
+            cgroups.write(f"{directory}/{name}", value)
+
+
 def _write_v1(base: str, node: str, limit: cgroups.Limit, processes: Sequence[int]) -> None:
     directory = f"{base}/{node}"
     cgroups.make(directory)
@@ -39,7 +75,8 @@ def _write_v1(base: str, node: str, limit: cgroups.Limit, processes: Sequence[in
         with contextlib.suppress(FileNotFoundError):
             cgroups.write(f"{directory}/{name}", value)
     for pid in processes:
-        cgroups.write(f"{directory}/cgroup.procs", str(pid))
+        with contextlib.suppress(ProcessLookupError):
+            cgroups.write(f"{directory}/cgroup.procs", str(pid))
 
 
 def _write_v2(directory: str, limit: cgroups.Limit) -> bool:
@@ -56,6 +93,18 @@ def kill(unified: str | None, node: str) -> None:
     if unified is not None:
         with contextlib.suppress(OSError):
             cgroups.write(f"{unified}/{node}/cgroup.kill", "1")
+
+
+def wait_gone(unified: str | None, node: str) -> None:
+    """Wait until the kernel has let go of a dead node's processes, so that its cgroup can go."""
+    if unified is None:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(f"{unified}/{node}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            cgroups.wait_empty(fd, timeout_s=GONE_TIMEOUT_S)
+        finally:
+            os.close(fd)
 
 
 def remove(unified: str | None, v1: dict[str, str], node: str) -> None:

@@ -150,6 +150,7 @@ def root_plan(config: HubConfig, node: Node) -> RootPlan:
         lower=None if is_machine or in_place else node.root.path,
         bind_root=node.root.path if in_place else None,
         readonly=node.root.readonly,
+        mounts=node.mounts,
         volumes=tuple(volumes),
         hosts=hosts.path_of(lab, node),
         resolv_conf=hosts.resolver_path(lab),

@@ -16,11 +16,12 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from hostlab.lab import attach
 from hostlab.linux.libc import mount
 from hostlab.linux.mounts import (
     MS_BIND,
@@ -33,6 +34,8 @@ from hostlab.linux.mounts import (
     enter_root,
     make_readonly,
 )
+from hostlab.spec.model import Mount
+from hostlab.spec.mount_options import mount_flags
 
 DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero", "net/tun")
 """Devices without a hold on the machine; a user namespace cannot make nodes, so they are bound."""
@@ -61,6 +64,17 @@ FROZEN_COPIED: Final = ("/etc",)
 FROZEN_EMPTY: Final = ("/var/log", "/var/tmp")
 """What a node can write although there is no overlay for it."""
 COPIED_BYTES: Final = 1 << 20
+OWN_MOUNTS: Final = {
+    "/dev": "tmpfs",
+    "/dev/mqueue": "mqueue",
+    "/dev/pts": "devpts",
+    "/dev/shm": "tmpfs",
+    "/proc": "proc",
+    "/run": "tmpfs",
+    "/sys": "sysfs",
+    "/tmp": "tmpfs",
+}
+"""What every node has; a bundle that lists one of them gives its options only."""
 _SMALL: Final = MS_NOSUID | MS_NODEV
 
 
@@ -100,6 +114,8 @@ class RootPlan:
     bind_root: str | None = None
     """A directory that is the root itself, written in place (an OCI bundle)."""
     readonly: bool = False
+    mounts: tuple[Mount, ...] = ()
+    """What a bundle lists, in its order."""
     volumes: tuple[tuple[str, str, bool], ...] = ()
     """(source, target, writable)."""
     hosts: str = ""
@@ -123,17 +139,19 @@ def build(plan: RootPlan) -> None:
         root = base + b"/root"
         os.mkdir(root)
         _overlays(plan, base, root)
-    _kernel_mounts(plan, root)
-    for source, target, writable in plan.volumes:
-        place = root + target.encode()
-        os.makedirs(place, exist_ok=True)
-        bind(source.encode(), place, recursive=True)
-        if not writable:
-            make_readonly(place)
-    for file, shown in ((plan.hosts, b"/etc/hosts"), (plan.resolv_conf, b"/etc/resolv.conf")):
-        if file:
-            _show_file(file.encode(), root + shown)
+    own = {m.target: m for m in plan.mounts if OWN_MOUNTS.get(m.target) == m.type}
+    _kernel_mounts(plan, root, own)
+    further = attach.prepare([m for m in plan.mounts if m.target not in own])
+    volumes = [(attach.pick_up(source), target, not ok) for source, target, ok in plan.volumes]
+    names = [
+        (attach.pick_up(file), shown, True)
+        for file, shown in ((plan.hosts, "/etc/hosts"), (plan.resolv_conf, "/etc/resolv.conf"))
+        if file
+    ]
     enter_root(root)
+    attach.carry_out(further)
+    for fd, target, readonly in (*volumes, *names):
+        attach.put_down(fd, target, readonly=readonly)
 
 
 def seal(plan: RootPlan) -> None:
@@ -222,31 +240,52 @@ def _place_file(source: str, target: str) -> None:
     make_readonly(os.fsencode(target))
 
 
-def _kernel_mounts(plan: RootPlan, root: bytes) -> None:
+def _own(
+    own: Mapping[str, Mount], root: bytes, target: str, flags: int, data: str | None = None
+) -> None:
+    """One of the mounts that every node has, with a bundle's options where it lists it."""
+    kind = OWN_MOUNTS[target].encode()
+    wanted = own.get(target)
+    if wanted is not None:
+        said = mount_flags(wanted.options)
+        flags, data = flags | said.flags, said.data or data
+    place = root + target.encode()
+    try:
+        mount(kind, place, kind, flags, data.encode() if data else None)
+    except OSError as error:
+        # A group of the bundle's that this user's lab does not have: `gid=5` of devpts.
+        if error.errno != errno.EINVAL or not data or "gid=" not in data:
+            raise
+        rest = ",".join(part for part in data.split(",") if not part.startswith("gid="))
+        mount(kind, place, kind, flags, rest.encode())
+
+
+def _kernel_mounts(plan: RootPlan, root: bytes, own: Mapping[str, Mount]) -> None:
     if plan.lower is not None or plan.bind_root is not None:
         for name in (b"dev", b"proc", b"run", b"sys", b"tmp"):
             os.makedirs(root + b"/" + name, exist_ok=True)
-    mount(b"proc", root + b"/proc", b"proc", _SMALL | MS_NOEXEC, None)
+    _own(own, root, "/proc", _SMALL | MS_NOEXEC)
     readonly = 0 if plan.unmasked else MS_RDONLY
-    mount(b"sysfs", root + b"/sys", b"sysfs", _SMALL | MS_NOEXEC | readonly, None)
-    mount(b"tmpfs", root + b"/run", b"tmpfs", _SMALL, b"mode=0755")
+    _own(own, root, "/sys", _SMALL | MS_NOEXEC | readonly)
+    _own(own, root, "/run", _SMALL, "mode=0755")
     os.mkdir(root + b"/run/lock", 0o1777)
-    mount(b"tmpfs", root + b"/tmp", b"tmpfs", _SMALL, b"mode=1777")
-    _devices(plan.survey.devices, root + b"/dev")
+    _own(own, root, "/tmp", _SMALL, "mode=1777")
+    _devices(plan.survey.devices, root, own)
 
 
-def _devices(names: Sequence[str], dev: bytes) -> None:
-    mount(b"tmpfs", dev, b"tmpfs", MS_NOSUID, b"mode=0755")
+def _devices(names: Sequence[str], root: bytes, own: Mapping[str, Mount]) -> None:
+    dev = root + b"/dev"
+    _own(own, root, "/dev", MS_NOSUID, "mode=0755")
     for directory in (b"/pts", b"/shm", b"/mqueue", b"/net"):
         os.mkdir(dev + directory)
     for name in names:
         node = dev + b"/" + name.encode()
         os.close(os.open(node, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
         bind(b"/dev/" + name.encode(), node)
-    options = b"newinstance,ptmxmode=0666,mode=0620"
-    mount(b"devpts", dev + b"/pts", b"devpts", MS_NOSUID | MS_NOEXEC, options)
-    mount(b"tmpfs", dev + b"/shm", b"tmpfs", _SMALL, b"mode=1777")
-    mount(b"mqueue", dev + b"/mqueue", b"mqueue", _SMALL | MS_NOEXEC, None)
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    _own(own, root, "/dev/pts", MS_NOSUID | MS_NOEXEC, options)
+    _own(own, root, "/dev/shm", _SMALL, "mode=1777")
+    _own(own, root, "/dev/mqueue", _SMALL | MS_NOEXEC)
     for link, destination in (
         (b"/ptmx", b"pts/ptmx"),
         (b"/fd", b"/proc/self/fd"),
@@ -255,17 +294,6 @@ def _devices(names: Sequence[str], dev: bytes) -> None:
         (b"/stderr", b"/proc/self/fd/2"),
     ):
         os.symlink(destination, dev + link)
-
-
-def _show_file(source: bytes, target: bytes) -> None:
-    """Show a file of the run directory; every node of the lab sees it, so none may write it."""
-    if not os.path.exists(target):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.islink(target):
-            os.unlink(target)
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-    bind(source, target)
-    make_readonly(target)
 
 
 def _mask(plan: RootPlan) -> None:

@@ -27,7 +27,7 @@ class Switch:
         self.netlink = Netlink()
         self.bridges: dict[str, int] = {}
         self._next = FIRST_PORT_INDEX
-        self._ups: list[Request] = []
+        self._ups: dict[str, Request] = {}
 
     def prepare(self) -> None:
         """Once for a new namespace: the loopback, and no firewall between a bridge's ports."""
@@ -60,15 +60,16 @@ class Switch:
             ]
         )
         self.bridges[segment.name] = index
-        self._ups.append(rtnetlink.link_set(index, up=True))
+        self._ups[segment.name] = rtnetlink.link_set(index, up=True)
 
     def raise_bridges(self) -> None:
         """Set the new bridges up."""
-        ups, self._ups = self._ups, []
-        self.netlink.request(ups)
+        ups, self._ups = self._ups, {}
+        self.netlink.request(list(ups.values()))
 
     def remove_segment(self, name: str) -> None:
         """Take a bridge away; its ports must have gone with their nodes."""
+        self._ups.pop(name, None)
         self.netlink.request([rtnetlink.link_delete(self.bridges.pop(name))])
 
     def change_mtu(self, segment: Segment, ports: dict[int, int]) -> None:

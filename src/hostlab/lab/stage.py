@@ -43,12 +43,14 @@ from hostlab.lab.wiring import Directory, indexes
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.plan import journal
 from hostlab.plan.difference import difference
-from hostlab.plan.operations import Kind, Operation, Plan
+from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
 from hostlab.spec.model import Lab, Node
 
 AT_ONCE: Final = 32
 """Nodes that are being built at the same time."""
 PROGRESS_EVERY: Final = 25
+IN_PLACE: Final = frozenset(kind for kind, inverse in INVERSE.items() if kind is inverse)
+"""Changes of something that goes on existing."""
 READY_TIMEOUT_S: Final = 60.0
 """A node's own set-up takes milliseconds; this is for a machine that is swapping."""
 
@@ -175,8 +177,10 @@ class HubSupervisor(Supervisor):
             done: list[Operation] = []
             try:
                 await self._execute(plan, present, new, done, request)
-            except (Problem, OSError) as error:
+            except Exception as error:
                 undone = await self._undo(done, new, present)
+                if not isinstance(error, Problem | OSError):
+                    raise
                 raise self._failed(error, undone) from error
             self._commit(new)
             self.publishing.tell_nodes(new)
@@ -215,8 +219,13 @@ class HubSupervisor(Supervisor):
             if added and operation.kind not in (Kind.ADD_SEGMENT,):
                 await self._add_nodes(added, new, directory, done, request)
                 added = []
+            if operation.kind in IN_PLACE:
+                # One that stops half-way must be taken back too; both ways it starts from what
+                # is there, not from what was to be there.
+                done.append(operation)
             await self._one(operation, old, new)
-            done.append(operation)
+            if operation.kind not in IN_PLACE:
+                done.append(operation)
         await self._add_nodes(added, new, directory, done, request)
         self.switch.raise_bridges()
         change.refresh_neighbours(self, old, new)
@@ -235,7 +244,7 @@ class HubSupervisor(Supervisor):
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
             case Kind.CHANGE_LIMITS:
-                limits.apply(self.config.unified, self.config.v1, new.node(name), [])
+                limits.change(self.config.unified, self.config.v1, old.node(name), new.node(name))
             case Kind.CHANGE_FILES:
                 change.node_files(self.nodes[name], old.node(name), new.node(name))
             case Kind.CHANGE_JOBS:
@@ -251,7 +260,7 @@ class HubSupervisor(Supervisor):
             try:
                 await self._execute(Plan((inverse,)), new, old, [], None)
                 undone.append(inverse.describe())
-            except (Problem, OSError, KeyError) as error:
+            except Exception as error:
                 os.write(2, f"hub: cannot undo {operation.describe()}: {error}\n".encode())
         hosts.write(self.config.directory, old)
         return undone
@@ -267,12 +276,18 @@ class HubSupervisor(Supervisor):
         waiting: list[tuple[Operation, _Begun]] = []
         total = len(operations)
         nodes = {node.name: node for node in new.nodes}
+        beginning: str | None = None
+        if operations:
+            # A node that was replaced has taken its own table with it.
+            hosts.write(self.config.directory, new)
         try:
             for number, operation in enumerate(_in_order(operations, nodes)):
                 node = nodes[operation.subject]
                 if len(waiting) >= AT_ONCE or needed_nodes(node):
                     self._finish(waiting, done)
+                beginning = node.name
                 waiting.append((operation, self._begin(node, directory)))
+                beginning = None
                 if request is not None and number % PROGRESS_EVERY == 0:
                     request.reply({"progress": [number, total]}, more=True)
                     await asyncio.sleep(0)
@@ -281,6 +296,8 @@ class HubSupervisor(Supervisor):
             for _, begun in waiting:
                 begun.link.close()
                 await self._remove_node(begun.handle.name)
+            if beginning is not None:
+                await self._remove_node(beginning)
             raise
 
     def _finish(self, waiting: list[tuple[Operation, _Begun]], done: list[Operation]) -> None:
@@ -339,13 +356,21 @@ class HubSupervisor(Supervisor):
         return handle
 
     async def _remove_node(self, name: str) -> None:
-        """Kill a node's holder, which kills the node, and wait until the kernel says so."""
-        # Out of the table first: whoever hears of the end (`found_ended`) closes what is in it.
+        """Kill a node's holder, which kills the node, and wait until the kernel says so.
+
+        The handle is this function's from the start: the holder's word of the same death, which
+        may come before or after the pidfd's, must not close it a second time.
+        """
         handle = self.nodes.pop(name, None)
-        if handle is None:
-            return
-        handle.kill()
         limits.kill(self.config.unified, name)
+        if handle is not None:
+            await self._end(handle)
+        limits.wait_gone(self.config.unified, name)
+        limits.remove(self.config.unified, self.config.v1, name)
+        hosts.forget(self.config.directory, name)
+
+    async def _end(self, handle: NodeHandle) -> None:
+        handle.kill()
         loop = asyncio.get_running_loop()
         dead = loop.create_future()
         loop.add_reader(handle.pidfd, _resolve, dead)
@@ -354,8 +379,6 @@ class HubSupervisor(Supervisor):
         finally:
             loop.remove_reader(handle.pidfd)
             handle.close()
-        limits.remove(self.config.unified, self.config.v1, name)
-        hosts.forget(self.config.directory, name)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

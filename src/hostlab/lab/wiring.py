@@ -105,9 +105,31 @@ def other_sysctls(node: Node) -> list[tuple[str, str]]:
     return [(key, value) for key, value in node.sysctls if not key.startswith("net.")]
 
 
-def write_sysctl(key: str, value: str, *, root: str = "/proc/sys") -> None:
-    """Set one; a dot in an interface's name is written as a slash, as sysctl(8) has it."""
-    path = f"{root}/{key.translate(str.maketrans('./', '/.'))}"
+def _sysctl_path(key: str) -> str:
+    """A dot in an interface's name is written as a slash, as sysctl(8) has it."""
+    return f"/proc/sys/{key.translate(str.maketrans('./', '/.'))}"
+
+
+def of_any_interface(key: str) -> str:
+    """The same setting of interfaces that are yet to come: `net.ipv4.conf.default.…`."""
+    parts = key.split(".")
+    if len(parts) == 5 and parts[2] in ("conf", "neigh") and parts[3] != "all":
+        parts[3] = "default"
+    return ".".join(parts)
+
+
+def read_sysctl(key: str) -> str | None:
+    """One setting's value; None when there is none of that name."""
+    try:
+        with open(_sysctl_path(key)) as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return None
+
+
+def write_sysctl(key: str, value: str) -> None:
+    """Set one."""
+    path = _sysctl_path(key)
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())

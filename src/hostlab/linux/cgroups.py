@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -120,6 +123,23 @@ def limits(
     return tuple(found)
 
 
+_Files = tuple[tuple[str, str | None], ...]
+_UNLIMITED: Final[dict[str, tuple[str, _Files, _Files]]] = {
+    "memory": (
+        "memory",
+        (("memory.limit_in_bytes", "-1"),),
+        (("memory.max", "max"), ("memory.swap.max", "max")),
+    ),
+    "cpu": ("cpu", (("cpu.cfs_quota_us", "-1"),), (("cpu.max", "max"),)),
+    "cpus": ("cpuset", (("cpuset.cpus", None),), (("cpuset.cpus", "\n"),)),
+}
+
+
+def unlimited(names: Iterable[str]) -> tuple[tuple[str, _Files, _Files], ...]:
+    """(controller, v1 files, v2 files) that lift limits again; None is what the parent has."""
+    return tuple(_UNLIMITED[name] for name in names)
+
+
 def write(path: str, value: str) -> None:
     """Write one value into a cgroup file, in one write."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -184,6 +204,26 @@ def remove(directory: str) -> None:
             os.rmdir(path)
         except FileNotFoundError:
             continue
+
+
+def wait_empty(directory: int, *, timeout_s: float) -> bool:
+    """Wait until no process is in the v2 cgroup of this descriptor; False when it takes too long.
+
+    Processes that were killed are still in it until they have exited; the kernel tells of a change
+    of cgroup.events by POLLPRI (cgroups(7)).
+    """
+    deadline = time.monotonic() + timeout_s
+    fd = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLPRI)
+        while b"populated 1" in os.pread(fd, 4096, 0):
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                return False
+        return True
+    finally:
+        os.close(fd)
 
 
 def is_populated(directory: str) -> bool:

@@ -45,11 +45,9 @@ def difference(old: Lab | None, new: Lab) -> Plan:
     segments = _Pairs(before.segments, new.segments)
     nodes = _Pairs(before.nodes, new.nodes)
     replaced = {
-        name: reason
-        for name, (was, now) in nodes.kept.items()
-        if (reason := _replacing(was, now, segments))
+        name: reason for name, (was, now) in nodes.kept.items() if (reason := _replacing(was, now))
     }
-    _share_fate(replaced, new)
+    _share_fate(replaced, set(nodes.come), new)
     steps: list[Operation] = []
     for name in (*nodes.gone, *replaced):
         reason = replaced.get(name, "no longer described")
@@ -83,26 +81,42 @@ class _Pairs:
         self.kept = {name: (was[name], now[name]) for name in was if name in now}
 
 
-def _replacing(was: Node, now: Node, segments: _Pairs) -> str:
+def _replacing(was: Node, now: Node) -> str:
     for field in REPLACING:
         if getattr(was, field) != getattr(now, field):
             return f"`{field}` changed, which is fixed when a host starts"
+    if was.limits.disk != now.limits.disk:
+        return "`limits.disk` changed, which is fixed when a host starts"
+    if bool(was.links) != bool(now.links):
+        return "only a host with links has a table of names of its own"
+    if _fixed_sysctls(was) != _fixed_sysctls(now):
+        return "`sysctls` changed that can only be set before a host's first process"
     return ""
 
 
-def _share_fate(replaced: dict[str, str], new: Lab) -> None:
-    """A node that lives in another's namespace is replaced with it."""
+def _fixed_sysctls(node: Node) -> set[tuple[str, str]]:
+    """/proc/sys is read-only in a running node, all but the network's part."""
+    return {pair for pair in node.sysctls if not pair[0].startswith("net.")}
+
+
+def _share_fate(replaced: dict[str, str], come: set[str], new: Lab) -> None:
+    """A node that lives in another's namespace is replaced with it.
+
+    Also with one that comes: of a node that has died and is made again, the survivors hold the
+    old namespace.
+    """
     changed = True
     while changed:
         changed = False
         for node in new.nodes:
-            if node.name in replaced:
+            if node.name in replaced or node.name in come:
                 continue
             of_jobs = (pair for job in node.jobs for pair in job.namespaces)
             for kind, other in (*node.namespaces, *of_jobs):
-                if other in replaced:
-                    replaced[node.name] = f"shares the {kind} namespace of {other}, replaced too"
+                if other in replaced or other in come:
+                    replaced[node.name] = f"shares the {kind} namespace of {other}, made anew"
                     changed = True
+                    break
 
 
 def _segment_change(was: Segment, now: Segment) -> str:

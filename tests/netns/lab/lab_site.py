@@ -1,0 +1,78 @@
+"""Labs of a test's own: staged in a run directory of their own, gone at its end."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from hostlab import spec
+from hostlab.lab import driver, remains
+from hostlab.spec.oci import bundle
+from hostlab.sync import Lab
+
+DEADLINE_S = 20.0
+
+
+def probe() -> None:
+    """Skip where no lab can be staged at all."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare(1) to try namespaces with")
+    tried = ["unshare", "-U", "-r", "-n", "-m", "true"]
+    if subprocess.run(tried, capture_output=True, check=False).returncode:
+        pytest.skip("namespaces cannot be made here")
+
+
+def described(name: str, text: str) -> spec.Lab:
+    """A description from YAML, under a name that no other test run has."""
+
+    def read(path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    data = f"name: {name}\n{text}".encode()
+    return spec.load(data, file="test.yaml", read=read, oci=bundle, directory="/", seed=None)
+
+
+class Site:
+    """One name; each `up` of it changes what is there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def up(self, text: str) -> Lab:
+        """Stage this description, or change the running lab into it."""
+        lab = Lab(described(self.name, text))
+        lab.up()
+        return lab
+
+
+@contextmanager
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A place for one lab; nothing of it is left afterwards."""
+    probe()
+    monkeypatch.setenv("HOSTLAB_RUN", str(tmp_path / "run"))
+    name = f"test-{os.getpid()}"
+    with ExitStack() as stack:
+        stack.callback(_take_down, name)
+        yield Site(name)
+
+
+def _take_down(name: str) -> None:
+    driver.unstage(name)
+    assert not remains.marked_processes(name)
+    assert not remains.lab_cgroups(name)
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = DEADLINE_S) -> None:
+    """Ask again until it holds, for what no descriptor tells of; fails after the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {timeout_s} s: {what}"
+        select.select([], [], [], 0.02)
