@@ -21,6 +21,7 @@ The channel is a SOCK_SEQPACKET pair; a datagram is one command:
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import select
 import signal
@@ -132,6 +133,7 @@ class Holder:
     def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
         status = 1
         try:
+            gc.enable()
             if self.dies_with_holder:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             ours.close()
