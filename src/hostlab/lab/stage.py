@@ -247,8 +247,9 @@ class HubSupervisor(Supervisor):
         finally:
             loop.remove_reader(handle.pidfd)
         if self.nodes.get(name) is handle:
+            # Unless the holder's word of its end was first: then it is closed already.
             del self.nodes[name]
-        handle.close()
+            handle.close()
         limits.remove(self.config.unified, self.config.v1, name)
         hosts.forget(self.config.directory, name)
 
