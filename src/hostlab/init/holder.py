@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import select
 import signal
@@ -133,6 +134,7 @@ class Holder:
     def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
         status = 1
         try:
+            gc.enable()
             if self.dies_with_holder:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             ours.close()

@@ -23,7 +23,7 @@ from hostlab.init.node import NodeConfig, supervise
 from hostlab.lab import files, rootfs, wiring
 from hostlab.linux.clone import CLONE_NEWCGROUP
 from hostlab.linux.libc import close_all_but, set_process_name, sethostname, setns, unshare
-from hostlab.linux.netlink import Netlink
+from hostlab.linux.netlink import Netlink, Request
 from hostlab.spec.model import Node
 
 GO: Final = b"go"
@@ -48,7 +48,7 @@ class ContainerPlan:
     channel: socket.socket
     """To the hub's holder."""
     index: Mapping[str, int]
-    neighbours: wiring.Neighbours
+    neighbours: Sequence[Request]
     owns_network: bool
     owns_cgroups: bool
     join: Sequence[int] = ()

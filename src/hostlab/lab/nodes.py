@@ -107,14 +107,15 @@ def container_plan(
             f"node {node.name}: this kernel has no AppArmor for profile {node.apparmor}",
             hint="leave `apparmor:` out; seccomp and capabilities hold without it",
         )
+    index = indexes(node.interfaces)
     shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
         config=NodeConfig(node, state, cgroup, _filter(node)),
         root=root_plan(config, node),
         control=control,
         channel=channel,
-        index=indexes(node.interfaces),
-        neighbours=directory.neighbours(node),
+        index=index,
+        neighbours=directory.requests(node, index),
         owns_network="net" not in shared,
         owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),

@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,36 +22,24 @@ from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.lab import change, hosts, limits
-from hostlab.lab.container import GO, ContainerPlan, Trouble, answer, become_node
+from hostlab.lab.building import add_nodes
 from hostlab.lab.nodes import (
     NodeHandle,
-    by_midwife,
-    container_plan,
-    namespace_flags,
-    needed_nodes,
-    needs_midwife,
-    shared_namespaces,
 )
-from hostlab.lab.paths import LabDirectory, read_if_there, start_time, write_whole
+from hostlab.lab.paths import LabDirectory, read_if_there, write_whole
 from hostlab.lab.publish import Published
 from hostlab.lab.publishing import KEY as PUBLISHER
 from hostlab.lab.publishing import Publishing
 from hostlab.lab.rootfs import Survey
 from hostlab.lab.segments import Switch, own_namespace
-from hostlab.lab.wiring import Directory, indexes
-from hostlab.linux.clone import CLONE_PARENT, clone3
-from hostlab.plan import journal
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
 from hostlab.spec.model import Lab, Node
 
-AT_ONCE: Final = 32
-"""Nodes that are being built at the same time."""
-PROGRESS_EVERY: Final = 25
 IN_PLACE: Final = frozenset(kind for kind, inverse in INVERSE.items() if kind is inverse)
 """Changes of something that goes on existing."""
-READY_TIMEOUT_S: Final = 60.0
-"""A node's own set-up takes milliseconds; this is for a machine that is swapping."""
+END_TIMEOUT_S: Final = 60.0
+"""A killed node ends in milliseconds; this is for a machine that is swapping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +64,6 @@ def supervise(config: HubConfig, inheritance: Inheritance) -> None:
 
 async def _run(config: HubConfig, inheritance: Inheritance) -> None:
     await HubSupervisor(config, inheritance).run()
-
-
-@dataclass(slots=True)
-class _Begun:
-    """A node between its `clone3` and its `ready`."""
-
-    handle: NodeHandle
-    link: socket.socket
 
 
 class HubSupervisor(Supervisor):
@@ -210,14 +189,13 @@ class HubSupervisor(Supervisor):
         self, plan: Plan, old: Lab, new: Lab, done: list[Operation], request: Request | None
     ) -> None:
         added: list[Operation] = []
-        directory = Directory(new)
         hosts.write(self.config.directory, new)
         for operation in plan.operations:
             if operation.kind is Kind.ADD_NODE:
                 added.append(operation)
                 continue
             if added and operation.kind not in (Kind.ADD_SEGMENT,):
-                await self._add_nodes(added, new, directory, done, request)
+                await add_nodes(self, added, new, done, request)
                 added = []
             if operation.kind in IN_PLACE:
                 # One that stops half-way must be taken back too; both ways it starts from what
@@ -226,7 +204,7 @@ class HubSupervisor(Supervisor):
             await self._one(operation, old, new)
             if operation.kind not in IN_PLACE:
                 done.append(operation)
-        await self._add_nodes(added, new, directory, done, request)
+        await add_nodes(self, added, new, done, request)
         self.switch.raise_bridges()
         change.refresh_neighbours(self, old, new)
 
@@ -240,7 +218,7 @@ class HubSupervisor(Supervisor):
             case Kind.CHANGE_SEGMENT:
                 change.segment(self, next(s for s in new.segments if s.name == name))
             case Kind.REMOVE_NODE:
-                await self._remove_node(name)
+                await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
             case Kind.CHANGE_LIMITS:
@@ -265,97 +243,7 @@ class HubSupervisor(Supervisor):
         hosts.write(self.config.directory, old)
         return undone
 
-    async def _add_nodes(
-        self,
-        operations: Sequence[Operation],
-        new: Lab,
-        directory: Directory,
-        done: list[Operation],
-        request: Request | None,
-    ) -> None:
-        waiting: list[tuple[Operation, _Begun]] = []
-        total = len(operations)
-        nodes = {node.name: node for node in new.nodes}
-        beginning: str | None = None
-        if operations:
-            # A node that was replaced has taken its own table with it.
-            hosts.write(self.config.directory, new)
-        try:
-            for number, operation in enumerate(_in_order(operations, nodes)):
-                node = nodes[operation.subject]
-                if len(waiting) >= AT_ONCE or needed_nodes(node):
-                    self._finish(waiting, done)
-                beginning = node.name
-                waiting.append((operation, self._begin(node, directory)))
-                beginning = None
-                if request is not None and number % PROGRESS_EVERY == 0:
-                    request.reply({"progress": [number, total]}, more=True)
-                    await asyncio.sleep(0)
-            self._finish(waiting, done)
-        except BaseException:
-            for _, begun in waiting:
-                begun.link.close()
-                await self._remove_node(begun.handle.name)
-            if beginning is not None:
-                await self._remove_node(beginning)
-            raise
-
-    def _finish(self, waiting: list[tuple[Operation, _Begun]], done: list[Operation]) -> None:
-        """Collect the answers of the nodes that are being built, oldest first."""
-        while waiting:
-            operation, begun = waiting[0]
-            trouble = _answer(begun.link)
-            if trouble is not None:
-                raise _trouble(begun.handle.name, trouble)
-            begun.link.close()
-            done.append(operation)
-            waiting.pop(0)
-
-    def _begin(self, node: Node, directory: Directory) -> _Begun:
-        """Start a node: its process builds its files while this one plugs its cables in."""
-        with contextlib.ExitStack() as stack:
-            plan = container_plan(self.config, node, directory, self.channel, stack)
-            plan = shared_namespaces(plan, node, self.nodes, stack)
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.enter_context(theirs)
-            handle = self._clone(node, plan, theirs)
-            try:
-                self.config.directory.record(
-                    journal.Entry(
-                        journal.What.PROCESS, node.name, f"{handle.pid} {start_time(handle.pid)}"
-                    )
-                )
-                limits.apply(self.config.unified, self.config.v1, node, [handle.pid])
-                if plan.owns_network:
-                    index = indexes(node.interfaces)
-                    self.switch.netlink.request(
-                        [
-                            self.switch.port(interface, index[interface.name], handle.network)
-                            for interface in node.interfaces
-                        ]
-                    )
-                ours.send(GO)
-            except BaseException:
-                ours.close()
-                raise
-        return _Begun(handle, ours)
-
-    def _clone(self, node: Node, plan: ContainerPlan, link: socket.socket) -> NodeHandle:
-        flags = namespace_flags(node) | CLONE_PARENT
-        try:
-            if needs_midwife(node):
-                pid, pidfd = by_midwife(node, self.nodes, flags, plan.config.cgroup)
-            else:
-                pid, pidfd = clone3(flags, cgroup=plan.config.cgroup)
-        except OSError as error:
-            raise _nesting(error) from error
-        if pid == 0:
-            become_node(plan, link)
-        handle = NodeHandle.of(node.name, pid, pidfd=pidfd)
-        self.nodes[node.name] = handle
-        return handle
-
-    async def _remove_node(self, name: str) -> None:
+    async def remove_node(self, name: str) -> None:
         """Kill a node's holder, which kills the node, and wait until the kernel says so.
 
         The handle is this function's from the start: the holder's word of the same death, which
@@ -375,7 +263,7 @@ class HubSupervisor(Supervisor):
         dead = loop.create_future()
         loop.add_reader(handle.pidfd, _resolve, dead)
         try:
-            await asyncio.wait_for(dead, READY_TIMEOUT_S)
+            await asyncio.wait_for(dead, END_TIMEOUT_S)
         finally:
             loop.remove_reader(handle.pidfd)
             handle.close()
@@ -384,42 +272,3 @@ class HubSupervisor(Supervisor):
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _in_order(operations: Sequence[Operation], nodes: dict[str, Node]) -> Iterator[Operation]:
-    """Nodes whose namespaces others share come before those others."""
-    pending = {operation.subject: operation for operation in operations}
-
-    def visit(name: str) -> Iterator[Operation]:
-        operation = pending.pop(name, None)
-        if operation is not None:
-            for _, other in needed_nodes(nodes[name]):
-                yield from visit(other)
-            yield operation
-
-    for operation in operations:
-        yield from visit(operation.subject)
-
-
-def _answer(link: socket.socket) -> Trouble | None:
-    link.settimeout(READY_TIMEOUT_S)
-    try:
-        return answer(link)
-    except TimeoutError:
-        return Trouble("start", f"no answer in {READY_TIMEOUT_S:.0f} s")
-
-
-def _trouble(name: str, trouble: Trouble) -> Problem:
-    return Failed("node", f"node {name}: {trouble.step}: {trouble.message}")
-
-
-def _nesting(error: OSError) -> Exception:
-    """ENOSPC and EUSERS of clone(2) are the namespaces' limits: hard to guess from the errno."""
-    if error.errno in (28, 87):
-        return Unsupported(
-            "namespace-limit",
-            "the kernel makes no further namespace: 32 levels of nesting are reached, or the limit"
-            " in /proc/sys/user/max_*_namespaces",
-            hint="`hostlab namespaces` shows how deep and how many",
-        )
-    return error

@@ -7,8 +7,9 @@ while it runs, for which the hub sends them through a socket of the node's names
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_interface, ip_network
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Final
 
 from hostlab.linux import rtnetlink
@@ -18,15 +19,17 @@ from hostlab.spec.model import Interface, Lab, Node, Route
 LOOPBACK: Final = 1
 FIRST_INDEX: Final = 2
 """A new namespace's loopback is 1; a node's interfaces are numbered from 2 in their order."""
-EVERYBODY: Final = 32
-"""Nodes of a segment that know, and are known by, all of the segment from the start.
+ALL_PAIRS: Final = 128
+"""On a segment of so many ports, or fewer, everyone knows everyone from the start."""
+FIRST: Final = 32
+"""On a larger one the first ports know, and are known by, all of the segment,"""
+NEAR: Final = 16
+"""and every port knows so many of those before and behind it in the description's order.
 
-On a larger segment the others know only these, and ask for the rest: 1,000 nodes that all knew
-each other would be a million entries.
+Whom a node does not know it asks for, within the kernel's machine-wide limit of 1,024 such entries
+(gc_thresh3, arp(7)): that 1,000 nodes all knew each other would be a million entries. Whoever is
+known knows back, so that no answer has to ask.
 """
-
-Neighbours = Mapping[tuple[str, bytes], bytes]
-"""(interface, packed address) -> MAC."""
 
 
 def indexes(interfaces: Iterable[Interface]) -> dict[str, int]:
@@ -34,7 +37,7 @@ def indexes(interfaces: Iterable[Interface]) -> dict[str, int]:
     return {interface.name: FIRST_INDEX + n for n, interface in enumerate(interfaces)}
 
 
-def configure(node: Node, index: Mapping[str, int], neighbours: Neighbours) -> list[Request]:
+def configure(node: Node, index: Mapping[str, int], neighbours: Sequence[Request]) -> list[Request]:
     """Everything a new node needs, in one batch; its links exist already."""
     requests = [rtnetlink.link_set(LOOPBACK, up=True)]
     for interface in node.interfaces:
@@ -42,10 +45,7 @@ def configure(node: Node, index: Mapping[str, int], neighbours: Neighbours) -> l
         requests += [rtnetlink.address_add(number, address) for address in interface.addresses]
         requests.append(rtnetlink.link_set(number, up=True))
     requests += [route_add(route, index) for route in node.routes]
-    requests += [
-        rtnetlink.neighbour_add(index[name], address, mac)
-        for (name, address), mac in neighbours.items()
-    ]
+    requests += neighbours
     return requests
 
 
@@ -61,38 +61,107 @@ def route_delete(route: Route, index: Mapping[str, int]) -> Request:
     return rtnetlink.route_delete(route.to, via=route.via, index=number, metric=route.metric)
 
 
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """An interface on a segment, ready to compare."""
+
+    mac: bytes
+    addresses: tuple[bytes, ...]
+    networks: tuple[_Network, ...]
+
+
+_Network = tuple[int, int, int]
+"""Bytes of an address, bits after the prefix, and the prefix as a number."""
+_Entry = tuple[bytes, bytes]
+"""Packed address, MAC."""
+
+
 class Directory:
     """Who is on which segment: made once a plan, asked once a node."""
 
     def __init__(self, lab: Lab) -> None:
-        self._ports: dict[str, list[tuple[str, Interface]]] = {s.name: [] for s in lab.segments}
-        self._known: dict[str, dict[tuple[str, int], list[tuple[bytes, bytes]]]] = {}
+        self._ports: dict[str, list[_Port]] = {s.name: [] for s in lab.segments}
+        self._places: dict[tuple[str, str], int] = {}
+        self._entries: dict[tuple[str, tuple[_Network, ...]], list[tuple[_Entry, ...]]] = {}
+        self._requests: dict[tuple[str, tuple[_Network, ...], int], list[tuple[Request, ...]]] = {}
         for node in lab.nodes:
             for interface in node.interfaces:
-                self._ports[interface.segment].append((node.name, interface))
+                ports = self._ports[interface.segment]
+                self._places[node.name, interface.name] = len(ports)
+                ports.append(_port(interface))
 
     def neighbours(self, node: Node) -> dict[tuple[str, bytes], bytes]:
         """Whom this node knows from the start."""
         found: dict[tuple[str, bytes], bytes] = {}
         for interface in node.interfaces:
-            prefixes = [ip_network(ip_interface(a).network) for a in interface.addresses]
-            for name, other in self._visible(node.name, interface.segment):
-                if name == node.name and other.name == interface.name:
-                    continue
-                mac = rtnetlink.mac_bytes(other.mac)
-                for address in other.addresses:
-                    ip = ip_interface(address).ip
-                    if any(ip in prefix for prefix in prefixes if prefix.version == ip.version):
-                        found[interface.name, ip.packed] = mac
+            place, port = self._port(node, interface)
+            entries = self._entries_of(interface.segment, port.networks)
+            for other in self._known(interface.segment, place):
+                for packed, mac in entries[other]:
+                    found[interface.name, packed] = mac
         return found
 
-    def _visible(self, node: str, segment: str) -> Iterator[tuple[str, Interface]]:
-        ports = self._ports[segment]
-        first = ports[:EVERYBODY]
-        if any(name == node for name, _ in first):
-            yield from ports
-        else:
-            yield from first
+    def requests(self, node: Node, index: Mapping[str, int]) -> list[Request]:
+        """The same as requests of a new node, which share what they can with other nodes'."""
+        found: list[Request] = []
+        for interface in node.interfaces:
+            place, port = self._port(node, interface)
+            key = (interface.segment, port.networks, index[interface.name])
+            table = self._requests.get(key)
+            if table is None:
+                table = self._requests[key] = [
+                    tuple(rtnetlink.neighbour_add(key[2], *entry) for entry in entries)
+                    for entries in self._entries_of(*key[:2])
+                ]
+            for other in self._known(interface.segment, place):
+                found += table[other]
+        return found
+
+    def _port(self, node: Node, interface: Interface) -> tuple[int, _Port]:
+        place = self._places[node.name, interface.name]
+        return place, self._ports[interface.segment][place]
+
+    def _entries_of(self, segment: str, networks: tuple[_Network, ...]) -> list[tuple[_Entry, ...]]:
+        """For each port of a segment, the addresses that lie in these networks."""
+        table = self._entries.get((segment, networks))
+        if table is None:
+            table = self._entries[segment, networks] = [
+                tuple(
+                    (packed, port.mac)
+                    for packed in port.addresses
+                    if any(_is_in(packed, network) for network in networks)
+                )
+                for port in self._ports[segment]
+            ]
+        return table
+
+    def _known(self, segment: str, place: int) -> Iterator[int]:
+        """The other ports that the port at this place knows."""
+        count = len(self._ports[segment])
+        others: Iterable[int] = range(count)
+        if count > ALL_PAIRS and place >= FIRST:
+            near = {(place + step) % count for step in range(-NEAR, NEAR + 1)}
+            others = sorted(near.union(range(FIRST)))
+        return (other for other in others if other != place)
+
+
+def _port(interface: Interface) -> _Port:
+    parsed = [ip_interface(address) for address in interface.addresses]
+    return _Port(
+        mac=rtnetlink.mac_bytes(interface.mac),
+        addresses=tuple(address.packed for address in parsed),
+        networks=tuple(_network(address) for address in parsed),
+    )
+
+
+def _network(address: IPv4Interface | IPv6Interface) -> _Network:
+    shift = address.max_prefixlen - address.network.prefixlen
+    return len(address.packed), shift, int(address) >> shift
+
+
+def _is_in(packed: bytes, network: _Network) -> bool:
+    length, shift, prefix = network
+    return len(packed) == length and int.from_bytes(packed, "big") >> shift == prefix
 
 
 def network_sysctls(node: Node) -> list[tuple[str, str]]:
