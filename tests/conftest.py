@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -130,23 +131,26 @@ def _machine() -> frozenset[str]:
     """What this run's labs have on the machine. Others may run labs at the same time."""
     ours = _our_processes()
     others = set(remains.marked_processes().values()) - {lab for _, lab in ours if lab}
+    links = {name: name.split(":")[1] for name in remains.marked_links().values()}
+    groups = {path: os.path.basename(path) for path in remains.lab_cgroups()}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return frozenset(
         (
             *(f"process {pid} {lab or ''}".rstrip() for pid, lab in ours),
-            *(f"cgroup {path}" for path in _cgroups(others)),
-            *(
-                f"link {n}"
-                for n in remains.marked_links().values()
-                if n.split(":")[1] not in others
-            ),
+            *(f"cgroup {path}" for path, lab in groups.items() if not _is_others(lab, others)),
+            *(f"link {name}" for name, lab in links.items() if not _is_others(lab, others)),
             *(f"mount {line.split()[4]}" for line in mounts),
         )
     )
 
 
-def _cgroups(others: set[str]) -> list[str]:
-    return [path for path in remains.lab_cgroups() if os.path.basename(path) not in others]
+def _is_others(lab: str, others: set[str]) -> bool:
+    """Whether a lab is another run's: its processes are, or it is named after a process of it."""
+    pid = re.search(r"-(\d+)$", lab)
+    named_after = (
+        pid is not None and pid[1] != str(os.getpid()) and os.path.exists(f"/proc/{pid[1]}")
+    )
+    return lab in others or named_after
 
 
 def _our_processes() -> set[tuple[int, str | None]]:

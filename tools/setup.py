@@ -22,6 +22,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 POLICY = Path("/usr/sbin/policy-rc.d")
 SEARCH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 TOOLS = {
+    "dot": "graphviz",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "openssl": "openssl",

@@ -129,7 +129,7 @@ def plain_users_python() -> tuple[str, str]:
             continue
         if not done.returncode:
             return python, path
-    pytest.skip("no Python here that a plain user can run hostlab with")
+    pytest.skip("here: nothing of Python and hostlab that a plain user can read")
 
 
 def needs_namespaces() -> None:

@@ -364,7 +364,7 @@ def test_machines_device_events_are_not_heard(site: Site) -> None:
 @pytest.mark.parametrize("node", ["inside", "admin"])
 def test_cgroup_path_tells_nothing_of_what_is_above(site: Site, node: str) -> None:
     if not site.is_root:
-        pytest.skip("a plain user's lab without delegation stays in its caller's cgroup")
+        pytest.skip("here: a plain user's lab without delegation stays in its caller's cgroup")
     outcome = site.attempt(node, "cgroup_paths")
     assert not outcome.through, outcome
 

@@ -140,7 +140,7 @@ def test_without_a_cgroup_it_says_what_that_means() -> None:
     assert outcome.is_ok, outcome.error
     states = {one["name"]: one["state"] for one in outcome.value}
     if states["cgroups"] != "missing":
-        pytest.skip("a cgroup is delegated to nobody here")
+        pytest.skip("here: a cgroup is delegated to nobody")
     assert (
         "forks bounded by RLIMIT_NPROC only, no memory bound, no freeze"
         in (outcome.value[0]["detail"])
