@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_site import Site, site
+from tests.netns.lab.lab_site import Site, site
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import threading
 
 import pytest
-from lab_site import Site, wait_until
+from tests.netns.lab.lab_site import Site, wait_until
 
 from hostlab.errors import Failed, Problem
 from hostlab.sync import Lab

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lab_site import Site, wait_until
+from tests.netns.lab.lab_site import Site, wait_until
 
 from hostlab.errors import Problem
 from hostlab.sync import Lab

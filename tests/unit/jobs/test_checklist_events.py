@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from jobs_world import World
+from tests.unit.jobs.jobs_world import World
 
 from hostlab.errors import UsageError
 from hostlab.jobs import effects, facts

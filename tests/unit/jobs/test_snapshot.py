@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from jobs_world import World
+from tests.unit.jobs.jobs_world import World
 
 from hostlab.errors import DecodeError
 from hostlab.jobs import facts

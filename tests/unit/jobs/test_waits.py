@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from jobs_world import World
+from tests.unit.jobs.jobs_world import World
 
 from hostlab.jobs.waits import Party, Wait, waits
 from hostlab.spec.job import Step
