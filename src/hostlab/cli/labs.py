@@ -149,7 +149,8 @@ def down_command(lab: str | None, *, every: bool, as_json: bool) -> None:
     from hostlab.lab import driver, remains
 
     if every:
-        names = sorted({*labs(), *remains.marked_processes().values(), *remains.cgroup_labs()})
+        marked = {*remains.marked_processes().values(), *remains.cgroup_labs()}
+        names = sorted({*labs(), *(marked - remains.elsewhere())})
     else:
         names = [_name_of(lab)]
     rows = []

@@ -61,14 +61,14 @@ class Audit(msgspec.Struct, frozen=True):
 
 def audit() -> Audit:
     """Look at the machine: a plain user's own labs, as root those of every user."""
-    processes = remains.marked_processes()
-    directories = {pid: _directory_of(pid, lab) for pid, lab in processes.items()}
+    marks = remains.marks()
+    directories = {pid: mark.directory for pid, mark in marks.items()}
     found = {d for base in _bases(directories) for d in _labs_in(base)}
     found |= {d for d in directories.values() if d is not None}
     running = {directory for directory in found if _answers(directory)}
     names = {directory.name for directory in running}
     left: set[Remnant] = set()
-    for pid, lab in processes.items():
+    for pid, (lab, _) in marks.items():
         if directories[pid] not in running and not (directories[pid] is None and lab in names):
             left.add(_remnant("process", _named(pid), lab, directories[pid]))
     for directory in found - running:
@@ -93,20 +93,6 @@ def _remnant(kind: str, what: str, lab: str, directory: LabDirectory | None = No
     if directory is not None and directory.base != base_directory():
         remedy = f"HOSTLAB_RUN={directory.base} {remedy}"
     return Remnant(lab, kind, what, remedy)
-
-
-def _directory_of(pid: int, lab: str) -> LabDirectory | None:
-    """The run directory of a lab's process, by the descriptors that it holds in it."""
-    directory = f"/proc/{pid}/fd"
-    with contextlib.suppress(PermissionError, FileNotFoundError, ProcessLookupError):
-        for fd in os.listdir(directory):
-            with contextlib.suppress(FileNotFoundError):
-                target = os.readlink(f"{directory}/{fd}").removesuffix(" (deleted)")
-                for part in (f"/{lab}/hub.log", f"/{lab}/nodes/"):
-                    base, found, _ = target.partition(part)
-                    if found and base.startswith("/"):
-                        return LabDirectory(lab, base)
-    return None
 
 
 def _bases(directories: dict[int, LabDirectory | None]) -> set[str]:

@@ -26,14 +26,19 @@ BACKLOG: Final = 128
 
 
 def base_directory() -> str:
-    """Where labs of this user live: /run/hostlab for root, else below XDG_RUNTIME_DIR."""
+    """Where labs of this user live: /run/hostlab for root, else below XDG_RUNTIME_DIR.
+
+    Without symbolic links, as the kernel names it to whoever looks at a lab's descriptors.
+    """
     if chosen := os.environ.get(BASE_VARIABLE):
-        return os.path.abspath(chosen)
-    if os.geteuid() == 0:
-        return "/run/hostlab"
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return f"{runtime}/hostlab"
-    return f"/tmp/hostlab-{os.geteuid()}"
+        found = chosen
+    elif os.geteuid() == 0:
+        found = "/run/hostlab"
+    elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        found = f"{runtime}/hostlab"
+    else:
+        found = f"/tmp/hostlab-{os.geteuid()}"
+    return os.path.realpath(found)
 
 
 def boot_id() -> str:

@@ -12,10 +12,10 @@ import os
 import select
 import signal
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
-from hostlab.lab.paths import LabDirectory, boot_id, start_time
+from hostlab.lab.paths import LabDirectory, base_directory, boot_id, start_time
 from hostlab.linux import cgroups, rtnetlink
 from hostlab.linux.netlink import Netlink
 from hostlab.plan.journal import What
@@ -28,24 +28,78 @@ ROUNDS: Final = 20
 
 def marked_processes(name: str | None = None) -> dict[int, str]:
     """pid -> lab of every process that carries the mark, of one lab or of all."""
+    return {pid: mark.lab for pid, mark in marks().items() if name in (None, mark.lab)}
+
+
+class Mark(NamedTuple):
+    """What the descriptors of a lab's process tell."""
+
+    lab: str
+    directory: LabDirectory | None
+    """Its run directory; None when it has let go of everything in there."""
+
+
+def marks() -> dict[int, Mark]:
+    """Every process that carries the mark, less those of labs that are inside a node of another.
+
+    Two users, or two run directories, may have labs of one name: the directory tells them apart.
+    """
     found = {}
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and (lab := _mark_of(entry)) and name in (None, lab):
-            found[int(entry)] = lab
-    return found
+        if entry.isdigit() and (mark := _mark_of(entry)) is not None:
+            found[int(entry)] = mark
+    return {pid: mark for pid, mark in found.items() if not _is_inside(pid, mark, found)}
 
 
-def _mark_of(pid: str) -> str | None:
+def _mark_of(pid: str) -> Mark | None:
     directory = f"/proc/{pid}/fd"
+    targets = []
     try:
         for fd in os.listdir(directory):
             with contextlib.suppress(FileNotFoundError):
-                target = os.readlink(f"{directory}/{fd}")
-                if target.startswith(MARK):
-                    return target[len(MARK) :].removesuffix(" (deleted)")
+                targets.append(os.readlink(f"{directory}/{fd}").removesuffix(" (deleted)"))
     except (PermissionError, FileNotFoundError, ProcessLookupError):
         return None
-    return None
+    lab = next((t.removeprefix(MARK) for t in targets if t.startswith(MARK)), None)
+    if lab is None:
+        return None
+    for target in targets:
+        for part in (f"/{lab}/hub.log", f"/{lab}/nodes/"):
+            base, found, _ = target.partition(part)
+            if found and base.startswith("/"):
+                return Mark(lab, LabDirectory(lab, base))
+    return Mark(lab, None)
+
+
+def _is_inside(pid: int, mark: Mark, found: dict[int, Mark]) -> bool:
+    """Whether an ancestor belongs to another lab: then this one is the business of that node."""
+    while (pid := _parent(pid)) > 1:
+        if pid in found and found[pid] != mark:
+            return True
+    return False
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def processes_of(directory: LabDirectory) -> set[int]:
+    """Every process with the mark of this very lab, or of one of its name that shows no place."""
+    return {
+        pid
+        for pid, mark in marks().items()
+        if mark.lab == directory.name and mark.directory in (None, directory)
+    }
+
+
+def elsewhere() -> set[str]:
+    """The names of the labs that run from another run directory than ours."""
+    base = base_directory()
+    return {m.lab for m in marks().values() if m.directory and m.directory.base != base}
 
 
 def lab_cgroups(name: str | None = None) -> list[str]:
@@ -80,7 +134,7 @@ def marked_links(name: str | None = None) -> dict[int, str]:
 
 def lab_processes(name: str) -> set[int]:
     """Every process of a lab: those with its mark, and all in the PID namespaces of its nodes."""
-    found = set(marked_processes(name))
+    found = processes_of(LabDirectory.of(name))
     home = os.stat("/proc/self/ns/pid").st_ino
     inside = {_pid_namespace(pid) for pid in found} - {home, None}
     for entry in filter(str.isdigit, os.listdir("/proc")):
@@ -99,12 +153,15 @@ def _pid_namespace(pid: int) -> int | None:
 def clear(directory: LabDirectory) -> bool:
     """End every process of a lab and remove everything that it left; False if there was nothing."""
     journal = directory.recorded()
-    groups = {e.name for e in journal if e.what is What.CGROUP} | set(lab_cgroups(directory.name))
+    groups = {e.name for e in journal if e.what is What.CGROUP}
+    is_mine = directory.exists() or directory.name not in elsewhere()
+    if is_mine:
+        groups |= set(lab_cgroups(directory.name))
     found = directory.exists() or bool(groups)
     same_boot = any(e.what is What.LAB and e.value == boot_id() for e in journal)
     recorded = [e.value for e in journal if e.what is What.PROCESS] if same_boot else []
-    found = _end_processes(directory.name, recorded, groups) or found
-    for index in marked_links(directory.name):
+    found = _end_processes(directory, recorded, groups) or found
+    for index in marked_links(directory.name) if is_mine else ():
         with contextlib.suppress(FileNotFoundError, OSError), Netlink() as netlink:
             netlink.request([rtnetlink.link_delete(index)])
     for group in groups:
@@ -113,26 +170,27 @@ def clear(directory: LabDirectory) -> bool:
     return found
 
 
-def _end_processes(name: str, recorded: list[str], groups: set[str]) -> bool:
+def _end_processes(directory: LabDirectory, recorded: list[str], groups: set[str]) -> bool:
     """Kill until nothing is left; the pidfds tell when each has really gone."""
     any_found = False
     deadline = time.monotonic() + DEADLINE_S
     for _ in range(ROUNDS):
-        pids = _processes(name, recorded, groups)
+        pids = _processes(directory, recorded, groups)
         recorded = []
         if not pids:
             return any_found
         any_found = True
         _kill_all(pids, groups, deadline)
+    stubborn = sorted(_processes(directory, [], groups))
     raise Failed(
         "processes",
-        f"processes of lab {name} do not end: {sorted(_processes(name, [], groups))}",
+        f"processes of lab {directory.name} do not end: {stubborn}",
         hint="a process in uninterruptible sleep ends with what it waits for: `ps -o stat,wchan`",
     )
 
 
-def _processes(name: str, recorded: list[str], groups: set[str]) -> set[int]:
-    found = set(marked_processes(name))
+def _processes(directory: LabDirectory, recorded: list[str], groups: set[str]) -> set[int]:
+    found = processes_of(directory)
     for group in groups:
         if os.path.isdir(group):
             found.update(cgroups.processes(group))

@@ -169,3 +169,55 @@ END
     assert "2 of 2 checks hold" in lines
     assert "nothing of any lab is left" in lines
     assert "everything is as it was when /run/keep/before was written" in lines
+
+
+def test_labs_of_one_name_in_two_places_are_two() -> None:
+    done = on_machine_of_its_own(
+        """
+        umount /sys/fs/cgroup 2>/dev/null || :
+        hostlab up examples/hello.yaml >/dev/null
+        export HOSTLAB_RUN=/run/other
+        hostlab down --all
+        hostlab down hello
+        hostlab up examples/hello.yaml >/dev/null
+        hostlab down --all | cut -d ' ' -f 1-3
+        unset HOSTLAB_RUN
+        hostlab check hello
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:3] == ["no lab is up", "hello was not up", "hello is down"]
+    assert "2 of 2 checks hold" in done.stdout
+
+
+def test_a_lab_in_a_node_is_that_nodes_business() -> None:
+    done = on_machine_of_its_own(
+        """
+        cat > /run/keep/outer.yaml <<'END'
+name: outer
+nodes: {deep: {nesting: true}}
+END
+        cp examples/hello.yaml /run/keep/hello.yaml
+        hostlab up /run/keep/outer.yaml >/dev/null
+        hostlab cp /run/keep/hello.yaml deep:/etc/hello.yaml
+        inner() { hostlab exec outer/deep -e PYTHONPATH=$PYTHONPATH -- \\
+            $PYTHON -m hostlab.cli.main "$@"; }
+        inner up /etc/hello.yaml >/dev/null
+        inner check hello >/dev/null
+        hostlab down hello
+        hostlab audit
+        inner audit
+        hostlab down --all | cut -d ' ' -f 1-3
+        hostlab audit
+        """
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.splitlines() == [
+        "hello was not up",
+        "outer is running in /run/hostlab/outer",
+        "nothing else of any lab is left",
+        "hello is running in /run/hostlab/hello",
+        "nothing else of any lab is left",
+        "outer is down",
+        "nothing of any lab is left",
+    ]
