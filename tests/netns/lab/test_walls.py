@@ -57,7 +57,7 @@ def _may_stage(*, is_root: bool) -> bool:
         done = subprocess.run(command, capture_output=True, check=False, cwd="/", **options)  # type: ignore[call-overload]
     except PermissionError:
         return False
-    return done.returncode == 0
+    return bool(done.returncode == 0)
 
 
 @pytest.fixture(scope="module", params=["root", "rootless"])
@@ -189,8 +189,8 @@ def test_user_namespace_uncovers_nothing(site: Site, way: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "major", "minor"),
-    [("b", 254, 0), ("b", 8, 0), ("b", 7, 0), ("c", 1, 1), ("c", 1, 4), ("c", 1, 11), ("c", 10, 237)],
-    ids=["vda", "sda", "loop0", "mem", "port", "kmsg", "loop-control"],
+    [("b", 254, 0), ("b", 7, 0), ("c", 1, 1), ("c", 1, 4), ("c", 1, 11), ("c", 10, 237)],
+    ids=["vda", "loop0", "mem", "port", "kmsg", "loop-control"],
 )
 def test_no_device_is_made(site: Site, kind: str, major: int, minor: int) -> None:
     outcome = site.attempt("inside", "make_device", kind=kind, major=major, minor=minor)
@@ -206,9 +206,7 @@ def test_no_raw_device_is_there(site: Site) -> None:
 # --- processes
 
 
-def test_only_the_nodes_processes_are_seen(
-    site: Site, bystander: subprocess.Popen[bytes]
-) -> None:
+def test_only_the_nodes_processes_are_seen(site: Site, bystander: subprocess.Popen[bytes]) -> None:
     seen = site.attempt("inside", "visible_processes").seen
     assert "1" in seen
     assert str(bystander.pid) not in seen
@@ -371,7 +369,8 @@ def test_cgroup_path_tells_nothing_of_what_is_above(site: Site, node: str) -> No
 
 @pytest.mark.parametrize(
     ("kind", "controller"),
-    [("cgroup2", None)] + [("cgroup", name) for name in ("pids", "cpu", "memory", "freezer", "devices")],
+    [("cgroup2", None)]
+    + [("cgroup", name) for name in ("pids", "cpu", "memory", "freezer", "devices")],
 )
 def test_cgroups_above_are_out_of_reach(site: Site, kind: str, controller: str | None) -> None:
     for node in ("inside", "admin"):
@@ -388,3 +387,53 @@ def test_cgroups_above_are_out_of_reach(site: Site, kind: str, controller: str |
 def test_callers_terminal_is_not_typed_into(site: Site, request_number: int) -> None:
     outcome = site.attempt_on_terminal("inside", "terminal", request=request_number)
     assert_refused(outcome, errno.EPERM)
+
+
+# --- gluttony
+
+GLUTTONS = """
+name: gluttons{name}
+segments: [lan]
+nodes:
+  glutton:
+    interfaces: [lan]
+    limits: {limits}
+  neighbour:
+    interfaces: [lan]
+"""
+
+
+@pytest.fixture
+def gluttons(lab_user: str) -> Iterator[Site]:
+    directory = Path(tempfile.mkdtemp(prefix="hostlab-walls-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    limits = "{pids: 50, memory: 64MiB}" if lab_user == "root" else "{}"
+    try:
+        text = GLUTTONS.format(name=uuid.uuid4().hex[:6], limits=limits)
+        staged = Site(directory, text, is_root=lab_user == "root")
+        try:
+            yield staged
+        finally:
+            staged.close()
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_fork_bomb_leaves_the_others_answering(gluttons: Site) -> None:
+    """It goes on in its node, at its limit, while the neighbour answers; `status` names it."""
+    outcome = gluttons.attempt("glutton", "fork_bomb", limit=50 if gluttons.is_root else 4096)
+    assert not outcome.through, outcome
+    assert gluttons.run("neighbour", "echo", "here") == "here\n"
+    if gluttons.is_root:
+        exceeded = {row["name"]: row["exceeded"] for row in gluttons.ask()["nodes"]}
+        assert exceeded == {"glutton": ["pids"], "neighbour": []}
+
+
+def test_memory_hog_leaves_the_others_answering(gluttons: Site) -> None:
+    if not gluttons.is_root:
+        pytest.skip("without a delegated cgroup nothing bounds memory, as `up` and `doctor` say")
+    outcome = gluttons.attempt("glutton", "hog_memory", size=256 << 20)
+    assert not outcome.through, outcome
+    assert gluttons.run("neighbour", "echo", "here") == "here\n"
+    exceeded = {row["name"]: row["exceeded"] for row in gluttons.ask()["nodes"]}
+    assert exceeded == {"glutton": ["memory"], "neighbour": []}
