@@ -32,7 +32,7 @@ nodes:
   neighbour:
     interfaces: [lan]
   admin:
-    capabilities: {{add: [SYS_ADMIN]}}
+    capabilities: {{add: [SYS_ADMIN, SYS_PTRACE, DAC_READ_SEARCH]}}
 """
 REFUSALS = frozenset(
     {
@@ -158,8 +158,9 @@ def test_chroot_leads_nowhere(site: Site) -> None:
     assert not outcome.through, outcome
 
 
-def test_no_file_is_opened_by_handle(site: Site) -> None:
-    assert_refused(site.attempt("inside", "by_handle", path="/"), errno.EPERM)
+@pytest.mark.parametrize("node", ["inside", "admin"])
+def test_no_file_is_opened_by_handle(site: Site, node: str) -> None:
+    assert_refused(site.attempt(node, "by_handle", path="/"), errno.EPERM)
 
 
 WAYS_TO_MOUNT = (
@@ -192,8 +193,9 @@ def test_user_namespace_uncovers_nothing(site: Site, way: str) -> None:
     [("b", 254, 0), ("b", 7, 0), ("c", 1, 1), ("c", 1, 4), ("c", 1, 11), ("c", 10, 237)],
     ids=["vda", "loop0", "mem", "port", "kmsg", "loop-control"],
 )
-def test_no_device_is_made(site: Site, kind: str, major: int, minor: int) -> None:
-    outcome = site.attempt("inside", "make_device", kind=kind, major=major, minor=minor)
+@pytest.mark.parametrize("node", ["inside", "admin"])
+def test_no_device_is_made(site: Site, node: str, kind: str, major: int, minor: int) -> None:
+    outcome = site.attempt(node, "make_device", kind=kind, major=major, minor=minor)
     assert_refused(outcome, errno.EPERM, errno.EACCES)
 
 
@@ -218,7 +220,8 @@ def test_no_process_of_the_machine_is_signalled(
 ) -> None:
     neighbour = site.ask()["nodes"][1]["pid"]
     for pid in (bystander.pid, neighbour, os.getpid()):
-        assert_refused(site.attempt("inside", "signal_process", pid=pid), errno.ESRCH)
+        for node in ("inside", "admin"):
+            assert_refused(site.attempt(node, "signal_process", pid=pid), errno.ESRCH)
 
 
 def test_init_survives_its_node(site: Site) -> None:
@@ -313,7 +316,8 @@ def test_socket_of_the_machine_is_not_reached(site: Site, machine: Path, address
         name = f"@hostlab-{uuid.uuid4()}" if address == "abstract" else f"{machine}/socket"
         listener.bind("\0" + name[1:] if address == "abstract" else name)
         listener.listen()
-        assert_refused(site.attempt("inside", "connect", address=name))
+        for node in ("inside", "admin"):
+            assert_refused(site.attempt(node, "connect", address=name))
 
 
 def test_socket_below_the_overlay_is_not_reached(site: Site) -> None:
