@@ -385,7 +385,7 @@ def system_call(name: str) -> Told:
         "io_uring_setup": (4, zero),
         "add_key": (b"user", b"hostlab", b"x", 1, -3),
         "keyctl": (0, -4, 0),
-        "kcmp": (os.getpid(), 1, 0, 0, 0),
+        "kcmp": (os.getpid(), os.getpid(), 0, 0, 0),
     }
     return True, call(name, *arguments[name])
 
@@ -395,7 +395,7 @@ def open_file(path: str, flags: int) -> Told:
     fd = os.open(path, flags)
     if not flags & os.O_ACCMODE:
         os.set_blocking(fd, False)
-        seen = os.read(fd, 64)
+        seen = os.read(fd, 8192)[:64]  # a record of the log that does not fit is EINVAL
         return bool(seen), repr(seen)
     return True, path
 
