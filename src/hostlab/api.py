@@ -16,11 +16,11 @@ from typing import Any, Self
 from hostlab import spec
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
 from hostlab.errors import Failed, UsageError
-from hostlab.lab import driver
+from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, NodeConnection, known_node
 from hostlab.lab.description import read_lab, staged
 from hostlab.lab.paths import LabDirectory
-from hostlab.linux import seccomp
+from hostlab.linux import cgroups, seccomp
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import Plan
 
@@ -91,12 +91,12 @@ class Lab:
         return difference(present, self.description)
 
     def remarks(self) -> list[str]:
-        """What the description asks for and the staging does not carry out, a sentence each."""
+        """What the staging does not carry out here, a sentence each."""
         return [
             f"node {node.name}: {text}"
             for node in self.description.nodes
             for text in (*node.unsupported, *seccomp.remarks(node.seccomp))
-        ]
+        ] + list(limits.remarks(cgroups.find()))
 
     def up(self, *, progress: driver.Progress | None = None) -> list[dict[str, Any]]:
         """Stage the lab, or change the running one into this description."""

@@ -53,6 +53,8 @@ class NodeConfig:
     seccomp: bytes | None
     shared: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(kind, other node) -> descriptor of that node's namespace, for jobs that run in it."""
+    forks: int | None = None
+    """Processes of the lab's user above which no command or job may fork; init itself may."""
 
 
 def supervise(config: NodeConfig, inheritance: Inheritance) -> None:
@@ -73,6 +75,14 @@ def environment(node: Node) -> dict[str, str]:
 def rlimits(node: Node) -> tuple[tuple[int, int, int], ...]:
     """A node's resource limits by the kernel's numbers."""
     return tuple((getattr(resource, r.resource), r.soft, r.hard) for r in node.rlimits)
+
+
+def _fork_limit(bound: int | None) -> tuple[tuple[int, int, int], ...]:
+    if bound is None:
+        return ()
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    lower = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+    return ((resource.RLIMIT_NPROC, lower, lower),)
 
 
 class NodeSupervisor(Supervisor):
@@ -125,7 +135,7 @@ class NodeSupervisor(Supervisor):
             "capabilities": node.capabilities,
             "no_new_privs": node.no_new_privs,
             "seccomp": self.config.seccomp,
-            "rlimits": rlimits(node),
+            "rlimits": (*_fork_limit(self.config.forks), *rlimits(node)),
             "cgroup": self.config.cgroup,
             "apparmor": node.apparmor,
         }

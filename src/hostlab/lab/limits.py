@@ -68,6 +68,28 @@ def _write_all(directory: str, files: Sequence[tuple[str, str | None]], *, inher
             cgroups.write(f"{directory}/{name}", value)
 
 
+def missing(unified: str | None, v1: dict[str, str]) -> tuple[str, ...]:
+    """Which of `memory` and `pids` nothing bounds here; given a lab's or the machine's cgroups."""
+    there = set(v1)
+    if unified is not None:
+        with contextlib.suppress(OSError), open(f"{unified}/cgroup.controllers") as file:
+            there.update(file.read().split())
+    return tuple(name for name in ("memory", "pids") if name not in there)
+
+
+def remarks(hierarchies: cgroups.Hierarchies) -> tuple[str, ...]:
+    """What a lab staged by this user goes without, for people."""
+    lacking = missing(hierarchies.unified, hierarchies.v1)
+    what = {
+        "memory": "nothing bounds a node's memory",
+        "pids": f"all nodes share one bound of {DEFAULT_PIDS} processes (RLIMIT_NPROC)",
+    }
+    if not lacking:
+        return ()
+    texts = " and ".join(what[name] for name in lacking)
+    return (f"{texts}: this user has no {' or '.join(lacking)} cgroup; see `hostlab doctor`",)
+
+
 def _write_v1(base: str, node: str, limit: cgroups.Limit, processes: Sequence[int]) -> None:
     directory = f"{base}/{node}"
     cgroups.make(directory)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.node import NodeConfig
-from hostlab.lab import hosts
+from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
 from hostlab.lab.paths import listen
 from hostlab.lab.rootfs import RootPlan
@@ -110,7 +110,7 @@ def container_plan(
     index = indexes(node.interfaces)
     shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
-        config=NodeConfig(node, state, cgroup, _filter(node)),
+        config=NodeConfig(node, state, cgroup, _filter(node), forks=_fork_bound(config)),
         root=root_plan(config, node),
         control=control,
         channel=channel,
@@ -120,6 +120,11 @@ def container_plan(
         owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),
     )
+
+
+def _fork_bound(config: HubConfig) -> int | None:
+    """Where no cgroup bounds forks, the kernel counts a user's processes (RLIMIT_NPROC)."""
+    return limits.DEFAULT_PIDS if "pids" in limits.missing(config.unified, config.v1) else None
 
 
 _filters: dict[tuple[str, tuple[str, ...]], bytes] = {}

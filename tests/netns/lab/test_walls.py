@@ -32,7 +32,7 @@ nodes:
   neighbour:
     interfaces: [lan]
   admin:
-    capabilities: {{add: [SYS_ADMIN]}}
+    capabilities: {{add: [SYS_ADMIN, SYS_PTRACE, DAC_READ_SEARCH]}}
 """
 REFUSALS = frozenset(
     {
@@ -57,7 +57,7 @@ def _may_stage(*, is_root: bool) -> bool:
         done = subprocess.run(command, capture_output=True, check=False, cwd="/", **options)  # type: ignore[call-overload]
     except PermissionError:
         return False
-    return done.returncode == 0
+    return bool(done.returncode == 0)
 
 
 @pytest.fixture(scope="module", params=["root", "rootless"])
@@ -158,8 +158,9 @@ def test_chroot_leads_nowhere(site: Site) -> None:
     assert not outcome.through, outcome
 
 
-def test_no_file_is_opened_by_handle(site: Site) -> None:
-    assert_refused(site.attempt("inside", "by_handle", path="/"), errno.EPERM)
+@pytest.mark.parametrize("node", ["inside", "admin"])
+def test_no_file_is_opened_by_handle(site: Site, node: str) -> None:
+    assert_refused(site.attempt(node, "by_handle", path="/"), errno.EPERM)
 
 
 WAYS_TO_MOUNT = (
@@ -189,11 +190,12 @@ def test_user_namespace_uncovers_nothing(site: Site, way: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "major", "minor"),
-    [("b", 254, 0), ("b", 8, 0), ("b", 7, 0), ("c", 1, 1), ("c", 1, 4), ("c", 1, 11), ("c", 10, 237)],
-    ids=["vda", "sda", "loop0", "mem", "port", "kmsg", "loop-control"],
+    [("b", 254, 0), ("b", 7, 0), ("c", 1, 1), ("c", 1, 4), ("c", 1, 11), ("c", 10, 237)],
+    ids=["vda", "loop0", "mem", "port", "kmsg", "loop-control"],
 )
-def test_no_device_is_made(site: Site, kind: str, major: int, minor: int) -> None:
-    outcome = site.attempt("inside", "make_device", kind=kind, major=major, minor=minor)
+@pytest.mark.parametrize("node", ["inside", "admin"])
+def test_no_device_is_made(site: Site, node: str, kind: str, major: int, minor: int) -> None:
+    outcome = site.attempt(node, "make_device", kind=kind, major=major, minor=minor)
     assert_refused(outcome, errno.EPERM, errno.EACCES)
 
 
@@ -206,9 +208,7 @@ def test_no_raw_device_is_there(site: Site) -> None:
 # --- processes
 
 
-def test_only_the_nodes_processes_are_seen(
-    site: Site, bystander: subprocess.Popen[bytes]
-) -> None:
+def test_only_the_nodes_processes_are_seen(site: Site, bystander: subprocess.Popen[bytes]) -> None:
     seen = site.attempt("inside", "visible_processes").seen
     assert "1" in seen
     assert str(bystander.pid) not in seen
@@ -220,7 +220,8 @@ def test_no_process_of_the_machine_is_signalled(
 ) -> None:
     neighbour = site.ask()["nodes"][1]["pid"]
     for pid in (bystander.pid, neighbour, os.getpid()):
-        assert_refused(site.attempt("inside", "signal_process", pid=pid), errno.ESRCH)
+        for node in ("inside", "admin"):
+            assert_refused(site.attempt(node, "signal_process", pid=pid), errno.ESRCH)
 
 
 def test_init_survives_its_node(site: Site) -> None:
@@ -315,7 +316,8 @@ def test_socket_of_the_machine_is_not_reached(site: Site, machine: Path, address
         name = f"@hostlab-{uuid.uuid4()}" if address == "abstract" else f"{machine}/socket"
         listener.bind("\0" + name[1:] if address == "abstract" else name)
         listener.listen()
-        assert_refused(site.attempt("inside", "connect", address=name))
+        for node in ("inside", "admin"):
+            assert_refused(site.attempt(node, "connect", address=name))
 
 
 def test_socket_below_the_overlay_is_not_reached(site: Site) -> None:
@@ -371,7 +373,8 @@ def test_cgroup_path_tells_nothing_of_what_is_above(site: Site, node: str) -> No
 
 @pytest.mark.parametrize(
     ("kind", "controller"),
-    [("cgroup2", None)] + [("cgroup", name) for name in ("pids", "cpu", "memory", "freezer", "devices")],
+    [("cgroup2", None)]
+    + [("cgroup", name) for name in ("pids", "cpu", "memory", "freezer", "devices")],
 )
 def test_cgroups_above_are_out_of_reach(site: Site, kind: str, controller: str | None) -> None:
     for node in ("inside", "admin"):
@@ -388,3 +391,53 @@ def test_cgroups_above_are_out_of_reach(site: Site, kind: str, controller: str |
 def test_callers_terminal_is_not_typed_into(site: Site, request_number: int) -> None:
     outcome = site.attempt_on_terminal("inside", "terminal", request=request_number)
     assert_refused(outcome, errno.EPERM)
+
+
+# --- gluttony
+
+GLUTTONS = """
+name: gluttons{name}
+segments: [lan]
+nodes:
+  glutton:
+    interfaces: [lan]
+    limits: {limits}
+  neighbour:
+    interfaces: [lan]
+"""
+
+
+@pytest.fixture
+def gluttons(lab_user: str) -> Iterator[Site]:
+    directory = Path(tempfile.mkdtemp(prefix="hostlab-walls-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    limits = "{pids: 50, memory: 64MiB}" if lab_user == "root" else "{}"
+    try:
+        text = GLUTTONS.format(name=uuid.uuid4().hex[:6], limits=limits)
+        staged = Site(directory, text, is_root=lab_user == "root")
+        try:
+            yield staged
+        finally:
+            staged.close()
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_fork_bomb_leaves_the_others_answering(gluttons: Site) -> None:
+    """It goes on in its node, at its limit, while the neighbour answers; `status` names it."""
+    outcome = gluttons.attempt("glutton", "fork_bomb", limit=50 if gluttons.is_root else 4096)
+    assert not outcome.through, outcome
+    assert gluttons.run("neighbour", "echo", "here") == "here\n"
+    if gluttons.is_root:
+        exceeded = {row["name"]: row["exceeded"] for row in gluttons.ask()["nodes"]}
+        assert exceeded == {"glutton": ["pids"], "neighbour": []}
+
+
+def test_memory_hog_leaves_the_others_answering(gluttons: Site) -> None:
+    if not gluttons.is_root:
+        pytest.skip("without a delegated cgroup nothing bounds memory, as `up` and `doctor` say")
+    outcome = gluttons.attempt("glutton", "hog_memory", size=256 << 20)
+    assert not outcome.through, outcome
+    assert gluttons.run("neighbour", "echo", "here") == "here\n"
+    exceeded = {row["name"]: row["exceeded"] for row in gluttons.ask()["nodes"]}
+    assert exceeded == {"glutton": ["memory"], "neighbour": []}

@@ -365,9 +365,10 @@ def own_starting(seconds: float) -> Told:
 def system_call(name: str) -> Told:
     """One system call with arguments that the kernel would take, or refuse for another reason."""
     zero = ctypes.create_string_buffer(4096)
+    now = ctypes.create_string_buffer(struct.pack("=qq", int(time.time()), 0))
     arguments: dict[str, tuple[Any, ...]] = {
-        "settimeofday": (ctypes.create_string_buffer(struct.pack("=qq", int(time.time()), 0)), None),
-        "clock_settime": (0, ctypes.create_string_buffer(struct.pack("=qq", int(time.time()), 0))),
+        "settimeofday": (now, None),
+        "clock_settime": (0, now),
         "adjtimex": (ctypes.create_string_buffer(struct.pack("=I", 0x0010) + bytes(300)),),
         "clock_adjtime": (0, ctypes.create_string_buffer(struct.pack("=I", 0x0010) + bytes(300))),
         "init_module": (zero, 16, b""),
@@ -384,7 +385,7 @@ def system_call(name: str) -> Told:
         "io_uring_setup": (4, zero),
         "add_key": (b"user", b"hostlab", b"x", 1, -3),
         "keyctl": (0, -4, 0),
-        "kcmp": (os.getpid(), 1, 0, 0, 0),
+        "kcmp": (os.getpid(), os.getpid(), 0, 0, 0),
     }
     return True, call(name, *arguments[name])
 
@@ -394,7 +395,7 @@ def open_file(path: str, flags: int) -> Told:
     fd = os.open(path, flags)
     if not flags & os.O_ACCMODE:
         os.set_blocking(fd, False)
-        seen = os.read(fd, 64)
+        seen = os.read(fd, 8192)[:64]  # a record of the log that does not fit is EINVAL
         return bool(seen), repr(seen)
     return True, path
 
@@ -443,7 +444,8 @@ def connect(address: str) -> Told:
 
 def listed_sockets(text: str) -> Told:
     """Whether any socket of the machine is listed."""
-    found = [line for line in open("/proc/net/unix") if text in line]
+    with open("/proc/net/unix") as lines:
+        found = [line for line in lines if text in line]
     return bool(found), found
 
 
@@ -451,7 +453,6 @@ def hear_uevents(wait_s: float) -> Told:
     """Listen to the kernel's device events; the caller makes one meanwhile."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT) as sock:
         sock.bind((0, 1))
-        print("listening", file=sys.stderr, flush=True)
         sock.settimeout(wait_s)
         try:
             return True, repr(sock.recv(2048)[:80])
@@ -519,22 +520,21 @@ def terminal(request: int) -> Told:
 
 
 def fork_bomb(limit: int) -> Told:
-    """Fork until it is refused, then let all go; whether `limit` was passed."""
+    """Fork until it is refused and leave them all; whether `limit` was passed."""
     reader, writer = os.pipe()
     count = 0
     try:
         while count <= limit:
             if os.fork() == 0:
-                os.close(writer)
-                os.read(reader, 1)
+                os.read(reader, 1)  # every child holds the other end too, so this never ends
                 os._exit(0)
             count += 1
     except OSError as error:
-        os.close(writer)
         if error.errno != errno.EAGAIN:
             raise
         return False, count
-    os.close(writer)
+    finally:
+        os.close(writer)
     return True, count
 
 
@@ -553,7 +553,7 @@ def main() -> None:
         through, seen = work(**json.loads(sys.argv[2]))
     except OSError as error:
         through, seen, number = False, str(error), error.errno
-    print(json.dumps({"through": through, "seen": seen, "errno": number}))
+    sys.stdout.write(json.dumps({"through": through, "seen": seen, "errno": number}))
 
 
 if __name__ == "__main__":
