@@ -32,7 +32,7 @@ from hostlab.lab.nodes import (
     shared_namespaces,
 )
 from hostlab.lab.paths import start_time
-from hostlab.lab.wiring import Directory, indexes
+from hostlab.lab.wiring import Directory
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.plan import journal
 from hostlab.plan.operations import Operation
@@ -49,13 +49,20 @@ READY_TIMEOUT_S: Final = 60.0
 
 @dataclass(slots=True)
 class _Begun:
-    """A node between its `clone3` and its `ready`."""
+    """A node from its plan to its `ready`."""
 
     operation: Operation
-    node: Node
-    handle: NodeHandle
-    link: socket.socket
-    owns_network: bool
+    plan: ContainerPlan
+    flags: int
+    ours: socket.socket
+    theirs: socket.socket
+    descriptors: contextlib.ExitStack
+    """What the child inherits and the hub need not keep, `theirs` among them."""
+
+    @property
+    def node(self) -> Node:
+        """The description."""
+        return self.plan.config.node
 
 
 async def add_nodes(
@@ -90,7 +97,8 @@ async def add_nodes(
             builder.finish()
         except BaseException:
             for begun in builder.unfinished():
-                begun.link.close()
+                begun.descriptors.close()
+                begun.ours.close()
                 await hub.remove_node(begun.node.name)
             if builder.beginning is not None:
                 await hub.remove_node(builder.beginning)
@@ -156,7 +164,7 @@ class _Builder:
         self._collect(len(self._wired))
 
     def begin(self, operation: Operation, node: Node) -> None:
-        """Clone a node: its process builds its files at once."""
+        """Plan a node and open what its process will need."""
         hub = self.hub
         self.beginning = node.name
         with contextlib.ExitStack() as stack:
@@ -164,34 +172,56 @@ class _Builder:
             plan = shared_namespaces(plan, node, hub.nodes, stack)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.enter_context(theirs)
-            try:
-                handle = _clone(hub, node, plan, theirs)
-            except BaseException:
-                ours.close()
-                raise
-        self._window.append(_Begun(operation, node, handle, ours, plan.owns_network))
+            flags = namespace_flags(node) | CLONE_PARENT
+            kept = stack.pop_all()
+        self._window.append(_Begun(operation, plan, flags, ours, theirs, kept))
         self.beginning = None
 
+    def _clone(self) -> None:
+        """Start the window's processes, with as little as can be between one and the next."""
+        window, cloned = self._window, [(0, 0)] * len(self._window)
+        count = 0
+        try:
+            for begun in window:
+                if needs_midwife(begun.plan.config.node):
+                    made = _by_midwife(self.hub, begun)
+                else:
+                    made = clone3(begun.flags, cgroup=begun.plan.config.cgroup)
+                if made[0] == 0:
+                    become_node(begun.plan, begun.theirs)
+                cloned[count] = made
+                count += 1
+        except OSError as error:
+            raise _nesting(error) from error
+        finally:
+            for begun, (pid, pidfd) in zip(window[:count], cloned[:count], strict=True):
+                begun.descriptors.close()
+                name = begun.node.name
+                self.hub.nodes[name] = NodeHandle.of(name, pid, pidfd=pidfd)
+
     def _wire(self) -> None:
-        """Journal the window, put it under its limits, plug its cables in, say go."""
+        """Clone the window, journal it, limit it, plug its cables in, say go."""
         window, hub = self._window, self.hub
         if not window:
             return
-        hub.config.directory.record(*(_entry(begun.handle) for begun in window))
+        self._clone()
+        handles = {begun.node.name: hub.nodes[begun.node.name] for begun in window}
+        hub.config.directory.record(*map(_entry, handles.values()))
         for begun in window:
-            limits.apply(hub.config.unified, hub.config.v1, begun.node, [begun.handle.pid])
+            pid = handles[begun.node.name].pid
+            limits.apply(hub.config.unified, hub.config.v1, begun.node, [pid])
         hub.switch.netlink.request(
             [
-                hub.switch.port(interface, index, begun.handle.network)
+                hub.switch.port(interface, index, handles[begun.node.name].network)
                 for begun in window
-                if begun.owns_network
-                for interface, index in _numbered(begun.node)
+                if begun.plan.owns_network
+                for interface, index in _numbered(begun)
             ]
         )
         for begun in window:
             # One that has ended already is found by its answer, which tells why.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                begun.link.send(GO)
+                begun.ours.send(GO)
         self._wired += window
         self._window = []
 
@@ -199,28 +229,16 @@ class _Builder:
         """Take the answers of the oldest nodes; Problem for the first that is not ready."""
         for _ in range(count):
             begun = self._wired[0]
-            trouble = _answer(begun.link)
+            trouble = _answer(begun.ours)
             if trouble is not None:
                 raise Failed("node", f"node {begun.node.name}: {trouble.step}: {trouble.message}")
-            begun.link.close()
+            begun.ours.close()
             self.done.append(begun.operation)
             del self._wired[0]
 
 
-def _clone(hub: HubSupervisor, node: Node, plan: ContainerPlan, link: socket.socket) -> NodeHandle:
-    flags = namespace_flags(node) | CLONE_PARENT
-    try:
-        if needs_midwife(node):
-            pid, pidfd = by_midwife(node, hub.nodes, flags, plan.config.cgroup)
-        else:
-            pid, pidfd = clone3(flags, cgroup=plan.config.cgroup)
-    except OSError as error:
-        raise _nesting(error) from error
-    if pid == 0:
-        become_node(plan, link)
-    handle = NodeHandle.of(node.name, pid, pidfd=pidfd)
-    hub.nodes[node.name] = handle
-    return handle
+def _by_midwife(hub: HubSupervisor, begun: _Begun) -> tuple[int, int]:
+    return by_midwife(begun.node, hub.nodes, begun.flags, begun.plan.config.cgroup)
 
 
 def _entry(handle: NodeHandle) -> journal.Entry:
@@ -228,9 +246,8 @@ def _entry(handle: NodeHandle) -> journal.Entry:
     return journal.Entry(journal.What.PROCESS, handle.name, place)
 
 
-def _numbered(node: Node) -> list[tuple[Interface, int]]:
-    index = indexes(node.interfaces)
-    return [(interface, index[interface.name]) for interface in node.interfaces]
+def _numbered(begun: _Begun) -> list[tuple[Interface, int]]:
+    return [(interface, begun.plan.index[interface.name]) for interface in begun.node.interfaces]
 
 
 def _answer(link: socket.socket) -> Trouble | None:

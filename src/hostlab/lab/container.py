@@ -23,7 +23,7 @@ from hostlab.init.node import NodeConfig, supervise
 from hostlab.lab import files, rootfs, wiring
 from hostlab.linux.clone import CLONE_NEWCGROUP
 from hostlab.linux.libc import close_all_but, set_process_name, sethostname, setns, unshare
-from hostlab.linux.netlink import Netlink, Request
+from hostlab.linux.netlink import Netlink
 from hostlab.spec.model import Node
 
 GO: Final = b"go"
@@ -48,7 +48,8 @@ class ContainerPlan:
     channel: socket.socket
     """To the hub's holder."""
     index: Mapping[str, int]
-    neighbours: Sequence[Request]
+    neighbours: bytes
+    """Packed requests."""
     owns_network: bool
     owns_cgroups: bool
     join: Sequence[int] = ()
@@ -153,7 +154,9 @@ def _network(plan: ContainerPlan) -> None:
         return
     _sysctls(wiring.network_sysctls(node))
     with Netlink() as netlink:
-        netlink.request(wiring.configure(node, plan.index, plan.neighbours))
+        netlink.request(wiring.configure(node, plan.index))
+        if plan.neighbours:
+            netlink.request_packed(plan.neighbours)
 
 
 def _report(link: socket.socket) -> None:

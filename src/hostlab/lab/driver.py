@@ -149,7 +149,7 @@ def _make_cgroups(
 def _run_hub(start: dict[str, Any], descriptors: tuple[int, ...]) -> None:
     """Start the hub's program; it leaves this process' family by itself."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "hostlab.lab.hub"],
+        [sys.executable, "-P", "-m", "hostlab.lab.hub_program"],
         input=msgspec.json.encode(start),
         pass_fds=descriptors,
         capture_output=True,

@@ -74,7 +74,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Entry of `python -m hostlab.lab.hub`."""
+    """The program (`hub_program`)."""
     start = msgspec.json.decode(sys.stdin.buffer.read(), type=Start)
     link = socket.socket(fileno=start.link)
     if os.fork():
@@ -185,7 +185,3 @@ def _log_to(path: str) -> None:
         os.dup2(fd, target)
     with contextlib.suppress(OSError):
         os.chdir("/")
-
-
-if __name__ == "__main__":
-    main()

@@ -115,7 +115,7 @@ def container_plan(
         control=control,
         channel=channel,
         index=index,
-        neighbours=directory.requests(node, index),
+        neighbours=directory.packed(node, index),
         owns_network="net" not in shared,
         owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),

@@ -7,13 +7,13 @@ while it runs, for which the hub sends them through a socket of the node's names
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Final
 
 from hostlab.linux import rtnetlink
-from hostlab.linux.netlink import Request
+from hostlab.linux.netlink import Request, pack
 from hostlab.spec.model import Interface, Lab, Node, Route
 
 LOOPBACK: Final = 1
@@ -37,15 +37,14 @@ def indexes(interfaces: Iterable[Interface]) -> dict[str, int]:
     return {interface.name: FIRST_INDEX + n for n, interface in enumerate(interfaces)}
 
 
-def configure(node: Node, index: Mapping[str, int], neighbours: Sequence[Request]) -> list[Request]:
-    """Everything a new node needs, in one batch; its links exist already."""
+def configure(node: Node, index: Mapping[str, int]) -> list[Request]:
+    """Everything a new node needs beside its neighbours, in one batch; its links exist already."""
     requests = [rtnetlink.link_set(LOOPBACK, up=True)]
     for interface in node.interfaces:
         number = index[interface.name]
         requests += [rtnetlink.address_add(number, address) for address in interface.addresses]
         requests.append(rtnetlink.link_set(number, up=True))
     requests += [route_add(route, index) for route in node.routes]
-    requests += neighbours
     return requests
 
 
@@ -83,7 +82,7 @@ class Directory:
         self._ports: dict[str, list[_Port]] = {s.name: [] for s in lab.segments}
         self._places: dict[tuple[str, str], int] = {}
         self._entries: dict[tuple[str, tuple[_Network, ...]], list[tuple[_Entry, ...]]] = {}
-        self._requests: dict[tuple[str, tuple[_Network, ...], int], list[tuple[Request, ...]]] = {}
+        self._requests: dict[tuple[str, tuple[_Network, ...], int], list[bytes]] = {}
         for node in lab.nodes:
             for interface in node.interfaces:
                 ports = self._ports[interface.segment]
@@ -101,21 +100,20 @@ class Directory:
                     found[interface.name, packed] = mac
         return found
 
-    def requests(self, node: Node, index: Mapping[str, int]) -> list[Request]:
-        """The same as requests of a new node, which share what they can with other nodes'."""
-        found: list[Request] = []
+    def packed(self, node: Node, index: Mapping[str, int]) -> bytes:
+        """The same as packed requests of a new node (`netlink.pack`)."""
+        found: list[bytes] = []
         for interface in node.interfaces:
             place, port = self._port(node, interface)
             key = (interface.segment, port.networks, index[interface.name])
             table = self._requests.get(key)
             if table is None:
                 table = self._requests[key] = [
-                    tuple(rtnetlink.neighbour_add(key[2], *entry) for entry in entries)
+                    pack(rtnetlink.neighbour_add(key[2], *entry) for entry in entries)
                     for entries in self._entries_of(*key[:2])
                 ]
-            for other in self._known(interface.segment, place):
-                found += table[other]
-        return found
+            found += [table[other] for other in self._known(interface.segment, place)]
+        return b"".join(found)
 
     def _port(self, node: Node, interface: Interface) -> tuple[int, _Port]:
         place = self._places[node.name, interface.name]

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from hostlab.errors import DecodeError
 
+NLMSG_NOOP: Final = 1
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 NLM_F_REQUEST: Final = 0x1
@@ -36,6 +37,8 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR: Final = struct.Struct("=i")
 _TYPE_MASK: Final = 0x3FFF
 RECEIVE_BYTES: Final = 1 << 17
+PACKED: Final = 0
+"""The sequence number of all packed messages: they ask for no answer, an error is one."""
 BATCH_BYTES: Final = 1 << 15
 """Requests of one datagram: well below a socket's default send buffer (212,992 bytes)."""
 
@@ -75,6 +78,16 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
             raise DecodeError("netlink", f"message of {length} bytes at {offset} of {end}")
         yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
         offset += length + (-length & 3)
+
+
+def pack(requests: Iterable[Request]) -> bytes:
+    """Requests that several sockets are to send, as bytes made once: `Netlink.request_packed`."""
+    parts: list[bytes] = []
+    for kind, flags, body, _ in requests:
+        length = _HEADER.size + len(body)
+        parts += (_HEADER.pack(length, kind, flags | NLM_F_REQUEST, PACKED, 0), body)
+        parts.append(bytes(-length & 3))
+    return b"".join(parts)
 
 
 class Netlink:
@@ -118,6 +131,11 @@ class Netlink:
         if start < len(requests):
             self._batch(requests[start:])
 
+    def request_packed(self, packed: bytes) -> None:
+        """Carry out what `pack` made; OSError when any of it failed, which is not said."""
+        # The kernel acknowledges what it has nothing to do for, too (netlink_rcv_skb).
+        self._batch([Request(NLMSG_NOOP, 0, b"", "no operation")], packed)
+
     def try_each(self, requests: Iterable[Request], *, unless: Container[int]) -> None:
         """Carry out requests one by one; these errnos mean that a request was not needed."""
         for request in requests:
@@ -127,9 +145,9 @@ class Netlink:
                 if error.errno not in unless:
                     raise
 
-    def _batch(self, requests: Sequence[Request]) -> None:
+    def _batch(self, requests: Sequence[Request], packed: bytes = b"") -> None:
         first = self._sequence + 1
-        parts = []
+        parts = [packed]
         for index, (kind, flags, body, _) in enumerate(requests):
             last = NLM_F_ACK if index == len(requests) - 1 else 0
             length = _HEADER.size + len(body)
@@ -142,9 +160,11 @@ class Netlink:
         error: OSError | None = None
         while True:
             for kind, flags, sequence, body in messages(self.socket.recv(RECEIVE_BYTES)):
-                if kind != NLMSG_ERROR or sequence < first:
+                if kind != NLMSG_ERROR or PACKED < sequence < first:
                     continue
-                failed = _failure(body, flags, requests[sequence - first].what)
+                packed_one = sequence == PACKED
+                what = "a packed request" if packed_one else requests[sequence - first].what
+                failed = _failure(body, flags, what)
                 error = error or failed
                 if sequence == self._sequence:
                     if error is not None:
