@@ -146,7 +146,7 @@ def _machine() -> frozenset[str]:
 
 
 def _cgroups(others: set[str]) -> list[str]:
-    return [path for path in remains.lab_cgroups() if os.path.basename(path) not in others]
+    return [path for path in remains.lab_cgroups() if remains.lab_of_cgroup(path) not in others]
 
 
 def _our_processes() -> set[tuple[int, str | None]]:

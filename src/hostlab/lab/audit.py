@@ -74,8 +74,8 @@ def audit() -> Audit:
     for directory in found - running:
         left |= set(_of_directory(directory))
     for path in remains.lab_cgroups():
-        if os.path.basename(path) not in names:
-            left.add(_remnant("cgroup", path, os.path.basename(path)))
+        if (lab := remains.lab_of_cgroup(path)) not in names:
+            left.add(_remnant("cgroup", path, lab))
     for altname in remains.marked_links().values():
         lab = altname.split(":")[1]
         if lab not in names:

@@ -15,24 +15,33 @@ import time
 from typing import Final
 
 from hostlab.errors import Failed
-from hostlab.lab.paths import LabDirectory, boot_id, start_time
+from hostlab.lab.paths import LabDirectory, boot_id, owner, start_time
 from hostlab.linux import cgroups, rtnetlink
 from hostlab.linux.netlink import Netlink
 from hostlab.plan.journal import What
 
-MARK: Final = "/memfd:hostlab:"
+PREFIX: Final = "hostlab:"
+"""Begins every mark; `LabDirectory.mark` follows: the lab and whose it is."""
+MARK: Final = f"/memfd:{PREFIX}"
 DEADLINE_S: Final = 30.0
 ROUNDS: Final = 20
 """A process may start another between a look and its end; each round sees fewer."""
 
 
-def marked_processes(name: str | None = None) -> dict[int, str]:
-    """pid -> lab of every process that carries the mark, of one lab or of all."""
+def marked_processes(name: str | None = None, *, base: str | None = None) -> dict[int, str]:
+    """pid -> lab of every marked process: of one lab, of one base directory, or of all."""
     found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (lab := _mark_of(entry)) and name in (None, lab):
+    whose = None if base is None else owner(base)
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        lab, _, of = (_mark_of(entry) or "").partition(":")
+        if lab and name in (None, lab) and whose in (None, of):
             found[int(entry)] = lab
     return found
+
+
+def lab_of_cgroup(path: str) -> str:
+    """The lab that a cgroup of `lab_cgroups` is of."""
+    return os.path.basename(path).partition(":")[0]
 
 
 def _mark_of(pid: str) -> str | None:
@@ -48,8 +57,8 @@ def _mark_of(pid: str) -> str | None:
     return None
 
 
-def lab_cgroups(name: str | None = None) -> list[str]:
-    """The cgroups that labs have, of one lab or of all."""
+def lab_cgroups(mark: str | None = None) -> list[str]:
+    """The cgroups that labs have, of one lab by its directory's mark, or of all."""
     hierarchies = cgroups.find()
     found = []
     for base in (hierarchies.unified, *hierarchies.v1.values()):
@@ -57,18 +66,20 @@ def lab_cgroups(name: str | None = None) -> list[str]:
         if base is None or not os.path.isdir(tree):
             continue
         names = [e.name for e in os.scandir(tree) if e.is_dir()]
-        found += [f"{tree}/{lab}" for lab in names if name in (None, lab)]
+        found += [f"{tree}/{lab}" for lab in names if mark in (None, lab)]
     return found
 
 
-def cgroup_labs() -> set[str]:
-    """The names of the labs that have a cgroup."""
-    return {os.path.basename(path) for path in lab_cgroups()}
+def labs_of(base: str) -> set[str]:
+    """The labs of a base directory that processes or cgroups tell of; it may be gone itself."""
+    end = f":{owner(base)}"
+    of_cgroups = {lab_of_cgroup(path) for path in lab_cgroups() if path.endswith(end)}
+    return of_cgroups | set(marked_processes(base=base).values())
 
 
-def marked_links(name: str | None = None) -> dict[int, str]:
+def marked_links(mark: str | None = None) -> dict[int, str]:
     """index -> altname of the machine's links that a lab made."""
-    prefix = "hostlab:" if name is None else f"hostlab:{name}:"
+    prefix = PREFIX if mark is None else f"{PREFIX}{mark}:"
     with Netlink() as netlink:
         return {
             link.index: altname
@@ -78,9 +89,9 @@ def marked_links(name: str | None = None) -> dict[int, str]:
         }
 
 
-def lab_processes(name: str) -> set[int]:
+def lab_processes(directory: LabDirectory) -> set[int]:
     """Every process of a lab: those with its mark, and all in the PID namespaces of its nodes."""
-    found = set(marked_processes(name))
+    found = set(marked_processes(directory.name, base=directory.base))
     home = os.stat("/proc/self/ns/pid").st_ino
     inside = {_pid_namespace(pid) for pid in found} - {home, None}
     for entry in filter(str.isdigit, os.listdir("/proc")):
@@ -99,12 +110,12 @@ def _pid_namespace(pid: int) -> int | None:
 def clear(directory: LabDirectory) -> bool:
     """End every process of a lab and remove everything that it left; False if there was nothing."""
     journal = directory.recorded()
-    groups = {e.name for e in journal if e.what is What.CGROUP} | set(lab_cgroups(directory.name))
+    groups = {e.name for e in journal if e.what is What.CGROUP} | set(lab_cgroups(directory.mark))
     found = directory.exists() or bool(groups)
     same_boot = any(e.what is What.LAB and e.value == boot_id() for e in journal)
     recorded = [e.value for e in journal if e.what is What.PROCESS] if same_boot else []
-    found = _end_processes(directory.name, recorded, groups) or found
-    for index in marked_links(directory.name):
+    found = _end_processes(directory, recorded, groups) or found
+    for index in marked_links(directory.mark):
         with contextlib.suppress(FileNotFoundError, OSError), Netlink() as netlink:
             netlink.request([rtnetlink.link_delete(index)])
     for group in groups:
@@ -113,12 +124,12 @@ def clear(directory: LabDirectory) -> bool:
     return found
 
 
-def _end_processes(name: str, recorded: list[str], groups: set[str]) -> bool:
+def _end_processes(directory: LabDirectory, recorded: list[str], groups: set[str]) -> bool:
     """Kill until nothing is left; the pidfds tell when each has really gone."""
     any_found = False
     deadline = time.monotonic() + DEADLINE_S
     for _ in range(ROUNDS):
-        pids = _processes(name, recorded, groups)
+        pids = _processes(directory, recorded, groups)
         recorded = []
         if not pids:
             return any_found
@@ -126,13 +137,14 @@ def _end_processes(name: str, recorded: list[str], groups: set[str]) -> bool:
         _kill_all(pids, groups, deadline)
     raise Failed(
         "processes",
-        f"processes of lab {name} do not end: {sorted(_processes(name, [], groups))}",
+        f"processes of lab {directory.name} do not end:"
+        f" {sorted(_processes(directory, [], groups))}",
         hint="a process in uninterruptible sleep ends with what it waits for: `ps -o stat,wchan`",
     )
 
 
-def _processes(name: str, recorded: list[str], groups: set[str]) -> set[int]:
-    found = set(marked_processes(name))
+def _processes(directory: LabDirectory, recorded: list[str], groups: set[str]) -> set[int]:
+    found = set(marked_processes(directory.name, base=directory.base))
     for group in groups:
         if os.path.isdir(group):
             found.update(cgroups.processes(group))
