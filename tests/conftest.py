@@ -132,7 +132,7 @@ def _machine() -> frozenset[str]:
     ours = _our_processes()
     others = set(remains.marked_processes().values()) - {lab for _, lab in ours if lab}
     links = {name: name.split(":")[1] for name in remains.marked_links().values()}
-    groups = {path: os.path.basename(path) for path in remains.lab_cgroups()}
+    groups = {path: remains.lab_of_cgroup(path) for path in remains.lab_cgroups()}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return frozenset(
         (

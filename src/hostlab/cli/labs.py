@@ -11,7 +11,7 @@ import click
 from hostlab.cli.output import Progress, coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, lab_named
 from hostlab.errors import SpecError, SpecErrors, UsageError
-from hostlab.lab.paths import labs
+from hostlab.lab.paths import base_directory, labs
 
 if TYPE_CHECKING:
     from hostlab.api import Lab
@@ -148,11 +148,8 @@ def down_command(lab: str | None, *, every: bool, as_json: bool) -> None:
     """Take a lab down, by its name or its description, whatever state it is in."""
     from hostlab.lab import driver, remains
 
-    if every:
-        marked = {*remains.marked_processes().values(), *remains.cgroup_labs()}
-        names = sorted({*labs(), *(marked - remains.elsewhere())})
-    else:
-        names = [_name_of(lab)]
+    base = base_directory()
+    names = sorted({*labs(), *remains.labs_of(base)}) if every else [_name_of(lab)]
     rows = []
     for name in names:
         started = time.monotonic()

@@ -13,6 +13,7 @@ import click
 from hostlab.cli.output import coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, complete_node, lab_named, one_node
 from hostlab.errors import UsageError
+from hostlab.lab.paths import LabDirectory
 
 if TYPE_CHECKING:
     from hostlab.api import Lab, Node
@@ -146,7 +147,7 @@ def namespaces_command(lab: str | None, *, machine: bool, as_json: bool) -> None
         chosen = lab_named(lab)
         owners = {node.pid: node.name for node in chosen}
         owners[chosen.status()["pid"]] = "(hub)"
-        found = namespaces(remains.lab_processes(chosen.name))
+        found = namespaces(remains.lab_processes(LabDirectory.of(chosen.name)))
     if as_json:
         print_json([_namespace_row(one, owners) for one in found])
         return

@@ -68,14 +68,14 @@ def audit() -> Audit:
     running = {directory for directory in found if _answers(directory)}
     names = {directory.name for directory in running}
     left: set[Remnant] = set()
-    for pid, (lab, _) in marks.items():
+    for pid, (lab, _, _) in marks.items():
         if directories[pid] not in running and not (directories[pid] is None and lab in names):
             left.add(_remnant("process", _named(pid), lab, directories[pid]))
     for directory in found - running:
         left |= set(_of_directory(directory))
     for path in remains.lab_cgroups():
-        if os.path.basename(path) not in names:
-            left.add(_remnant("cgroup", path, os.path.basename(path)))
+        if (lab := remains.lab_of_cgroup(path)) not in names:
+            left.add(_remnant("cgroup", path, lab))
     for altname in remains.marked_links().values():
         lab = altname.split(":")[1]
         if lab not in names:

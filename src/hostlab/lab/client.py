@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.protocol import Message, Receiver, send
 from hostlab.lab.paths import connect
 
+HUNG_UP: Final = "hung-up"
+"""Code of the Problem when an init dies with a command unanswered."""
 _KINDS = {"UsageError": UsageError, "Unsupported": Unsupported}
 
 
@@ -47,19 +49,21 @@ class Control:
     def send(self, op: str, fds: Sequence[int] = (), **arguments: Any) -> int:
         """Send a command; returns its id."""
         self._next += 1
-        send(self.socket, {"op": op, "id": self._next, **arguments}, fds)
+        try:
+            send(self.socket, {"op": op, "id": self._next, **arguments}, fds)
+        except ConnectionError:
+            raise _hung_up() from None
         return self._next
 
     def receive(self) -> Message:
         """The next answer, whatever it answers; Failed when the other side hangs up."""
         while not self._pending:
-            messages = self._receiver.receive(self.socket)
+            try:
+                messages = self._receiver.receive(self.socket)
+            except ConnectionError:
+                messages = None
             if messages is None:
-                raise Failed(
-                    "hung-up",
-                    "the lab's init hung up before it had answered",
-                    hint="`hostlab status` tells what is there; the same command can be repeated",
-                )
+                raise _hung_up()
             self._pending += messages
         return self._pending.pop(0)
 
@@ -91,6 +95,14 @@ class Control:
                     more(answer)
                 continue
             return result(answer)
+
+
+def _hung_up() -> Failed:
+    return Failed(
+        HUNG_UP,
+        "the lab's init hung up before it had answered",
+        hint="`hostlab status` tells what is there; the same command can be repeated",
+    )
 
 
 def result(answer: Message) -> Any:

@@ -64,15 +64,23 @@ def become_node(plan: ContainerPlan, link: socket.socket) -> NoReturn:
     try:
         for step, work in _steps(plan, link):  # noqa: B007  (the handlers below name the step)
             work()
-    except (OSError, Problem, ValueError, KeyError) as error:
-        message = error.message if isinstance(error, Problem) else str(error)
-        link.send(msgspec.json.encode(Trouble(step, message)))
-        os._exit(1)
     except BaseException as error:
-        link.send(msgspec.json.encode(Trouble(step, repr(error))))
-        os._exit(1)
+        _fail(link, step, error)
     config = plan.config
     _hold(plan.control, config, eager=bool(config.node.jobs))
+
+
+def _fail(link: socket.socket, step: str, error: BaseException) -> NoReturn:
+    """Say what went wrong, and end; nothing of the hub's own program may run on in here."""
+    try:
+        if isinstance(error, Problem):
+            message = error.message
+        else:
+            expected = isinstance(error, OSError | ValueError | KeyError)
+            message = str(error) if expected else repr(error)
+        link.send(msgspec.json.encode(Trouble(step, message)))
+    finally:
+        os._exit(1)
 
 
 def _steps(plan: ContainerPlan, link: socket.socket) -> Sequence[tuple[str, Callable[[], None]]]:

@@ -19,7 +19,7 @@ import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.lab import idmap, outside, remains
-from hostlab.lab.client import Control
+from hostlab.lab.client import HUNG_UP, Control
 from hostlab.lab.paths import LabDirectory, boot_id, listen, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
@@ -28,6 +28,9 @@ from hostlab.spec.model import Lab
 HUB_SOCKET: Final = "hub.sock"
 ANSWER_BYTES: Final = 8192
 START_TIMEOUT_S: Final = 60.0
+HUB_ENDED: Final = "hub-ended"
+ATTEMPTS: Final = 3
+"""A hub that is killed under an `up` is followed by another; one that always ends is an error."""
 
 Progress = Callable[[int, int], None]
 
@@ -48,24 +51,36 @@ def stage(lab: Lab, *, progress: Progress | None = None) -> list[dict[str, Any]]
     """
     directory = LabDirectory.of(lab.name)
     with directory.locked():
-        control = hub_control(directory)
-        if control is None:
-            remains.clear(directory)
-            control = _start(directory)
-        try:
-            with outside.ports(lab, control) as opened:
-                operations = _stage(control, lab, progress)
-                outside.publish(lab, control, opened)
-            outside.machine_interfaces(directory, lab, control)
-            return operations
-        except BaseException:
-            with contextlib.suppress(OSError, Problem):
-                if not control.call("status")["nodes"]:
-                    control.close()
-                    remains.clear(directory)
-            raise
-        finally:
-            control.close()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return _stage_once(directory, lab, progress)
+            except Failed as failure:
+                if failure.code not in (HUNG_UP, HUB_ENDED) or attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _stage_once(
+    directory: LabDirectory, lab: Lab, progress: Progress | None
+) -> list[dict[str, Any]]:
+    control = hub_control(directory)
+    if control is None:
+        remains.clear(directory)
+        control = _start(directory)
+    try:
+        with outside.ports(lab, control) as opened:
+            operations = _stage(control, lab, progress)
+            outside.publish(lab, control, opened)
+        outside.machine_interfaces(directory, lab, control)
+        return operations
+    except BaseException:
+        with contextlib.suppress(OSError, Problem):
+            if not control.call("status")["nodes"]:
+                control.close()
+                remains.clear(directory)
+        raise
+    finally:
+        control.close()
 
 
 def _stage(control: Control, lab: Lab, progress: Progress | None) -> list[dict[str, Any]]:
@@ -103,6 +118,7 @@ def _start(directory: LabDirectory) -> Control:
     unified, v1 = _make_cgroups(directory, hierarchies)
     fd = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mark = os.memfd_create(f"{remains.PREFIX}{directory.mark}")
     try:
         with listen(fd, HUB_SOCKET) as control, ours, theirs:
             start = {
@@ -112,9 +128,10 @@ def _start(directory: LabDirectory) -> Control:
                 "link": theirs.fileno(),
                 "unified": unified,
                 "v1": v1,
+                "mark": mark,
                 "maps_itself": idmap.maps_itself(),
             }
-            _run_hub(start, (control.fileno(), theirs.fileno()))
+            _run_hub(start, (control.fileno(), theirs.fileno(), mark))
             theirs.close()
             _introduce(directory, ours, unified, v1, maps_itself=start["maps_itself"] is True)
     except BaseException:
@@ -122,7 +139,11 @@ def _start(directory: LabDirectory) -> Control:
         raise
     finally:
         os.close(fd)
-    return Control.to(directory.path, HUB_SOCKET)
+        os.close(mark)
+    started = hub_control(directory)
+    if started is None:
+        raise _ended()
+    return started
 
 
 def _make_cgroups(
@@ -131,7 +152,7 @@ def _make_cgroups(
     """The lab's cgroups, journalled first; without the right to make them there are none."""
 
     def place(base: str) -> str:
-        return f"{base}/{cgroups.TREE}/{directory.name}"
+        return f"{base}/{cgroups.TREE}/{directory.mark}"
 
     unified = place(hierarchies.unified) if hierarchies.unified else None
     v1 = {name: place(base) for name, base in hierarchies.v1.items()}
@@ -172,24 +193,43 @@ def _introduce(
     """Follow the hub into its namespaces: journal it, put it in its cgroup, write its user map."""
     link.settimeout(START_TIMEOUT_S)
     pid = int(_hear(link)["pid"])
-    directory.record(Entry(What.PROCESS, "hub", f"{pid} {start_time(pid)}"))
+    started = start_time(pid)
+    directory.record(Entry(What.PROCESS, "hub", f"{pid} {started}"))
+    try:
+        _place(pid, unified, v1)
+        link.send(b"go")
+        _hear(link)
+        if not maps_itself:
+            idmap.write_maps(pid)
+        link.send(b"go")
+    except OSError as error:
+        if start_time(pid) != started or isinstance(error, ConnectionError):
+            raise _ended() from error
+        raise
+    _hear(link)
+
+
+def _place(pid: int, unified: str | None, v1: dict[str, str]) -> None:
+    """Put the hub into its cgroups."""
     if unified is not None:
         cgroups.make(f"{unified}/.hub")
         cgroups.write(f"{unified}/.hub/cgroup.procs", str(pid))
     for base in v1.values():
         cgroups.write(f"{base}/cgroup.procs", str(pid))
-    link.send(b"go")
-    _hear(link)
-    if not maps_itself:
-        idmap.write_maps(pid)
-    link.send(b"go")
-    _hear(link)
+
+
+def _ended() -> Failed:
+    return Failed(
+        HUB_ENDED,
+        "the hub ended before it was ready",
+        hint="repeat the command; if it ends again, `hostlab doctor` looks for the cause",
+    )
 
 
 def _hear(link: socket.socket) -> dict[str, Any]:
     data = link.recv(ANSWER_BYTES)
     if not data:
-        raise Failed("hub", "the hub ended before it was ready", hint="see hub.log of the lab")
+        raise _ended()
     message: dict[str, Any] = msgspec.json.decode(data)
     if "error" in message:
         raise Unsupported(

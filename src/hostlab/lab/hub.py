@@ -69,6 +69,8 @@ class Start(msgspec.Struct, frozen=True):
     """Descriptor of the socket pair to the caller."""
     unified: str | None
     v1: dict[str, str]
+    mark: int
+    """Descriptor of the memfd that marks the lab's processes: this one's from its first moment."""
     maps_itself: bool
     """The hub writes its own user map: one id."""
 
@@ -76,6 +78,8 @@ class Start(msgspec.Struct, frozen=True):
 def main() -> None:
     """The program (`hub_program`)."""
     start = msgspec.json.decode(sys.stdin.buffer.read(), type=Start)
+    for fd in (start.link, start.control, start.mark):
+        os.set_inheritable(fd, False)  # noqa: FBT003  (has no name for it)
     link = socket.socket(fileno=start.link)
     if os.fork():
         os._exit(0)
@@ -104,7 +108,6 @@ def _hold(config: HubConfig, control: socket.socket) -> None:
 def _enter(start: Start, link: socket.socket) -> tuple[HubConfig, socket.socket]:
     directory = LabDirectory(start.name, start.base)
     uid, gid = os.geteuid(), os.getegid()
-    mark = os.memfd_create(f"hostlab:{start.name}")
     _log_to(f"{directory.path}/hub.log")
     lower, below = (None, ()) if uid else _bind_machine(f"{directory.path}/lower")
     _exchange(link, {"pid": os.getpid()})
@@ -120,7 +123,7 @@ def _enter(start: Start, link: socket.socket) -> tuple[HubConfig, socket.socket]
     make_private()
     config = HubConfig(
         directory=directory,
-        mark=mark,
+        mark=start.mark,
         unified=start.unified,
         v1=start.v1,
         survey=survey(lower, below, base=f"{directory.path}/root"),
@@ -139,7 +142,8 @@ def _exchange(link: socket.socket, message: dict[str, Any]) -> None:
 def _bind_machine(lower: str) -> tuple[str, tuple[str, ...]]:
     unshare(CLONE_NEWNS)
     make_private()
-    os.makedirs(lower, mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(lower, mode=0o700)
     bind(b"/", lower.encode())
     make_readonly(lower.encode())
     _lock_devices()

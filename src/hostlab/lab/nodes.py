@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import socket
 from collections.abc import Mapping
@@ -61,6 +62,12 @@ class NodeHandle:
         except OSError:
             os.close(opened)
             raise
+
+    def has_ended(self) -> bool:
+        """Whether its first process has; the kernel says so before the holder has reaped it."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def kill(self) -> None:
         """SIGKILL to the holder: the kernel ends everything in its pid namespace."""

@@ -18,7 +18,7 @@ from hostlab.errors import Unsupported
 from hostlab.lab.client import Control
 from hostlab.lab.paths import LabDirectory
 from hostlab.lab.publish import Published, PublishedSocket, machine_addresses, open_sockets
-from hostlab.lab.remains import marked_links
+from hostlab.lab.remains import PREFIX, marked_links
 from hostlab.linux import rtnetlink
 from hostlab.linux.clone import namespace_fd
 from hostlab.linux.netlink import Netlink
@@ -76,7 +76,7 @@ def _published(node: Node, publish: Publish) -> Published:
 
 def machine_interfaces(directory: LabDirectory, lab: Lab, control: Control) -> None:
     """Make, change or remove the machine's interfaces on the lab's segments."""
-    present = {name.rpartition(":")[2]: i for i, name in marked_links(lab.name).items()}
+    present = {name.rpartition(":")[2]: i for i, name in marked_links(directory.mark).items()}
     wanted = {segment.name: segment for segment in lab.segments if segment.machine}
     with Netlink() as netlink:
         for name, index in present.items():
@@ -106,7 +106,7 @@ def _plug(netlink: Netlink, directory: LabDirectory, segment: Segment, control: 
     status = control.call("status")
     links = {link.name: link for link in rtnetlink.links(netlink)}
     number = next(n for n in range(len(links) + 1) if f"hl{n}" not in links)
-    name, mark = f"hl{number}", f"hostlab:{directory.name}:{segment.name}"
+    name, mark = f"hl{number}", f"{PREFIX}{directory.mark}:{segment.name}"
     directory.record(Entry(What.LINK, name, mark))
     inner = f"m{number}"
     switch = namespace_fd(status["pid"], "net")

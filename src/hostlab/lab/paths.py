@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
@@ -22,7 +23,10 @@ from hostlab.plan.journal import Entry, entries, line
 
 BASE_VARIABLE: Final = "HOSTLAB_RUN"
 """Environment variable that names another base directory."""
+OWNER_DIGITS: Final = 8
 BACKLOG: Final = 128
+REMOVALS: Final = 3
+"""A process that is ending may write a last file between the listing and the removal."""
 
 
 def base_directory() -> str:
@@ -39,6 +43,17 @@ def base_directory() -> str:
     else:
         found = f"/tmp/hostlab-{os.geteuid()}"
     return os.path.realpath(found)
+
+
+def owner(base: str) -> str:
+    """Whose labs these are: of a user, in a base directory, as seen in these namespaces.
+
+    The same text after every boot and when the directory has been removed, so that what a lab has
+    left is found again; another one for a lab within a lab, where names and paths are the same.
+    """
+    spaces = [os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("user", "pid")]
+    text = f"{os.geteuid()} {spaces} {os.path.abspath(base)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:OWNER_DIGITS]
 
 
 def boot_id() -> str:
@@ -85,6 +100,11 @@ class LabDirectory:
         return f"{self.base}/{self.name}"
 
     @property
+    def mark(self) -> str:
+        """Names this lab on the machine: labs of one name may stand in several directories."""
+        return f"{self.name}:{owner(self.base)}"
+
+    @property
     def journal(self) -> str:
         """See plan/journal.py."""
         return f"{self.path}/journal"
@@ -109,11 +129,16 @@ class LabDirectory:
             for path in (self.path, f"{self.path}/nodes", f"{self.path}/root"):
                 os.makedirs(path, mode=0o700, exist_ok=True)
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
 
     def remove(self) -> None:
         """Remove the lab's files, and the base directory when it was the last lab."""
-        shutil.rmtree(self.path, ignore_errors=False) if self.exists() else None
+        for _ in range(REMOVALS):
+            if not self.exists():
+                return
+            with contextlib.suppress(FileNotFoundError, OSError):
+                shutil.rmtree(self.path)
+        shutil.rmtree(self.path) if self.exists() else None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,7 +155,7 @@ class LabDirectory:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise _unusable(self.base, error) from error
+                raise unusable(self.base, error) from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 if _same_file(fd, path):
@@ -149,12 +174,21 @@ class LabDirectory:
                 os.rmdir(self.base)
 
     def record(self, *lines: Entry) -> None:
-        """Write journal lines, before what they tell of is done."""
-        fd = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        """Write journal lines, before what they tell of is done.
+
+        A line that a crash or a full disk cut short is ended first, so that it costs none of these.
+        """
+        data = b"".join(map(line, lines))
         try:
-            os.write(fd, b"".join(map(line, lines)))
-        finally:
-            os.close(fd)
+            fd = os.open(self.journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "rb+", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                if size and os.pread(fd, 1, size - 1) != b"\n":
+                    data = b"\n" + data
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.journal)
+        except OSError as error:
+            raise unusable(self.journal, error) from error
 
     def recorded(self) -> tuple[Entry, ...]:
         """The journal so far; empty when there is none."""
@@ -207,7 +241,8 @@ def _same_file(fd: int, path: str) -> bool:
         return False
 
 
-def _unusable(path: str, error: OSError) -> Problem:
+def unusable(path: str, error: OSError) -> Problem:
+    """What to tell a person whose run directory cannot be used, and the remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = f"make room there, or set {BASE_VARIABLE} to a directory on another file system"
         return Unsupported("disk-full", f"{path}: {error.strerror}", hint=hint)
@@ -218,9 +253,14 @@ def _unusable(path: str, error: OSError) -> Problem:
 def write_whole(path: str, data: bytes) -> None:
     """Replace a file's content whole or not at all (rename(2))."""
     temporary = f"{path}.new"
-    with open(temporary, "wb") as file:
-        file.write(data)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def read_if_there(path: str) -> bytes | None:

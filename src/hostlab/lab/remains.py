@@ -15,40 +15,53 @@ import time
 from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
-from hostlab.lab.paths import LabDirectory, base_directory, boot_id, start_time
+from hostlab.lab.paths import LabDirectory, boot_id, owner, start_time
 from hostlab.linux import cgroups, rtnetlink
 from hostlab.linux.netlink import Netlink
 from hostlab.plan.journal import What
 
-MARK: Final = "/memfd:hostlab:"
+PREFIX: Final = "hostlab:"
+"""Begins every mark; `LabDirectory.mark` follows: the lab and whose it is."""
+MARK: Final = f"/memfd:{PREFIX}"
 DEADLINE_S: Final = 30.0
 ROUNDS: Final = 20
 """A process may start another between a look and its end; each round sees fewer."""
-
-
-def marked_processes(name: str | None = None) -> dict[int, str]:
-    """pid -> lab of every process that carries the mark, of one lab or of all."""
-    return {pid: mark.lab for pid, mark in marks().items() if name in (None, mark.lab)}
 
 
 class Mark(NamedTuple):
     """What the descriptors of a lab's process tell."""
 
     lab: str
+    owner: str
+    """`paths.owner` of the lab's base directory."""
     directory: LabDirectory | None
     """Its run directory; None when it has let go of everything in there."""
 
 
 def marks() -> dict[int, Mark]:
-    """Every process that carries the mark, less those of labs that are inside a node of another.
-
-    Two users, or two run directories, may have labs of one name: the directory tells them apart.
-    """
-    found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (mark := _mark_of(entry)) is not None:
-            found[int(entry)] = mark
+    """Every process that carries the mark, less those of labs that are inside a node of another."""
+    found = _marked()
     return {pid: mark for pid, mark in found.items() if not _is_inside(pid, mark, found)}
+
+
+def marked_processes(name: str | None = None, *, base: str | None = None) -> dict[int, str]:
+    """pid -> lab of every marked process: of one lab, of one base directory, or of all."""
+    whose = None if base is None else owner(base)
+    return {
+        pid: mark.lab
+        for pid, mark in _marked().items()
+        if name in (None, mark.lab) and whose in (None, mark.owner)
+    }
+
+
+def _marked() -> dict[int, Mark]:
+    found = ((int(pid), _mark_of(pid)) for pid in os.listdir("/proc") if pid.isdigit())
+    return {pid: mark for pid, mark in found if mark is not None}
+
+
+def lab_of_cgroup(path: str) -> str:
+    """The lab that a cgroup of `lab_cgroups` is of."""
+    return os.path.basename(path).partition(":")[0]
 
 
 def _mark_of(pid: str) -> Mark | None:
@@ -60,21 +73,22 @@ def _mark_of(pid: str) -> Mark | None:
                 targets.append(os.readlink(f"{directory}/{fd}").removesuffix(" (deleted)"))
     except (PermissionError, FileNotFoundError, ProcessLookupError):
         return None
-    lab = next((t.removeprefix(MARK) for t in targets if t.startswith(MARK)), None)
-    if lab is None:
+    text = next((t.removeprefix(MARK) for t in targets if t.startswith(MARK)), None)
+    if text is None:
         return None
+    lab, _, whose = text.partition(":")
     for target in targets:
         for part in (f"/{lab}/hub.log", f"/{lab}/nodes/"):
             base, found, _ = target.partition(part)
             if found and base.startswith("/"):
-                return Mark(lab, LabDirectory(lab, base))
-    return Mark(lab, None)
+                return Mark(lab, whose, LabDirectory(lab, base))
+    return Mark(lab, whose, None)
 
 
 def _is_inside(pid: int, mark: Mark, found: dict[int, Mark]) -> bool:
     """Whether an ancestor belongs to another lab: then this one is the business of that node."""
     while (pid := _parent(pid)) > 1:
-        if pid in found and found[pid] != mark:
+        if pid in found and found[pid].owner != mark.owner:
             return True
     return False
 
@@ -87,23 +101,8 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def processes_of(directory: LabDirectory) -> set[int]:
-    """Every process with the mark of this very lab, or of one of its name that shows no place."""
-    return {
-        pid
-        for pid, mark in marks().items()
-        if mark.lab == directory.name and mark.directory in (None, directory)
-    }
-
-
-def elsewhere() -> set[str]:
-    """The names of the labs that run from another run directory than ours."""
-    base = base_directory()
-    return {m.lab for m in marks().values() if m.directory and m.directory.base != base}
-
-
-def lab_cgroups(name: str | None = None) -> list[str]:
-    """The cgroups that labs have, of one lab or of all."""
+def lab_cgroups(mark: str | None = None) -> list[str]:
+    """The cgroups that labs have, of one lab by its directory's mark, or of all."""
     hierarchies = cgroups.find()
     found = []
     for base in (hierarchies.unified, *hierarchies.v1.values()):
@@ -111,18 +110,20 @@ def lab_cgroups(name: str | None = None) -> list[str]:
         if base is None or not os.path.isdir(tree):
             continue
         names = [e.name for e in os.scandir(tree) if e.is_dir()]
-        found += [f"{tree}/{lab}" for lab in names if name in (None, lab)]
+        found += [f"{tree}/{lab}" for lab in names if mark in (None, lab)]
     return found
 
 
-def cgroup_labs() -> set[str]:
-    """The names of the labs that have a cgroup."""
-    return {os.path.basename(path) for path in lab_cgroups()}
+def labs_of(base: str) -> set[str]:
+    """The labs of a base directory that processes or cgroups tell of; it may be gone itself."""
+    end = f":{owner(base)}"
+    of_cgroups = {lab_of_cgroup(path) for path in lab_cgroups() if path.endswith(end)}
+    return of_cgroups | set(marked_processes(base=base).values())
 
 
-def marked_links(name: str | None = None) -> dict[int, str]:
+def marked_links(mark: str | None = None) -> dict[int, str]:
     """index -> altname of the machine's links that a lab made."""
-    prefix = "hostlab:" if name is None else f"hostlab:{name}:"
+    prefix = PREFIX if mark is None else f"{PREFIX}{mark}:"
     with Netlink() as netlink:
         return {
             link.index: altname
@@ -132,9 +133,9 @@ def marked_links(name: str | None = None) -> dict[int, str]:
         }
 
 
-def lab_processes(name: str) -> set[int]:
+def lab_processes(directory: LabDirectory) -> set[int]:
     """Every process of a lab: those with its mark, and all in the PID namespaces of its nodes."""
-    found = processes_of(LabDirectory.of(name))
+    found = set(marked_processes(directory.name, base=directory.base))
     home = os.stat("/proc/self/ns/pid").st_ino
     inside = {_pid_namespace(pid) for pid in found} - {home, None}
     for entry in filter(str.isdigit, os.listdir("/proc")):
@@ -153,15 +154,12 @@ def _pid_namespace(pid: int) -> int | None:
 def clear(directory: LabDirectory) -> bool:
     """End every process of a lab and remove everything that it left; False if there was nothing."""
     journal = directory.recorded()
-    groups = {e.name for e in journal if e.what is What.CGROUP}
-    is_mine = directory.exists() or directory.name not in elsewhere()
-    if is_mine:
-        groups |= set(lab_cgroups(directory.name))
+    groups = {e.name for e in journal if e.what is What.CGROUP} | set(lab_cgroups(directory.mark))
     found = directory.exists() or bool(groups)
     same_boot = any(e.what is What.LAB and e.value == boot_id() for e in journal)
     recorded = [e.value for e in journal if e.what is What.PROCESS] if same_boot else []
     found = _end_processes(directory, recorded, groups) or found
-    for index in marked_links(directory.name) if is_mine else ():
+    for index in marked_links(directory.mark):
         with contextlib.suppress(FileNotFoundError, OSError), Netlink() as netlink:
             netlink.request([rtnetlink.link_delete(index)])
     for group in groups:
@@ -181,16 +179,16 @@ def _end_processes(directory: LabDirectory, recorded: list[str], groups: set[str
             return any_found
         any_found = True
         _kill_all(pids, groups, deadline)
-    stubborn = sorted(_processes(directory, [], groups))
     raise Failed(
         "processes",
-        f"processes of lab {directory.name} do not end: {stubborn}",
+        f"processes of lab {directory.name} do not end:"
+        f" {sorted(_processes(directory, [], groups))}",
         hint="a process in uninterruptible sleep ends with what it waits for: `ps -o stat,wchan`",
     )
 
 
 def _processes(directory: LabDirectory, recorded: list[str], groups: set[str]) -> set[int]:
-    found = processes_of(directory)
+    found = set(marked_processes(directory.name, base=directory.base))
     for group in groups:
         if os.path.isdir(group):
             found.update(cgroups.processes(group))

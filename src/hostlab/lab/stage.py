@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor
-from hostlab.lab import change, hosts, limits
+from hostlab.lab import change, hosts, limits, recovery
 from hostlab.lab.building import add_nodes
 from hostlab.lab.nodes import (
     NodeHandle,
 )
-from hostlab.lab.paths import LabDirectory, read_if_there, write_whole
+from hostlab.lab.paths import LabDirectory, read_if_there, unusable, write_whole
 from hostlab.lab.publish import Published
 from hostlab.lab.publishing import KEY as PUBLISHER
 from hostlab.lab.publishing import Publishing
@@ -38,6 +39,9 @@ from hostlab.spec.model import Lab, Node
 
 IN_PLACE: Final = frozenset(kind for kind, inverse in INVERSE.items() if kind is inverse)
 """Changes of something that goes on existing."""
+UNKILLABLE: Final = (
+    "a process in uninterruptible sleep ends with what it waits for: `ps -o stat,wchan`"
+)
 END_TIMEOUT_S: Final = 60.0
 """A killed node ends in milliseconds; this is for a machine that is swapping."""
 
@@ -94,6 +98,7 @@ class HubSupervisor(Supervisor):
         stored = read_if_there(self.config.directory.description)
         if stored is not None:
             self.lab = msgspec.json.decode(stored, type=Lab)
+        await recovery.settle(self)
 
     def found_running(self, key: str, pid: int) -> None:
         kind, _, name = key.partition(":")
@@ -151,39 +156,38 @@ class HubSupervisor(Supervisor):
         """Go from what is there to the given description; undo everything if a step fails."""
         new = msgspec.convert(request.message["lab"], Lab)
         async with self._changing:
-            present = self._present()
+            await recovery.settle(self)
+            present = recovery.present(self)
             plan = difference(present, new)
             done: list[Operation] = []
             try:
+                recovery.intend(self.config.directory, new)
                 await self._execute(plan, present, new, done, request)
+                self._commit(new)
             except Exception as error:
                 undone = await self._undo(done, new, present)
                 if not isinstance(error, Problem | OSError):
                     raise
                 raise self._failed(error, undone) from error
-            self._commit(new)
             self.publishing.tell_nodes(new)
         return {"operations": msgspec.to_builtins(plan.operations)}
-
-    def _present(self) -> Lab:
-        """The description less what has died since: that is made again."""
-        nodes = tuple(node for node in self.lab.nodes if node.name in self.nodes)
-        segments = tuple(s for s in self.lab.segments if s.name in self.switch.bridges)
-        return msgspec.structs.replace(self.lab, nodes=nodes, segments=segments)
 
     def _failed(self, error: Problem | OSError, undone: Sequence[str]) -> Problem:
         if isinstance(error, Problem):
             code, message, hint = error.code, error.message, error.hint
         else:
             code, message, hint = "os", str(error), None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is not None:
+                return unusable(error.filename, error)
         text = f"{message}; undone: {len(undone)} operations" if undone else message
         kind = Unsupported if isinstance(error, Unsupported) else Failed
         return kind(code, text, hint=hint)
 
     def _commit(self, new: Lab) -> None:
         """The new description is true from here on; written whole or not at all."""
-        self.lab = new
         write_whole(self.config.directory.description, msgspec.json.encode(new))
+        self.lab = new
+        recovery.reached(self.config.directory)
 
     async def _execute(
         self, plan: Plan, old: Lab, new: Lab, done: list[Operation], request: Request | None
@@ -240,7 +244,10 @@ class HubSupervisor(Supervisor):
                 undone.append(inverse.describe())
             except Exception as error:
                 os.write(2, f"hub: cannot undo {operation.describe()}: {error}\n".encode())
-        hosts.write(self.config.directory, old)
+        if len(undone) == len(done):
+            recovery.reached(self.config.directory)
+        with contextlib.suppress(OSError):
+            hosts.write(self.config.directory, old)
         return undone
 
     async def remove_node(self, name: str) -> None:
@@ -264,6 +271,8 @@ class HubSupervisor(Supervisor):
         loop.add_reader(handle.pidfd, _resolve, dead)
         try:
             await asyncio.wait_for(dead, END_TIMEOUT_S)
+        except TimeoutError:
+            raise Failed("node", f"node {handle.name} does not end", hint=UNKILLABLE) from None
         finally:
             loop.remove_reader(handle.pidfd)
             handle.close()

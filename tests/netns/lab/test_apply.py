@@ -7,10 +7,10 @@ import signal
 import threading
 
 import pytest
-from tests.netns.lab.lab_site import Site, wait_until
 
 from hostlab.errors import Failed, Problem
 from hostlab.sync import Lab
+from tests.netns.lab.lab_site import Site, wait_until
 
 pytestmark = pytest.mark.netns
 

@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.netns.lab.lab_site import Site, wait_until
 
 from hostlab.errors import Problem
 from hostlab.sync import Lab
+from tests.netns.lab.lab_site import Site, wait_until
 
 pytestmark = pytest.mark.netns
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.jobs.jobs_world import World
 
 from hostlab.jobs.boot import (
     UP,
@@ -15,6 +14,7 @@ from hostlab.jobs.boot import (
     runlevel_event,
     shutdown_events,
 )
+from tests.unit.jobs.jobs_world import World
 
 pytestmark = pytest.mark.unit
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.jobs.jobs_world import World
 
 from hostlab.errors import UsageError
 from hostlab.jobs import effects, facts
+from tests.unit.jobs.jobs_world import World
 
 pytestmark = pytest.mark.unit
 

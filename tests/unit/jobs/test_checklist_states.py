@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.jobs.jobs_world import World
 
 from hostlab.errors import UsageError
 from hostlab.jobs import effects, facts
 from hostlab.jobs.states import TABLE, Action, Goal, State, next_state
 from hostlab.spec.job import Step
+from tests.unit.jobs.jobs_world import World
 
 pytestmark = pytest.mark.unit
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.unit.jobs.jobs_world import World
 
 from hostlab.errors import DecodeError
 from hostlab.jobs import facts
 from hostlab.jobs.snapshot import VERSION, capture, decode, encode, restore
 from hostlab.spec.job import Step
+from tests.unit.jobs.jobs_world import World
 
 pytestmark = pytest.mark.unit
 

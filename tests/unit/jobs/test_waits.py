@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.jobs.jobs_world import World
 
 from hostlab.jobs.waits import Party, Wait, waits
 from hostlab.spec.job import Step
+from tests.unit.jobs.jobs_world import World
 
 pytestmark = pytest.mark.unit
 
