@@ -146,7 +146,7 @@ def _machine() -> frozenset[str]:
 
 def _is_others(lab: str, others: set[str]) -> bool:
     """Whether a lab is another run's: its processes are, or it is named after a process of it."""
-    pid = re.search(r"-(\d+)$", lab)
+    pid = re.search(r"(\d+)(:\w+)?$", lab)
     named_after = (
         pid is not None and pid[1] != str(os.getpid()) and os.path.exists(f"/proc/{pid[1]}")
     )
