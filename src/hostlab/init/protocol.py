@@ -94,10 +94,13 @@ class Receiver:
             os.close(self._descriptors.popleft())
 
 
-def receive_bytes(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """One recvmsg(2): the bytes, and every descriptor that came with them."""
-    size = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
-    data, ancillary, _, _ = sock.recvmsg(RECEIVE_BYTES, size, socket.MSG_CMSG_CLOEXEC)
+def receive_bytes(sock: socket.socket, *, size: int = RECEIVE_BYTES) -> tuple[bytes, list[int]]:
+    """One recvmsg(2): the bytes, and every descriptor that came with them.
+
+    Not `socket.recv_fds`, which drops its flags: what it receives would leak into every job.
+    """
+    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+    data, ancillary, _, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     found = array.array("i")
     for level, kind, value in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from hostlab.errors import DecodeError, Problem, UsageError
 from hostlab.init.connection import Connection
 from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
-from hostlab.init.protocol import Message, peer_uid
+from hostlab.init.protocol import Message, peer_uid, receive_bytes
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64
@@ -129,9 +129,7 @@ class Supervisor:
     def _from_holder(self, gone: asyncio.Future[None]) -> None:
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(
-                    self.channel, DATAGRAM_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-                )
+                data, fds = receive_bytes(self.channel, size=DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             except ConnectionError:

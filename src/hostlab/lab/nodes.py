@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.node import NodeConfig
+from hostlab.init.protocol import receive_bytes
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
 from hostlab.lab.paths import listen
@@ -235,7 +236,7 @@ def by_midwife(
             os._exit(0)
         os.close(helper_fd)
         theirs.close()
-        data, fds, _, _ = socket.recv_fds(ours, 64, 1)
+        data, fds = receive_bytes(ours, size=64)
     number, pid = map(int, data.split() or (errno.EPROTO, 0))
     if number or not fds:
         raise OSError(number, os.strerror(number), f"first process of node {node.name}")

@@ -1,0 +1,258 @@
+"""The holder: a supervisor may die at any instant, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import select
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from init_site import children, control_of, holding
+
+from hostlab.init import protocol
+from hostlab.init.process import ProcessSetup, spawn
+from hostlab.init.protocol import encode
+from hostlab.init.supervisor import Request, Supervisor
+
+pytestmark = pytest.mark.netns
+
+KILLS = 100
+SEED = 20_260_731
+
+
+def append(path: Path, line: str) -> None:
+    """One line, in one write, so that a kill leaves it whole or out."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    os.write(fd, f"{line}\n".encode())
+    os.close(fd)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+class Busy(Supervisor):
+    """Starts short jobs without a pause, and writes down what it is told of their ends."""
+
+    directory: Path
+
+    async def started(self) -> None:
+        append(self.directory / "starts", " ".join(sorted(self.kept)) or "nothing kept")
+        if "journal" not in self.kept:
+            fd = os.open(self.directory / "starts", os.O_RDONLY | os.O_CLOEXEC)
+            self.keep("journal", fd)
+            os.close(fd)
+        self.handlers["pause"] = self.pause
+        self.paused = False
+        self.spawn_task(self.work())
+
+    async def work(self) -> None:
+        while not self.paused:
+            key = f"{os.getpid()}.{time.monotonic_ns()}"
+            command = f"echo {key} $$ >> {self.directory}/ran; exit {hash_of(key)}"
+            argv = ("/bin/sh", "-c", command)
+            setup = ProcessSetup(argv, {}, descriptors=())
+            _, pidfd = spawn(setup, key=key, channel=self.channel)
+            os.close(pidfd)
+            await asyncio.sleep(0)
+
+    async def pause(self, request: Request) -> dict[str, Any]:
+        self.paused = True
+        return {"open": len(os.listdir("/proc/self/fd"))}
+
+    def found_ended(self, key: str, pid: int, status: int) -> None:
+        append(self.directory / "told", f"{key} {pid} {os.waitstatus_to_exitcode(status)}")
+
+
+def hash_of(key: str) -> int:
+    return sum(key.encode()) % 200
+
+
+@pytest.mark.parametrize("pid_namespace", [False, True], ids=["subreaper", "pid 1"])
+def test_killing_the_supervisor_under_load_loses_no_job_and_no_status(
+    tmp_path: Path, pid_namespace: bool
+) -> None:
+    def make(inheritance: Any) -> Busy:
+        supervisor = Busy(inheritance)
+        supervisor.directory = tmp_path
+        return supervisor
+
+    def keys(name: str) -> set[str]:
+        return {line.split()[0] for line in lines(tmp_path / name)}
+
+    chance = random.Random(SEED)
+    with holding(tmp_path, make, pid_namespace=pid_namespace) as holder:
+        for _ in range(KILLS):
+            control = control_of(tmp_path)
+            inner = control.call("ping")["pid"]
+            (outer,) = supervisors(holder, inner)
+            select.select([], [], [], chance.random() * 0.02)
+            os.kill(outer, signal.SIGKILL)
+            assert control.socket.recv(1) == b"", "its connections end with it"
+            control.close()
+        with control_of(tmp_path) as control:
+            control.call("pause")
+            deadline = time.monotonic() + 20
+            while len(children(holder)) > 1 or keys("ran") != keys("told") - {"?"}:
+                assert time.monotonic() < deadline, "a zombie, or a status that is missing"
+                control.call("ping")
+    ran = dict(line.split() for line in lines(tmp_path / "ran"))
+    told = [line.split() for line in lines(tmp_path / "told")]
+    assert len(ran) > KILLS
+    # A supervisor may be killed between hearing of an end and saying so: then it is told again.
+    # A job that its supervisor's end has kept from introducing itself never runs: key `?`.
+    assert {status for key, _, status in told if key == "?"} <= {"127"}
+    assert {(key, pid, status) for key, pid, status in told if key != "?"} == {
+        (key, pid, str(hash_of(key))) for key, pid in ran.items()
+    }
+    kept = lines(tmp_path / "starts")
+    assert kept[0] == "nothing kept"
+    assert set(kept[2:]) == {"journal"}
+
+
+def supervisors(holder: int, inner: int) -> list[int]:
+    """The holder's child that calls itself by this number in its own pid namespace."""
+    found = []
+    for pid in children(holder):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        numbers = next(line for line in status.splitlines() if line.startswith("NSpid:"))
+        if int(numbers.split()[-1]) == inner:
+            found.append(pid)
+    return found
+
+
+class Quiet(Supervisor):
+    """Keeps one descriptor, and starts a job that lists its own."""
+
+    directory: Path
+
+    async def started(self) -> None:
+        self.handlers["list"] = self.list
+        self.handlers["keep"] = self.keep_one
+        self.handlers["crash"] = self.crash
+
+    async def keep_one(self, request: Request) -> None:
+        (fd,) = request.take(1)
+        self.keep("given", fd)
+        os.close(fd)
+
+    async def crash(self, request: Request) -> None:
+        raise RuntimeError("a defect")
+
+    async def list(self, request: Request) -> dict[str, Any]:
+        out = os.open(self.directory / "fds", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            setup = ProcessSetup(("/bin/ls", "/proc/self/fd"), {}, descriptors=(out, out, out))
+            pid, pidfd = spawn(setup, key="list", channel=self.channel)
+        finally:
+            os.close(out)
+        os.close(pidfd)
+        await self.ended(pid)
+        return {"kept": sorted(self.kept)}
+
+
+def quiet(directory: Path) -> Any:
+    def make(inheritance: Any) -> Quiet:
+        supervisor = Quiet(inheritance)
+        supervisor.directory = directory
+        return supervisor
+
+    return make
+
+
+def test_what_is_kept_comes_back_and_no_job_inherits_it(tmp_path: Path) -> None:
+    with holding(tmp_path, quiet(tmp_path)) as holder:
+        with control_of(tmp_path) as control, open("/dev/null") as given:
+            control.call("keep", (given.fileno(),))
+            assert control.call("list")["kept"] == []
+            before = (tmp_path / "fds").read_text()
+            os.kill(supervisors(holder, control.call("ping")["pid"])[0], signal.SIGKILL)
+        with control_of(tmp_path) as control:
+            assert control.call("list")["kept"] == ["given"]
+            assert (tmp_path / "fds").read_text() == before
+
+
+def test_a_defect_is_answered_and_the_supervisor_goes_on(tmp_path: Path) -> None:
+    with holding(tmp_path, quiet(tmp_path)), control_of(tmp_path) as control:
+        pid = control.call("ping")["pid"]
+        with pytest.raises(Exception, match="a defect"):
+            control.call("crash")
+        assert control.call("ping")["pid"] == pid
+
+
+def test_a_holder_without_work_has_no_supervisor_until_someone_connects(tmp_path: Path) -> None:
+    with holding(tmp_path, quiet(tmp_path), eager=False) as holder:
+        assert children(holder) == []
+        with control_of(tmp_path) as control:
+            control.call("ping")
+            assert len(children(holder)) == 1
+
+
+@pytest.mark.parametrize(
+    "bytes_sent",
+    [b"garbage\n", b"\n", b"[1, 2]\n", b'{"op": "ping"', b"[" * 100_000 + b"\n", b"\xff\xfe\n"],
+    ids=["garbage", "empty", "list", "half", "nested", "not utf-8"],
+)
+def test_a_client_that_breaks_the_protocol_is_cut_off_and_no_one_else(
+    tmp_path: Path, bytes_sent: bytes
+) -> None:
+    with holding(tmp_path, quiet(tmp_path)), control_of(tmp_path) as other:
+        pid = other.call("ping")["pid"]
+        with control_of(tmp_path) as broken:
+            broken.socket.sendall(bytes_sent)
+            broken.socket.shutdown(socket.SHUT_WR)
+            answer = b""
+            while data := broken.socket.recv(4096):
+                answer += data
+            assert (b"error" in answer) == bytes_sent.endswith(b"\n")
+        assert other.call("ping")["pid"] == pid
+
+
+def test_a_line_without_end_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_LINE_BYTES", 1 << 20)
+    with holding(tmp_path, quiet(tmp_path)), control_of(tmp_path) as client:
+        with pytest.raises(OSError, match=r"(?i)pipe|reset"):
+            for _ in range(1 << 10):
+                client.socket.sendall(bytes(1 << 20))
+        with control_of(tmp_path) as other:
+            other.call("ping")
+
+
+def test_a_client_that_never_reads_is_cut_off(tmp_path: Path) -> None:
+    with holding(tmp_path, quiet(tmp_path)), control_of(tmp_path) as client:
+        question = encode({"op": "x" * 60_000}) * 10
+        with pytest.raises(OSError, match=r"(?i)pipe|reset"):
+            for _ in range(1000):
+                client.socket.sendall(question)
+        with control_of(tmp_path) as other:
+            other.call("ping")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_client_of_another_user_is_refused(tmp_path: Path) -> None:
+    with holding(tmp_path, quiet(tmp_path)):
+        for place in (tmp_path, *tmp_path.parents):
+            if place.stat().st_uid == 0 and str(place).startswith("/tmp/"):
+                place.chmod(place.stat().st_mode | 0o055)
+        (tmp_path / "control.sock").chmod(0o666)
+        pid = os.fork()
+        if pid == 0:
+            os.setresuid(65534, 65534, 65534)
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(str(tmp_path / "control.sock"))
+            try:
+                sock.sendall(b'{"op": "ping"}\n')
+                told = sock.recv(100)
+            except ConnectionError:
+                told = b""
+            os._exit(1 if told else 0)
+        assert os.waitpid(pid, 0)[1] == 0
