@@ -20,6 +20,7 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.lab import idmap, outside, remains
 from hostlab.lab.client import Control
+from hostlab.lab.nesting import explained
 from hostlab.lab.paths import LabDirectory, boot_id, listen, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
@@ -192,6 +193,9 @@ def _hear(link: socket.socket) -> dict[str, Any]:
         raise Failed("hub", "the hub ended before it was ready", hint="see hub.log of the lab")
     message: dict[str, Any] = msgspec.json.decode(data)
     if "error" in message:
+        found = explained(OSError(message["errno"], message["error"]))
+        if isinstance(found, Unsupported):
+            raise found
         raise Unsupported(
             "namespaces",
             f"this user cannot have the lab's namespaces: {message['error']}",
