@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hostlab.errors import Failed, Unsupported
+from hostlab.errors import Failed
 from hostlab.init.supervisor import Request
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import GO, ContainerPlan, Trouble, answer, become_node
+from hostlab.lab.nesting import explained
 from hostlab.lab.nodes import (
     NodeHandle,
     by_midwife,
@@ -192,7 +192,7 @@ class _Builder:
                 cloned[count] = made
                 count += 1
         except OSError as error:
-            raise _nesting(error) from error
+            raise explained(error) from error
         finally:
             for begun, (pid, pidfd) in zip(window[:count], cloned[:count], strict=True):
                 begun.descriptors.close()
@@ -256,15 +256,3 @@ def _answer(link: socket.socket) -> Trouble | None:
         return answer(link)
     except TimeoutError:
         return Trouble("start", f"no answer in {READY_TIMEOUT_S:.0f} s")
-
-
-def _nesting(error: OSError) -> Exception:
-    """ENOSPC and EUSERS of clone(2) are the namespaces' limits: hard to guess from the errno."""
-    if error.errno in (errno.ENOSPC, errno.EUSERS):
-        return Unsupported(
-            "namespace-limit",
-            "the kernel makes no further namespace: 32 levels of nesting are reached, or the limit"
-            " in /proc/sys/user/max_*_namespaces",
-            hint="`hostlab namespaces` shows how deep and how many",
-        )
-    return error

@@ -20,6 +20,7 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.lab import idmap, outside, remains
 from hostlab.lab.client import HUNG_UP, Control
+from hostlab.lab.nesting import explained
 from hostlab.lab.paths import LabDirectory, boot_id, listen, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
@@ -232,6 +233,9 @@ def _hear(link: socket.socket) -> dict[str, Any]:
         raise _ended()
     message: dict[str, Any] = msgspec.json.decode(data)
     if "error" in message:
+        found = explained(OSError(message["errno"], message["error"]))
+        if isinstance(found, Unsupported):
+            raise found
         raise Unsupported(
             "namespaces",
             f"this user cannot have the lab's namespaces: {message['error']}",

@@ -200,7 +200,7 @@ END
         cp examples/hello.yaml /run/keep/hello.yaml
         hostlab up /run/keep/outer.yaml >/dev/null
         hostlab cp /run/keep/hello.yaml deep:/etc/hello.yaml
-        inner() { hostlab exec outer/deep -e PYTHONPATH=$PYTHONPATH -- \\
+        inner() { hostlab exec -e PYTHONPATH=$PYTHONPATH outer/deep -- \\
             $PYTHON -m hostlab.cli.main "$@"; }
         inner up /etc/hello.yaml >/dev/null
         inner check hello >/dev/null
