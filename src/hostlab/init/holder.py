@@ -32,11 +32,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from hostlab.linux.libc import prctl, sigaddset, sigemptyset, signalfd
+from hostlab.linux.libc import prctl, sigaddset, sigemptyset, signalfd, sigprocmask
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 SFD_NONBLOCK_CLOEXEC: Final = 0o2004000
+SIGSET_BYTES: Final = 128
+"""sizeof(sigset_t) of glibc and musl."""
 WALL: Final = 0x40000000
 DATAGRAM_BYTES: Final = 4096
 MAX_KEPT: Final = 4096
@@ -87,6 +89,8 @@ class Holder:
         still is the one who hears of every orphan (prctl(2), PR_SET_CHILD_SUBREAPER).
         """
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # A collector walks, and so copies, the pages that every holder shares with the hub.
+        gc.disable()
         poll = select.poll()
         poll.register(self.signals, select.POLLIN)
         if self.eager:
@@ -251,10 +255,18 @@ def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
     return pid, fd
 
 
-def _block_sigchld() -> int:
-    """SIGCHLD as a descriptor: nothing is missed between a check and a wait (signalfd(2))."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    mask = ctypes.create_string_buffer(128)
+def _sigchld() -> ctypes.Array[ctypes.c_char]:
+    mask = ctypes.create_string_buffer(SIGSET_BYTES)
     sigemptyset(mask)
     sigaddset(mask, signal.SIGCHLD)
-    return signalfd(-1, mask, SFD_NONBLOCK_CLOEXEC)
+    return mask
+
+
+_SIGCHLD: Final = _sigchld()
+"""Made once, in the hub: what a holder does not make it need not keep."""
+
+
+def _block_sigchld() -> int:
+    """SIGCHLD as a descriptor: nothing is missed between a check and a wait (signalfd(2))."""
+    sigprocmask(signal.SIG_BLOCK, _SIGCHLD, None)
+    return signalfd(-1, _SIGCHLD, SFD_NONBLOCK_CLOEXEC)

@@ -25,6 +25,8 @@ _GENERIC_SYSCALLS: Final = {
 }
 SYSCALL: Final = _GENERIC_SYSCALLS | _SYSCALLS.get(os.uname().machine, {})
 
+_FD_END: Final = 0x7FFFFFFF
+
 _int, _str, _ulong, _ptr = ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p
 
 _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
@@ -36,6 +38,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
     "signalfd": (_int, _ptr, _int),
     "sigemptyset": (_ptr,),
+    "sigprocmask": (_int, _ptr, _ptr),
     "sigaddset": (_ptr, _int),
 }
 
@@ -78,6 +81,8 @@ prctl = _bind("prctl")
 signalfd = _bind("signalfd")
 sigemptyset = _bind("sigemptyset")
 sigaddset = _bind("sigaddset")
+sigprocmask = _bind("sigprocmask")
+"""sigprocmask(how, set, oldset): sigprocmask(2); Python's own makes sets of enumerations."""
 
 _PR_SET_NAME: Final = 15
 
@@ -100,15 +105,20 @@ def pivot_root(new_root: bytes, put_old: bytes) -> None:
 
 
 def close_all_but(kept: Iterable[int], *, first: int = 3) -> None:
-    """Close every descriptor from `first` on except these; close_range(2), Linux 5.9."""
-    for fd in sorted(fd for fd in kept if fd >= first):
-        if fd > first:
-            syscall("close_range", first, fd - 1, 0)
-        first = fd + 1
-    syscall("close_range", first, 0xFFFFFFFF, 0)
+    """Close every descriptor from `first` on except these; by close_range(2) from Linux 5.9 on."""
+    for fd in sorted(kept):
+        if fd >= first:
+            os.closerange(first, fd)
+            first = fd + 1
+    os.closerange(first, _FD_END)
+
+
+# Made once: ctypes makes a class for each length of a buffer, in every node anew, 200 kB of it.
+_name_buffer = ctypes.create_string_buffer(16)
+_name_address = ctypes.addressof(_name_buffer)
 
 
 def set_process_name(name: str) -> None:
     """What `ps -o comm` shows: the first 15 bytes (prctl(2), PR_SET_NAME)."""
-    text = ctypes.create_string_buffer(name.encode()[:15])
-    prctl(_PR_SET_NAME, ctypes.addressof(text), 0, 0, 0)
+    _name_buffer.value = name.encode()[:15]
+    prctl(_PR_SET_NAME, _name_address, 0, 0, 0)
