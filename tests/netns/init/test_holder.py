@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from init_site import children, control_of, holding
 
 from hostlab.init import protocol
 from hostlab.init.process import ProcessSetup, spawn
 from hostlab.init.protocol import encode
 from hostlab.init.supervisor import Request, Supervisor
+from tests.netns.init.init_site import children, control_of, holding
 
 pytestmark = pytest.mark.netns
 

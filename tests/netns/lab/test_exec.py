@@ -6,6 +6,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_status_streams_environment_and_directory(node: Node) -> None:
     ],
 )
 def test_the_step_that_failed_is_named(
-    node: Node, argv: list[str], options: dict[str, str], step: str
+    node: Node, argv: list[str], options: dict[str, Any], step: str
 ) -> None:
     with pytest.raises(Problem, match=step):
         node.execute(argv, timeout_s=10, **options)

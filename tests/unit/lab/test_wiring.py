@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostlab.lab import hosts, wiring
+from hostlab.linux.rtnetlink import mac_bytes
 from hostlab.spec.model import Interface, Lab, Link, Node, Segment
 
 pytestmark = pytest.mark.unit
@@ -35,18 +36,20 @@ def test_on_a_small_segment_everybody_knows_everybody_else() -> None:
     for node in lab.nodes:
         known = directory.neighbours(node)
         assert len(known) == 2 * 4
-        own = wiring.rtnetlink.mac_bytes(node.interfaces[0].mac)
+        own = mac_bytes(node.interfaces[0].mac)
         assert own not in known.values()
 
 
 def test_on_a_large_segment_who_is_known_knows_back() -> None:
-    lab = lab_of(wiring.EVERYBODY + 20)
+    lab = lab_of(wiring.ALL_PAIRS + 40)
     directory = wiring.Directory(lab)
-    macs = {wiring.rtnetlink.mac_bytes(n.interfaces[0].mac): n.name for n in lab.nodes}
+    macs = {mac_bytes(n.interfaces[0].mac): n.name for n in lab.nodes}
     knows = {n.name: {macs[mac] for mac in directory.neighbours(n).values()} for n in lab.nodes}
     assert all(name in knows[other] for name, others in knows.items() for other in others)
     assert len(knows["n1"]) == len(lab.nodes) - 1
-    assert len(knows[f"n{len(lab.nodes)}"]) == wiring.EVERYBODY
+    middle = wiring.ALL_PAIRS
+    assert len(knows[f"n{middle}"]) == wiring.FIRST + 2 * wiring.NEAR
+    assert {f"n{middle - 1}", f"n{middle + 1}"} < knows[f"n{middle}"]
 
 
 def test_an_address_of_another_subnet_is_no_neighbour() -> None:

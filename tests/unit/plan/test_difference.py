@@ -48,7 +48,7 @@ def nodes(draw: st.DrawFn, name: str, present: tuple[str, ...]) -> Node:
         hostname=draw(st.sampled_from([name, f"{name}.lab"])),
         interfaces=draw(optional(interface)),  # type: ignore[arg-type]
         routes=draw(optional(Route(to="0.0.0.0/0", via="10.0.0.9"))),  # type: ignore[arg-type]
-        sysctls=draw(  # type: ignore[arg-type]
+        sysctls=draw(
             st.sampled_from([(), (("net.ipv4.ip_forward", "1"),), (("kernel.shmmax", "9"),)])
         ),
         files=draw(optional(File(path="/x", content=b"y"))),  # type: ignore[arg-type]
@@ -57,9 +57,7 @@ def nodes(draw: st.DrawFn, name: str, present: tuple[str, ...]) -> Node:
         publish=draw(optional(Publish(port=8000, inner=80))),  # type: ignore[arg-type]
         links=draw(optional(Link(node="a", alias="z"))),  # type: ignore[arg-type]
         limits=draw(st.sampled_from([Limits(), Limits(pids=9), Limits(disk=1 << 20)])),
-        jobs=draw(  # type: ignore[arg-type]
-            st.sampled_from([(), (Job(name="j", exec="x"),), (Job(name="j", exec="y"),)])
-        ),
+        jobs=draw(st.sampled_from([(), (Job(name="j", exec="x"),), (Job(name="j", exec="y"),)])),
     )
 
 
