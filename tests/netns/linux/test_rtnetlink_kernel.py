@@ -10,7 +10,7 @@ import pytest
 
 from hostlab.linux import rtnetlink as rt
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3
-from hostlab.linux.libc import unshare
+from hostlab.linux.libc import setns, unshare
 from hostlab.linux.netlink import Netlink
 
 pytestmark = pytest.mark.netns
@@ -43,12 +43,22 @@ def in_namespaces(work: Callable[[Netlink, int], None]) -> None:
 
 def test_bridge_veth_addresses_routes_and_neighbours() -> None:
     def work(netlink: Netlink, other: int) -> None:
-        end = rt.VethEnd("far0", 5, mac=MAC + "05", namespace_fd=other, up=True)
+        end = rt.VethEnd("far0", 5, mac=MAC + "05", namespace_fd=other)
         netlink.request(
             [
                 rt.bridge_add("br7", 7, mtu=1400, mac=MAC + "07"),
                 rt.altname_add(7, "a segment with a long name"),
                 rt.veth_add(rt.VethEnd("p8", 8, master=7, up=True), end, mtu=1400),
+            ]
+        )
+        # With its other end down the bridge has no carrier, and forgets its neighbours again.
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        setns(other, CLONE_NEWNET)
+        with Netlink() as far:
+            far.request([rt.link_set(5, up=True)])
+        setns(home, CLONE_NEWNET)
+        netlink.request(
+            [
                 rt.link_set(7, up=True),
                 rt.address_add(7, "10.1.0.1/24"),
                 rt.address_add(7, "fd01::1/64"),
