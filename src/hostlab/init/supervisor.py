@@ -154,13 +154,14 @@ class Supervisor:
             self._restored.set()
 
     def _status(self, key: str, pid: int, status: int) -> None:
-        if self.is_settled(key):
-            self.acknowledge(key, pid)
         future = self._waiting.pop(pid, None)
         if future is None:
             self.found_ended(key, pid, status)
         elif not future.done():
             future.set_result(status)
+        # Last: a supervisor that is killed before it has done anything with it is told again.
+        if self.is_settled(key):
+            self.acknowledge(key, pid)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):

@@ -256,13 +256,23 @@ def _link(body: bytes) -> Link:
         index=index,
         name=_text(found.get(IFLA_IFNAME, b"")),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
-        mtu=_U32.unpack(found[IFLA_MTU])[0] if IFLA_MTU in found else 0,
+        mtu=_number(found.get(IFLA_MTU)),
         flags=flags,
-        master=_U32.unpack(found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0,
+        master=_number(found.get(IFLA_MASTER)),
         kind=_text(info.get(IFLA_INFO_KIND, b"")),
         altnames=tuple(_alternative_names(found.get(IFLA_PROP_LIST, b""))),
-        peer=_U32.unpack(found[IFLA_LINK])[0] if IFLA_LINK in found else 0,
+        peer=_number(found.get(IFLA_LINK)),
     )
+
+
+def _number(value: bytes | None) -> int:
+    """An attribute of 32 bits; 0 when there is none."""
+    if value is None:
+        return 0
+    if len(value) != _U32.size:
+        raise DecodeError("netlink", f"a number of {len(value)} bytes")
+    number: int = _U32.unpack(value)[0]
+    return number
 
 
 def _alternative_names(properties: bytes) -> Iterable[str]:
@@ -276,11 +286,18 @@ def _text(value: bytes) -> str:
 def addresses(netlink: Netlink) -> tuple[tuple[int, str], ...]:
     """Every (interface index, address/prefix) of the namespace."""
     request = Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0), "list addresses")
-    found = []
-    for _, body in netlink.dump(request):
-        _, prefix, _, _, index = _IFADDR.unpack_from(body)
-        values = dict(attributes(body[_IFADDR.size :]))
-        packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
-        if packed is not None:
-            found.append((index, f"{ip_address(packed)}/{prefix}"))
-    return tuple(found)
+    found = (_address_of(body) for _, body in netlink.dump(request))
+    return tuple(one for one in found if one is not None)
+
+
+def _address_of(body: bytes) -> tuple[int, str] | None:
+    if len(body) < _IFADDR.size:
+        raise DecodeError("netlink", f"address message of {len(body)} bytes")
+    _, prefix, _, _, index = _IFADDR.unpack_from(body)
+    values = dict(attributes(body[_IFADDR.size :]))
+    packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
+    if packed is None:
+        return None
+    if len(packed) not in (4, 16):
+        raise DecodeError("netlink", f"an address of {len(packed)} bytes")
+    return index, f"{ip_address(packed)}/{prefix}"

@@ -100,7 +100,8 @@ def test_killing_the_supervisor_under_load_loses_no_job_and_no_status(
             control.call("pause")
             deadline = time.monotonic() + 20
             while len(children(holder)) > 1 or keys("ran") != keys("told") - {"?"}:
-                assert time.monotonic() < deadline, "a zombie, or a status that is missing"
+                missing = (keys("ran") - keys("told"), children(holder))
+                assert time.monotonic() < deadline, f"never told, or never reaped: {missing}"
                 control.call("ping")
     ran = dict(line.split() for line in lines(tmp_path / "ran"))
     told = [line.split() for line in lines(tmp_path / "told")]
@@ -217,12 +218,16 @@ def test_a_client_that_breaks_the_protocol_is_cut_off_and_no_one_else(
         assert other.call("ping")["pid"] == pid
 
 
+def send_often(sock: socket.socket, data: bytes, times: int) -> None:
+    for _ in range(times):
+        sock.sendall(data)
+
+
 def test_a_line_without_end_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MAX_LINE_BYTES", 1 << 20)
     with holding(tmp_path, quiet(tmp_path)), control_of(tmp_path) as client:
         with pytest.raises(OSError, match=r"(?i)pipe|reset"):
-            for _ in range(1 << 10):
-                client.socket.sendall(bytes(1 << 20))
+            send_often(client.socket, bytes(1 << 20), 1 << 10)
         with control_of(tmp_path) as other:
             other.call("ping")
 
@@ -231,8 +236,7 @@ def test_a_client_that_never_reads_is_cut_off(tmp_path: Path) -> None:
     with holding(tmp_path, quiet(tmp_path)), control_of(tmp_path) as client:
         question = encode({"op": "x" * 60_000}) * 10
         with pytest.raises(OSError, match=r"(?i)pipe|reset"):
-            for _ in range(1000):
-                client.socket.sendall(question)
+            send_often(client.socket, question, 1000)
         with control_of(tmp_path) as other:
             other.call("ping")
 

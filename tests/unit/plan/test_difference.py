@@ -1,0 +1,172 @@
+"""Plans: from any lab to any other, in an order that works, each step with its reason."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from hostlab.plan.difference import difference
+from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
+from hostlab.spec.job import Job
+from hostlab.spec.model import (
+    File,
+    Interface,
+    Lab,
+    Limits,
+    Link,
+    Node,
+    Publish,
+    Route,
+    Segment,
+    Volume,
+)
+
+pytestmark = pytest.mark.unit
+
+NAMES = ("a", "b", "c", "d")
+SEGMENTS = ("lan", "far")
+
+
+def optional(value: object) -> st.SearchStrategy[object]:
+    return st.sampled_from([(), (value,)])
+
+
+@st.composite
+def nodes(draw: st.DrawFn, name: str, present: tuple[str, ...]) -> Node:
+    number = NAMES.index(name) + 1
+    interface = Interface(
+        name="eth0",
+        segment=draw(st.sampled_from(present)),
+        addresses=(draw(st.sampled_from([f"10.0.0.{number}/24", f"10.0.0.{number + 50}/24"])),),
+        mac=f"02:00:00:00:00:0{number}",
+        mtu=draw(st.sampled_from([1500, 1400])),
+    )
+    return Node(
+        name=name,
+        hostname=draw(st.sampled_from([name, f"{name}.lab"])),
+        interfaces=draw(optional(interface)),  # type: ignore[arg-type]
+        routes=draw(optional(Route(to="0.0.0.0/0", via="10.0.0.9"))),  # type: ignore[arg-type]
+        sysctls=draw(
+            st.sampled_from([(), (("net.ipv4.ip_forward", "1"),), (("kernel.shmmax", "9"),)])
+        ),
+        files=draw(optional(File(path="/x", content=b"y"))),  # type: ignore[arg-type]
+        environment=draw(optional(("A", "b"))),  # type: ignore[arg-type]
+        volumes=draw(optional(Volume(source="v", target="/v"))),  # type: ignore[arg-type]
+        publish=draw(optional(Publish(port=8000, inner=80))),  # type: ignore[arg-type]
+        links=draw(optional(Link(node="a", alias="z"))),  # type: ignore[arg-type]
+        limits=draw(st.sampled_from([Limits(), Limits(pids=9), Limits(disk=1 << 20)])),
+        jobs=draw(st.sampled_from([(), (Job(name="j", exec="x"),), (Job(name="j", exec="y"),)])),
+    )
+
+
+@st.composite
+def labs(draw: st.DrawFn) -> Lab:
+    present = draw(st.sampled_from([("lan",), ("far",), SEGMENTS]))
+    segments = tuple(
+        Segment(
+            name=name,
+            subnets=("10.0.0.0/24",),
+            mtu=draw(st.sampled_from([1500, 9000])),
+            machine=draw(optional("10.0.0.254")),  # type: ignore[arg-type]
+        )
+        for name in present
+    )
+    named = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=4))
+    found = [draw(nodes(name, present)) for name in named]
+    for index in range(1, len(found)):
+        if draw(st.booleans()):
+            shared = (("net", found[index - 1].name),)
+            found[index] = replace(found[index], namespaces=shared, interfaces=())
+    return Lab(name="l", segments=segments, nodes=tuple(found))
+
+
+CHANGED_BY = {
+    Kind.CHANGE_NETWORK: ("interfaces", "routes", "sysctls"),
+    Kind.CHANGE_LIMITS: ("limits",),
+    Kind.CHANGE_FILES: ("files",),
+    Kind.CHANGE_JOBS: ("jobs", "environment"),
+    Kind.CHANGE_PUBLISHED: ("publish",),
+}
+WRITTEN_ANYWAY = ("links", "roles", "unsupported")
+"""Tables of names are compared by content at every `up`."""
+
+
+def carried_out(plan: Plan, old: Lab, new: Lab) -> tuple[dict[str, Segment], dict[str, Node]]:
+    """What the operations do to a model, failing where the kernel would."""
+    segments = {segment.name: segment for segment in old.segments}
+    there = {node.name: node for node in old.nodes}
+    wanted = {segment.name: segment for segment in new.segments}
+    for operation in plan.operations:
+        name = operation.subject
+        match operation.kind:
+            case Kind.ADD_SEGMENT:
+                assert name not in segments
+                segments[name] = wanted[name]
+            case Kind.REMOVE_SEGMENT:
+                del segments[name]
+            case Kind.CHANGE_SEGMENT:
+                assert name in segments
+                segments[name] = wanted[name]
+            case Kind.ADD_NODE:
+                assert name not in there
+                node = new.node(name)
+                assert all(interface.segment in segments for interface in node.interfaces)
+                # Published ports have an operation of their own, for a new node as well.
+                there[name] = replace(node, publish=())
+            case Kind.REMOVE_NODE:
+                del there[name]
+            case kind:
+                fields = {field: getattr(new.node(name), field) for field in CHANGED_BY[kind]}
+                there[name] = replace(there[name], **fields)
+    for name, node in there.items():
+        fields = {field: getattr(new.node(name), field) for field in WRITTEN_ANYWAY}
+        there[name] = replace(node, **fields)
+    return segments, there
+
+
+@given(labs(), labs())
+def test_a_plan_leads_from_any_lab_to_any_other(old: Lab, new: Lab) -> None:
+    segments, there = carried_out(difference(old, new), old, new)
+    assert segments == {segment.name: segment for segment in new.segments}
+    assert there == {node.name: node for node in new.nodes}
+
+
+@given(labs())
+def test_nothing_is_done_to_a_lab_that_is_as_described(lab: Lab) -> None:
+    assert not difference(lab, lab)
+
+
+@given(labs(), labs())
+def test_what_goes_goes_before_what_comes_and_every_step_has_a_reason(old: Lab, new: Lab) -> None:
+    operations = difference(old, new).operations
+    kinds = [operation.kind for operation in operations]
+    gone = [i for i, kind in enumerate(kinds) if kind in (Kind.REMOVE_NODE, Kind.REMOVE_SEGMENT)]
+    come = [i for i, kind in enumerate(kinds) if kind in (Kind.ADD_NODE, Kind.ADD_SEGMENT)]
+    assert not gone or not come or max(gone) < min(come)
+    assert all(operation.reason for operation in operations)
+    assert len({(o.kind, o.subject) for o in operations}) == len(operations)
+
+
+@given(labs(), labs())
+def test_a_node_shares_the_fate_of_the_one_whose_namespace_it_is_in(old: Lab, new: Lab) -> None:
+    made = {operation.subject for operation in difference(old, new).of(Kind.ADD_NODE)}
+    for node in new.nodes:
+        if any(other in made for _, other in node.namespaces):
+            assert node.name in made
+
+
+@given(labs())
+def test_from_nothing_everything_is_added(lab: Lab) -> None:
+    plan = difference(None, lab)
+    assert {o.subject for o in plan.of(Kind.ADD_NODE)} == {node.name for node in lab.nodes}
+    assert not plan.of(Kind.REMOVE_NODE, Kind.REMOVE_SEGMENT, Kind.CHANGE_NETWORK)
+
+
+def test_the_inverse_of_an_inverse_is_the_same_kind() -> None:
+    assert set(INVERSE) == set(Kind)
+    assert all(INVERSE[INVERSE[kind]] is kind for kind in Kind)
+    operation = Operation(Kind.CHANGE_JOBS, "web", "changed", ("a",))
+    assert operation.inverse().restart == ("a",)
+    assert "changed" in operation.inverse().reason
