@@ -158,10 +158,12 @@ def clear(directory: LabDirectory) -> bool:
     found = directory.exists() or bool(groups)
     same_boot = any(e.what is What.LAB and e.value == boot_id() for e in journal)
     recorded = [e.value for e in journal if e.what is What.PROCESS] if same_boot else []
-    found = _end_processes(directory, recorded, groups) or found
+    # Only a caller who holds the lab makes links of the machine. They go first: once the nodes are
+    # killed, every look at links waits for the kernel to collect theirs (0.8 s for 400).
     for index in marked_links(directory.mark):
         with contextlib.suppress(FileNotFoundError, OSError), Netlink() as netlink:
             netlink.request([rtnetlink.link_delete(index)])
+    found = _end_processes(directory, recorded, groups) or found
     for group in groups:
         _remove_cgroup(group)
     directory.remove()

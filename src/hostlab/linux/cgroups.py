@@ -7,6 +7,7 @@ controller in a v1 hierarchy of its own. A plain user without a delegated subtre
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -17,6 +18,7 @@ from typing import Final
 
 CONTROLLERS: Final = ("cpu", "cpuset", "memory", "pids")
 MOUNTINFO: Final = "/proc/self/mountinfo"
+LEAF_LINKS: Final = 2
 TREE: Final = "hostlab"
 """The directory that marks everything below it as made by hostlab."""
 
@@ -181,7 +183,22 @@ def enable(directory: str, controllers: tuple[str, ...]) -> tuple[str, ...]:
 
 def tree(directory: str) -> list[str]:
     """A cgroup and all below it, deepest first; empty where it does not exist."""
-    return [path for path, _, _ in os.walk(directory, topdown=False)]
+    found: list[str] = []
+    with contextlib.suppress(FileNotFoundError):
+        _descend(directory, found)
+    return found
+
+
+def _descend(directory: str, found: list[str]) -> None:
+    # A cgroup has some forty files; its link count tells whether there is a directory among them
+    # (fs/kernfs/inode.c), so that most need not be listed.
+    if os.stat(directory).st_nlink > LEAF_LINKS:
+        with os.scandir(directory) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in below:
+            with contextlib.suppress(FileNotFoundError):
+                _descend(path, found)
+    found.append(directory)
 
 
 def processes(directory: str) -> list[int]:
