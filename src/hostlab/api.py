@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from hostlab import spec
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
-from hostlab.errors import Failed, UsageError
+from hostlab.errors import Failed
 from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, NodeConnection, known_node
 from hostlab.lab.description import read_lab, staged
@@ -158,11 +158,7 @@ def _described(text: str) -> spec.Lab:
         return read_lab(text)
     found = staged(text)
     if found is None:
-        raise UsageError(
-            "no-lab",
-            f"no lab {text!r} is up, and no file has that name",
-            hint="`hostlab ls` lists the labs that are up",
-        )
+        raise driver.missing(text)
     return found
 
 

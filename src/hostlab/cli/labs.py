@@ -177,10 +177,11 @@ def _name_of(lab: str | None) -> str:
 @json_option
 def ls_command(*, as_json: bool) -> None:
     """List the labs of this user, with the ports that they publish."""
+    from hostlab.lab import remains
     from hostlab.lab.description import staged
 
     rows: list[dict[str, Any]] = []
-    for name in labs():
+    for name in sorted({*labs(), *remains.labs_of(base_directory())}):
         described = staged(name)
         nodes = described.nodes if described else ()
         ports = [

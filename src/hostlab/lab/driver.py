@@ -105,10 +105,25 @@ def running(name: str) -> Control:
     """A connection to a running lab's hub; UsageError when there is no such lab."""
     control = hub_control(LabDirectory.of(name))
     if control is None:
-        raise UsageError(
-            "no-lab", f"no lab {name!r} is up", hint="`hostlab ls` lists the labs that are"
-        )
+        raise missing(name)
     return control
+
+
+def missing(name: str) -> UsageError:
+    """What to tell of a lab that is not up; one without its hub or directory needs another word."""
+    directory = LabDirectory.of(name)
+    if directory.exists() or name in remains.labs_of(directory.base):
+        what = "its hub" if directory.exists() else "its run directory"
+        return UsageError(
+            "broken-lab",
+            f"lab {name!r} has lost {what}",
+            hint=f"`hostlab down {name}` ends what is left; `hostlab up FILE` makes it anew",
+        )
+    return UsageError(
+        "no-lab",
+        f"no lab {name!r} is up, and no file has that name",
+        hint="`hostlab ls` lists the labs that are up",
+    )
 
 
 def _start(directory: LabDirectory) -> Control:

@@ -177,8 +177,8 @@ class HubSupervisor(Supervisor):
             code, message, hint = error.code, error.message, error.hint
         else:
             code, message, hint = "os", str(error), None
-            if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is not None:
-                return unusable(error.filename, error)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return unusable(error.filename or self.config.directory.path, error)
         text = f"{message}; undone: {len(undone)} operations" if undone else message
         kind = Unsupported if isinstance(error, Unsupported) else Failed
         return kind(code, text, hint=hint)
