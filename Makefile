@@ -7,6 +7,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What `make test PYTEST="-k checks"` adds.
 PYTEST ?=
+# How long the campaigns are; HOSTLAB_SEED repeats one of kills.
+KILLS ?= 300
+FUZZ ?= 100000
 
 .PHONY: demo test check bench kills fuzz docs dev clean
 
@@ -30,10 +33,10 @@ bench: dev
 
 # The long campaigns; short ones are part of `make test`.
 kills: dev
-	HOSTLAB_KILLS=300 $(BIN)/python -m pytest -m netns -k kills --timeout=0 -s
+	HOSTLAB_KILLS=$(KILLS) $(BIN)/python -m pytest tests/netns/lab/test_kills.py --timeout=0 -s
 
 fuzz: dev
-	$(BIN)/python -m pytest -m unit -k fuzz --timeout=0 --hypothesis-profile=long
+	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py --timeout=0
 
 # The pages that are made from the code.
 docs: dev

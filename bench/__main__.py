@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine, report
+from bench import machine, ours, report
 from bench.cases import CASES
 from bench.measure import Outcome, measure
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
             benchmark = make()
             print(f"{benchmark.name:<10} {benchmark.title}")
         return 0
+    ours.volatile_run_directory()
     where = machine.describe()
     # What the children of this process inherit must not be walked, and so copied, by each.
     gc.freeze()

@@ -26,8 +26,19 @@ API = "hostlab.api"
 DRIVER = "hostlab.lab.driver"
 SPEC = "hostlab.spec"
 CLI = "hostlab.cli.main"
+RUN_VARIABLE = "HOSTLAB_RUN"
 IMPORTTIME_SHOWN = 8
 HUB_END_DEADLINE_S = 10.0
+
+
+def volatile_run_directory() -> None:
+    """Keep labs on a tmpfs where this machine's /run is none, as it is on an installed system.
+
+    Measured on ext4: 0.9 ms more a node, for inodes that were deleted within the last five seconds
+    are passed over one by one (fs/ext4/ialloc.c, recently_deleted).
+    """
+    if os.geteuid() == 0 and os.stat("/run").st_dev == os.stat("/").st_dev:
+        os.environ.setdefault(RUN_VARIABLE, f"/dev/shm/hostlab-bench-{os.getpid()}")
 
 
 def lab_missing() -> str | None:

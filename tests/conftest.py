@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from hostlab.lab import remains
@@ -27,8 +26,6 @@ TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
-
-hypothesis.settings.register_profile("long", max_examples=100_000, deadline=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
