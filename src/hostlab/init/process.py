@@ -19,7 +19,13 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from hostlab.errors import Failed
-from hostlab.linux.capabilities import apply_sets, become, exact_sets, mask_of
+from hostlab.linux.capabilities import (
+    apply_sets,
+    become,
+    exact_sets,
+    mask_of,
+    remember_bounding_set,
+)
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.linux.libc import prctl
 from hostlab.linux.seccomp import apply as apply_seccomp
@@ -166,8 +172,6 @@ def _prepare(setup: ProcessSetup) -> None:
     (ptrace(2), PTRACE_MODE_READ); `execve` makes it dumpable again.
     """
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _reset_signals()
     with _step("session"):
         os.setsid()
     _join(setup.namespaces)
@@ -188,11 +192,21 @@ def _prepare(setup: ProcessSetup) -> None:
         os.chdir(setup.directory)
 
 
-def _reset_signals() -> None:
-    """What Python, `nohup` or a script's `&` has made ignored is no concern of a job's."""
+def prepare_to_spawn() -> None:
+    """What every child of this process is spared; once, at the start of whoever spawns.
+
+    `execve` keeps what is ignored and resets what is handled (signal(7)). What Python, `nohup` or
+    a script's `&` has made ignored is no concern of a job's, so it is handled here, by nothing.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+    remember_bounding_set()
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """A handler that leaves a system call's error, such as EPIPE, to its caller."""
 
 
 class _step:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from hostlab.errors import DecodeError, Problem, UsageError
 from hostlab.init.connection import Connection
 from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
+from hostlab.init.process import prepare_to_spawn
 from hostlab.init.protocol import Message, peer_uid, receive_bytes
 
 Handler = Callable[["Request"], Awaitable[Any]]
@@ -48,6 +49,7 @@ class Supervisor:
     """The shell round a node's decisions: the channel to the holder, and the control socket."""
 
     def __init__(self, inheritance: Inheritance) -> None:
+        prepare_to_spawn()
         self.control = inheritance.control
         self.channel = inheritance.channel
         self.handlers: dict[str, Handler] = {"ping": self.ping}

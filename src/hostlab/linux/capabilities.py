@@ -147,14 +147,26 @@ def bounding_set() -> int:
     return mask
 
 
+_known: dict[str, int] = {}
+"""The bounding set, once it has been read; a child inherits both, the set and the knowledge."""
+
+
+def remember_bounding_set() -> None:
+    """Read the bounding set now, so that children of this process need not: it is 41 calls."""
+    if "bounding" not in _known:
+        _known["bounding"] = bounding_set()
+
+
 def keep_bounding_set(mask: int) -> None:
     """Drop all but `mask` from the bounding set; PR_CAPBSET_DROP, since Linux 2.6.25.
 
     OSError EPERM when something must go and the caller lacks CAP_SETPCAP.
     """
+    remember_bounding_set()
     # The kernel asks for CAP_SETPCAP before it looks whether the bit is there at all.
-    for bit in _bits(bounding_set() & ~mask):
+    for bit in _bits(_known["bounding"] & ~mask):
         prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)
+        _known["bounding"] &= ~(1 << bit)
 
 
 def set_ambient(mask: int) -> None:
