@@ -101,7 +101,7 @@ def make_venv() -> bool:
         if package is None:
             fail(f"{sys.executable} has no venv module; name another: make PYTHON=… demo")
             return False
-        if not apt(package) and not works(sys.executable, "import pip, venv"):
+        if not apt(package) and not works(sys.executable, "import pip._internal, venv"):
             return False
     print(f"making .venv with {sys.executable}", file=sys.stderr)
     shutil.rmtree(VENV, ignore_errors=True)
@@ -115,7 +115,7 @@ def make_venv() -> bool:
 def pip() -> list[str]:
     """The environment's own pip, or where Debian's venv came without one, the interpreter's."""
     python = str(VENV / "bin/python")
-    if works(python, "import pip"):
+    if works(python, "import pip._internal"):
         return [python, "-m", "pip"]
     return [sys.executable, "-m", "pip", "--python", python]
 
@@ -131,9 +131,10 @@ def works(python: str, program: str) -> bool:
 
 def apt(*packages: str) -> bool:
     """Install Debian packages as root without starting a daemon; False, having said how, if not."""
-    command = "apt-get install --no-install-recommends " + " ".join(sorted(set(packages)))
+    names = " ".join(sorted(set(packages)))
+    command = f"apt-get install --no-install-recommends {names}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return not fail(f"missing; as root: {command}")
+        return not fail(f"missing: {names}; as root: {command}")
     print(command, file=sys.stderr)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with no_daemons():
