@@ -31,12 +31,9 @@ WAITING = ["hostname", "kmod", "mountall", "plymouth-ready", "udev-fallback-grap
 Capture = pytest.CaptureFixture[str]
 
 
-class Input(io.StringIO):
-    """Standard input with the bytes of a text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.buffer = io.BytesIO(text.encode())
+def standard_input(text: str) -> io.TextIOWrapper:
+    """Standard input that holds a text."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()))
 
 
 @pytest.fixture
@@ -101,7 +98,7 @@ def test_check_for_programs(mixed: str, capsys: Capture) -> None:
 
 
 def test_check_of_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr("sys.stdin", Input("task\nexce x\n"))
+    monkeypatch.setattr("sys.stdin", standard_input("task\nexce x\n"))
     assert run(["job", "check", "-"]) == 2
     assert capsys.readouterr().err.startswith("-:2:1: unknown stanza 'exce'\n")
 
@@ -253,14 +250,14 @@ def test_graph_of_an_edited_listing_on_standard_input(
     whole = capsys.readouterr().out
     run(["job", "show-config", *options, "--confdir", startup])
     listing = capsys.readouterr().out
-    monkeypatch.setattr("sys.stdin", Input(listing))
+    monkeypatch.setattr("sys.stdin", standard_input(listing))
     assert run(["job", "graph", "-f", "-"]) == 0
     assert capsys.readouterr().out == whole
     edited = listing.partition("alsa-state\n")[0]
-    monkeypatch.setattr("sys.stdin", Input(edited))
+    monkeypatch.setattr("sys.stdin", standard_input(edited))
     assert run(["job", "graph", "-f", "-"]) == 0
     assert nodes(capsys.readouterr().out) == ({"acpid"}, {"runlevel"})
-    monkeypatch.setattr("sys.stdin", Input("acpid\n  starts on x\n"))
+    monkeypatch.setattr("sys.stdin", standard_input("acpid\n  starts on x\n"))
     assert run(["job", "graph", "-f", "-"]) == 2
     assert "-:2:1: neither a job" in capsys.readouterr().err
 
