@@ -70,8 +70,8 @@ def _below(directory: str) -> Iterator[str]:
     found = 0
     for place, _, names in os.walk(directory):
         for name in names:
-            stem, suffix = os.path.splitext(name)
-            if stem and suffix in SUFFIXES:
+            # A name that is all suffix has none, for splitext and for Upstart.
+            if os.path.splitext(name)[1] in SUFFIXES:
                 found += 1
                 if found > MAX_FILES:
                     raise UsageError("files", f"{directory} has more than {MAX_FILES} job files")

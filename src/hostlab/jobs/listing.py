@@ -60,7 +60,7 @@ def job_of(match: Match) -> tuple[str | None, tuple[str, ...]]:
             others = (*match.arguments[:index], *match.arguments[index + 1 :])
             if argument.startswith(_JOB):
                 return argument.removeprefix(_JOB), others
-            if index == 0 and "=" not in argument:
+            if "=" not in argument:
                 return argument, others
     return None, match.arguments
 

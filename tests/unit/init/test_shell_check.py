@@ -35,10 +35,11 @@ def test_the_line_is_that_of_the_file() -> None:
 
 
 def test_a_script_of_an_override_is_at_its_place_there() -> None:
-    job = load_conf("exec a\n", file="a.conf", name="a")
+    conf = "\n\npost-stop script\nend script\n"
+    job = load_conf(conf, file="a.conf", name="a")
     over = "manual\npost-stop script\n  }\nend script\n"
     job = apply_override(job, over, file="a.override")
-    (error,) = script_errors(job, {"a.conf": "exec a\n", "a.override": over})
+    (error,) = script_errors(job, {"a.conf": conf, "a.override": over})
     assert str(error.where) == "a.override:3:3"
     assert error.message.startswith("post-stop: ")
 

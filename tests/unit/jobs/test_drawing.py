@@ -85,6 +85,9 @@ def test_svg_of_a_circle_and_of_nothing() -> None:
     circle = relate(read_listing("a\n  start on started b\nb\n  start on started a\n", file="-"))
     at = boxes(ET.fromstring(svg(circle, Colours())))
     assert at["a"] != at["b"]
+    entered = "b\n  start on started a\na\n  start on one or started b\n"
+    at = boxes(ET.fromstring(svg(relate(read_listing(entered, file="-")), Colours())))
+    assert at["one"] < at["a"] < at["b"]
     ET.fromstring(svg(Graph(jobs=(), events=(), relations=()), Colours()))
 
 

@@ -265,6 +265,13 @@ def test_what_follows_a_script_without_a_beginning_is_not_reported() -> None:
     assert [str(error.where) for error in find_errors(text, file="t")] == ["t:1:10", "t:8:1"]
 
 
+def test_after_an_error_at_a_line_s_end_the_next_line_is_read() -> None:
+    assert [str(error.where) for error in find_errors("start on a and\nnice x\n", file="t")] == [
+        "t:2:1",
+        "t:2:6",
+    ]
+
+
 def test_errors_at_the_end_and_without_end_are_bounded() -> None:
     assert find_errors("exec a\n", file="t") == ()
     assert [str(e.where) for e in find_errors("nice 1\nscript\nx\n", file="t")] == ["t:2:1"]
