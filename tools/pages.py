@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import click
 
 from hostlab.cli.main import COMMANDS, cli
+from hostlab.jobs.picture import state_machine_mermaid
 from hostlab.spec.reference import markdown
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH = 100
+STATES = re.compile(r"^```mermaid\n.*?^```\n", re.M | re.S)
 INTRODUCTION = """\
 # The commands
 
@@ -30,7 +33,17 @@ lacks something, 4 when hostlab is at fault.
 
 def pages() -> dict[str, str]:
     """Name -> text of every page that is made from the code."""
-    return {"description.md": markdown(), "commands.md": commands()}
+    jobs = (DOCS / "jobs.md").read_text()
+    return {
+        "description.md": markdown(),
+        "commands.md": commands(),
+        "jobs.md": STATES.sub(_states, jobs, count=1),
+    }
+
+
+def _states(_: re.Match[str]) -> str:
+    """The picture of the state machine: the one Mermaid block of the page on jobs."""
+    return f"```mermaid\n{state_machine_mermaid()}```\n"
 
 
 def commands() -> str:

@@ -42,7 +42,9 @@ class Problem(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
         if self.where and self.where.text:
-            caret = " " * (self.where.column - 1) + "^"
+            # A tab under a tab, so that the caret stands where the terminal puts the text.
+            before = self.where.text[: self.where.column - 1]
+            caret = "".join("\t" if c == "\t" else " " for c in before) + "^"
             text += f"\n    {self.where.text}\n    {caret}"
         return f"{text}\n  hint: {self.hint}" if self.hint else text
 

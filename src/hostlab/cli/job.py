@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostlab.cli.jobfiles import COMMANDS
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.cli.targets import complete_node, nodes_named, up_labs
 from hostlab.errors import UsageError
@@ -25,7 +26,11 @@ def _node_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group("job", epilog="Example: hostlab job restart web --node alice")
 def job_command() -> None:
-    """List, start, stop or restart the jobs of nodes."""
+    """List, start, stop or restart the jobs of nodes; check, search and draw job files."""
+
+
+for _command in COMMANDS:
+    job_command.add_command(_command)
 
 
 @job_command.command("list", epilog="Example: hostlab job list --node alice")

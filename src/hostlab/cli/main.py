@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "exec": ("inside", "Run a command in nodes."),
     "shell": ("inside", "Open a shell in a node."),
     "logs": ("inside", "Show what a node's jobs wrote."),
-    "job": ("job", "List, start, stop or restart jobs."),
+    "job": ("job", "List, start, stop or restart jobs; check, search and draw job files."),
     "cp": ("inside", "Copy files into and out of nodes."),
     "capture": ("look", "Write an interface's packets as pcapng to standard output."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),

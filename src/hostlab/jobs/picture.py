@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hostlab.jobs.states import TABLE, Row, State
+
+_START: Final = "start"
+_STOP: Final = "stop"
+_STOP_STATE: Final = "stop, no main process"
+_RESPAWN: Final = "respawn"
+_COLOURS: Final = {
+    _START: "darkgreen",
+    _STOP: "firebrick",
+    _STOP_STATE: "firebrick",
+    _RESPAWN: "darkorange",
+}
 
 
 def state_machine_dot() -> str:
@@ -15,8 +28,30 @@ def state_machine_dot() -> str:
     ]
     for state, row in TABLE.items():
         lines.append(f'  "{state}" [label="{state}\\n{_does(row)}"];')
-        lines += (f'  "{state}" -> "{to}" [{look}];' for to, look in _edges(state, row))
+        lines += (f'  "{state}" -> "{to}" [{_look(way)}];' for to, way in _edges(state, row))
     return "\n".join([*lines, "}", ""])
+
+
+def state_machine_mermaid() -> str:
+    """The same for Mermaid, as pages of Markdown show it."""
+    numbers = {state: f"s{number}" for number, state in enumerate(TABLE)}
+    lines = ["flowchart TB"]
+    drawn: dict[str, list[str]] = {}
+    edges = [(state, to, way) for state, row in TABLE.items() for to, way in _edges(state, row)]
+    for state, row in TABLE.items():
+        lines.append(f'  {numbers[state]}("{state}<br/>{_does(row)}")')
+    for index, (state, to, way) in enumerate(edges):
+        label = f"|{way}|" if way else ""
+        lines.append(f"  {numbers[state]} -->{label} {numbers[to]}")
+        if way:
+            drawn.setdefault(_COLOURS[way], []).append(str(index))
+    for colour, lines_of_it in drawn.items():
+        lines.append(f"  linkStyle {','.join(lines_of_it)} stroke:{colour}")
+    return "\n".join([*lines, ""])
+
+
+def _look(way: str) -> str:
+    return f'label="{way}", color={_COLOURS[way]}' if way else ""
 
 
 def _does(row: Row) -> str:
@@ -25,15 +60,15 @@ def _does(row: Row) -> str:
 
 
 def _edges(state: State, row: Row) -> list[tuple[State, str]]:
-    """Where each goal leads; one edge where both lead to the same."""
+    """Where each goal leads; one edge, of no name, where both lead to the same."""
     if row.start is row.stop:
         edges = [(row.start, "")]
     else:
-        edges = [(row.start, 'label="start", color=darkgreen')]
+        edges = [(row.start, _START)]
         if row.stop is not state:
-            edges.append((row.stop, 'label="stop", color=firebrick'))
+            edges.append((row.stop, _STOP))
     if row.stop_without_main is not None:
-        edges.append((row.stop_without_main, 'label="stop, no main process", color=firebrick'))
+        edges.append((row.stop_without_main, _STOP_STATE))
     if row.respawn is not None:
-        edges.append((row.respawn, 'label="respawn", color=darkorange'))
+        edges.append((row.respawn, _RESPAWN))
     return edges

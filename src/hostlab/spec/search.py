@@ -7,11 +7,34 @@ that is found on the way to that directory, itself included. An override beyond 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from hostlab.spec.upstart import job_name
+
+SYSTEM_DIRECTORIES = ("/etc/init",)
+"""Where the system's init looks (init/paths.h)."""
+USER_JOBS = "/usr/share/upstart/sessions"
+"""Jobs of every user's session."""
+
+
+def user_directories(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Where the init of a user's session looks, first one first (init/xdg.c).
+
+    As the XDG Base Directory Specification has it, a variable that is empty or not absolute counts
+    as not set.
+    """
+
+    def absolute(name: str, default: str) -> str:
+        value = environment.get(name, "")
+        return value if value.startswith("/") else default
+
+    home = environment.get("HOME", "/")
+    configured = absolute("XDG_CONFIG_HOME", f"{home}/.config")
+    shared = environment.get("XDG_CONFIG_DIRS", "") or "/etc/xdg"
+    places = [f"{each}/upstart" for each in shared.split(":") if each.startswith("/")]
+    return (f"{configured}/upstart", f"{home}/.init", *places, USER_JOBS)
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,15 +8,19 @@ whole file. A stanza said twice counts the second time, except those that accumu
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 
 import msgspec
 
+from hostlab.errors import SpecError
 from hostlab.spec.job import Job
 from hostlab.spec.stanzas import STANZAS, Draft
 from hostlab.spec.tokens import Scanner
 
 MAX_STANZAS = 10_000
 """Of one file; the corpus's longest has 40."""
+MAX_ERRORS = 100
+"""Of one file, that are told."""
 
 
 def load_conf(text: str, *, file: str, name: str, override: tuple[str, str] | None = None) -> Job:
@@ -45,25 +49,90 @@ def job_name(relative_path: str) -> str:
     return relative_path
 
 
+def find_errors(text: str, *, file: str) -> tuple[SpecError, ...]:
+    """Every error of a `.conf` or an `.override`, in its order; the first is what loading raises.
+
+    After an error the next line is read on. What was meant there is a guess, so a line that looks
+    like no stanza at all is then taken for the rest of what was wrong (a script whose first line
+    is missing) and not reported.
+    """
+    scanner = Scanner(text, file)
+    draft = Draft(Job(name=""))
+    errors: list[SpecError] = []
+    is_lost = False
+    starts = _starts(scanner)
+    while len(errors) < MAX_ERRORS:
+        try:
+            start = next(starts, None)
+        except SpecError as error:
+            errors.append(error)
+            break
+        if start is None:
+            break
+        try:
+            _stanza(draft, scanner, start)
+        except _UnknownStanza as error:
+            if not is_lost or _is_misspelt(error.word):
+                errors.append(error)
+            is_lost = True
+            _resume(scanner)
+        except SpecError as error:
+            errors.append(error)
+            is_lost = True
+            _resume(scanner)
+        else:
+            is_lost = False
+    return tuple(errors)
+
+
+class _UnknownStanza(SpecError):
+    """A line that starts with no stanza's name."""
+
+    word = ""
+
+
+def _resume(scanner: Scanner) -> None:
+    """To the line after an error; the stanza may have read to the end of its line already."""
+    if scanner.text[scanner.position - 1 : scanner.position] != "\n":
+        scanner.next_line()
+
+
 def _read(job: Job, text: str, file: str) -> Job:
     scanner = Scanner(text, file)
     draft = Draft(job)
+    for start in _starts(scanner):
+        _stanza(draft, scanner, start)
+    return draft.job
+
+
+def _starts(scanner: Scanner) -> Iterator[int]:
+    """Where each stanza starts; whoever asks for the next one has read past this one."""
     stanzas = 0
     while not scanner.at_end():
         scanner.skip_blanks()
         if not scanner.has_token():
             scanner.next_line()
             continue
-        start = scanner.position
         stanzas += 1
         if stanzas > MAX_STANZAS:
-            raise scanner.error(f"more than {MAX_STANZAS} stanzas", start)
-        word = scanner.word(keep_quotes=True)
-        stanza = STANZAS.get(word)
-        if stanza is None:
-            raise scanner.error(f"unknown stanza {word!r}", start, hint=_nearest(word))
-        stanza(draft, scanner, start)
-    return draft.job
+            raise scanner.error(f"more than {MAX_STANZAS} stanzas", scanner.position)
+        yield scanner.position
+
+
+def _stanza(draft: Draft, scanner: Scanner, start: int) -> None:
+    word = scanner.word(keep_quotes=True)
+    stanza = STANZAS.get(word)
+    if stanza is None:
+        reason = f"unknown stanza {word!r}"
+        unknown = _UnknownStanza("conf", reason, where=scanner.place(start), hint=_nearest(word))
+        unknown.word = word
+        raise unknown
+    stanza(draft, scanner, start)
+
+
+def _is_misspelt(word: str) -> bool:
+    """Whether a word is so near to a stanza's name that it was most likely meant as one."""
+    return bool(difflib.get_close_matches(word, STANZAS, n=1, cutoff=0.8))
 
 
 def _nearest(word: str) -> str | None:

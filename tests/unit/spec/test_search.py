@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostlab.spec.search import Selected, select_files
+from hostlab.spec.search import Selected, select_files, user_directories
 
 pytestmark = pytest.mark.unit
 
@@ -29,3 +29,24 @@ def test_override_is_the_first_at_or_before_the_confs_directory() -> None:
 def test_override_beyond_or_without_conf_is_ignored() -> None:
     found = select_files([("/a", ["x.conf", "z.override"]), ("/b", ["x.override"])])
     assert found == {"x": Selected(conf=("/a", "x.conf"))}
+
+
+def test_a_users_session_has_its_own_directories() -> None:
+    assert user_directories({"HOME": "/home/me"}) == (
+        "/home/me/.config/upstart",
+        "/home/me/.init",
+        "/etc/xdg/upstart",
+        "/usr/share/upstart/sessions",
+    )
+    environment = {
+        "HOME": "/home/me",
+        "XDG_CONFIG_HOME": "/conf",
+        "XDG_CONFIG_DIRS": "/a:relative:/b",
+    }
+    assert user_directories(environment)[:4] == (
+        "/conf/upstart",
+        "/home/me/.init",
+        "/a/upstart",
+        "/b/upstart",
+    )
+    assert user_directories({"HOME": "/h", "XDG_CONFIG_HOME": "conf"})[0] == "/h/.config/upstart"

@@ -25,7 +25,15 @@ from hostlab.spec.job import (
     Step,
 )
 from hostlab.spec.stanzas import STANZAS
-from hostlab.spec.upstart import MAX_STANZAS, apply_override, job_name, load_conf, same_but_places
+from hostlab.spec.upstart import (
+    MAX_ERRORS,
+    MAX_STANZAS,
+    apply_override,
+    find_errors,
+    job_name,
+    load_conf,
+    same_but_places,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -241,6 +249,37 @@ def test_override_error_names_the_override() -> None:
     assert str(caught.value.where) == "t.override:1:5"
 
 
+def test_every_error_of_a_file_is_found_and_the_first_is_what_loading_raises() -> None:
+    text = (
+        "decription a\nexec\nnice 99 # too much\nrespwan\n"
+        "start on (a\n  and)\ntask x\nexec fine\npre-strat exec x\n"
+    )
+    errors = find_errors(text, file="t")
+    places = [str(error.where) for error in errors]
+    assert places == ["t:1:1", "t:2:5", "t:3:6", "t:4:1", "t:6:6", "t:7:6", "t:9:1"]
+    assert str(errors[0]) == str(failure(text)).replace("t.conf", "t")
+
+
+def test_what_follows_a_script_without_a_beginning_is_not_reported() -> None:
+    text = "pre-start\n  if true; then\n    nohup x\n  fi\nend script\nunknwon\nexec x\nunknwon\n"
+    assert [str(error.where) for error in find_errors(text, file="t")] == ["t:1:10", "t:8:1"]
+
+
+def test_after_an_error_at_a_line_s_end_the_next_line_is_read() -> None:
+    assert [str(error.where) for error in find_errors("start on a and\nnice x\n", file="t")] == [
+        "t:2:1",
+        "t:2:6",
+    ]
+
+
+def test_errors_at_the_end_and_without_end_are_bounded() -> None:
+    assert find_errors("exec a\n", file="t") == ()
+    assert [str(e.where) for e in find_errors("nice 1\nscript\nx\n", file="t")] == ["t:2:1"]
+    assert [str(e.where) for e in find_errors('author "a', file="t")] == ["t:1:8"]
+    assert len(find_errors("nice a\n" * 200, file="t")) == MAX_ERRORS
+    assert len(find_errors("task\n" * (MAX_STANZAS + 1), file="t")) == 1
+
+
 def test_job_name_is_the_path_without_suffix() -> None:
     assert job_name("net/apache.conf") == "net/apache"
     assert job_name("net/apache.override") == "net/apache"
@@ -310,5 +349,7 @@ def test_every_text_is_a_job_or_an_error_with_a_place(parts: list[str], glue: st
         where = error.where
         lines = where.line if where else 0
         assert 1 <= lines <= text.count("\n") + 1
+    found = find_errors(text, file="t.conf")
+    assert (found[0].where if found else None) == where
     for condition in filter(None, (job.start_on, job.stop_on)):
         assert parse_condition(print_condition(condition)) == condition

@@ -1,0 +1,317 @@
+"""Commands about job files, which need no init that runs: check, find, show-config, graph."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hostlab.cli.output import json_option, print_json
+from hostlab.errors import SpecError, UsageError
+
+if TYPE_CHECKING:
+    from hostlab.init.job_files import JobFile
+    from hostlab.jobs.drawing import Colours
+    from hostlab.jobs.relations import Graph
+    from hostlab.spec.job import Job
+
+_COLOURS = {
+    "emits": ("green", "lines to what a job emits"),
+    "start-on": ("blue", "lines to what a job starts on"),
+    "stop-on": ("red", "lines to what a job stops on"),
+    "event": ("thistle", "events"),
+    "job": ("#DCDCDC", "jobs"),
+    "text": ("black", "the summary"),
+    "bg": ("white", "the background"),
+    "event-text": ("black", "events' names"),
+    "job-text": ("black", "jobs' names"),
+}
+_KINDS = ("emits", "start-on", "stop-on")
+_STDIN = "-"
+
+
+def _places(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the jobs are: `--confdir`, `--user` or `--system`."""
+    confdir = click.option(
+        "--confdir",
+        "directories",
+        multiple=True,
+        type=click.Path(),
+        help="Where job files are; more than one in the order of search. Default: /etc/init.",
+    )
+    user = click.option(
+        "--user/--system", "is_user", default=False, help="Where a user's session has its jobs."
+    )
+    return confdir(user(function))
+
+
+@click.command("check", epilog="Example: hostlab job check /etc/init")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|-...", type=click.Path())
+@click.option("--no-scripts", is_flag=True, help="Do not ask the shell whether it reads scripts.")
+@json_option
+def check_command(paths: tuple[str, ...], *, no_scripts: bool, as_json: bool) -> int:
+    """Name every error of job files with file:line:column; `-` is standard input.
+
+    Directories are one search path, as Upstart's: the first one that has a job owns its name, and
+    overrides are laid over it. Exit 2 if there was an error; a bad file never stops the others.
+    """
+    rows = []
+    errors: list[SpecError] = []
+    found = _read_paths(paths)
+    for each in found:
+        wrong = [*each.errors, *(() if no_scripts else _script_errors(each))]
+        errors += wrong
+        row = {"name": each.name, "files": list(each.texts), "valid": not wrong}
+        rows.append({**row, "errors": [_error_row(error) for error in wrong]})
+    if as_json:
+        print_json(rows)
+    else:
+        for error in errors:
+            print(error, file=sys.stderr)
+        bad = sum(not row["valid"] for row in rows)
+        print(f"{_count(len(rows), 'job')}, {bad} with errors")
+    return 2 if errors else 0
+
+
+def _read_paths(paths: Sequence[str]) -> list[JobFile]:
+    from hostlab.init.job_files import read_directories, read_file, read_text
+
+    found: list[JobFile] = []
+    for path in paths:
+        if path == _STDIN:
+            found.append(read_text(_standard_input(), file=_STDIN, name="stdin"))
+        elif not os.path.isdir(path):
+            found.append(read_file(path))
+    directories = [path for path in paths if path != _STDIN and os.path.isdir(path)]
+    return [*found, *read_directories(directories)]
+
+
+def _script_errors(found: JobFile) -> tuple[SpecError, ...]:
+    from hostlab.init.shell_check import script_errors
+
+    return () if found.job is None else script_errors(found.job, found.texts)
+
+
+def _error_row(error: SpecError) -> dict[str, Any]:
+    where = error.where
+    return {
+        "code": error.code,
+        "file": where.file if where else None,
+        "line": where.line if where else None,
+        "column": where.column if where else None,
+        "text": where.text if where else None,
+        "message": error.message,
+        "hint": error.hint,
+    }
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+@click.command("find", epilog="Example: hostlab job find startup --confdir /etc/init")
+@click.argument("event")
+@_places
+@json_option
+def find_command(event: str, *, directories: tuple[str, ...], is_user: bool, as_json: bool) -> int:
+    """Tell which jobs emit EVENT, start on it or stop on it, with file and line.
+
+    Exit 1 if there is none.
+    """
+    from hostlab.jobs.find import find_event
+
+    found = find_event(_jobs(directories, is_user=is_user), event)
+    if as_json:
+        print_json(
+            [
+                {
+                    "job": each.job,
+                    "role": each.role.value,
+                    "text": each.text,
+                    "file": each.said.file if each.said else None,
+                    "line": each.said.line if each.said else None,
+                }
+                for each in found
+            ]
+        )
+    else:
+        for each in found:
+            where = f"{each.said.file}:{each.said.line}: " if each.said else ""
+            print(f"{where}{each.job}: {each.role.value} {each.text}")
+    return 0 if found else 1
+
+
+@click.command("show-config", epilog="Example: hostlab job show-config -e dbus")
+@click.argument("names", nargs=-1, metavar="[JOB]...")
+@click.option("-e", "--enumerate", "is_enumerated", is_flag=True, help="One line an event.")
+@_places
+@json_option
+def show_config_command(
+    names: tuple[str, ...],
+    *,
+    is_enumerated: bool,
+    directories: tuple[str, ...],
+    is_user: bool,
+    as_json: bool,
+) -> None:
+    """Show what jobs emit, start on and stop on, as `initctl show-config` does."""
+    from hostlab.jobs.listing import show_config
+
+    jobs = _named(_jobs(directories, is_user=is_user), names)
+    if as_json:
+        print_json([_config_row(job) for job in jobs])
+    else:
+        sys.stdout.write(show_config(jobs, enumerate_events=is_enumerated))
+
+
+def _config_row(job: Job) -> dict[str, Any]:
+    from hostlab.spec.condition import print_condition
+
+    start, stop = (on and print_condition(on) for on in (job.start_on, job.stop_on))
+    return {"name": job.name, "emits": list(job.emits), "start_on": start, "stop_on": stop}
+
+
+def _named(jobs: tuple[Job, ...], names: Sequence[str]) -> tuple[Job, ...]:
+    by_name = {job.name: job for job in jobs}
+    for name in names:
+        if name not in by_name:
+            raise UsageError("unknown-job", f"unknown job {name!r}")
+    return tuple(by_name[name] for name in names) if names else jobs
+
+
+def _split(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Names from a list with commas; blanks round them and empty ones are nothing."""
+    words = (word.strip() for text in value for word in text.split(","))
+    return tuple(word for word in words if word)
+
+
+def _kinds(context: click.Context, parameter: click.Parameter, value: Any) -> tuple[str, ...]:
+    words = _split(context, parameter, value)
+    known = (*_KINDS, "alone")
+    for word in words:
+        if word not in known:
+            raise click.BadParameter(f"{word!r} is none of {', '.join(known)}")
+    return words
+
+
+def _colour_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, (default, what) in reversed(_COLOURS.items()):
+        option = click.option(
+            f"--color-{name}", default=default, show_default=True, help=f"Colour of {what}."
+        )
+        function = option(function)
+    return function
+
+
+@click.command(
+    "graph", epilog="Example: hostlab job graph --restrict-to-jobs mountall,udev | dot -Tx11"
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(("dot", "svg", "mermaid")),
+    default="dot",
+    show_default=True,
+    help="What to draw with.",
+)
+@click.option(
+    "-f", "--infile", help="Draw a listing of show-config instead; `-` is standard input."
+)
+@click.option("-o", "--outfile", type=click.Path(), help="Write to a file instead.")
+@click.option(
+    "-r", "--restrict-to-jobs", multiple=True, callback=_split,
+    help="Only these jobs (commas between them), what they name, and who emits what they wait for.",
+)  # fmt: skip
+@click.option(
+    "--restrict-to-events", multiple=True, callback=_split,
+    help="Only these events (commas between them) and the jobs that name one.",
+)  # fmt: skip
+@click.option(
+    "--show", multiple=True, callback=_kinds, help="Only these lines: emits, start-on, stop-on."
+)
+@click.option(
+    "--hide", multiple=True, callback=_kinds,
+    help="Without these: emits, start-on, stop-on, alone (jobs that nothing leads to or from).",
+)  # fmt: skip
+@_colour_options
+@_places
+def graph_command(
+    *,
+    kind: str,
+    infile: str | None,
+    outfile: str | None,
+    directories: tuple[str, ...],
+    is_user: bool,
+    **options: Any,
+) -> None:
+    """Draw which jobs emit, start on and stop on which events, as initctl2dot did."""
+    from hostlab.jobs.drawing import dot, mermaid
+    from hostlab.jobs.drawing_svg import svg
+    from hostlab.jobs.relations import relate
+
+    jobs = _jobs(directories, is_user=is_user) if infile is None else _listed(infile)
+    graph = _narrowed(relate(jobs), options)
+    picture = {"dot": dot, "svg": svg, "mermaid": mermaid}[kind](graph, _colours(options))
+    if outfile in (None, _STDIN):
+        sys.stdout.write(picture)
+    else:
+        assert outfile is not None
+        with open(outfile, "w", encoding="utf-8") as file:
+            file.write(picture)
+
+
+def _narrowed(graph: Graph, options: dict[str, Any]) -> Graph:
+    from hostlab.jobs.relations import Kind, only, restrict_to_events, restrict_to_jobs
+
+    if options["restrict_to_jobs"]:
+        graph = restrict_to_jobs(graph, options["restrict_to_jobs"])
+    if options["restrict_to_events"]:
+        graph = restrict_to_events(graph, options["restrict_to_events"])
+    shown = [word for word in options["show"] if word in _KINDS] or _KINDS
+    kinds = [Kind(word) for word in shown if word not in options["hide"]]
+    return only(graph, kinds, with_alone="alone" not in options["hide"])
+
+
+def _colours(options: dict[str, Any]) -> Colours:
+    from hostlab.jobs.drawing import Colours
+
+    named = {
+        name.replace("-", "_"): options[f"color_{name.replace('-', '_')}"] for name in _COLOURS
+    }
+    return Colours(**named)
+
+
+def _listed(path: str) -> tuple[Job, ...]:
+    from hostlab.jobs.listing import read_listing
+
+    if path == _STDIN:
+        return read_listing(_standard_input(), file=_STDIN)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return read_listing(file.read(), file=path)
+
+
+def _standard_input() -> str:
+    return sys.stdin.buffer.read().decode(errors="replace")
+
+
+def _jobs(directories: Sequence[str], *, is_user: bool) -> tuple[Job, ...]:
+    """The jobs of the search path that is asked for; what is wrong with others is told."""
+    from hostlab.init.job_files import read_directories
+    from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
+
+    if not directories:
+        usual = user_directories(os.environ) if is_user else SYSTEM_DIRECTORIES
+        directories = [each for each in usual if os.path.isdir(each)]
+        if not directories:
+            hint = "--confdir DIR names a directory of job files"
+            raise UsageError("no-directory", f"there is no {' and no '.join(usual)}", hint=hint)
+    found = read_directories(directories)
+    for error in (error for each in found for error in each.errors):
+        print(f"warning: {error}", file=sys.stderr)
+    return tuple(each.job for each in found if each.job is not None)
+
+
+COMMANDS = (check_command, find_command, show_config_command, graph_command)

@@ -1,0 +1,116 @@
+"""The job files of a machine: directories in Upstart's order, single files, a text.
+
+One file that cannot be read, or cannot be meant, never hides another: each job comes with its own
+errors, and the others are there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from hostlab.errors import SpecError, UsageError
+from hostlab.spec.job import Job
+from hostlab.spec.search import Selected, select_files
+from hostlab.spec.upstart import apply_override, find_errors, job_name, load_conf
+
+MAX_BYTES = 2**20
+"""Of one file; the longest that anybody is known to have written has 10,000."""
+MAX_FILES = 100_000
+"""Of one directory, with those below it."""
+SUFFIXES = (".conf", ".override")
+
+
+class JobFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One job as its files have it."""
+
+    name: str
+    texts: Mapping[str, str]
+    """Path -> content of the files that could be read: the `.conf`, and what is laid over it."""
+    job: Job | None
+    """None when its `.conf` is wrong; a wrong `.override` is left away, as Upstart does."""
+    errors: tuple[SpecError, ...] = ()
+
+
+def read_directories(directories: Sequence[str]) -> tuple[JobFile, ...]:
+    """Every job of a search path, by name; the first directory that has a name's `.conf` owns it.
+
+    UsageError for what is no directory.
+    """
+    for directory in directories:
+        if not os.path.isdir(directory):
+            hint = "--confdir DIR names a directory of job files"
+            raise UsageError("no-directory", f"{directory} is no directory", hint=hint)
+    selected = select_files([(each, list(_below(each))) for each in directories])
+    return tuple(_read_selected(name, selected[name]) for name in sorted(selected))
+
+
+def read_file(path: str) -> JobFile:
+    """The job of one `.conf`, or of an `.override` alone, as if nothing were below it."""
+    name = job_name(os.path.basename(path))
+    try:
+        text = _read(path, regular=False)
+    except SpecError as error:
+        return JobFile(name=name, texts={}, job=None, errors=(error,))
+    return read_text(text, file=path, name=name)
+
+
+def read_text(text: str, *, file: str, name: str) -> JobFile:
+    """The job that a text describes; `file` is its name in messages."""
+    errors = find_errors(text, file=file)
+    job = None if errors else load_conf(text, file=file, name=name)
+    return JobFile(name=name, texts={file: text}, job=job, errors=errors)
+
+
+def _below(directory: str) -> Iterator[str]:
+    """The files that name a job, relative to the directory."""
+    found = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            # A name that is all suffix has none, for splitext and for Upstart.
+            if os.path.splitext(name)[1] in SUFFIXES:
+                found += 1
+                if found > MAX_FILES:
+                    raise UsageError("files", f"{directory} has more than {MAX_FILES} job files")
+                yield os.path.relpath(os.path.join(place, name), directory)
+
+
+def _read_selected(name: str, files: Selected) -> JobFile:
+    path = os.path.join(*files.conf)
+    try:
+        found = read_text(_read(path), file=path, name=name)
+    except SpecError as error:
+        found = JobFile(name=name, texts={}, job=None, errors=(error,))
+    return found if files.override is None else _lay_over(found, os.path.join(*files.override))
+
+
+def _lay_over(found: JobFile, path: str) -> JobFile:
+    try:
+        text = _read(path)
+    except SpecError as error:
+        return msgspec.structs.replace(found, errors=(*found.errors, error))
+    errors = find_errors(text, file=path)
+    job = found.job
+    if job is not None and not errors:
+        job = apply_override(job, text, file=path)
+    return msgspec.structs.replace(
+        found, job=job, texts={**found.texts, path: text}, errors=(*found.errors, *errors)
+    )
+
+
+def _read(path: str, *, regular: bool = True) -> str:
+    """A file's text; bytes that are no UTF-8 are U+FFFD. SpecError when it cannot be had."""
+    try:
+        # A FIFO in a directory would be waited for.
+        if regular and not stat.S_ISREG(os.stat(path).st_mode):
+            raise SpecError("file", f"{path}: no regular file")
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SpecError("file", f"{path}: {error.strerror or error}") from None
+    if len(content) > MAX_BYTES:
+        raise SpecError("file", f"{path}: more than {MAX_BYTES} bytes")
+    return content.decode(errors="replace")
