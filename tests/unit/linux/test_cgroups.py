@@ -62,7 +62,11 @@ def test_hybrid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = machine(tmp_path, mounts, "3:memory:/box\n2:pids:/\n1:freezer:/\n0::/\n")
     assert found.kind == "hybrid"
     assert found.unified == f"{root}/unified"
-    assert found.v1 == {"memory": f"{root}/memory/box", "pids": f"{root}/pids"}
+    assert found.v1 == {
+        "memory": f"{root}/memory/box",
+        "pids": f"{root}/pids",
+        "freezer": f"{root}/freezer",
+    }
 
 
 def test_v1_with_controllers_mounted_together(tmp_path: Path) -> None:
@@ -70,7 +74,8 @@ def test_v1_with_controllers_mounted_together(tmp_path: Path) -> None:
     directory(root / "cpu,cpuacct")
     mounts = f"7 2 0:9 / {root}/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
     found = machine(tmp_path, mounts, "4:cpu,cpuacct:/\n")
-    assert (found.kind, found.v1) == ("v1", {"cpu": f"{root}/cpu,cpuacct"})
+    place = f"{root}/cpu,cpuacct"
+    assert (found.kind, found.v1) == ("v1", {"cpu": place, "cpuacct": place})
 
 
 def test_none(tmp_path: Path) -> None:

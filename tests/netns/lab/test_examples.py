@@ -1,0 +1,76 @@
+"""The examples that are shipped: staged as they are, and every one of their checks holds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from hostlab.errors import UsageError
+from hostlab.sync import Lab
+from tests.netns.lab.lab_site import probe
+
+pytestmark = pytest.mark.netns
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    probe()
+    monkeypatch.setenv("HOSTLAB_RUN", str(tmp_path / "run"))
+    copied = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, copied)
+    return copied
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("0.0.0.0", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def own(path: Path) -> Path:
+    """The example under a name and published ports that no other run has."""
+    text = path.read_text().replace(f"name: {path.stem}", f"name: {path.stem}-{os.getpid()}")
+    for port in ("8080", "8090", "8091"):
+        text = text.replace(port, str(free_port()))
+    path.write_text(text.replace("machine: 10.2.0.254", ""))
+    return path
+
+
+def staged(path: Path) -> Lab:
+    return Lab(own(path))
+
+
+@pytest.mark.parametrize("name", ["hello", "shop"])
+def test_an_example_holds(examples: Path, name: str) -> None:
+    with staged(examples / f"{name}.yaml") as lab:
+        report = lab.check()
+        assert report.rows
+        assert report.ok, "\n".join(map(str, report.rows))
+
+
+def test_a_market_with_an_oci_bundle_holds(examples: Path) -> None:
+    if shutil.which("runc") is None or shutil.which("busybox") is None:
+        pytest.skip("no runc or busybox: apt-get install runc busybox-static")
+    make = [str(examples / "make-bundle.sh"), str(examples / "bundle")]
+    subprocess.run(make, check=True, capture_output=True)
+    with staged(examples / "market.yaml") as lab:
+        report = lab.check()
+        assert report.ok, "\n".join(map(str, report.rows))
+        published = [row for row in lab.status()["published"] if row["protocol"] == "tcp"]
+        port = published[0]["port"]
+        for host in ("127.0.0.1", "localhost", "[::1]"):
+            with urllib.request.urlopen(f"http://{host}:{port}/", timeout=10) as page:
+                assert page.read() == b"fresh\n"
+        lab["baker"].job("oven", "stop")
+        assert not lab.check().ok, "the checks hold without a server"
+    with pytest.raises(UsageError):
+        lab.status()
