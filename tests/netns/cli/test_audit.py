@@ -132,8 +132,8 @@ def test_what_has_changed_since_is_named() -> None:
         ip link add other0 type bridge
         left=$(mktemp /tmp/left-XXXXXX); trap 'rm "$left"' EXIT
         mkdir /run/made; mount -t tmpfs none /run/made
-        hostlab audit --since /run/keep/before | sed "s,$left,/tmp/left," || true
-        hostlab audit --since /run/keep/before >/dev/null || echo "exit $?"
+        status=0; hostlab audit --since /run/keep/before >/run/keep/out || status=$?
+        sed "s,$left,/tmp/left," /run/keep/out; echo "exit $status"
         """
     )
     assert done.returncode == 0, done.stderr
