@@ -222,13 +222,22 @@ def test_a_node_that_dies_while_it_is_changed_is_made_again_by_the_same_up(site:
     site.must("check", site.name)
 
 
-def test_a_publisher_that_dies_is_followed_by_another(site: Site) -> None:
+def test_a_publisher_that_died_unnoticed_is_told_of_and_then_followed_by_another(
+    site: Site,
+) -> None:
     site.must(*up(site))
     (hub,) = site.processes("hub holder")
     children = Path(f"/proc/{hub}/task/{hub}/children").read_text().split()
     keep = {*site.processes("node holder"), *site.processes("hub supervisor")[:1]}
-    for pid in {int(child) for child in children} - keep:
-        os.kill(pid, signal.SIGKILL)
+    os.kill(hub, signal.SIGSTOP)  # So that nobody is told of the end before it is met.
+    try:
+        for pid in {int(child) for child in children} - keep:
+            os.kill(pid, signal.SIGKILL)
+        met = site.run(*up(site))
+    finally:
+        os.kill(hub, signal.SIGCONT)
+    assert met.returncode == 1, met
+    assert b"repeat the command" in met.stderr
     site.must(*up(site))
     site.must("check", site.name)
     status = json.loads(site.must("status", site.name, "--json"))
