@@ -27,6 +27,9 @@ MAX_UNTAKEN: Final = 4 * MAX_DESCRIPTORS
 """Descriptors that have come and whose message has not."""
 RECEIVE_BYTES: Final = 1 << 18
 
+HUNG_UP: Final = "hung-up"
+"""Code of a Problem: who was to do it died over it. The same command can be given again."""
+
 Message = dict[str, Any]
 
 _encoder = msgspec.json.Encoder()

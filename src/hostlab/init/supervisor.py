@@ -14,11 +14,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from hostlab.errors import DecodeError, Problem, UsageError
+from hostlab.errors import DecodeError, Failed, Problem, UsageError
 from hostlab.init.connection import Connection
 from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
 from hostlab.init.process import prepare_to_spawn
-from hostlab.init.protocol import Message, peer_uid, receive_bytes
+from hostlab.init.protocol import HUNG_UP, Message, peer_uid, receive_bytes
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64
@@ -194,12 +194,20 @@ class Supervisor:
             request.reply({"error": describe(problem)})
         except (KeyError, TypeError, ValueError) as error:
             request.reply({"error": describe(DecodeError("bad-request", f"{op}: {error!r}"))})
+        except ConnectionError as error:
+            request.reply({"error": describe(died(f"{op}: {error.strerror or error}"))})
         except OSError as error:
             request.reply({"error": describe_oserror(error)})
         except Exception as error:
             # The client must hear of it, or it waits for ever; the log gets the whole of it.
             request.reply({"error": describe(Problem("defect", f"{op}: {error!r}"))})
             raise
+
+
+def died(what: str) -> Failed:
+    """One of the lab's own processes ended while something was asked of it."""
+    hint = "repeat the command: what has ended is made again"
+    return Failed(HUNG_UP, f"a process of the lab ended meanwhile: {what}", hint=hint)
 
 
 def describe(problem: Problem) -> dict[str, Any]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.init.protocol import Message, Receiver, send
+from hostlab.init.protocol import HUNG_UP, Message, Receiver, send
 from hostlab.lab.paths import connect
 
-HUNG_UP: Final = "hung-up"
-"""Code of the Problem when an init dies with a command unanswered."""
 _KINDS = {"UsageError": UsageError, "Unsupported": Unsupported}
 
 

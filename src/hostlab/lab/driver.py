@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
+from hostlab.init.protocol import HUNG_UP
 from hostlab.lab import idmap, outside, remains
-from hostlab.lab.client import HUNG_UP, Control
+from hostlab.lab.client import Control
 from hostlab.lab.nesting import explained
 from hostlab.lab.paths import LabDirectory, boot_id, listen, start_time
 from hostlab.linux import cgroups
@@ -243,7 +244,10 @@ def _ended() -> Failed:
 
 
 def _hear(link: socket.socket) -> dict[str, Any]:
-    data = link.recv(ANSWER_BYTES)
+    try:
+        data = link.recv(ANSWER_BYTES)
+    except ConnectionError:
+        data = b""
     if not data:
         raise _ended()
     message: dict[str, Any] = msgspec.json.decode(data)

@@ -21,7 +21,7 @@ import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
-from hostlab.init.supervisor import Request, Supervisor
+from hostlab.init.supervisor import Request, Supervisor, died
 from hostlab.lab import change, hosts, limits, recovery
 from hostlab.lab.building import add_nodes
 from hostlab.lab.nodes import (
@@ -42,6 +42,7 @@ IN_PLACE: Final = frozenset(kind for kind, inverse in INVERSE.items() if kind is
 UNKILLABLE: Final = (
     "a process in uninterruptible sleep ends with what it waits for: `ps -o stat,wchan`"
 )
+NODE_IN_PLACE: Final = IN_PLACE - {Kind.CHANGE_SEGMENT, Kind.CHANGE_PUBLISHED}
 END_TIMEOUT_S: Final = 60.0
 """A killed node ends in milliseconds; this is for a machine that is swapping."""
 
@@ -177,6 +178,8 @@ class HubSupervisor(Supervisor):
             code, message, hint = error.code, error.message, error.hint
         else:
             code, message, hint = "os", str(error), None
+            if isinstance(error, ConnectionError):
+                return died(message)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return unusable(error.filename or self.config.directory.path, error)
         text = f"{message}; undone: {len(undone)} operations" if undone else message
@@ -214,6 +217,8 @@ class HubSupervisor(Supervisor):
 
     async def _one(self, operation: Operation, old: Lab, new: Lab) -> None:
         name = operation.subject
+        if operation.kind in NODE_IN_PLACE and name not in self.nodes:
+            raise died(f"node {name}")
         match operation.kind:
             case Kind.ADD_SEGMENT:
                 self.switch.add_segment(next(s for s in new.segments if s.name == name))

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -206,3 +207,38 @@ def test_a_torn_journal_loses_nothing_of_what_follows(tmp_path: Path) -> None:
     Path(directory.journal).write_bytes(line(whole) + torn)
     directory.record(Entry(What.CGROUP, "/b"))
     assert directory.recorded() == (whole, Entry(What.CGROUP, "/b"))
+
+
+def test_a_node_that_dies_while_it_is_changed_is_made_again_by_the_same_up(site: Site) -> None:
+    """Its end comes between the plan and its operation, which asks for the handle."""
+    site.must(*up(site))
+    holders = site.processes("node holder")
+    change = site.start("up", str(site.files["after"]))
+    for pid in holders:
+        os.kill(pid, signal.SIGKILL)
+    done = site.finish(change)
+    text = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, text
+    site.must("check", site.name)
+
+
+def test_a_publisher_that_died_unnoticed_is_told_of_and_then_followed_by_another(
+    site: Site,
+) -> None:
+    site.must(*up(site))
+    (hub,) = site.processes("hub holder")
+    children = Path(f"/proc/{hub}/task/{hub}/children").read_text().split()
+    keep = {*site.processes("node holder"), *site.processes("hub supervisor")[:1]}
+    os.kill(hub, signal.SIGSTOP)  # So that nobody is told of the end before it is met.
+    try:
+        for pid in {int(child) for child in children} - keep:
+            os.kill(pid, signal.SIGKILL)
+        met = site.run(*up(site))
+    finally:
+        os.kill(hub, signal.SIGCONT)
+    assert met.returncode == 1, met
+    assert b"repeat the command" in met.stderr
+    site.must(*up(site))
+    site.must("check", site.name)
+    status = json.loads(site.must("status", site.name, "--json"))
+    assert [row["node"] for row in status["published"]] == ["web"]
