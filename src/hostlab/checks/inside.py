@@ -30,7 +30,7 @@ from typing import Final, NoReturn, Self
 
 from hostlab.errors import Problem
 from hostlab.linux.entering import enter_namespaces
-from hostlab.linux.libc import prctl
+from hostlab.linux.libc import close_all_but, prctl
 
 MESSAGE_BYTES: Final = 1 << 16
 """The longest request or answer."""
@@ -171,21 +171,12 @@ def _hatchery(control: socket.socket, handler: Handler) -> NoReturn:
         gc.freeze()  # what was the caller's is never collected here, so it closes nothing of ours
         control_fd = fcntl.fcntl(control.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
         _shed()
-        _close_all_but(control_fd)
+        close_all_but({control_fd})
         control.detach()
         _hatch(socket.socket(fileno=control_fd), handler)
     except BaseException:  # nothing of the caller's stack may run in this process
         os._exit(70)
     os._exit(0)
-
-
-def _close_all_but(*keep: int) -> None:
-    """Close every descriptor except the standard ones and these."""
-    first = 3
-    for fd in sorted(keep):
-        os.closerange(first, fd)
-        first = fd + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
 def _shed() -> None:
@@ -219,7 +210,7 @@ def _hatch(control: socket.socket, handler: Handler) -> None:
                 _end(children)
                 return
             if len(fds) == 2 and (child := os.fork()) == 0:
-                _close_all_but(*fds)
+                close_all_but(fds)
                 _live_inside(int(request), fds[0], socket.socket(fileno=fds[1]), handler)
             for fd in fds:
                 os.close(fd)
