@@ -54,7 +54,18 @@ def hostlab(nodes: int, segments: int, neighbours: int | None = None) -> Metrics
         return {"answered_share": found.answered / found.asked, "pss_mb": memory}
 
     warm_memory(WARM_BYTES)
-    return ours.cycle(nodes, segments, look)
+    found = ours.cycle(nodes, segments, look)
+    settle()
+    return found
+
+
+def settle() -> None:
+    """Wait until the kernel has collected every namespace that has ended so far.
+
+    It does so in order and out of sight; the links of a bare node that ends now go last.
+    """
+    with FloorLab(1, 1) as lab:
+        lab.stop()
 
 
 def _network_peer(peer: peers.NetworkPeer, max_rounds: int) -> Contender:

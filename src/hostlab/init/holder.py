@@ -80,6 +80,7 @@ class Holder:
         self.supervisor = 0
         self.channel: socket.socket | None = None
         self.failures = 0
+        self.asked_for = False
         self.signals = _block_sigchld()
 
     def hold(self) -> NoReturn:
@@ -107,13 +108,18 @@ class Holder:
                     os.read(self.signals, 4096)
                     self._reap(poll)
                 elif self.supervisor == 0:
-                    self._start_supervisor(poll)
-            pause = None
-            if self.supervisor == 0 and (self.eager or self.running or self.ended):
-                if self.failures < RESTARTS_AT_ONCE or not ready:
-                    self._start_supervisor(poll)
-                else:
-                    pause = RESTART_PAUSE_MS
+                    self.asked_for = True
+            pause = self._restart(poll, has_paused=pause is not None and not ready)
+
+    def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
+        """Start a supervisor if one is needed; the milliseconds to wait first if they die young."""
+        if self.supervisor or not (self.asked_for or self.eager or self.running or self.ended):
+            return None
+        if self.failures < RESTARTS_AT_ONCE or has_paused:
+            self._start_supervisor(poll)
+            return None
+        _unregister(poll, self.control.fileno())
+        return RESTART_PAUSE_MS
 
     def _start_supervisor(self, poll: select.poll) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -122,9 +128,9 @@ class Holder:
         if pid == 0:
             self._become_supervisor(ours, theirs)
         theirs.close()
-        if self.channel is None:
-            _unregister(poll, self.control.fileno())
+        _unregister(poll, self.control.fileno())
         self.supervisor, self.channel = pid, ours
+        self.asked_for = False
         self.failures += 1
         poll.register(ours, select.POLLIN)
         for child, key in self.running.items():

@@ -26,6 +26,7 @@ from hostlab.init.holder import Inheritance
 from hostlab.init.jobs import JobRunner
 from hostlab.init.process import (
     DEFAULT_PATH,
+    ROOT_HOME,
     ProcessSetup,
     SpawnFailed,
     exit_of,
@@ -68,7 +69,7 @@ async def _run(config: NodeConfig, inheritance: Inheritance) -> None:
 
 def environment(node: Node) -> dict[str, str]:
     """What every process of a node finds in its environment."""
-    base = {"PATH": DEFAULT_PATH, "HOME": "/root", "HOSTNAME": node.hostname, "TERM": "linux"}
+    base = {"PATH": DEFAULT_PATH, "HOME": ROOT_HOME, "HOSTNAME": node.hostname, "TERM": "linux"}
     return base | dict(node.environment)
 
 

@@ -33,6 +33,8 @@ from hostlab.linux.seccomp import apply as apply_seccomp
 SHELL_CHARACTERS: Final = frozenset("~`!$^&*()=|\\{}[];\"'<>?\n")
 """As Upstart's: a command line with one of them is given to the shell (job_process.c)."""
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ROOT_HOME: Final = "/root"
+"""HOME of a process that says nothing else of it, unless it is another user's."""
 PR_SET_DUMPABLE: Final = 4
 _REPORT: Final = struct.Struct("=i")
 
@@ -327,5 +329,19 @@ def _group(name: str) -> int:
 
 
 def _execute(setup: ProcessSetup) -> NoReturn:
+    environment = dict(setup.environment)
+    if setup.user is not None and environment.get("HOME") == ROOT_HOME:
+        environment["HOME"] = _home_of(setup.user)
     with _step("exec"):
-        os.execvpe(setup.argv[0], setup.argv, dict(setup.environment))
+        os.execvpe(setup.argv[0], setup.argv, environment)
+
+
+def _home_of(user: str) -> str:
+    """A user's home in the node's own /etc/passwd; `/` for a number that is nobody's."""
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError:
+        return "/"
+    return entry.pw_dir

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hostlab.errors import Unsupported
+from hostlab.errors import Failed, Unsupported
 from hostlab.lab.client import Control
 from hostlab.lab.paths import LabDirectory
 from hostlab.lab.publish import Published, PublishedSocket, machine_addresses, open_sockets
@@ -27,6 +27,8 @@ from hostlab.plan.journal import Entry, What
 from hostlab.spec.model import Lab, Node, Publish, Segment
 
 MAX_SOCKETS_A_MESSAGE: Final = 200
+MAX_ATTEMPTS: Final = 16
+"""To find a name that no other lab takes meanwhile."""
 
 
 @contextlib.contextmanager
@@ -103,24 +105,44 @@ def _plug(netlink: Netlink, directory: LabDirectory, segment: Segment, control: 
             f"segment {segment.name}: only root can give the machine an interface",
             hint="publish ports instead: that needs no right at all",
         )
-    status = control.call("status")
-    links = {link.name: link for link in rtnetlink.links(netlink)}
-    number = next(n for n in range(len(links) + 1) if f"hl{n}" not in links)
-    name, mark = f"hl{number}", f"{PREFIX}{directory.mark}:{segment.name}"
-    directory.record(Entry(What.LINK, name, mark))
-    inner = f"m{number}"
-    switch = namespace_fd(status["pid"], "net")
+    switch = namespace_fd(control.call("status")["pid"], "net")
     try:
-        index = max(link.index for link in links.values()) + 1
-        end, peer = VethEnd(name, index), VethEnd(inner, 0, namespace_fd=switch)
-        netlink.request(
-            [
-                rtnetlink.veth_add(end, peer, mtu=segment.mtu),
-                rtnetlink.altname_add(index, mark),
-                *(rtnetlink.address_add(index, address) for address in segment.machine),
-                rtnetlink.link_set(index, up=True),
-            ]
-        )
+        index, inner = _cable(netlink, directory, segment, switch)
     finally:
         os.close(switch)
+    netlink.request(
+        [
+            *(rtnetlink.address_add(index, address) for address in segment.machine),
+            rtnetlink.link_set(index, up=True),
+        ]
+    )
     control.call("attach", segment=segment.name, link=inner)
+
+
+def _cable(
+    netlink: Netlink, directory: LabDirectory, segment: Segment, switch: int
+) -> tuple[int, str]:
+    """A marked veth into the switch namespace: the machine's index of it, and its name in there.
+
+    Another lab may take the same free name or index at the same time: then the next one is tried.
+    The pair is made by a request of its own, as requests after one that failed are carried out too.
+    """
+    mark = f"{PREFIX}{directory.mark}:{segment.name}"
+    for _ in range(MAX_ATTEMPTS):
+        links = {link.name: link for link in rtnetlink.links(netlink)}
+        number = next(n for n in range(len(links) + 1) if f"hl{n}" not in links)
+        index = max(link.index for link in links.values()) + 1
+        directory.record(Entry(What.LINK, f"hl{number}", mark))
+        end = VethEnd(f"hl{number}", index)
+        peer = VethEnd(f"m{number}", 0, namespace_fd=switch)
+        try:
+            netlink.request([rtnetlink.veth_add(end, peer, mtu=segment.mtu)])
+        except FileExistsError:
+            continue
+        netlink.request([rtnetlink.altname_add(index, mark)])
+        return index, f"m{number}"
+    raise Failed(
+        "machine-interface",
+        f"segment {segment.name}: other labs took every free interface name first",
+        hint="repeat the command",
+    )

@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 
 from hostlab.init import protocol
+from hostlab.init.holder import RESTART_PAUSE_MS, RESTARTS_AT_ONCE
 from hostlab.init.process import ProcessSetup, spawn
 from hostlab.init.protocol import encode
 from hostlab.init.supervisor import Request, Supervisor
+from hostlab.lab.paths import connect
 from tests.netns.init.init_site import children, control_of, holding
 
 pytestmark = pytest.mark.netns
+
+PAUSE_S = RESTART_PAUSE_MS / 1000
 
 KILLS = 100
 SEED = 20_260_731
@@ -260,3 +264,22 @@ def test_a_client_of_another_user_is_refused(tmp_path: Path) -> None:
                 told = b""
             os._exit(1 if told else 0)
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_supervisor_that_dies_at_its_start_is_not_started_without_a_pause(
+    tmp_path: Path,
+) -> None:
+    starts = tmp_path / "starts"
+
+    def make(inheritance: Any) -> Any:
+        with starts.open("a") as file:
+            file.write(f"{time.monotonic()}\n")
+        raise RuntimeError("a defect")
+
+    with holding(tmp_path, make, eager=False), connect(str(tmp_path), "control.sock"):
+        deadline = time.monotonic() + 20
+        while len(lines(starts)) <= RESTARTS_AT_ONCE:
+            assert time.monotonic() < deadline, "the next one was never started"
+            select.select([], [], [], 0.02)
+        times = [float(line) for line in lines(starts)]
+        assert times[RESTARTS_AT_ONCE] - times[RESTARTS_AT_ONCE - 1] > 0.9 * PAUSE_S
