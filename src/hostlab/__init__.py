@@ -1,4 +1,4 @@
-"""hostlab: a host is a description; stage it, run it, check it, break it, put it live.
+"""hostlab: a host is a description; stage it, run it, check it.
 
 `hostlab.Lab` is for asyncio, `hostlab.sync.Lab` for everything else; see `hostlab.api`.
 """

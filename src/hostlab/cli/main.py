@@ -79,7 +79,7 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="hostlab")
 def cli() -> None:
-    """A host is a description: stage it on this machine, run it, check it, break it."""
+    """A host is a description: stage it on this machine, run it, check it."""
 
 
 def main() -> None:
