@@ -22,10 +22,12 @@ CONSTRAINTS = ROOT / "constraints.txt"
 POLICY = Path("/usr/sbin/policy-rc.d")
 SEARCH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 TOOLS = {
+    "busybox": "busybox-static",
     "dot": "graphviz",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "pgrep": "procps",
     "ping": "iputils-ping",
     "runc": "runc",
     "tcpdump": "tcpdump",
