@@ -241,9 +241,3 @@ def wait_empty(directory: int, *, timeout_s: float) -> bool:
         return True
     finally:
         os.close(fd)
-
-
-def is_populated(directory: str) -> bool:
-    """Whether any process is in a v2 cgroup or below it."""
-    with open(f"{directory}/cgroup.events") as lines:
-        return "populated 1" in lines.read()

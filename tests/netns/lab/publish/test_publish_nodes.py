@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -27,7 +26,6 @@ from tests.netns.lab.publish.publish_site import (
     MACHINE4,
     MACHINE6,
     Site,
-    a_machine,
     a_site,
     ask,
     ask_udp,
@@ -46,18 +44,6 @@ pytestmark = [
     pytest.mark.netns,
     pytest.mark.skipif(not may_unshare(), reason="may not make network namespaces"),
 ]
-
-
-@pytest.fixture
-def machine() -> Iterator[None]:
-    with a_machine():
-        yield
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with a_site() as site:
-        yield site
 
 
 def test_hairpin_inside_every_node(site: Site) -> None:

@@ -11,7 +11,6 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -47,12 +46,6 @@ pytestmark = [
     pytest.mark.netns,
     pytest.mark.skipif(not may_unshare(), reason="may not make network namespaces"),
 ]
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with a_site() as site:
-        yield site
 
 
 def test_three_nodes_publish_one_inner_port(site: Site) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -18,8 +18,6 @@ from tests.netns.lab.publish.publish_site import (
     MACHINE4,
     MACHINE6,
     Site,
-    a_machine,
-    a_site,
     ask,
     connect,
     may_unshare,
@@ -30,18 +28,6 @@ pytestmark = [
     pytest.mark.netns,
     pytest.mark.skipif(not may_unshare(), reason="may not make network namespaces"),
 ]
-
-
-@pytest.fixture
-def machine() -> Iterator[None]:
-    with a_machine():
-        yield
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with a_site() as site:
-        yield site
 
 
 def test_port_in_use_names_port_address_and_owner(machine: None) -> None:
