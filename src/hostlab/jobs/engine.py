@@ -17,7 +17,7 @@ from typing import Any
 
 from hostlab.errors import UsageError
 from hostlab.jobs import effects, facts
-from hostlab.jobs.classes import JobClass
+from hostlab.jobs.classes import JobClass, Last
 from hostlab.jobs.effects import Effect, Level
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.events import Blocker, BlockerKind, Event, Queue
@@ -177,6 +177,13 @@ class Engine:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
             self._reset(instance, instance.stop_on)
         del found.instances[instance.name]
+        found.last = Last(
+            instance=instance.name,
+            failed=instance.failed,
+            failed_step=instance.failed_step,
+            exit_status=instance.exit_status,
+            main_status=instance.main_status,
+        )
         for running in instance.processes.values():
             self.forget_spawn(running.spawn)
         if instance.group is not None:

@@ -145,6 +145,7 @@ class Machine:
         self._forget(instance, step)
         match step:
             case Step.MAIN:
+                instance.main_status = status
                 self._main_ended(instance, status)
                 return
             case Step.PRE_START | Step.POST_STOP:
@@ -165,7 +166,7 @@ class Machine:
         setattr(instance, field, None)
         match field:
             case "kill_at":
-                self._kill(instance, SIGKILL, self._scope(instance, last=True))
+                self._kill(instance, SIGKILL, kill_scope(instance.job.kill.mode, last=True))
             case "hold_at":
                 self.advance(instance)
             case _:
@@ -239,6 +240,7 @@ class Machine:
         instance.failed = False
         instance.failed_step = None
         instance.exit_status = None
+        instance.main_status = None
 
     def _rest(self, instance: Instance, old: State) -> None:
         if old is State.PRE_STOP:
@@ -370,7 +372,7 @@ class Machine:
         if instance.main is None and mode is KillMode.MIXED:
             self._kill(instance, SIGKILL, KillMode.CONTROL_GROUP)
             return True
-        self._kill(instance, instance.job.kill.signal, self._scope(instance, last=False))
+        self._kill(instance, instance.job.kill.signal, kill_scope(mode, last=False))
         self._set(instance, "kill_at", instance.job.kill.timeout_s)
         return True
 
@@ -382,12 +384,6 @@ class Machine:
             return
         instance.kill_at = None
         self.advance(instance)
-
-    def _scope(self, instance: Instance, *, last: bool) -> KillMode:
-        mode = instance.job.kill.mode
-        if mode is KillMode.MIXED:
-            return KillMode.CONTROL_GROUP if last else KillMode.PROCESS
-        return mode
 
     def _kill(self, instance: Instance, signal: int, scope: KillMode) -> None:
         main = instance.main
@@ -427,3 +423,10 @@ class Machine:
 
     def _log(self, level: Level, message: str) -> None:
         self.around.effect(effects.Log(level=level, message=message))
+
+
+def kill_scope(mode: KillMode, *, last: bool) -> KillMode:
+    """Whom a stop's signal reaches: the first one, or the `last` one, which is SIGKILL."""
+    if mode is KillMode.MIXED:
+        return KillMode.CONTROL_GROUP if last else KillMode.PROCESS
+    return mode

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hostlab.errors import DecodeError
-from hostlab.jobs.classes import JobClass
+from hostlab.jobs.classes import JobClass, Last
 from hostlab.jobs.engine import Engine
 from hostlab.jobs.events import Blocker, BlockerKind, Event
 from hostlab.jobs.expression import Environment, Progress
@@ -93,6 +93,7 @@ class StoredInstance(Part, kw_only=True):
     failed: bool = False
     failed_step: Step | None = None
     exit_status: int | None = None
+    main_status: int | None = None
     kill_at: float | None = None
     ready_at: float | None = None
     hold_at: float | None = None
@@ -112,6 +113,7 @@ class StoredClass(Part, kw_only=True):
     instances: tuple[StoredInstance, ...] = ()
     successor: Job | None = None
     deleted: bool = False
+    last: Last | None = None
 
 
 class Snapshot(Part, kw_only=True):
@@ -130,8 +132,8 @@ class Snapshot(Part, kw_only=True):
 
 
 _PLAIN = ("name", "serial", "goal", "state", "group", "blocker", "fds", "failed", "failed_step",
-          "exit_status", "respawn_since", "respawn_count", "main_since", "last_delay_s",
-          "delay_s", *TIMES, "extra")  # fmt: skip
+          "exit_status", "main_status", "respawn_since", "respawn_count", "main_since",
+          "last_delay_s", "delay_s", *TIMES, "extra")  # fmt: skip
 """Fields of an instance that are stored as they are."""
 _PLAIN_EVENT = ("name", "serial", "environment", "handled", "failed", "holds", "request",
                 "timeout_at", "fds", "extra")  # fmt: skip
@@ -225,9 +227,14 @@ def _walk(raw: dict[str, Any], kinds: dict[int, Any] | None = None) -> list[dict
         for part in _children(within, key):
             kinds[id(part)] = kind
             found.append(part)
-    for part in _children(_children([raw], "classes"), "instances"):
+    classes = _children([raw], "classes")
+    for part in _children(classes, "instances"):
         kinds[id(part)] = StoredInstance
         found.append(part)
+    for last in (each.get("last") for each in classes):
+        if isinstance(last, dict):
+            kinds[id(last)] = Last
+            found.append(last)
     return found
 
 
@@ -280,6 +287,7 @@ def _store_class(found: JobClass) -> StoredClass:
         instances=tuple(map(_store_instance, found.instances.values())),
         successor=found.successor,
         deleted=found.deleted,
+        last=found.last,
     )
 
 
@@ -288,6 +296,7 @@ def _load_class(stored: StoredClass) -> JobClass:
     found.extra = stored.extra
     found.successor = stored.successor
     found.deleted = stored.deleted
+    found.last = stored.last
     _restore_held(found.start_on, stored.start_on)
     for each in stored.instances:
         found.instances[each.name] = _load_instance(found, each)

@@ -24,7 +24,10 @@ def busy() -> World:
         held="start on starting waits\npre-start exec z\n",
         delayed="exec x\nrespawn\nrespawn delay 5 9\n",
         changed="exec old\n",
+        ended="exec x\n",
     )
+    world.running("ended")
+    world.exits("ended", status=1)
     world.start("up", I="1")
     world.runs("up", name="1")
     world.start("waits", request="w")
@@ -102,6 +105,7 @@ def test_unknown_fields_are_kept_in_every_part() -> None:
     raw["events"][0]["later"] = {"a": 2}
     raw["classes"][1]["later"] = 3
     raw["classes"][1]["instances"][0]["later"] = 4
+    raw["classes"][6]["last"]["later"] = 5
     state = decode(json.dumps(raw).encode())
     again = json.loads(encode(capture(restore(state))))
     assert again == raw
