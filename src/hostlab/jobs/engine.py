@@ -183,6 +183,7 @@ class Engine:
             failed_step=instance.failed_step,
             exit_status=instance.exit_status,
             main_status=instance.main_status,
+            trouble=instance.trouble,
         )
         for running in instance.processes.values():
             self.forget_spawn(running.spawn)
@@ -257,6 +258,7 @@ class Engine:
                 why = f": {fact.reason}" if fact.reason else ""
                 text = f"Failed to spawn {instance} {step} process: unable to {fact.step}{why}"
                 self._log(Level.WARNING, text)
+                instance.trouble = f"{fact.step}{why}"
                 machine.spawn_failed(instance, step)
             case facts.Exited():
                 if fact.status:

@@ -10,7 +10,7 @@ dropped; anything else that cannot be read is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -66,10 +66,11 @@ def decode_entries(data: bytes) -> Iterator[Entry]:
             raise DecodeError("journal", f"The journal's line {number}: {error}") from None
 
 
-def replay(engine: Engine, data: bytes) -> None:
+def replay(engine: Engine, data: bytes, told: Callable[[AnyFact], None] | None = None) -> None:
     """Tell an engine that was restored what had been told after its snapshot.
 
     The effects are not wanted: they were carried out, or the fact that they were not comes later.
+    `told` is called after each fact that the engine took.
     """
     for entry in decode_entries(data):
         try:
@@ -77,3 +78,5 @@ def replay(engine: Engine, data: bytes) -> None:
         except UsageError:
             # It was refused the first time too, and nothing changed.
             continue
+        if told is not None:
+            told(entry.fact)

@@ -241,6 +241,7 @@ class Machine:
         instance.failed_step = None
         instance.exit_status = None
         instance.main_status = None
+        instance.trouble = ""
 
     def _rest(self, instance: Instance, old: State) -> None:
         if old is State.PRE_STOP:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.node import NodeConfig
-from hostlab.init.protocol import receive_bytes
+from hostlab.init.protocol import listen, receive_bytes
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
-from hostlab.lab.paths import listen
 from hostlab.lab.rootfs import RootPlan
 from hostlab.lab.wiring import Directory, indexes
 from hostlab.linux.clone import (
