@@ -20,11 +20,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 
 from hostlab.checks import probes, web
-from hostlab.checks.access import CommandResult, JobState, JobStatus, NodeAccess
+from hostlab.checks.access import CommandResult, JobStatus, NodeAccess
 from hostlab.checks.names import UnknownName, addresses
 from hostlab.checks.patience import ATTEMPT_S, Seen
 from hostlab.checks.verdict import hostlab_line
 from hostlab.errors import SpecError, Unsupported
+from hostlab.jobs.report import JobState
 from hostlab.linux.sockdiag import Listener, listeners
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]

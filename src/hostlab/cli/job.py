@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,16 +14,25 @@ from hostlab.cli.targets import complete_node, nodes_named, up_labs
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from hostlab.api import Node
+    from hostlab.init.client import InitClient
 
+INIT = "."
+"""Stands for the init without a lab; no node has this name."""
 _COLUMNS = ("node", "name", "state", "pid", "status", "reason")
 _WAIT_COLUMNS = ("node", "name", "on_name", "why")
 
 
 def _node_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--node`, and `--init` for the one that belongs to no lab; both come as `node`."""
+
+    @functools.wraps(function)
+    def chosen(*args: Any, init: bool, node: str | None, **options: Any) -> Any:
+        return function(*args, node=INIT if init else node, **options)
+
     text = "NODE or LAB/NODE; needed only where several nodes have the job."
     option = click.option("-n", "--node", help=text, shell_complete=complete_node)
-    return option(function)
+    text = "The init that runs here without a lab (`hostlab init`)."
+    return option(click.option("--init", is_flag=True, help=text)(chosen))
 
 
 _variables = click.argument("variables", nargs=-1, metavar="[KEY=VALUE]…")
@@ -160,16 +170,25 @@ def log_command(name: str | None, *, node: str | None, follow: bool, lines: int)
     follow_file(path, from_end=bool(lines), forever=follow)
 
 
-def _nodes(target: str | None) -> list[Node]:
-    """The nodes that are named, or every node of every lab that is up."""
-    return nodes_named(target if target is not None else ",".join(f"{lab}/*" for lab in up_labs()))
+def _nodes(target: str | None) -> Sequence[InitClient]:
+    """The inits that are named, or that of every node of every lab, and the one without a lab."""
+    from hostlab.init.client import LocalInit
+    from hostlab.lab.paths import init_directory
+
+    alone = LocalInit(init_directory())
+    if target == INIT:
+        return [alone]
+    if target is not None:
+        return nodes_named(target)
+    every: list[InitClient] = [*nodes_named(",".join(f"{lab}/*" for lab in up_labs()))]
+    return [*every, alone] if alone.is_there() else every
 
 
-def _rows(node: Node) -> list[dict[str, Any]]:
+def _rows(node: InitClient) -> list[dict[str, Any]]:
     return [{"node": node.name, **row} for row in node.job_table()]
 
 
-def _one(target: str | None) -> Node:
+def _one(target: str | None) -> InitClient:
     nodes = _nodes(target)
     if len(nodes) != 1:
         where = ", ".join(node.name for node in nodes) or "none"
@@ -178,7 +197,7 @@ def _one(target: str | None) -> Node:
     return nodes[0]
 
 
-def _one_with(name: str, target: str | None) -> Node:
+def _one_with(name: str, target: str | None) -> InitClient:
     """The node that is named, or the only one that has the job."""
     if target is not None:
         return _one(target)

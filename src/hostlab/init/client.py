@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.init.protocol import HUNG_UP, LOGS, OWN_LOG, Message, Receiver, connect, send
+from hostlab.init.protocol import CONTROL, HUNG_UP, LOGS, OWN_LOG, Message, Receiver, connect, send
 from hostlab.spec.job import Job
 
 LOG_LINES: Final = 10
@@ -120,6 +120,7 @@ def result(answer: Message) -> Any:
 class InitClient:
     """An init and its jobs; each call makes a connection of its own, so threads may share it."""
 
+    name: str
     directory: str
     """With its control socket, its own log, and `log/` with those of its jobs."""
 
@@ -207,3 +208,27 @@ class InitClient:
         except FileNotFoundError:
             return ()
         return tuple(text.splitlines()[-lines:])
+
+
+class LocalInit(InitClient):
+    """An init of this machine that belongs to no lab (`hostlab init`)."""
+
+    name = "init"
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def control(self) -> Control:
+        try:
+            return Control.to(self.directory, CONTROL)
+        except (FileNotFoundError, ConnectionRefusedError):
+            hint = "start one: `hostlab init`, or `hostlab init --user`"
+            raise UsageError("no-init", "no init runs here", hint=hint) from None
+
+    def is_there(self) -> bool:
+        """Whether it answers."""
+        try:
+            Control.to(self.directory, CONTROL).close()
+        except OSError:
+            return False
+        return True

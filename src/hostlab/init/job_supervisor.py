@@ -8,7 +8,6 @@ serves commands pays for none.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.launch import Launcher
 from hostlab.init.logs import Logs
 from hostlab.init.process import ProcessSetup
-from hostlab.init.protocol import LOGS, OWN_LOG
+from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.jobs import facts
@@ -45,7 +44,11 @@ class Place:
     """Where an init's jobs live."""
 
     state_dir: int
-    """Descriptor of the directory with init's own log, and `log/` with those of the jobs."""
+    """Descriptor of the directory with init's own log."""
+    log_dir: int
+    """Descriptor of the directory with the jobs' logs."""
+    run_directory: str
+    """Where the jobs find init: its sockets, FIFOs and the names of initctl."""
     environment: Mapping[str, str]
     cgroup: int | None = None
     v1: Mapping[str, int] = field(default_factory=dict)
@@ -93,13 +96,10 @@ class JobSupervisor(Supervisor):
         """The engine with hands."""
         place = self.place
         cgroups = JobCgroups(place.cgroup, place.v1)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(LOGS, mode=0o700, dir_fd=place.state_dir)
-        logs = os.open(LOGS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.state_dir)
         return Jobs(
             launcher=Launcher(self, cgroups),
             cgroups=cgroups,
-            logs=Logs(logs, keep=self.keep, drop=self.drop),
+            logs=Logs(place.log_dir, keep=self.keep, drop=self.drop),
             keep=self.keep,
             drop=self.drop,
             adopt=self.adopt,

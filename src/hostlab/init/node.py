@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from hostlab.init.connection import Connection
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor, Place
 from hostlab.init.process import DEFAULT_PATH, ROOT_HOME, ProcessSetup
+from hostlab.init.protocol import LOGS
 from hostlab.init.sessions import Sessions
 from hostlab.init.supervisor import Request
 from hostlab.spec.job import Job
@@ -24,6 +26,8 @@ from hostlab.spec.model import Node
 
 STATE_FILE: Final = "node.json"
 """The node as it is to be, in its directory below the lab's run directory."""
+RUN_DIRECTORY: Final = "/run/hostlab/.init"
+"""Where a node's jobs find their init."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class NodeSupervisor(JobSupervisor):
         self.node = _stored(config)
         place = Place(
             state_dir=config.state_dir,
+            log_dir=_log_directory(config),
+            run_directory=RUN_DIRECTORY,
             environment=environment(self.node),
             cgroup=config.cgroup,
             v1=config.v1,
@@ -134,6 +140,13 @@ class NodeSupervisor(JobSupervisor):
         self.node = _stored(self.config)
         self.begin()
         await self.reconfigure(self.node.jobs, frozenset(request.message.get("restart", ())))
+
+
+def _log_directory(config: NodeConfig) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(LOGS, mode=0o700, dir_fd=config.state_dir)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    return os.open(LOGS, flags, dir_fd=config.state_dir)
 
 
 def _stored(config: NodeConfig) -> Node:

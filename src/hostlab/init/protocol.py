@@ -31,6 +31,8 @@ RECEIVE_BYTES: Final = 1 << 18
 BACKLOG: Final = 128
 LOGS: Final = "log"
 """In an init's directory: the directory of its jobs' logs."""
+CONTROL: Final = "control.sock"
+"""In an init's directory: its control socket."""
 OWN_LOG: Final = "init.log"
 """In an init's directory: what init itself has to say."""
 

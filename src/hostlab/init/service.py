@@ -20,7 +20,7 @@ from hostlab.jobs.effects import Effect
 from hostlab.jobs.expression import Environment
 from hostlab.jobs.report import JobState, report
 
-ACTIONS: Final = {
+ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.Reload]]] = {
     "start": facts.Start,
     "stop": facts.Stop,
     "restart": facts.Restart,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hostlab.errors import Failed, UsageError
 from hostlab.init.client import Control, InitClient, result
-from hostlab.lab.nodes import CONTROL
+from hostlab.init.protocol import CONTROL
 from hostlab.lab.paths import LabDirectory
 
 _PIPE_BYTES: Final = 1 << 16

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.node import NodeConfig
-from hostlab.init.protocol import listen, receive_bytes
+from hostlab.init.protocol import CONTROL, listen, receive_bytes
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
 from hostlab.lab.rootfs import RootPlan
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from hostlab.lab.stage import HubConfig
 
 APPARMOR: Final = "/sys/kernel/security/apparmor"
-CONTROL: Final = "control.sock"
 OWN: Final = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 """Made by `clone3`; the cgroup namespace follows when the node is in its cgroups."""
 

@@ -27,6 +27,11 @@ REMOVALS: Final = 3
 """A process that is ending may write a last file between the listing and the removal."""
 
 
+def init_directory() -> str:
+    """Where an init without a lab has its run directory; no lab has a name with a dot."""
+    return f"{base_directory()}/.init"
+
+
 def base_directory() -> str:
     """Where labs of this user live: /run/hostlab for root, else below XDG_RUNTIME_DIR.
 
