@@ -124,7 +124,7 @@ class StandaloneSupervisor(JobSupervisor):
         if not self.options.boots:
             return (Emission(event=self.options.startup_event),)
         interfaces = sorted(os.listdir("/sys/class/net"), key=lambda name: (name != "lo", name))
-        container = os.environ.get("container", "oci")
+        container = os.environ.get("container", "oci")  # noqa: SIM112 (its name)
         return boot_events(
             Boot(mounts=boot.mounts(), interfaces=tuple(interfaces), container=container)
         )
