@@ -201,6 +201,8 @@ class JobRunner:
             if job.no_new_privs:
                 changes["no_new_privs"] = True
             argv = job.argv or command_line(job.exec or "")
+            if job.script is not None:
+                argv = ("/bin/sh", "-e", "-c", job.script)
             setup = self.supervisor.setup(argv, dict(job.environment), **changes)
             pid, pidfd = spawn(setup, key=_key(job.name), channel=self.supervisor.channel)
             os.close(pidfd)
