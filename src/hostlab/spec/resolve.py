@@ -16,7 +16,6 @@ from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
 from hostlab.spec.files import Read, read_input, resolve_file
-from hostlab.spec.job import Job
 from hostlab.spec.links import variables as link_variables
 from hostlab.spec.model import (
     File,
@@ -28,6 +27,7 @@ from hostlab.spec.model import (
     RootKind,
     Segment,
 )
+from hostlab.spec.node_jobs import boot, jobs
 from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
@@ -119,6 +119,7 @@ class _Resolver:
         fields = draft.fields
         self.check_seen(draft)
         time: Fields | None = fields.value("namespaces", Fields()).value("time")
+        boot_ = boot(self.source, fields)
         node = Node(
             name=draft.name,
             hostname=fields.value("hostname", draft.name),
@@ -140,7 +141,16 @@ class _Resolver:
             apparmor=fields.value("apparmor"),
             time_offset_s=None if time is None else time.value("offset", 0.0),
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
-            jobs=tuple(self.jobs(draft)),
+            jobs=tuple(
+                jobs(
+                    self.source,
+                    fields.value("jobs", Fields()),
+                    startup=boot_.startup_event,
+                    namespaces=self.job_namespaces,
+                )
+            ),
+            job_files=tuple(said.value for said in fields.value("job_files", [])),
+            boot=boot_,
         )
         return _able_to_nest(self.root(fields, node))
 
@@ -223,33 +233,6 @@ class _Resolver:
             if owner is not None and owner != draft.name:
                 found.append((kind, owner))
         return tuple(found)
-
-    def jobs(self, draft: Draft) -> Iterator[Job]:
-        for name, said in draft.fields.value("jobs", Fields()).items():
-            fields: Fields = said.value
-            if "exec" not in fields:
-                if not fields.flawed:
-                    message = f"the job {quoted(name)} has no `exec`"
-                    self.source.report("missing", message, said.key)
-                continue
-            command = fields["exec"]
-            if not command.value or (isinstance(command.value, str) and not command.value.strip()):
-                self.source.report("value", "this command is empty", command.at)
-                continue
-            words = command.value if isinstance(command.value, list) else []
-            listed = fields.value("capabilities")
-            yield Job(
-                name=name,
-                exec=None if words else command.value,
-                argv=tuple(word.value for word in words),
-                environment=parts.pairs(fields.value("environment", Fields())),
-                user=fields.value("user"),
-                group=fields.value("group"),
-                directory=fields.value("directory", "/"),
-                capabilities=None if listed is None else parts.expand(listed),
-                no_new_privs=fields.flag("no_new_privs"),
-                namespaces=self.job_namespaces(fields.value("namespaces", Fields())),
-            )
 
     def job_namespaces(self, fields: Fields) -> tuple[tuple[str, str], ...]:
         found = []

@@ -62,7 +62,8 @@ def test_ip_commands_become_addresses_and_routes() -> None:
     assert router.interfaces[0].addresses == ("10.0.0.1/30", "2001:db8::1/64")
     assert router.interfaces[1].addresses[0] == "10.0.1.1/30"
     assert [(route.to, route.via) for route in router.routes] == [("10.2.0.0/24", "10.0.0.2")]
-    assert router.jobs[0].exec == "echo up; sysctl -w net.ipv4.conf.all.rp_filter=0"
+    assert router.jobs[0].script == "echo up\nsysctl -w net.ipv4.conf.all.rp_filter=0"
+    assert router.jobs[0].task
 
 
 def test_defaults_kinds_groups_and_nodes_are_merged() -> None:
@@ -164,7 +165,7 @@ def test_an_ip_command_that_says_something_else_stays_a_command(command: str) ->
         f"topology: {{nodes: {{a: {{exec: ['{command}']}}, b: }}, "
         "links: [{endpoints: ['a:eth1', 'b:eth1']}]}"
     )
-    assert nodes["a"]["jobs"]["exec"] == command
+    assert nodes["a"]["jobs"]["exec"] == {"task": True, "exec": command}
     assert nodes["a"]["interfaces"] == {"eth1": {"segment": "a-b"}}
 
 
