@@ -15,9 +15,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import Problem, UsageError
-from hostlab.init.process import command_line, exit_of, signal_group, spawn
+from hostlab.init.process import exit_of, signal_group, spawn
+from hostlab.jobs.command import command
 from hostlab.linux import cgroups
-from hostlab.spec.job import Job
+from hostlab.spec.job import Job, Process, Step
 
 if TYPE_CHECKING:
     from hostlab.init.node import NodeSupervisor
@@ -200,8 +201,9 @@ class JobRunner:
                 changes |= {"capabilities": job.capabilities, "ambient": True}
             if job.no_new_privs:
                 changes["no_new_privs"] = True
-            argv = job.argv or command_line(job.exec or "")
-            setup = self.supervisor.setup(argv, dict(job.environment), **changes)
+            found = command(job.process(Step.MAIN) or Process())
+            changes["script"] = found.script
+            setup = self.supervisor.setup(found.argv, dict(job.environment), **changes)
             pid, pidfd = spawn(setup, key=_key(job.name), channel=self.supervisor.channel)
             os.close(pidfd)
             return pid

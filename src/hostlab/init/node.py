@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import UsageError
+from hostlab.init.child import EXECUTE
 from hostlab.init.connection import Connection
 from hostlab.init.holder import Inheritance
 from hostlab.init.jobs import JobRunner
@@ -200,7 +201,7 @@ class NodeSupervisor(Supervisor):
         try:
             return spawn(setup, key="exec", channel=self.channel)
         except SpawnFailed as failed:
-            failed.code = "not-found" if failed.step == "exec" else "spawn"
+            failed.code = "not-found" if failed.step == EXECUTE else "spawn"
             raise
 
     async def signal(self, request: Request) -> None:
