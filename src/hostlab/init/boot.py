@@ -16,14 +16,23 @@ from hostlab.jobs.boot import Boot, Emission, Mount, boot_events
 from hostlab.spec.model import Node
 
 MOUNTINFO: Final = "/proc/self/mountinfo"
-CONTAINER: Final = "hostlab"
-"""What `CONTAINER=` says (systemd.io/CONTAINER_INTERFACE has the same word)."""
 
 
 def events_of(node: Node) -> tuple[Emission, ...]:
     """The events of a node's boot, with what it has mounted and which interfaces it has."""
-    interfaces = ("lo", *(interface.name for interface in node.interfaces))
-    return boot_events(Boot(mounts=mounts(), interfaces=interfaces, container=CONTAINER))
+    said = node.boot
+    if said.events is not None:
+        rest = tuple(Emission(event=e.name, environment=e.environment) for e in said.events)
+    else:
+        interfaces = ("lo", *(interface.name for interface in node.interfaces))
+        usual = Boot(
+            mounts=mounts(),
+            interfaces=interfaces,
+            container=said.container,
+            runlevel=said.runlevel,
+        )
+        rest = boot_events(usual)[1:]
+    return (Emission(event=said.startup_event), *rest)
 
 
 def mounts(path: str = MOUNTINFO) -> tuple[Mount, ...]:
@@ -46,17 +55,20 @@ def mounts(path: str = MOUNTINFO) -> tuple[Mount, ...]:
 
 async def emit(jobs: Jobs, emissions: Sequence[Emission]) -> None:
     """Emit what has not been emitted yet, in order."""
-    pending = f"{BOOT}{jobs.boot_position - 1}"
-    if jobs.boot_position and emissions[jobs.boot_position - 1].waits and jobs.is_pending(pending):
-        await jobs.request(pending, None)
+    if jobs.boot_position:
+        last = f"{BOOT}{jobs.boot_position - 1}"
+        if emissions[jobs.boot_position - 1].waits and jobs.book.knows(last):
+            await jobs.book.answer(last)
+            jobs.book.forget(last)
     while jobs.boot_position < len(emissions):
         emission = emissions[jobs.boot_position]
         token = f"{BOOT}{jobs.boot_position}"
         fact = facts.Emit(name=emission.event, environment=emission.environment, request=token)
         if emission.waits:
-            await jobs.request(token, fact)
+            await jobs.ask(token, fact)
         else:
-            jobs.tell(fact)
+            await jobs.request(token, fact, wait=False)
+            jobs.book.forget(token)
 
 
 def _decoded(text: str) -> str:

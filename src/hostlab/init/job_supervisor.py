@@ -16,8 +16,12 @@ from functools import cached_property
 from typing import Any, Final
 
 from hostlab.errors import UsageError
-from hostlab.init import boot, store
+from hostlab.init import boot, shutdown, store
 from hostlab.init.holder import Inheritance
+from hostlab.init.initctl_init import Down
+from hostlab.init.initctl_install import install
+from hostlab.init.initctl_server import InitctlServer
+from hostlab.init.initctl_supervisor import SupervisorInit
 from hostlab.init.job_cgroups import JobCgroups
 from hostlab.init.job_directories import JobDirectories
 from hostlab.init.jobs import KEY, Jobs
@@ -28,7 +32,7 @@ from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.jobs import facts
-from hostlab.jobs.boot import Emission
+from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.spec.job import Job
 from hostlab.spec.upstart import same_but_places
@@ -57,6 +61,18 @@ class Place:
     emissions: Callable[[], Sequence[Emission]] = tuple
     """The events of the boot."""
     console: int = 2
+    also: str | None = "/sbin"
+    """Where Upstart's names are made as well, if they are not there."""
+
+    @property
+    def bin(self) -> str:
+        """Where Upstart's names are; PATH begins with it."""
+        return f"{self.run_directory}/bin"
+
+    @property
+    def requests(self) -> str:
+        """Where these programs find init."""
+        return f"{self.run_directory}/initctl"
 
 
 class JobSupervisor(Supervisor):
@@ -139,6 +155,7 @@ class JobSupervisor(Supervisor):
         if self._has_begun:
             return
         self._has_begun = True
+        self._install()
         if self.jobs.restore(self.kept, self._running, self._ended):
             self._take_up()
         else:
@@ -147,7 +164,31 @@ class JobSupervisor(Supervisor):
         for spawn, (pid, _) in self._ended.items():
             self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
+        self._serve_initctl()
         self.spawn_task(self._boot())
+
+    def _install(self) -> None:
+        """Upstart's names for the jobs' scripts; without them a job is only not found by these."""
+        place = self.place
+        try:
+            install(place.bin, place.also, requests=place.requests)
+        except OSError as error:
+            self.log(Level.WARNING, f"no initctl here: {error}")
+
+    def _serve_initctl(self) -> None:
+        place = self.place
+        server = InitctlServer(
+            SupervisorInit(self),
+            keep=self.keep,
+            kept=self.kept,
+            holder=os.getppid(),
+            directory=place.requests,
+            log=lambda text: self.log(Level.WARNING, text),
+        )
+        try:
+            server.start()
+        except OSError as error:
+            self.log(Level.WARNING, f"no initctl here: {error}")
 
     def _take_up(self) -> None:
         """Compare the jobs that an earlier supervisor had with what there is now."""
@@ -165,6 +206,27 @@ class JobSupervisor(Supervisor):
     async def _boot(self) -> None:
         await boot.emit(self.jobs, self.place.emissions())
         self.booted.set()
+
+    def go_down(self, down: Down, *, force: bool = False) -> None:
+        """Leave, or start anew; without `force` every job is stopped first."""
+        self.spawn_task(self._go_down(down, force=force))
+
+    async def _go_down(self, down: Down, *, force: bool) -> None:
+        if not force:
+            left = await self.wind_up(REBOOT if down is Down.REBOOT else HALT)
+            if left:
+                self.log(Level.WARNING, f"would not stop: {', '.join(left)}")
+        if down is Down.REBOOT:
+            # Without a state the next supervisor boots.
+            for name in tuple(self.kept):
+                self.drop(name)
+            self.drop(store.NAME)
+            os._exit(0)
+        self.channel.send(b"x")
+
+    async def wind_up(self, level: str) -> tuple[str, ...]:
+        """What comes before the end; the jobs that would not stop."""
+        return await shutdown.go_down(self.jobs, level)
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Tell the engine the jobs of the description."""
@@ -202,7 +264,7 @@ class JobSupervisor(Supervisor):
             token = self.jobs.token()
             fact = facts.Stop(job=name, instance=instance, request=token)
             try:
-                await self.jobs.request(token, fact)
+                await self.jobs.ask(token, fact)
             except UsageError:
                 # It stops already, and whoever asked for that is answered when it is done.
                 await self._gone(name, instance)
@@ -215,7 +277,7 @@ class JobSupervisor(Supervisor):
     async def _start(self, name: str) -> None:
         token = self.jobs.token()
         try:
-            await self.jobs.request(token, facts.Start(job=name, request=token))
+            await self.jobs.ask(token, facts.Start(job=name, request=token))
         except UsageError as error:
             self.log(Level.WARNING, f"{name}: {error.message}")
 

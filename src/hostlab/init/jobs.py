@@ -19,8 +19,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from hostlab.errors import DecodeError, Problem
 from hostlab.init import store
+from hostlab.init.initctl_requests import Requests
 from hostlab.init.job_cgroups import JobCgroups
 from hostlab.init.launch import Launcher
 from hostlab.init.logs import Logs
@@ -36,6 +39,8 @@ from hostlab.spec.job import Console, KillMode, Step
 
 KEY: Final = "job:"
 """How the holder names the processes of jobs: with their spawn number behind it."""
+REQUESTS: Final = "requests"
+"""In the engine's `extra`: the requests whose askers have not heard yet."""
 BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
@@ -59,7 +64,7 @@ class Jobs:
         console: int,
     ) -> None:
         """`console` is init's own output, for `console output` and `owner`."""
-        self.engine = Engine(own_environment=environment)
+        self.engine = Engine(environment=job_environment(environment), own_environment=environment)
         self.launcher = launcher
         self.cgroups = cgroups
         self.logs = logs
@@ -68,6 +73,7 @@ class Jobs:
         self.readiness = Readiness(
             tell=self.tell, keep=keep, drop=drop, adopt=adopt, members=cgroups.members
         )
+        self.book = Requests()
         self.changed = asyncio.Event()
         """Set whenever the engine has been told something."""
         self._store = store.Store(keep)
@@ -75,7 +81,6 @@ class Jobs:
         self._is_busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._watchers: list[Watcher] = []
         self._pidfds: dict[int, int] = {}
         self._tokens = itertools.count(1)
@@ -100,27 +105,23 @@ class Jobs:
         """A name for a request that no other has, in any supervisor's life."""
         return f"{os.getpid()}.{time.monotonic_ns()}.{next(self._tokens)}"
 
-    async def request(self, token: str, fact: AnyFact | None) -> Reply:
-        """Tell a request of this token and wait for its answer; None waits for one told before."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._replies[token] = future
-        try:
-            if fact is not None:
-                self.tell(fact)
-            return await future
-        finally:
-            self._replies.pop(token, None)
+    async def request(self, token: str, fact: AnyFact, *, wait: bool = True) -> Reply:
+        """Tell a request of this token, once in all supervisors' lives, and wait for its answer.
 
-    def is_pending(self, token: str) -> bool:
-        """Whether the engine still owes an answer to this request."""
-        if any(event.request == token for event in self.engine.queue.events.values()):
-            return True
-        return any(
-            isinstance(held, tuple) and held[0] == token
-            for each in self.engine.classes.values()
-            for instance in each.instances.values()
-            for held in instance.blocking
-        )
+        Without `wait` the answer is that it was told. Who has heard it says so (`book.forget`).
+        """
+        if not self.book.knows(token):
+            self.tell(fact)
+        if not wait:
+            return Reply(request=token, ok=True)
+        return await self.book.answer(token)
+
+    async def ask(self, token: str, fact: AnyFact) -> Reply:
+        """`request` for somebody who is gone when this supervisor is."""
+        try:
+            return await self.request(token, fact)
+        finally:
+            self.book.forget(token)
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher` with every effect and its wall-clock time; returns how to end that."""
@@ -141,6 +142,11 @@ class Jobs:
     def remember(self, key: str, value: object) -> None:
         """Store something beside the engine's own state, in its `extra`."""
         self.engine.extra[key] = value
+        self._begin()
+
+    def _begin(self) -> None:
+        """Store everything anew."""
+        self.engine.extra[REQUESTS] = msgspec.to_builtins(self.book.entries)
         self._store.begin(self.engine)
 
     # What the holder tells.
@@ -170,17 +176,17 @@ class Jobs:
         """
         fd = kept.get(store.NAME)
         if fd is None:
-            self._store.begin(self.engine)
+            self._begin()
             return False
         own = self.engine.own_environment
         try:
-            self.engine = store.load(fd, self._told)
+            self.engine = store.load(fd, self._begun, self._told)
         except DecodeError as error:
             self.log(Level.WARNING, f"the state of before is lost: {error.message}")
-            self._store.begin(self.engine)
+            self._begin()
             return False
         self.engine.own_environment = own
-        self._store.begin(self.engine)
+        self._begin()
         self.logs.restore(kept)
         self._reconcile(kept, running, ended)
         return True
@@ -236,10 +242,10 @@ class Jobs:
     def _take(self, fact: AnyFact) -> None:
         now = time.monotonic()
         if self._store.is_long:
-            self._store.begin(self.engine)
+            self._begin()
         self._store.append(fact, now)
         done = self.engine.handle(fact, now)
-        self._told(self.engine, fact)
+        self._told(self.engine, fact, done)
         if isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
             self._watch(fact.spawn, fact.pid)
         for effect in done:
@@ -250,8 +256,17 @@ class Jobs:
                 for watcher in tuple(self._watchers):
                     watcher(effect, wall)
 
-    def _told(self, engine: Engine, fact: AnyFact) -> None:
-        """What is remembered of a fact beside what the engine does."""
+    def _begun(self, engine: Engine) -> None:
+        """Take up what stood beside the stored state of an engine."""
+        stored = engine.extra.get(REQUESTS, ())
+        self.book = Requests(msgspec.convert(stored, tuple[tuple[str, Reply | None], ...]))
+
+    def _told(self, engine: Engine, fact: AnyFact, done: tuple[Effect, ...]) -> None:
+        """What is remembered of a fact beside what the engine does; in a replay too."""
+        self.book.took(getattr(fact, "request", None))
+        for effect in done:
+            if isinstance(effect, Reply):
+                self.book.answered(effect)
         if not isinstance(fact, facts.Emit):
             return
         if fact.request is not None and fact.request.startswith(BOOT):
@@ -267,10 +282,6 @@ class Jobs:
                 self._spawn(effect)
             case effects.Kill():
                 self._kill(effect)
-            case effects.Reply():
-                future = self._replies.get(effect.request)
-                if future is not None and not future.done():
-                    future.set_result(effect)
             case effects.InstanceRemoved():
                 self.logs.ended(effect.job, effect.instance)
             case effects.Log():
@@ -370,6 +381,11 @@ class Jobs:
     def _elapsed(self) -> None:
         self._timer = self._timer_at = None
         self.tell(facts.Elapsed())
+
+
+def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What every job gets before anybody changes it: init's PATH and TERM (init/job_class.c)."""
+    return {name: environment[name] for name in ("PATH", "TERM") if name in environment}
 
 
 def _end_of(spawn: int, status: int) -> facts.Exited | facts.Signalled:

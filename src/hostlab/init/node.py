@@ -57,7 +57,12 @@ async def _run(config: NodeConfig, inheritance: Inheritance) -> None:
 
 def environment(node: Node) -> dict[str, str]:
     """What every process of a node finds in its environment."""
-    base = {"PATH": DEFAULT_PATH, "HOME": ROOT_HOME, "HOSTNAME": node.hostname, "TERM": "linux"}
+    base = {
+        "PATH": f"{RUN_DIRECTORY}/bin:{DEFAULT_PATH}",
+        "HOME": ROOT_HOME,
+        "HOSTNAME": node.hostname,
+        "TERM": "linux",
+    }
     return base | dict(node.environment)
 
 

@@ -83,7 +83,7 @@ class JobService:
         if token is None:
             self.jobs.tell(fact)
         else:
-            reply = await self.jobs.request(token, fact)
+            reply = await self.jobs.ask(token, fact)
             if not reply.ok and action != "stop":
                 why = next((row["reason"] for row in rows(self.jobs, name) if row["reason"]), None)
                 text = reply.message if why is None else f"{reply.message}: {why}"
@@ -106,7 +106,7 @@ class JobService:
             request=token,
             timeout_s=message.get("timeout_s"),
         )
-        reply = await self.jobs.request(token, fact)
+        reply = await self.jobs.ask(token, fact)
         if not reply.ok:
             hint = "`hostlab job waits` tells who blocks it" if "blocked" in reply.message else None
             raise Failed("event", f"{name}: {reply.message}", hint=hint)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from hostlab.errors import UsageError
+from hostlab.init.child import EXECUTE
 from hostlab.init.connection import Connection
 from hostlab.init.process import ProcessSetup, SpawnFailed, exit_of, signal_group, spawn
 from hostlab.init.supervisor import Request
@@ -101,7 +102,7 @@ class Sessions:
         try:
             return spawn(setup, key=KEY, channel=self.around.channel)
         except SpawnFailed as failed:
-            failed.code = "not-found" if failed.step == "exec" else "spawn"
+            failed.code = "not-found" if failed.step == EXECUTE else "spawn"
             raise
 
     async def signal(self, request: Request) -> None:

@@ -40,7 +40,7 @@ async def emit_all(jobs: Jobs, emissions: Sequence[Emission]) -> None:
             request=token,
             timeout_s=EVENTS_WITHIN_S,
         )
-        await jobs.request(token, fact)
+        await jobs.ask(token, fact)
 
 
 async def stop_all(jobs: Jobs) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 import msgspec
 
 from hostlab.errors import UsageError
-from hostlab.init import boot
+from hostlab.init import boot, shutdown
 from hostlab.init.holder import Holder, Inheritance
+from hostlab.init.initctl_client import SESSION_PREFIX
 from hostlab.init.job_supervisor import JobSupervisor, Place
 from hostlab.init.process import DEFAULT_PATH, ProcessSetup
 from hostlab.init.protocol import CONTROL, LOGS, connect, listen
@@ -107,6 +108,7 @@ class StandaloneSupervisor(JobSupervisor):
             environment=self.environment,
             directories=chosen.directories,
             emissions=self._emissions,
+            also="/sbin" if chosen.boots else None,
         )
         super().__init__(inheritance, place)
         self.sessions = Sessions(self)
@@ -117,6 +119,12 @@ class StandaloneSupervisor(JobSupervisor):
     ) -> ProcessSetup:
         values: dict[str, Any] = {"argv": argv, "environment": self.environment | dict(extra)}
         return ProcessSetup(**(values | changes))
+
+    async def wind_up(self, level: str) -> tuple[str, ...]:
+        if not self.options.is_user:
+            return await super().wind_up(level)
+        await shutdown.emit_all(self.jobs, [Emission(event="session-end", waits=True)])
+        return await shutdown.stop_all(self.jobs)
 
     def _emissions(self) -> tuple[Emission, ...]:
         if self.options.startup_event is None:
@@ -140,5 +148,8 @@ def _link(target: str, path: str) -> None:
 def _environment(chosen: Options) -> dict[str, str]:
     """A session's jobs have the user's environment, a system's a small one (job_process.c)."""
     if chosen.is_user:
-        return {**os.environ, "UPSTART_SESSION": f"unix:path={chosen.run_directory}/{CONTROL}"}
-    return {"PATH": DEFAULT_PATH, "TERM": os.environ.get("TERM", "linux"), "HOME": "/root"}
+        path = f"{chosen.run_directory}/bin:{os.environ.get('PATH', DEFAULT_PATH)}"
+        session = f"{SESSION_PREFIX}{chosen.run_directory}/initctl"
+        return {**os.environ, "PATH": path, "UPSTART_SESSION": session}
+    path = f"{chosen.run_directory}/bin:{DEFAULT_PATH}"
+    return {"PATH": path, "TERM": os.environ.get("TERM", "linux"), "HOME": "/root"}

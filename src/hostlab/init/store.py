@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hostlab.jobs import capture, decode, encode, restore
+from hostlab.jobs.effects import Effect
 from hostlab.jobs.engine import Engine
 from hostlab.jobs.journal import AnyFact, encode_entry, replay
 
@@ -65,15 +66,20 @@ class Store:
             self._fd = -1
 
 
-def load(fd: int, told: Callable[[Engine, AnyFact], None]) -> Engine:
-    """The engine of a stored state. `told` is called for each fact that came after the snapshot.
+Told = Callable[[Engine, AnyFact, tuple[Effect, ...]], None]
 
+
+def load(fd: int, begun: Callable[[Engine], None], told: Told) -> Engine:
+    """The engine of a stored state.
+
+    `begun` is called with it as the snapshot has it, `told` for each fact that came afterwards.
     DecodeError when the file is none, or of a later version than this program's.
     """
     data = os.pread(fd, os.fstat(fd).st_size, 0)
     snapshot, _, entries = data.partition(b"\n")
     engine = restore(decode(snapshot))
-    replay(engine, entries, lambda fact: told(engine, fact))
+    begun(engine)
+    replay(engine, entries, lambda fact, effects: told(engine, fact, effects))
     return engine
 
 
