@@ -10,7 +10,7 @@ from typing import Protocol
 from hostlab.jobs.effects import Reply
 from hostlab.jobs.engine import Engine
 from hostlab.jobs.expression import Environment
-from hostlab.jobs.facts import Fact
+from hostlab.jobs.journal import AnyFact
 
 
 class Down(StrEnum):
@@ -76,10 +76,10 @@ class Init(Protocol):
 
     log_priority: LogPriority
 
-    def tell(self, fact: Fact) -> None:
+    def tell(self, fact: AnyFact) -> None:
         """Tell the engine; UsageError when it refuses."""
 
-    async def request(self, token: str, fact: Fact, *, wait: bool) -> Reply:
+    async def request(self, token: str, fact: AnyFact, *, wait: bool) -> Reply:
         """Tell the engine a fact that carries this token, and wait for its answer.
 
         Without `wait` the answer is that it was told. Of a token that the engine took already,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import UsageError
 from hostlab.init import boot, shutdown, store
@@ -36,6 +36,9 @@ from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.spec.job import Job
 from hostlab.spec.upstart import same_but_places
+
+if TYPE_CHECKING:
+    from hostlab.init.resume import Resumption
 
 OWN_LOG_BYTES: Final = 1 << 20
 """Above this it is renamed to `init.log.1`."""
@@ -85,6 +88,7 @@ class JobSupervisor(Supervisor):
         self._running: dict[int, int] = {}
         self._ended: dict[int, tuple[int, int]] = {}
         self._has_begun = False
+        self.handlers["reexec"] = self.serve_reexec
         for name in ("jobs", "job", "emit", "waits", "monitor", "configuration", "settled",
                      "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
@@ -104,6 +108,10 @@ class JobSupervisor(Supervisor):
     def namespaces_of(self, job: Job) -> tuple[int, ...]:
         """Descriptors of the namespaces that a job joins."""
         return ()
+
+    def resumption(self) -> Resumption:
+        """What this init's next program is told."""
+        raise NotImplementedError
 
     # The parts.
 
@@ -227,6 +235,25 @@ class JobSupervisor(Supervisor):
     async def wind_up(self, level: str) -> tuple[str, ...]:
         """What comes before the end; the jobs that would not stop."""
         return await shutdown.go_down(self.jobs, level)
+
+    async def serve_reexec(self, request: Request) -> None:
+        """Become the program that is installed now; the connection ends with the old one."""
+        from hostlab.init import resume
+
+        resume.check()
+        self.reexec()
+
+    def reexec(self) -> None:
+        """Become the program that is installed now, once what is in hand is done."""
+        asyncio.get_running_loop().call_soon(self._execute)
+
+    def _execute(self) -> None:
+        from hostlab.init import resume
+
+        try:
+            resume.execute(self.resumption())
+        except OSError as error:
+            self.log(Level.WARNING, f"cannot become another program: {error}")
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Tell the engine the jobs of the description."""

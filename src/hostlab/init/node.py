@@ -8,7 +8,7 @@ import os
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -23,6 +23,9 @@ from hostlab.init.sessions import Sessions
 from hostlab.init.supervisor import Request
 from hostlab.spec.job import Job
 from hostlab.spec.model import Node
+
+if TYPE_CHECKING:
+    from hostlab.init.resume import Resumption
 
 STATE_FILE: Final = "node.json"
 """The node as it is to be, in its directory below the lab's run directory."""
@@ -84,6 +87,7 @@ class NodeSupervisor(JobSupervisor):
 
     def __init__(self, config: NodeConfig, inheritance: Inheritance) -> None:
         self.config = config
+        self.inheritance = inheritance
         self.node = _stored(config)
         place = Place(
             state_dir=config.state_dir,
@@ -139,6 +143,11 @@ class NodeSupervisor(JobSupervisor):
                 f"the {kind} namespace of {other} was not there when this node was staged",
                 hint="`hostlab down` and `up` the lab, so that the node gets it",
             ) from None
+
+    def resumption(self) -> Resumption:
+        from hostlab.init import resume
+
+        return resume.of_node(self.config, self.inheritance)
 
     async def reload(self, request: Request) -> None:
         """Take up the node's changed description; the jobs that are named are restarted."""

@@ -11,7 +11,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -25,6 +25,9 @@ from hostlab.init.protocol import CONTROL, LOGS, connect, listen
 from hostlab.init.sessions import Sessions
 from hostlab.jobs.boot import Boot, Emission, boot_events
 from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
+
+if TYPE_CHECKING:
+    from hostlab.init.resume import Resumption
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +102,7 @@ class StandaloneSupervisor(JobSupervisor):
 
     def __init__(self, chosen: Options, state_dir: int, inheritance: Inheritance) -> None:
         self.options = chosen
+        self.inheritance = inheritance
         self.environment = _environment(chosen)
         logs = os.open(chosen.log_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         place = Place(
@@ -119,6 +123,11 @@ class StandaloneSupervisor(JobSupervisor):
     ) -> ProcessSetup:
         values: dict[str, Any] = {"argv": argv, "environment": self.environment | dict(extra)}
         return ProcessSetup(**(values | changes))
+
+    def resumption(self) -> Resumption:
+        from hostlab.init import resume
+
+        return resume.of_standalone(self.options, self.place.state_dir, self.inheritance)
 
     async def wind_up(self, level: str) -> tuple[str, ...]:
         if not self.options.is_user:

@@ -40,6 +40,8 @@ AnyFact = (
     | facts.Elapsed
 )
 
+Told = Callable[[AnyFact, tuple[Effect, ...]], None]
+
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """A fact and when it was told."""
@@ -67,9 +69,7 @@ def decode_entries(data: bytes) -> Iterator[Entry]:
             raise DecodeError("journal", f"The journal's line {number}: {error}") from None
 
 
-def replay(
-    engine: Engine, data: bytes, told: Callable[[AnyFact, tuple[Effect, ...]], None] | None = None
-) -> None:
+def replay(engine: Engine, data: bytes, told: Told | None = None) -> None:
     """Tell an engine that was restored what had been told after its snapshot.
 
     The effects are not wanted: they were carried out, or the fact that they were not comes later.
