@@ -47,6 +47,8 @@ class NodeConfig:
     """Controller -> descriptor of the node's directory in its v1 hierarchy."""
     forks: int | None = None
     """Processes of the lab's user above which no command or job may fork; init itself may."""
+    v1: Mapping[str, int] = field(default_factory=dict)
+    """Controller -> descriptor of the node's group in its v1 hierarchy, for the limits of jobs."""
 
 
 def supervise(config: NodeConfig, inheritance: Inheritance) -> None:
