@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from hostlab.init.initctl_init import Command, Init
 from hostlab.init.initctl_options import Line, Refusal
-from hostlab.jobs import facts
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.expression import Environment
+from hostlab.jobs.journal import AnyFact
 from hostlab.jobs.status import status_lines
 
 
@@ -72,7 +72,7 @@ class Call:
             usage = f"\nUsage: {found.job.usage}" if with_usage and found.job.usage else ""
             raise Refusal(_capital(error.message) + usage) from None
 
-    async def request(self, fact: facts.JobRequest | facts.Emit, *, wait: bool) -> None:
+    async def request(self, fact: AnyFact, *, wait: bool) -> None:
         """Have the engine do something, and wait for it; Refusal when it is not done."""
         reply = await self.init.request(self.command.token, fact, wait=wait)
         if not reply.ok:

@@ -284,6 +284,7 @@ class Jobs:
                 self._kill(effect)
             case effects.InstanceRemoved():
                 self.logs.ended(effect.job, effect.instance)
+                self.launcher.forget(effect.job, effect.instance)
             case effects.Log():
                 self.log(effect.level, effect.message)
             case _:
@@ -342,7 +343,7 @@ class Jobs:
     def _kill(self, effect: effects.Kill) -> None:
         pidfd = self._pidfds.get(effect.spawn)
         if effect.scope is KillMode.CONTROL_GROUP:
-            self.cgroups.signal(effect.spawn, effect.signal, effect.scope)
+            self.cgroups.signal(effect.spawn, effect.signal, effect.scope, pid=effect.pid)
         elif pidfd is not None and effect.pid is not None:
             whole = effect.scope is KillMode.PROCESS_GROUP
             _signal(pidfd, effect.pid, effect.signal, whole_group=whole)

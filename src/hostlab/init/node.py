@@ -43,8 +43,6 @@ class NodeConfig:
     seccomp: bytes | None
     shared: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(kind, other node) -> descriptor of that node's namespace, for jobs that run in it."""
-    v1: Mapping[str, int] = field(default_factory=dict)
-    """Controller -> descriptor of the node's directory in its v1 hierarchy."""
     forks: int | None = None
     """Processes of the lab's user above which no command or job may fork; init itself may."""
     v1: Mapping[str, int] = field(default_factory=dict)

@@ -46,7 +46,7 @@ class Inotify:
 
     def fileno(self) -> int:
         """For whoever waits for it with others."""
-        return self.fd
+        return int(self.fd)
 
     def close(self) -> None:
         """Close the instance with all its watches."""

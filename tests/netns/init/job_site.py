@@ -35,7 +35,7 @@ class Alone:
     channel: socket.socket | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
-    def setup(self, argv: tuple[str, ...], extra: dict[str, str], **changes: Any) -> ProcessSetup:
+    def setup(self, argv: tuple[str, ...], extra: Mapping[str, str], **changes: Any) -> ProcessSetup:
         environment = {"PATH": DEFAULT_PATH, TOKEN: os.environ[TOKEN]} | extra
         values = {"argv": argv, "environment": environment, **self.values, **changes}
         return ProcessSetup(**values)
