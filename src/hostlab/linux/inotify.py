@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from hostlab.linux.libc import HANDLE, oserror
 
 IN_MODIFY: Final = 0x2
+IN_MOVED_TO: Final = 0x80
 IN_CREATE: Final = 0x100
 IN_MOVE_SELF: Final = 0x800
 IN_DELETE_SELF: Final = 0x400
@@ -39,6 +41,12 @@ class Inotify:
     def wait(self) -> bytes:
         """Block until something happened; the raw events."""
         return os.read(self.fd, EVENT_BYTES)
+
+    def discard(self) -> None:
+        """Read what has happened, without blocking, for one who looks at everything anew."""
+        os.set_blocking(self.fd, False)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, EVENT_BYTES)
 
     def close(self) -> None:
         """Close the instance with all its watches."""
