@@ -356,6 +356,9 @@ def _execute(
     environment = dict(setup.environment)
     if setup.user is not None and environment.get("HOME") == ROOT_HOME:
         environment["HOME"] = _home_of(setup.user)
+    if setup.further and "LISTEN_FDS" in environment:
+        # Only the process itself knows its number; sd_listen_fds(3) compares it.
+        environment["LISTEN_PID"] = str(os.getpid())
     argv = setup.argv
     if setup.script is not None:
         argv = _with_script(setup.argv, setup.script, script)

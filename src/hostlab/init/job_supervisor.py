@@ -87,6 +87,7 @@ class JobSupervisor(Supervisor):
         self.booted = asyncio.Event()
         self._running: dict[int, int] = {}
         self._ended: dict[int, tuple[int, int]] = {}
+        self._stopped: list[int] = []
         self._has_begun = False
         self.handlers["reexec"] = self.serve_reexec
         for name in ("jobs", "job", "emit", "waits", "monitor", "configuration", "settled",
@@ -109,6 +110,10 @@ class JobSupervisor(Supervisor):
         """Descriptors of the namespaces that a job joins."""
         return ()
 
+    def network_of(self, job: Job) -> int | None:
+        """Descriptor of the network namespace of a job that is in another than init's."""
+        return None
+
     def resumption(self) -> Resumption:
         """What this init's next program is told."""
         raise NotImplementedError
@@ -123,13 +128,20 @@ class JobSupervisor(Supervisor):
         return Jobs(
             launcher=Launcher(self, cgroups),
             cgroups=cgroups,
-            logs=Logs(place.log_dir, keep=self.keep, drop=self.drop),
+            logs=Logs(
+                place.log_dir,
+                keep=self.keep,
+                drop=self.drop,
+                warn=lambda text: self.log(Level.WARNING, text),
+            ),
             keep=self.keep,
             drop=self.drop,
             adopt=self.adopt,
             log=self.log,
             environment=place.environment,
             console=place.console,
+            network=self.network_of,
+            notify_directory=f"{place.run_directory}/notify",
         )
 
     @cached_property
@@ -169,6 +181,8 @@ class JobSupervisor(Supervisor):
         else:
             self.load(self.described_jobs())
             self.directories.read()
+        for spawn in self._stopped:
+            self.jobs.stopped(spawn)
         for spawn, (pid, _) in self._ended.items():
             self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
@@ -323,6 +337,15 @@ class JobSupervisor(Supervisor):
         else:
             self._running.pop(spawn, None)
             self._ended[spawn] = (pid, status)
+
+    def found_stopped(self, key: str, pid: int) -> None:
+        if not key.startswith(KEY):
+            return
+        spawn = int(key.removeprefix(KEY))
+        if self._has_begun:
+            self.jobs.stopped(spawn)
+        else:
+            self._stopped.append(spawn)
 
     def is_settled(self, key: str) -> bool:
         """What came before the state was read is acknowledged when it has been written down."""

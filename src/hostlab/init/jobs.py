@@ -35,7 +35,8 @@ from hostlab.jobs.effects import Effect, Level, Reply
 from hostlab.jobs.instance import GROUP_MODES
 from hostlab.jobs.journal import AnyFact
 from hostlab.jobs.restored import unsent, unspawned
-from hostlab.spec.job import Console, KillMode, Step
+from hostlab.jobs.states import State
+from hostlab.spec.job import Console, Job, KillMode, Step
 
 KEY: Final = "job:"
 """How the holder names the processes of jobs: with their spawn number behind it."""
@@ -62,8 +63,13 @@ class Jobs:
         log: Callable[[Level, str], None],
         environment: Mapping[str, str],
         console: int,
+        network: Callable[[Job], int | None],
+        notify_directory: str,
     ) -> None:
-        """`console` is init's own output, for `console output` and `owner`."""
+        """`console` is init's own output, for `console output` and `owner`.
+
+        `network` gives the network namespace of a job that is in another than init's.
+        """
         self.engine = Engine(environment=job_environment(environment), own_environment=environment)
         self.launcher = launcher
         self.cgroups = cgroups
@@ -71,7 +77,14 @@ class Jobs:
         self.log = log
         self.console = console
         self.readiness = Readiness(
-            tell=self.tell, keep=keep, drop=drop, adopt=adopt, members=cgroups.members
+            tell=self.tell,
+            keep=keep,
+            drop=drop,
+            adopt=adopt,
+            members=cgroups.members,
+            network=network,
+            warn=lambda text: log(Level.WARNING, text),
+            directory=notify_directory,
         )
         self.book = Requests()
         self.changed = asyncio.Event()
@@ -221,6 +234,9 @@ class Jobs:
                 for spawn, pid in running.items()
                 if spawn in known
             ],
+            awaited=[
+                spawn for spawn, (instance, *_) in known.items() if instance.state is State.SPAWNED
+            ],
         )
         for spawn, (pid, status) in ended.items():
             self.ended(spawn, pid, status)
@@ -285,6 +301,7 @@ class Jobs:
             case effects.InstanceRemoved():
                 self.logs.ended(effect.job, effect.instance)
                 self.launcher.forget(effect.job, effect.instance)
+                self.readiness.release(effect.job, effect.instance)
             case effects.Log():
                 self.log(effect.level, effect.message)
             case _:
@@ -341,6 +358,9 @@ class Jobs:
                 return null, log, log
 
     def _kill(self, effect: effects.Kill) -> None:
+        known = self.engine.spawns.get(effect.spawn)
+        if known is not None and known[0].state is State.KILLED:
+            self.readiness.stopping(effect.spawn)
         pidfd = self._pidfds.get(effect.spawn)
         if effect.scope is KillMode.CONTROL_GROUP:
             self.cgroups.signal(effect.spawn, effect.signal, effect.scope, pid=effect.pid)

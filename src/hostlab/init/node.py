@@ -144,6 +144,10 @@ class NodeSupervisor(JobSupervisor):
                 hint="`hostlab down` and `up` the lab, so that the node gets it",
             ) from None
 
+    def network_of(self, job: Job) -> int | None:
+        pair = next((pair for pair in job.namespaces if pair[0] == "net"), None)
+        return None if pair is None else self.config.shared.get(pair)
+
     def resumption(self) -> Resumption:
         from hostlab.init import resume
 

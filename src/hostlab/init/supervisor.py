@@ -80,6 +80,9 @@ class Supervisor:
     def found_ended(self, key: str, pid: int, status: int) -> None:
         """A process that nobody here waits for has ended; `status` is a wait status."""
 
+    def found_stopped(self, key: str, pid: int) -> None:
+        """A signal has stopped a process; told again by the holder as long as it is stopped."""
+
     def is_settled(self, key: str) -> bool:
         """Whether a status of this key need not be told to a later supervisor as well."""
         return True
@@ -87,6 +90,13 @@ class Supervisor:
     def acknowledge(self, key: str, pid: int) -> None:
         """Let the holder forget a status."""
         self.channel.send(f"= {pid} {key}".encode())
+
+    def adopt(self, pid: int, key: str) -> None:
+        """Have the holder take an orphan for a process of this key (`*` in `holder`).
+
+        One that has ended already is told to `found_ended`, if need be as `holder.GONE`.
+        """
+        self.channel.send(f"* {pid} {key}".encode())
 
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
@@ -150,6 +160,9 @@ class Supervisor:
         elif verb == "-":
             key, pid, status = rest.rsplit(" ", 2)
             self._status(key, int(pid), int(status))
+        elif verb == "~":
+            key, pid = rest.rsplit(" ", 1)
+            self.found_stopped(key, int(pid))
         elif verb == "<" and fds:
             self.kept[rest] = fds[0]
         elif verb == ".":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from typing import Final
@@ -47,6 +48,12 @@ class Inotify:
     def fileno(self) -> int:
         """For whoever waits for it with others."""
         return int(self.fd)
+
+    def discard(self) -> None:
+        """Read what has happened, without blocking, for one who looks at everything anew."""
+        os.set_blocking(self.fd, False)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, EVENT_BYTES)
 
     def close(self) -> None:
         """Close the instance with all its watches."""

@@ -148,6 +148,8 @@ class Readiness(Value, frozen=True, kw_only=True):
     path: str | None = None
     deadline_s: float | None = None
     """It must be ready within this, or the start has failed; None waits for ever as Upstart did."""
+    watchdog_s: float | None = None
+    """Once ready it must say `WATCHDOG=1` at least this often, or SIGABRT ends it."""
 
 
 class Console(StrEnum):
