@@ -157,7 +157,7 @@ def waits_command(*, node: str | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @_node_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now.")
-@click.option("-n", "--lines", default=0, help="Only the last N lines.")
+@click.option("--lines", default=0, help="Only the last N lines.")
 def log_command(name: str | None, *, node: str | None, follow: bool, lines: int) -> None:
     """Show what a job wrote; without a name, what the node's init has to say."""
     from hostlab.cli.following import follow_file

@@ -18,6 +18,7 @@ import grp
 import os
 import pwd
 import resource
+import select
 import signal
 import socket
 import termios
@@ -108,13 +109,25 @@ class _step:
 _REFUSALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOENT, errno.EROFS})
 
 
+def _introduce(channel: socket.socket, text: bytes) -> None:
+    """The channel does not block, and the holder may have much to take."""
+    while True:
+        try:
+            channel.send(text)
+            return
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(channel, select.POLLOUT)
+            poll.poll()
+
+
 def run(setup: ProcessSetup, key: str, channel: socket.socket | None, writer: int) -> NoReturn:
     """The child's whole life before its program's; `writer` is its end of the pipe."""
     report = Report(writer)
     try:
         if channel is not None:
             with _step("tell the holder"):
-                channel.send(f"+ {key}".encode())
+                _introduce(channel, f"+ {key}".encode())
         _prepare(setup, report)
     except _Failed as failed:
         report.write(FAILURE, failed.number, failed.step)

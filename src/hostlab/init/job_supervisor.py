@@ -244,7 +244,7 @@ class JobSupervisor(Supervisor):
                 self.drop(name)
             self.drop(store.NAME)
             os._exit(0)
-        self.channel.send(b"x")
+        self.post("x")
 
     async def wind_up(self, level: str) -> tuple[str, ...]:
         """What comes before the end; the jobs that would not stop."""

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
@@ -19,15 +20,27 @@ from hostlab.errors import UsageError
 from hostlab.init import boot, shutdown
 from hostlab.init.holder import Holder, Inheritance
 from hostlab.init.initctl_client import SESSION_PREFIX
+from hostlab.init.initctl_init import Down
 from hostlab.init.job_supervisor import JobSupervisor, Place
 from hostlab.init.process import DEFAULT_PATH, ProcessSetup
 from hostlab.init.protocol import CONTROL, LOGS, connect, listen
 from hostlab.init.sessions import Sessions
+from hostlab.jobs import facts
 from hostlab.jobs.boot import Boot, Emission, boot_events
 from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
+
+
+SIGNALS: Final = {
+    signal.SIGTERM: None,
+    signal.SIGINT: "control-alt-delete",
+    signal.SIGPWR: "power-status-changed",
+    signal.SIGWINCH: "keyboard-request",
+    signal.SIGHUP: None,
+}
+"""What init does not leave to the kernel, and the event that it makes of it (init/main.c)."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +103,7 @@ def run(chosen: Options) -> NoReturn:
 
     gc.collect()
     gc.freeze()
-    Holder(control, supervise, eager=True, dies_with_holder=True).hold()
+    Holder(control, supervise, eager=True, dies_with_holder=True, passes_on=tuple(SIGNALS)).hold()
 
 
 async def _supervise(chosen: Options, state_dir: int, inheritance: Inheritance) -> None:
@@ -128,6 +141,17 @@ class StandaloneSupervisor(JobSupervisor):
         from hostlab.init import resume
 
         return resume.of_standalone(self.options, self.place.state_dir, self.inheritance)
+
+    def signalled(self, number: int) -> None:
+        """The end, the job files again, or an event; at a terminal ^C is the end too."""
+        self.begin()
+        event = SIGNALS.get(signal.Signals(number))
+        if number == signal.SIGHUP:
+            self.directories.read()
+        elif event is None or (number == signal.SIGINT and not self.options.boots):
+            self.go_down(Down.HALT)
+        elif event != "keyboard-request" or self.options.boots:
+            self.jobs.tell(facts.Emit(name=event))
 
     async def wind_up(self, level: str) -> tuple[str, ...]:
         if not self.options.is_user:

@@ -19,7 +19,8 @@ from hostlab.init.readiness import Readiness, job_key
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.jobs import effects, facts
 from hostlab.linux import cgroups
-from hostlab.spec.job import Job, Process, Readiness as How, Step
+from hostlab.spec.job import Job, Process, Step
+from hostlab.spec.job import Readiness as How
 from tests.netns.init.init_site import DEADLINE_S, control_of, holding
 
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
