@@ -12,7 +12,7 @@ import os
 from typing import Final
 
 from hostlab.linux.clone import CLONE_NEWNS, CLONE_NEWUSER
-from hostlab.linux.libc import mount, syscall, unshare
+from hostlab.linux.libc import mount, prctl, syscall, unshare
 from hostlab.linux.mounts import (
     AT_FDCWD,
     MS_NODEV,
@@ -24,6 +24,8 @@ from hostlab.linux.mounts import (
 )
 
 TEMPORARY: Final = ("/tmp", "/var/tmp")
+PR_GET_DUMPABLE: Final = 3
+PR_SET_DUMPABLE: Final = 4
 OPEN_TREE_CLONE: Final = 1
 OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 4
@@ -40,9 +42,13 @@ def isolate() -> None:
     except PermissionError:
         uid, gid = os.geteuid(), os.getegid()
         unshare(CLONE_NEWUSER | CLONE_NEWNS)
+        # What is not dumpable has its files in /proc owned by the machine's root (proc(5)).
+        dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
         _write("setgroups", "deny")
         _write("uid_map", f"{uid} {uid} 1")
         _write("gid_map", f"{gid} {gid} 1")
+        prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0)
     mount(b"none", b"/", None, MS_REC | MS_SLAVE, None)
 
 

@@ -126,15 +126,21 @@ class Site:
         effect = self.spawn(job, **more)
         return effect.spawn, self.launcher.launch(effect, stdio=(0, 1, 2))
 
-    def run(self, job: Job, *, further: dict[int, int] | None = None, **more: Any) -> Ran:
-        """Start a process of a job, and wait until it has ended and has said everything."""
+    def run(
+        self, job: Job, *, further: dict[int, int] | None = None, keep: bool = False, **more: Any
+    ) -> Ran:
+        """Start a process of a job, and wait until it has ended and has said everything.
+
+        Its instance goes then, unless it is to be kept.
+        """
         effect = self.spawn(job, **more)
         with _output() as (writer, read):
             got = self.launcher.launch(effect, stdio=(0, writer, writer), further=further)
             os.close(writer)
             said = read()
         ran = Ran(wait(got.pid, got.pidfd), said, got.warnings)
-        self.launcher.forget(job.name, effect.instance)
+        if not keep:
+            self.launcher.forget(job.name, effect.instance)
         return ran
 
 
