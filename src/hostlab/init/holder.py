@@ -138,7 +138,9 @@ class Holder:
 
     def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
         """Start a supervisor if one is needed; the milliseconds to wait first if they die young."""
-        if self.supervisor or not (self.asked_for or self.eager or self.running or self.ended):
+        # What is kept may be written into or connected to, also when no job runs any more.
+        work = self.asked_for or self.eager or self.running or self.ended or self.kept
+        if self.supervisor or not work:
             return None
         if self.failures < RESTARTS_AT_ONCE or has_paused:
             self._start_supervisor(poll)

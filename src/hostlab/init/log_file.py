@@ -143,11 +143,11 @@ class LogFile:
         pause = self._bucket.wait_s if self._bucket.is_dropping else 0.0
         return max(pause, self._retry_at - now, 0.0)
 
-    def settle(self) -> bool:
-        """Write down what is missing; False while that cannot be done."""
+    def settle(self, *, at_once: bool = False) -> bool:
+        """Write down what is missing; False while that cannot be done, or is not yet time."""
         if not self.is_unsettled:
             return True
-        if not self._room():
+        if not (self._room() or at_once):
             return False
         try:
             file = self._open()
@@ -196,12 +196,14 @@ class LogFile:
         size += self._note(file, size)
         if not self._policy.must_rotate(size, self._age(file, status)):
             room = min(room, max(1, self._policy.max_bytes - size))
+        elif not (length := self._line_length(stream)):
+            # The end of the stream, or nothing has come: the move says which.
+            room = 1
         elif _ends_line(file, size) or size >= self._policy.max_bytes + LINE_BYTES:
             self._rotate()
             return self._step(stream)
         else:
-            # At the end of the stream, or when nothing has come, this move says which it is.
-            room = self._line_length(stream) or 1
+            room = length
         moved = splice.move(stream.pipe, file, room, size)
         self._bucket.spend(moved)
         return moved

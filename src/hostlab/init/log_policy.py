@@ -16,6 +16,8 @@ DAY_S: Final = 86_400.0
 NAME_BYTES: Final = 240
 """Of the 255 that a file's name may have; the rest is for `.log` and a number."""
 
+OVERDRAFT_BYTES: Final = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class LogPolicy:
@@ -48,7 +50,8 @@ class LogPolicy:
 class Bucket:
     """The rate bound of one log: a bucket of tokens, a token a byte.
 
-    Lines are passed whole, so it may be overdrawn by one.
+    It is overdrawn by its last move: in single bytes, as they come in, a flood would be slowed
+    down to the rate instead of being cut.
     """
 
     __slots__ = ("_at", "_policy", "_tokens", "is_dropping")
@@ -68,9 +71,11 @@ class Bucket:
         policy = self._policy
         earned = max(0.0, now - self._at) * policy.rate_bytes
         self._tokens = min(policy.burst_bytes, self._tokens + earned)
-        self._at = now
+        self._at = max(self._at, now)
         self.is_dropping = self._tokens < (self._enough if self.is_dropping else 1)
-        return 0 if self.is_dropping else int(self._tokens)
+        if self.is_dropping:
+            return 0
+        return max(int(self._tokens), min(policy.burst_bytes, OVERDRAFT_BYTES))
 
     @property
     def wait_s(self) -> float:

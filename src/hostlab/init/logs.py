@@ -142,7 +142,7 @@ class Logs:
             timer.cancel()
         self._timers.clear()
         for log in self._logs.values():
-            log.settle()
+            log.settle(at_once=True)
             for stream in log.streams:
                 self._loop.remove_reader(stream.pipe)
                 if stream.is_ours:
@@ -189,6 +189,8 @@ class Logs:
         self._drop(stream.key)
         if stream.is_ours:
             os.close(stream.pipe)
+        if not stream.log.streams:
+            stream.log.settle(at_once=True)
         self._forget(stream.log)
 
     def _forget(self, log: LogFile) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from hostlab.init.logs import Logs
+from hostlab.linux.clone import CLONE_NEWNS, clone3
+from hostlab.linux.libc import mount
+from hostlab.linux.mounts import make_private
 
 DEADLINE_S = 20.0
 
@@ -70,3 +74,27 @@ def write(fd: int, data: bytes) -> None:
     """Write all of it, without waiting for a reader: what does not fit fails."""
     os.set_blocking(fd, False)
     assert os.write(fd, data) == len(data)
+
+
+@contextlib.contextmanager
+def small_disk(size_bytes: int) -> Iterator[Path]:
+    """A tmpfs of this size that no mount namespace but a dead process's has ever seen."""
+    ours, theirs = socket.socketpair()
+    pid, pidfd = clone3(CLONE_NEWNS)
+    if pid == 0:
+        try:
+            make_private()
+            mount(b"tmpfs", b"/mnt", b"tmpfs", 0, b"size=%d" % size_bytes)
+            place = os.open("/mnt", os.O_RDONLY | os.O_DIRECTORY)
+            socket.send_fds(theirs, [b"."], [place])
+        finally:
+            os._exit(0)
+    theirs.close()
+    _, (place,), _, _ = socket.recv_fds(ours, 1, 1)
+    os.waitpid(pid, 0)
+    ours.close()
+    os.close(pidfd)
+    try:
+        yield Path(f"/proc/self/fd/{place}")
+    finally:
+        os.close(place)

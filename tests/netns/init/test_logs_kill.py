@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import select
@@ -48,6 +49,8 @@ class Logger(Supervisor):
         self.logs = Logs(place, keep=self.keep, drop=self.drop, policy=POLICY)
         self.handlers["run"] = self.run_writer
         self.handlers["kept"] = self.list_kept
+        self.handlers["running"] = self.list_running
+        self.jobs: set[int] = set()
         self.logs.restore(self.kept)
         # A word to the holder, so that it takes no supervisor for one that died at its start.
         self.drop("nothing")
@@ -57,9 +60,18 @@ class Logger(Supervisor):
         log = self.logs.writer(name)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         setup = ProcessSetup(command, dict(os.environ), descriptors=(null, log, log))
-        _, pidfd = spawn(setup, key=f"job:{name}", channel=self.channel)
+        pid, pidfd = spawn(setup, key=f"job:{name}", channel=self.channel)
+        self.spawn_task(self.wait_for(pid, self.ended(pid)))
         for fd in (log, null, pidfd):
             os.close(fd)
+
+    async def wait_for(self, pid: int, ended: asyncio.Future[int]) -> None:
+        self.jobs.add(pid)
+        await ended
+        self.jobs.discard(pid)
+
+    async def list_running(self, request: Request) -> list[int]:
+        return sorted(self.jobs)
 
     async def list_kept(self, request: Request) -> list[str]:
         return sorted(self.logs.pipes())
@@ -81,6 +93,7 @@ def kept(directory: Path) -> list[str]:
 
 
 def kill_supervisor(directory: Path) -> None:
+    """Kill it; the test's connection to it ends with it."""
     with control_of(directory) as control:
         os.kill(control.call("ping")["pid"], signal.SIGKILL)
         assert control.socket.recv(1) == b"", "its connections end with it"
@@ -89,7 +102,8 @@ def kill_supervisor(directory: Path) -> None:
 def whole(directory: Path, name: str) -> str:
     """A log with its rotated files, the oldest first."""
     rotated = sorted(directory.glob(f"{name}.log.*"), key=lambda p: -int(p.suffix[1:]))
-    return "".join(p.read_text() for p in (*rotated, directory / f"{name}.log"))
+    files = (*rotated, *directory.glob(f"{name}.log"))
+    return "".join(file.read_text() for file in files)
 
 
 def test_no_line_is_lost_or_doubled_when_the_supervisor_is_killed(tmp_path: Path) -> None:
@@ -115,3 +129,22 @@ def test_no_line_is_lost_or_doubled_when_the_supervisor_is_killed(tmp_path: Path
         rotated = (tmp_path / "logs").glob(f"{name}.log.*")
         assert all(p.read_bytes().endswith(b"\n") for p in rotated), "no line is split"
     assert (tmp_path / "log").read_text() == ""
+
+
+def test_who_outlives_its_job_is_not_held_up_by_a_dead_supervisor(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    # More than a pipe holds: without a supervisor it would wait for ever.
+    child = f"read x < {go}; yes line | head -n 100000; echo the end"
+    with holding(tmp_path, logger(tmp_path), eager=False):
+        with control_of(tmp_path) as control:
+            argv = ["/bin/sh", "-c", f"({child}) & echo main"]
+            control.call("run", name="job", argv=argv)
+            wait_until(lambda: whole(tmp_path / "logs", "job") == "main\n", "the main process")
+            wait_until(lambda: not control.call("running"), "its status is known")
+        kill_supervisor(tmp_path)
+        go.write_text("go\n")
+        end = "the end\n"
+        wait_until(lambda: whole(tmp_path / "logs", "job").endswith(end), "nobody connects")
+        assert whole(tmp_path / "logs", "job") == "main\n" + "line\n" * 100_000 + end
