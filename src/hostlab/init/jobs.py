@@ -129,7 +129,8 @@ class JobRunner:
             running = self.jobs.get(name)
             if running is None:
                 running = self.jobs[name] = RunningJob(job)
-            elif running.job == job and name not in restart:
+            elif name not in restart:
+                running.job = job
                 continue
             else:
                 await self.stop(running)
