@@ -378,6 +378,7 @@ class _Service:
         disk = storage.word("size")
         limits.rest({})
         resources.rest({"reservations": "is left out: nothing is reserved for a node"})
+        deploy.skip("restart_policy")
         deploy.rest(reasons.DEPLOY)
         storage.rest({})
         share = _real(cpu)
@@ -445,12 +446,12 @@ class _Service:
         return {"main": {"exec": command} | job if job else command}
 
     def restart(self) -> Description:
-        """Whether it is started again: the service's own word, else that of `deploy`."""
+        """Whether it is started again: what `deploy` says, else the service's own word."""
         fields = self.fields.child("deploy").child("restart_policy")
         said = {key: fields.word(key) for key in ("condition", "max_attempts", "delay", "window")}
         fields.rest({})
         policy = self.fields.word("restart")
-        if policy is None and any(said.values()):
+        if any(said.values()):
             policy = {"any": "always", None: "always", "none": "no"}.get(
                 said["condition"], said["condition"]
             )
