@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from hostlab.spec import compose_tables as reasons
-from hostlab.spec.import_respawn import respawn
+from hostlab.spec.compose_jobs import job_keys
 from hostlab.spec.importing import (
     Description,
     Fields,
@@ -34,12 +33,9 @@ from hostlab.spec.importing import (
     whole,
     without_nothing,
 )
-from hostlab.spec.job_forms import bound, signal, within
-from hostlab.spec.source import Mark, Wrong, quoted
-from hostlab.spec.stanzas import RESOURCES
+from hostlab.spec.source import Mark, quoted
 from hostlab.spec.tree import Mapping as Tree_Mapping
 from hostlab.spec.tree import Scalar
-from hostlab.spec.units import between
 
 _MTU: Final = "com.docker.network.driver.mtu"
 _DEFAULT_PERIOD_US: Final = 100_000
@@ -378,6 +374,7 @@ class _Service:
         disk = storage.word("size")
         limits.rest({})
         resources.rest({"reservations": "is left out: nothing is reserved for a node"})
+        deploy.skip("restart_policy")
         deploy.rest(reasons.DEPLOY)
         storage.rest({})
         share = _real(cpu)
@@ -421,19 +418,7 @@ class _Service:
             for key in ("entrypoint", "command")
             for word in arguments(fields.tree(key), fields, key)
         ]
-        user, _, group = (fields.word("user") or "").partition(":")
-        job = without_nothing({
-            "user": user,
-            "group": group,
-            "groups": [word for word, _ in fields.words("group_add")],
-            "directory": fields.word("working_dir"),
-            "oom_score_adj": self.valid("oom_score_adj", partial(between, -1000, 1000)),
-            "rlimits": dict(self.rlimits()),
-            "kill": without_nothing({
-                "signal": self.valid("stop_signal", signal),
-                "timeout": self.seconds("stop_grace_period"),
-            }),
-        }) | self.restart()  # fmt: skip
+        job = job_keys(fields)
         if not words:
             if job:
                 said = ", ".join(f"`{key}`" for key in job)
@@ -443,65 +428,6 @@ class _Service:
         # A list is the exact arguments; a line without quotation means the same and reads better.
         command: Any = line if line.split() == words else words
         return {"main": {"exec": command} | job if job else command}
-
-    def restart(self) -> Description:
-        """Whether it is started again: the service's own word, else that of `deploy`."""
-        fields = self.fields.child("deploy").child("restart_policy")
-        said = {key: fields.word(key) for key in ("condition", "max_attempts", "delay", "window")}
-        fields.rest({})
-        policy = self.fields.word("restart")
-        if policy is None and any(said.values()):
-            policy = {"any": "always", None: "always", "none": "no"}.get(
-                said["condition"], said["condition"]
-            )
-            if whole(said["max_attempts"]):
-                policy = f"{policy}:{said['max_attempts']}"
-        found = respawn(policy)
-        if found is None:
-            self.fields.note("restart", f"was not understood: {quoted(policy or '')}")
-            return {}
-        for key, ours in (("delay", "delay"), ("window", "interval")):
-            span = seconds(said[key] or "")
-            if span is not None and "respawn" in found:
-                found["respawn"][ours] = f"{number(span)}s"
-        return found
-
-    def rlimits(self) -> Iterator[tuple[str, Any]]:
-        limits = self.fields.child("ulimits")
-        for name in limits:
-            pair = isinstance(limits.tree(name), Tree_Mapping)
-            inner = limits.child(name) if pair else limits
-            words = [inner.word(key) for key in (("soft", "hard") if pair else (name,))]
-            try:
-                soft, *rest = ["unlimited" if word == "-1" else word or "" for word in words]
-                within(bound(soft), bound(rest[0] if rest else soft))
-            except Wrong as wrong:
-                limits.note(name, f"is left out: {wrong.message}")
-                continue
-            if name in RESOURCES:
-                values = [whole(value) or value for value in (soft, *rest)]
-                yield name, values if pair else values[0]
-            else:
-                limits.note(name, "is left out: a job has no limit of this name")
-
-    def valid(self, key: str, parse: Callable[[str], int]) -> str | int | None:
-        """What a parser of ours takes too."""
-        word = self.fields.word(key)
-        if not word:
-            return None
-        try:
-            value = parse(word)
-        except Wrong as wrong:
-            self.fields.note(key, f"was not understood: {wrong.message}")
-            return None
-        return value if whole(word) == value else word
-
-    def seconds(self, key: str) -> str | None:
-        word = self.fields.word(key)
-        span = seconds(word) if word else None
-        if word and span is None:
-            self.fields.note(key, f"was not understood: {quoted(word)} is no time")
-        return None if span is None else f"{number(span)}s"
 
     def checks(self) -> Iterator[Description]:
         health = self.fields.child("healthcheck")

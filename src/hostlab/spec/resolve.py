@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,7 +15,7 @@ from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
-from hostlab.spec.files import Read, read_input, resolve_file
+from hostlab.spec.files import Listed, ListFiles, Read, read_input, resolve_files
 from hostlab.spec.links import variables as link_variables
 from hostlab.spec.model import (
     File,
@@ -42,6 +42,8 @@ class Inputs:
 
     read: Read | None
     """Gives a file beside the description."""
+    list_files: ListFiles | None
+    """Gives the files of a directory there."""
     directory: str
     """The description's, which paths of the machine are relative to; empty leaves them so."""
     seed: str
@@ -92,6 +94,7 @@ class _Resolver:
         self.inputs = inputs
         self.owners = Owners(every)
         self.read = None if inputs.read is None else _once(inputs.read)
+        self.list_files = None if inputs.list_files is None else _listed_once(inputs.list_files)
         self.lab = lab
         self.published: parts.Published = {}
         self.texts: dict[str, str] = {}
@@ -182,10 +185,15 @@ class _Resolver:
             else:
                 own[name] = said.value
         variables = ChainMap(own, self.texts)
+        found: dict[str, File] = {}
         for path, said in said_files.items():
-            file = resolve_file(self.source, self.read, path, said, variables)
-            if file is not None:
-                yield file
+            for file in resolve_files(
+                self.source, self.read, self.list_files, path, said, variables
+            ):
+                # A file that is named itself stands before the one of a copied directory.
+                if file.path == path or file.path not in said_files:
+                    found[file.path] = file
+        yield from found.values()
 
     def environment(self, draft: Draft) -> tuple[tuple[str, str], ...]:
         """The links' variables, then the node's own, which stand where both say one."""
@@ -285,6 +293,18 @@ def _once(read: Read) -> Read:
         return contents[path]
 
     return read_once
+
+
+def _listed_once(list_files: ListFiles) -> ListFiles:
+    """Lists each directory once, as `_once` reads."""
+    found: dict[str, Sequence[Listed] | None] = {}
+
+    def list_once(path: str) -> Sequence[Listed] | None:
+        if path not in found:
+            found[path] = list_files(path)
+        return found[path]
+
+    return list_once
 
 
 def _interface(wire: Wire, segment_mtu: int) -> Interface:

@@ -169,6 +169,24 @@ def test_an_ip_command_that_says_something_else_stays_a_command(command: str) ->
     assert nodes["a"]["interfaces"] == {"eth1": {"segment": "a-b"}}
 
 
+def test_commands_that_follow_the_nodes_own_wait_for_it() -> None:
+    nodes, notes = nodes_of(
+        "topology: {nodes: {a: {cmd: run, restart-policy: on-failure, exec: [one, two]}, b: }}"
+    )
+    assert nodes["a"]["jobs"] == {
+        "main": {
+            "exec": "run",
+            "respawn": {"limit": "unlimited", "delay": ["100ms", "1m"]},
+            "normal_exit": [0],
+        },
+        "exec": {"task": True, "script": "one\ntwo", "start_on": "started main"},
+    }
+    assert "runs one command after another" in notes
+    load(yaml.safe_dump({"nodes": nodes}), file="lab.yaml")
+    _, notes = nodes_of("topology: {nodes: {a: {cmd: run, restart-policy: sometimes}}}")
+    assert "`restart-policy` was not understood: `sometimes`" in notes
+
+
 @pytest.mark.parametrize(
     ("links", "note"),
     [
