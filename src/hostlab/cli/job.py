@@ -22,7 +22,7 @@ _COLUMNS = ("node", "name", "state", "pid", "status", "reason")
 _WAIT_COLUMNS = ("node", "name", "on_name", "why")
 
 
-def _node_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def node_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--node`, and `--init` for the one that belongs to no lab; both come as `node`."""
 
     @functools.wraps(function)
@@ -49,17 +49,17 @@ for _command in COMMANDS:
 
 
 @job_command.command("list", epilog="Example: hostlab job list --node alice")
-@_node_option
+@node_option
 @json_option
 def list_command(*, node: str | None, as_json: bool) -> None:
     """List jobs with their state: a node's, or a whole lab's."""
-    _show([row for found in _nodes(node) for row in _rows(found)], as_json=as_json)
+    _show([row for found in inits_named(node) for row in _rows(found)], as_json=as_json)
 
 
 @job_command.command("status", epilog="Example: hostlab job status web --node alice")
 @click.argument("name")
 @_variables
-@_node_option
+@node_option
 @json_option
 def status_command(
     name: str, variables: tuple[str, ...], *, node: str | None, as_json: bool
@@ -97,7 +97,7 @@ def _action(name: str, help_text: str) -> None:
     @click.argument("job")
     @_variables
     @_no_wait
-    @_node_option
+    @node_option
     @json_option
     def command(
         job: str, variables: tuple[str, ...], *, no_wait: bool, node: str | None, as_json: bool
@@ -123,7 +123,7 @@ for _name, _text in (
 @_variables
 @_no_wait
 @click.option("--timeout", "timeout_s", type=float, help="Wait so many seconds at most.")
-@_node_option
+@node_option
 def emit_command(
     event: str,
     variables: tuple[str, ...],
@@ -136,16 +136,16 @@ def emit_command(
 
     Exit 1 if a job fails over it, or if it is still blocked when the time is over.
     """
-    for found in _nodes(node):
+    for found in inits_named(node):
         found.emit(event, _pairs(variables), wait=not no_wait, timeout_s=timeout_s)
 
 
 @job_command.command("waits", epilog="Example: hostlab job waits --node alice")
-@_node_option
+@node_option
 @json_option
 def waits_command(*, node: str | None, as_json: bool) -> None:
     """Tell who waits for whom, and why: what holds a start, a stop or an `emit`."""
-    rows = [{"node": found.name, **row} for found in _nodes(node) for row in found.waits()]
+    rows = [{"node": found.name, **row} for found in inits_named(node) for row in found.waits()]
     if as_json:
         print_json(rows)
     else:
@@ -155,7 +155,7 @@ def waits_command(*, node: str | None, as_json: bool) -> None:
 
 @job_command.command("log", epilog="Example: hostlab job log web --node alice -f")
 @click.argument("name", required=False)
-@_node_option
+@node_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now.")
 @click.option("--lines", default=0, help="Only the last N lines.")
 def log_command(name: str | None, *, node: str | None, follow: bool, lines: int) -> None:
@@ -170,7 +170,7 @@ def log_command(name: str | None, *, node: str | None, follow: bool, lines: int)
     follow_file(path, from_end=bool(lines), forever=follow)
 
 
-def _nodes(target: str | None) -> Sequence[InitClient]:
+def inits_named(target: str | None) -> Sequence[InitClient]:
     """The inits that are named, or that of every node of every lab, and the one without a lab."""
     from hostlab.init.client import LocalInit
     from hostlab.lab.paths import init_directory
@@ -189,7 +189,7 @@ def _rows(node: InitClient) -> list[dict[str, Any]]:
 
 
 def _one(target: str | None) -> InitClient:
-    nodes = _nodes(target)
+    nodes = inits_named(target)
     if len(nodes) != 1:
         where = ", ".join(node.name for node in nodes) or "none"
         hint = "name the node: --node NODE"
@@ -201,7 +201,7 @@ def _one_with(name: str, target: str | None) -> InitClient:
     """The node that is named, or the only one that has the job."""
     if target is not None:
         return _one(target)
-    nodes = [node for node in _nodes(None) if any(row["name"] == name for row in _rows(node))]
+    nodes = [node for node in inits_named(None) if any(row["name"] == name for row in _rows(node))]
     if len(nodes) != 1:
         where = ", ".join(node.name for node in nodes) or "no node"
         hint = "name the node: --node NODE"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from hostlab.cli.output import json_option
 
 if TYPE_CHECKING:
     from hostlab.init.client import Control, InitClient
+    from hostlab.jobs.effects import EventFinished
     from hostlab.jobs.monitoring import Filter
 
 
@@ -57,3 +57,70 @@ def _print_header(names: Sequence[str]) -> None:
     node = "node, " if len(names) > 1 else ""
     print(f"# Columns: time, {node}event and environment")
     print(flush=True)
+
+
+def _follow(
+    streams: list[tuple[InitClient, Control]], wanted: Filter, *, count: int | None, as_json: bool
+) -> None:
+    """Print what comes, in the order of its time as far as it comes together."""
+    poll = select.poll()
+    by_fd = {control.socket.fileno(): (init, control) for init, control in streams}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    printed = 0
+    several = len(streams) > 1
+    while by_fd and (count is None or printed < count):
+        heard: list[tuple[float, str, dict[str, Any]]] = []
+        for fd, _ in [] if any(c.has_answer for _, c in by_fd.values()) else poll.poll():
+            if not _hear(*by_fd[fd], heard):
+                poll.unregister(fd)
+                init, _ = by_fd.pop(fd)
+                print(f"# {init.name}: its init hung up", file=sys.stderr)
+        for init, control in by_fd.values():
+            while control.has_answer:
+                _hear(init, control, heard)
+        for wall, name, effect in sorted(heard, key=lambda each: each[0]):
+            event = _event(effect)
+            if event is not None and wanted.wants(event) and (count is None or printed < count):
+                _print(event, wall, name, several=several, as_json=as_json)
+                printed += 1
+
+
+def _hear(
+    init: InitClient, control: Control, heard: list[tuple[float, str, dict[str, Any]]]
+) -> bool:
+    from hostlab.errors import Failed
+
+    try:
+        answer = control.receive()
+    except Failed:
+        return False
+    if "effect" in answer:
+        heard.append((answer["time"], init.name, answer["effect"]))
+    return True
+
+
+def _event(effect: dict[str, Any]) -> EventFinished | None:
+    from hostlab.jobs.effects import EventFinished
+
+    if effect.get("type") != "EventFinished":
+        return None
+    return msgspec.convert(effect, EventFinished)
+
+
+def _print(event: EventFinished, wall: float, node: str, *, several: bool, as_json: bool) -> None:
+    from hostlab.jobs.monitoring import monitor_line
+
+    if as_json:
+        row = {
+            "time": wall,
+            "node": node,
+            "event": event.name,
+            "environment": dict(event.environment),
+            "failed": event.failed,
+        }
+        sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+    else:
+        day, clock, rest = monitor_line(event, wall).split(" ", 2)
+        print(f"{day} {clock} {node} {rest}" if several else f"{day} {clock} {rest}")
+    sys.stdout.flush()

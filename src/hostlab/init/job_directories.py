@@ -23,7 +23,7 @@ from hostlab.linux.inotify import (
     Inotify,
 )
 from hostlab.spec.job import Job
-from hostlab.spec.upstart import same_but_places
+from hostlab.spec.job import same_but_places
 
 CHANGES = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
 

@@ -35,7 +35,7 @@ from hostlab.jobs import facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.spec.job import Job
-from hostlab.spec.upstart import same_but_places
+from hostlab.spec.job import same_but_places
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
