@@ -140,6 +140,7 @@ class Site:
             said = read()
         ran = Ran(wait(got.pid, got.pidfd), said, got.warnings)
         if not keep:
+            wait_empty(self.cgroups, effect.spawn)
             self.launcher.forget(job.name, effect.instance)
         return ran
 

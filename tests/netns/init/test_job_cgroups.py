@@ -44,13 +44,15 @@ def test_a_limit_of_processes_refuses_a_fork(jobs: Site, others: int) -> None:
     job = Job(name="a", script="for i in 0 1 2 3 4 5 6 7 8 9; do\nsleep 0.1 &\ndone\nwait\n")
     limited = Job(name="a", script=job.script, resources=Resources(pids=6 + others))
     sleeper = Job(name="a", exec="sleep 1000", resources=limited.resources)
-    slept = [jobs.launch(sleeper)[1] for _ in range(others)]
+    slept = [jobs.launch(sleeper) for _ in range(others)]
     ran = jobs.run(limited, keep=True)
     assert ran.status != 0
     assert "annot fork" in ran.out
-    for each in slept:
+    for _, each in slept:
         os.kill(each.pid, signal.SIGKILL)
         wait(each.pid, each.pidfd)
+    for spawn in jobs.cgroups.spawns:
+        wait_empty(jobs.cgroups, spawn)
     jobs.launcher.forget("a", "")
     assert jobs.run(job).status == 0
 
