@@ -68,17 +68,35 @@ _SHELL_WORDS: Final = frozenset(
 Namespaces = Callable[[Fields], tuple[tuple[str, str], ...]]
 
 
-def jobs(source: Source, fields: Fields, *, startup: str, namespaces: Namespaces) -> Iterator[Job]:
-    """The jobs under a node's `jobs`; what cannot be one is reported.
+class JobReader:
+    """Makes the jobs of every node; what a role says is made into a job once for all its nodes."""
 
-    `startup` is the event that those start on which do not say when. `namespaces` finds the nodes
-    whose namespaces a job names.
-    """
-    for name, said in fields.items():
-        job = _job(source, name, said, startup)
-        if job is not None:
-            namespaces_ = namespaces(said.value.value("namespaces", Fields()))
-            yield replace(job, namespaces=namespaces_) if namespaces_ else job
+    def __init__(self, source: Source, namespaces: Namespaces) -> None:
+        """`namespaces` finds the nodes whose namespaces a job names."""
+        self.source = source
+        self.namespaces = namespaces
+        self._made: dict[tuple[int, str, str], tuple[Fields, Job | None]] = {}
+        """By what was said; it is kept, so that its identity stays its own."""
+
+    def jobs(self, fields: Fields, startup: str) -> Iterator[Job]:
+        """The jobs under a node's `jobs`; what cannot be one is reported.
+
+        `startup` is the event that those start on which do not say when.
+        """
+        for name, said in fields.items():
+            key = (id(said.value), name, startup)
+            if key not in self._made:
+                self._made[key] = (said.value, self._job(name, said, startup))
+            job = self._made[key][1]
+            if job is not None:
+                yield job
+
+    def _job(self, name: str, said: Said, startup: str) -> Job | None:
+        job = _job(self.source, name, said, startup)
+        fields: Fields = said.value
+        if job is None or "namespaces" not in fields:
+            return job
+        return replace(job, namespaces=self.namespaces(fields["namespaces"].value))
 
 
 def _job(source: Source, name: str, said: Said, startup: str) -> Job | None:

@@ -27,7 +27,7 @@ from hostlab.spec.model import (
     RootKind,
     Segment,
 )
-from hostlab.spec.node_jobs import boot, jobs
+from hostlab.spec.node_jobs import JobReader, boot
 from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
@@ -96,6 +96,7 @@ class _Resolver:
         self.read = None if inputs.read is None else _once(inputs.read)
         self.list_files = None if inputs.list_files is None else _listed_once(inputs.list_files)
         self.lab = lab
+        self.jobs = JobReader(source, self.job_namespaces)
         self.published: parts.Published = {}
         self.texts: dict[str, str] = {}
         for draft in every.values():
@@ -144,14 +145,7 @@ class _Resolver:
             apparmor=fields.value("apparmor"),
             time_offset_s=None if time is None else time.value("offset", 0.0),
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
-            jobs=tuple(
-                jobs(
-                    self.source,
-                    fields.value("jobs", Fields()),
-                    startup=boot_.startup_event,
-                    namespaces=self.job_namespaces,
-                )
-            ),
+            jobs=tuple(self.jobs.jobs(fields.value("jobs", Fields()), boot_.startup_event)),
             job_files=tuple(said.value for said in fields.value("job_files", [])),
             boot=boot_,
         )

@@ -225,6 +225,9 @@ def test_what_a_running_job_feels_restarts_it(fields: dict[str, Any]) -> None:
 def test_a_job_that_only_moved_in_its_file_is_the_same() -> None:
     moved = replace(JOB, said=(Said(stanza="start on", file="lab.yaml", line=9),))
     assert jobs_change(JOB, moved) is None
+    operation = jobs_change(JOB, replace(moved, description="a web server"))
+    assert operation is not None
+    assert operation.restart == ()
 
 
 def test_of_several_jobs_those_that_come_and_go_are_not_restarted() -> None:
@@ -237,6 +240,8 @@ def test_of_several_jobs_those_that_come_and_go_are_not_restarted() -> None:
     (operation,) = difference(lab(one, two), lab(three, other, files=("/etc/init",))).operations
     assert operation.reason == "one, three, two, `job_files` changed"
     assert operation.restart == ("two",)
+    (operation,) = difference(lab(one), lab(one, files=("/etc/init",))).operations
+    assert (operation.reason, operation.restart) == ("`job_files` changed", ())
 
 
 def test_another_boot_is_another_start_of_the_host() -> None:

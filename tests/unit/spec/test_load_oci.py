@@ -72,6 +72,11 @@ def test_a_job_of_the_bundles_name_takes_its_place() -> None:
     assert lab_of(", jobs: {main: x}").node("a").jobs == (described("main", exec="x"),)
 
 
+def test_a_bundles_job_starts_and_stops_as_a_descriptions_does() -> None:
+    bundled, more = lab_of(", jobs: {more: x}").node("a").jobs
+    assert (bundled.start_on, bundled.kill) == (more.start_on, more.kill)
+
+
 def test_an_error_in_the_bundle_has_its_place_there() -> None:
     with pytest.raises(SpecErrors) as caught:
         lab_of("", {**CONFIG, "hostname": 7})

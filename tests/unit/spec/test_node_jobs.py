@@ -211,6 +211,17 @@ def test_a_nodes_word_is_laid_over_its_roles(role: str, node: str, job: Job) -> 
     assert lab.node("a").jobs == (job,)
 
 
+def test_nodes_of_a_role_have_one_job_between_them_unless_their_boot_differs() -> None:
+    lab = load(
+        "roles: {r: {jobs: {j: x}}}\n"
+        "nodes: {a: {role: r, count: 2}, b: {role: r, boot: {startup_event: go}}}\n",
+        file="lab.yaml",
+    )
+    one, two, other = (node.jobs[0] for node in lab.nodes)
+    assert one is two
+    assert other.start_on == parse_condition("go")
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
