@@ -22,8 +22,7 @@ from hostlab.linux.inotify import (
     IN_MOVED_TO,
     Inotify,
 )
-from hostlab.spec.job import Job
-from hostlab.spec.job import same_but_places
+from hostlab.spec.job import Job, same_but_places
 
 CHANGES = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
 
@@ -71,6 +70,14 @@ class JobDirectories:
             if name not in before or not same_but_places(job, before[name]):
                 self._tell(facts.Load(job=job))
         self._watch(there)
+
+    def change(self, directories: Sequence[str]) -> None:
+        """Read other directories from now on."""
+        if tuple(directories) == self.directories:
+            return
+        self.directories = tuple(directories)
+        self.read()
+        self.watch()
 
     def watch(self) -> None:
         """Read again whenever a file changes, until `close`."""

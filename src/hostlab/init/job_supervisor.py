@@ -34,8 +34,7 @@ from hostlab.init.supervisor import Request, Supervisor
 from hostlab.jobs import facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
-from hostlab.spec.job import Job
-from hostlab.spec.job import same_but_places
+from hostlab.spec.job import Job, same_but_places
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption

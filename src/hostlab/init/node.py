@@ -157,6 +157,7 @@ class NodeSupervisor(JobSupervisor):
         """Take up the node's changed description; the jobs that are named are restarted."""
         self.node = _stored(self.config)
         self.begin()
+        self.directories.change(self.node.job_files)
         await self.reconfigure(self.node.jobs, frozenset(request.message.get("restart", ())))
 
 
