@@ -44,6 +44,9 @@ class Milestone(msgspec.Struct, frozen=True, kw_only=True):
     event: str
     environment: Environment = ()
     each: Each = Each.ONCE
+    waits: bool = False
+    """Whether the rest of the boot waits until the event is finished. mountall waited for its
+    `mounted` only: else half of an `and` on any other event would hold the boot for ever."""
     why: str = ""
 
 
@@ -68,10 +71,11 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Emission(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that is to be emitted; the next one waits until it is finished."""
+    """An event that is to be emitted; with `waits` the next one follows when it is finished."""
 
     event: str
     environment: Environment = ()
+    waits: bool = False
 
 
 UP: tuple[Milestone, ...] = (
@@ -86,6 +90,7 @@ UP: tuple[Milestone, ...] = (
             ("OPTIONS", "{options}"),
         ),
         each=Each.MOUNT,
+        waits=True,
         why="mountall: one for each file system, which a job may hold",
     ),
     Milestone(event="local-filesystems", why="mountall: everything that needs no network"),
@@ -123,6 +128,7 @@ DOWN: tuple[Milestone, ...] = (
     Milestone(
         event="runlevel",
         environment=(("RUNLEVEL", "{runlevel}"), ("PREVLEVEL", "{previous}")),
+        waits=True,
         why="shutdown and telinit: services stop on [016] or [!2345]",
     ),
     Milestone(event="deconfiguring-networking", why="ifupdown: before the interfaces go"),
@@ -176,6 +182,7 @@ def _values(boot: Boot, each: Each) -> list[dict[str, str]]:
 def _fill(milestone: Milestone, values: dict[str, str]) -> Emission:
     return Emission(
         event=milestone.event,
+        waits=milestone.waits,
         environment=tuple(
             (key, value.format_map(values) if "{" in value else value)
             for key, value in milestone.environment
