@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from hostlab.jobs.expression import Environment
+from hostlab.spec import model
 
 BUILT_IN = (
     "startup",
@@ -134,6 +135,32 @@ DOWN: tuple[Milestone, ...] = (
     Milestone(event="deconfiguring-networking", why="ifupdown: before the interfaces go"),
 )
 """To runlevel 0, 1 or 6."""
+
+
+def described_boot(
+    said: model.Boot, *, mounts: tuple[Mount, ...], interfaces: tuple[str, ...]
+) -> tuple[Boot, tuple[Milestone, ...]]:
+    """What `boot_events` takes, for a node whose description says this of its boot."""
+    startup = msgspec.structs.replace(UP[0], event=said.startup_event)
+    rest = UP[1:]
+    if said.events is not None:
+        rest = tuple(
+            Milestone(
+                event=event.name,
+                environment=tuple((key, _literal(value)) for key, value in event.environment),
+                why="the description",
+            )
+            for event in said.events
+        )
+    boot = Boot(
+        mounts=mounts, interfaces=interfaces, container=said.container, runlevel=said.runlevel
+    )
+    return boot, (startup, *rest)
+
+
+def _literal(value: str) -> str:
+    """A value that `_fill` gives back as it is."""
+    return value.replace("{", "{{").replace("}", "}}") if "{" in value else value
 
 
 def boot_events(boot: Boot, table: tuple[Milestone, ...] = UP) -> tuple[Emission, ...]:

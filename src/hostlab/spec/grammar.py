@@ -6,6 +6,7 @@ text was written in: plain, quoted or as a block, in one line or folded over sev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,7 @@ from hostlab.spec.tree import Scalar, Tree
 
 MAX_CONDITION = 100_000
 """Characters of one condition."""
+_PRINTED = re.compile(r"\S")
 _CACHED = 1024
 """Texts remembered: an alias may repeat a long one half a million times."""
 
@@ -42,29 +44,27 @@ class Grammar(Text):
         return None
 
 
+@lru_cache(1)  # An alias repeats its error as often as its text.
 def _inside(source: Source, tree: Scalar, error: SpecError) -> Mark:
     """Where in the file an error of a scalar's text stands; the scalar itself when in doubt."""
     where = error.where
     assert where is not None
-    lines = tree.value.split("\n")
-    offset = sum(len(line) + 1 for line in lines[: where.line - 1]) + where.column - 1
+    texts = tree.value.split("\n")
+    offset = sum(len(text) + 1 for text in texts[: where.line - 1]) + where.column - 1
+    lines = source.lines
     line, column = tree.at.line, tree.at.column
     if not tree.plain:
-        is_block = source.lines[line][column : column + 1] in ("|", ">")
+        is_block = lines[line][column : column + 1] in ("|", ">")
         line, column = (line + 1, 0) if is_block else (line, column + 1)
     # Blanks are skipped on both sides: folding and indentation change nothing else.
     for position, char in enumerate(tree.value[: offset + 1]):
         if char.isspace():
             continue
-        while line < len(source.lines) and not source.lines[line][column:].strip():
+        while line < len(lines) and (found := _PRINTED.search(lines[line], column)) is None:
             line, column = line + 1, 0
-        if line == len(source.lines):
+        if line == len(lines) or found is None or found[0] != char:
             return tree.at
-        rest = source.lines[line][column:]
-        column += len(rest) - len(rest.lstrip())
-        if source.lines[line][column] != char:
-            return tree.at
-        column += position < offset
+        column = found.start() + (position < offset)
     return Spot(line, column)
 
 

@@ -87,7 +87,7 @@ READINESS = Table(
     "What tells that the main process is ready; until then the job is not `started`. A word alone "
     "is its `expect`.",
     (
-        Key("expect", choice("how it tells", (Expect.NONE, Expect.STOP, Expect.FORK,
+        Key("expect", choice("a kind of expect", (Expect.NONE, Expect.STOP, Expect.FORK,
                                               Expect.DAEMON, Expect.NOTIFY)),
             "`stop`: it raises SIGSTOP. `fork`: it forks and its parent leaves. `daemon`: it forks "
             "twice. `notify`: `READY=1` of sd_notify(3). `none`: it is ready when it runs.",
@@ -108,10 +108,10 @@ KILL = Table(
     (
         Key("signal", _SIGNAL, "What it is asked with.", "INT", "TERM"),
         Key("timeout", DURATION, "From the signal to KILL.", "30s", "5s"),
-        Key("mode", choice("whom", tuple(KillMode)),
+        Key("mode", choice("a kill mode", tuple(KillMode)),
             "Whom the signals reach. `control-group`: every process of the job. `mixed`: the "
-            "signal the main process, KILL every one. `process-group`: the main process's group, "
-            "as Upstart does. `process`: the main process. `none`: nobody.",
+            "signal the main process, then KILL every one. `process-group`: the main process's "
+            "group, as Upstart does. `process`: the main process. `none`: nobody.",
             "mixed", "control-group"),
     ),
 )  # fmt: skip
@@ -142,13 +142,15 @@ _RLIMITS = MapOf(
     Forms(
         scalar=(_BOUND, job_forms.bound_alone),
         sequence=(ListOf(_BOUND, alone=False), job_forms.bound_pair),
+        words="a value or `[SOFT, HARD]`",
     ),
 )
 
 _WHAT = (
     Key("exec", _COMMAND,
         "A command line, given to `/bin/sh -e -c` if it has shell characters; or a list, the "
-        "exact arguments.", "python3 -m http.server 80"),
+        "exact arguments. Several commands, as `a; b` or in several lines, are its `script`.",
+        "python3 -m http.server 80"),
     Key("script", _SCRIPT, "Lines for `/bin/sh -e`, instead of `exec`. With neither the job is a "
         "state: it is started and stopped, and others can wait for it.", "'sleep 1; date'"),
     Key("pre_start", _PROCESS, "Runs before the main process; if it fails, so does the start.",
@@ -163,7 +165,8 @@ _WHAT = (
 _WHEN = (
     Key("start_on", CONDITION,
         "Starts the job when this is met: events with `and`, `or` and parentheses, in the grammar "
-        "of Upstart's `start on`.", "started db and net-device-up IFACE=eth0", "startup"),
+        "of Upstart's `start on`. Between braces, quote one that has `[` or `,` in it.",
+        "started db and net-device-up IFACE=eth0", "startup"),
     Key("stop_on", CONDITION, "Stops it when this is met.", "stopping db", "never"),
     Key("manual", FLAG, "Whether it is started by request only.", "true", "false"),
     Key("task", FLAG, "Whether it is done when its process ends, rather than when it runs.", "true",
@@ -196,7 +199,7 @@ _AS_WHOM = (
     Key("chroot", PATH, "Its root directory.", "/srv/root", "the node's"),
     Key("umask", Text("an octal mask", job_forms.umask, {"type": ["integer", "string"]}),
         "Permission bits that its files do not get, in octal.", "'027'", "022"),
-    Key("console", choice("where to", tuple(Console)),
+    Key("console", choice("a kind of console", tuple(Console)),
         "Where its output goes. `log`: its log. `none`: nowhere. `output`: the node's console. "
         "`owner`: there too, and the console is its terminal.", "none", "log"),
 )  # fmt: skip
@@ -208,8 +211,9 @@ _BOUNDS = (
                               {"type": "integer"}),
         "Who is ended first when memory is short: 1000 first, -1000 never.", "500", "0"),
     Key("limits", JOB_LIMITS, "What it may use, all its processes together.", "{memory: 64M}"),
-    Key("rlimits", _RLIMITS, "Limits of setrlimit(2) for each of its processes, by the names of "
-        "Upstart's `limit`: one value, or `[SOFT, HARD]`.", "{nofile: [1024, unlimited]}"),
+    Key("rlimits", _RLIMITS, "Limits of setrlimit(2) for each of its processes: `nofile`, "
+        "`nproc`, `core` and the other names of Upstart's `limit`. A value is a number, a size or "
+        "`unlimited`.", "{nofile: [1024, unlimited]}"),
     Key("capabilities", ListOf(CAPABILITY), "Exactly these.", "[NET_BIND_SERVICE]", "the node's",
         aliases=("capability",)),
     Key("no_new_privs", FLAG, "Whether nothing it runs can gain privileges.", "true", "false"),
@@ -252,6 +256,6 @@ BOOT = Table(
             "The first event. Jobs that do not say when start on it.",
             "startup", "startup"),
         Key("events", ListOf(EVENT), "What follows it, instead of the usual boot.",
-            "[filesystem, runlevel RUNLEVEL=2 PREVLEVEL=N]", "see [jobs](jobs.md)"),
+            "[filesystem, runlevel RUNLEVEL=2 PREVLEVEL=N]", "the usual boot"),
     ),
 )  # fmt: skip

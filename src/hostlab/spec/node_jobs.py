@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -37,6 +38,9 @@ from hostlab.spec.stanzas import APPARMOR_LOAD
 
 DESCRIBED_KILL: Final = Kill(mode=KillMode.CONTROL_GROUP)
 """How a job of a description is stopped when it does not say."""
+
+MAX_LINE: Final = 4096
+"""Characters of a command line that are looked at word by word; a longer one is a script."""
 
 _STEPS: Final = {
     "pre_start": Step.PRE_START,
@@ -165,12 +169,13 @@ def _process(source: Source, fields: Fields, what: str, at: Mark) -> Process | N
     return Process(script=line) if is_script(line) else Process(exec=line)
 
 
+@lru_cache(1024)  # An alias may repeat a line half a million times.
 def is_script(line: str) -> bool:
     """Whether a command line is more than one program: then `exec` before it would cut it off.
 
     Where in doubt it is a script, which means the same.
     """
-    if "\n" in line:
+    if "\n" in line or len(line) > MAX_LINE:
         return True
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True

@@ -325,6 +325,7 @@ def test_a_deep_condition_is_read() -> None:
         ("exec web $PORT", True),
         ("while true; do a; done", True),
         ("echo 'unclosed", False),
+        ("echo " + "a " * 3000, True),
     ],
 )
 def test_a_command_line_that_is_more_than_one_program_is_a_script(line: str, is_one: bool) -> None:
