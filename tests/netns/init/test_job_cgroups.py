@@ -117,7 +117,8 @@ def test_what_forks_away_for_ever_is_stopped_whole(jobs: Site, pause: str) -> No
     jobs.cgroups.signal(spawn, signal.SIGTERM, KillMode.CONTROL_GROUP, pid=got.pid)
     assert not jobs.cgroups.is_empty(spawn), "it ignores that"
     jobs.cgroups.signal(spawn, signal.SIGKILL, KillMode.CONTROL_GROUP, pid=got.pid)
-    assert wait(got.pid, got.pidfd) == -signal.SIGKILL
+    # A shell that can no longer fork ends by itself; what it has started does not.
+    assert wait(got.pid, got.pidfd) in (2, -signal.SIGKILL)
     wait_empty(jobs.cgroups, spawn)
     assert jobs.cgroups.members(spawn) == ()
     jobs.cgroups.remove(spawn)
