@@ -197,9 +197,9 @@ class JobCgroups:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
 
     def _ready(self) -> None:
-        assert self._epoll is not None
-        for fd, _ in self._epoll.poll(0, EVENTS_AT_ONCE):
-            if _is_unpopulated(fd):
+        # One that is told may remove others, and with the last of them the epoll.
+        for fd, _ in self._epoll.poll(0, EVENTS_AT_ONCE) if self._epoll else ():
+            if fd in self._watches and _is_unpopulated(fd):
                 self._emptied(fd)
 
     def _emptied(self, fd: int) -> None:
@@ -211,9 +211,15 @@ class JobCgroups:
             callback()
 
     def _unwatch(self, fd: int) -> None:
+        """Let go of a watch, and with the last one of what waits for all."""
         assert self._epoll is not None
         self._epoll.unregister(fd)
         os.close(fd)
+        if not self._watches:
+            with contextlib.suppress(RuntimeError):
+                asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
 
     def remove(self, spawn: int) -> None:
         """Remove a spawn's cgroup, now or when the last of its processes has gone."""
@@ -225,8 +231,10 @@ class JobCgroups:
                 with contextlib.suppress(FileNotFoundError):
                     os.rmdir(below, dir_fd=self.directory)
         except OSError:
-            self.watch_empty(spawn, lambda: self.remove(spawn))
-            return
+            if not self.is_empty(spawn):
+                self.watch_empty(spawn, lambda: self.remove(spawn))
+                return
+            # Something else holds it, a cgroup that was just made below it: it goes with the node.
         del self._leaves[spawn]
         with contextlib.suppress(OSError):
             # The last leaf of an instance takes the instance's directories with it.
@@ -250,14 +258,9 @@ class JobCgroups:
 
     def close(self) -> None:
         """Let go of every descriptor that was opened here."""
-        for fd in self._watches:
+        for fd in list(self._watches):
+            del self._watches[fd]
             self._unwatch(fd)
-        self._watches.clear()
-        if self._epoll is not None:
-            with contextlib.suppress(RuntimeError):
-                asyncio.get_running_loop().remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None
         if self._own is not None:
             os.close(self._own)
             self._own = None
