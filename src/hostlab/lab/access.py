@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hostlab.errors import Failed, UsageError
+from hostlab.init.log_policy import log_name
 from hostlab.lab.client import Control, result
+from hostlab.lab.log_files import last_lines, opened
 from hostlab.lab.nodes import CONTROL
 from hostlab.lab.paths import LabDirectory
 
 LOG_LINES: Final = 10
-LOG_TAIL_BYTES: Final = 8192
 _PIPE_BYTES: Final = 1 << 16
 
 
@@ -106,20 +107,19 @@ class NodeConnection:
             report: dict[str, Any] = control.call("job", name=name, action=action)
             return report
 
-    def log_path(self, job: str) -> str:
-        """The machine's file with a job's output."""
-        return f"{self.directory}/log/{job.replace('/', '_')}.log"
+    def log_path(self, job: str, instance: str = "") -> str:
+        """The machine's file with the output of a job's instance; rotated ones beside it."""
+        return f"{self.directory}/log/{log_name(job, instance)}.log"
 
-    def log_tail(self, job: str, lines: int = LOG_LINES) -> tuple[str, ...]:
+    def log_tail(self, job: str, lines: int = LOG_LINES, *, instance: str = "") -> tuple[str, ...]:
         """The last lines that a job wrote."""
-        try:
-            with open(self.log_path(job), "rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-                text = file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ()
-        return tuple(text.splitlines()[-lines:])
+        with opened(self.log_path(job, instance)) as files:
+            rest, offset = last_lines(files, lines)
+            data = b"".join(
+                os.pread(fd, os.fstat(fd).st_size - start, start)
+                for fd, start in zip(rest, (offset, *(0 for _ in rest[1:])), strict=True)
+            )
+        return tuple(data.decode(errors="replace").splitlines()[-lines:])
 
 
 def _memory(data: bytes) -> int:

@@ -9,7 +9,9 @@ from typing import Final
 from hostlab.linux.libc import HANDLE, oserror
 
 IN_MODIFY: Final = 0x2
+IN_MOVED_TO: Final = 0x80
 IN_CREATE: Final = 0x100
+IN_DELETE: Final = 0x200
 IN_MOVE_SELF: Final = 0x800
 IN_DELETE_SELF: Final = 0x400
 IN_CLOEXEC: Final = 0o2000000

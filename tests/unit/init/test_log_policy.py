@@ -67,7 +67,7 @@ def test_a_rotation_loses_nothing_but_the_oldest_however_far_it_comes(
     if kept:
         assert "log" not in files
         assert files["log.1"] == "newest"
-    ages = sorted((n for n in range(1, kept + 1) if f"log.{n}" in files))
+    ages = sorted(n for n in range(1, kept + 1) if f"log.{n}" in files)
     contents = [files[f"log.{n}"] for n in ages]
     order = ["newest", *(f"content {n}" for n in sorted(present))]
     assert contents == [content for content in order if content in contents]
