@@ -12,7 +12,7 @@ from typing import Any, Final
 from hostlab.errors import Failed, UsageError
 from hostlab.init.log_policy import log_name
 from hostlab.lab.client import Control, result
-from hostlab.lab.log_files import last_lines, opened
+from hostlab.lab.log_files import opened, read_last
 from hostlab.lab.nodes import CONTROL
 from hostlab.lab.paths import LabDirectory
 
@@ -114,11 +114,7 @@ class NodeConnection:
     def log_tail(self, job: str, lines: int = LOG_LINES, *, instance: str = "") -> tuple[str, ...]:
         """The last lines that a job wrote."""
         with opened(self.log_path(job, instance)) as files:
-            rest, offset = last_lines(files, lines)
-            data = b"".join(
-                os.pread(fd, os.fstat(fd).st_size - start, start)
-                for fd, start in zip(rest, (offset, *(0 for _ in rest[1:])), strict=True)
-            )
+            data = read_last(files, lines)
         return tuple(data.decode(errors="replace").splitlines()[-lines:])
 
 

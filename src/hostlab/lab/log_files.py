@@ -73,3 +73,13 @@ def last_lines(files: Sequence[int], lines: int) -> tuple[list[int], int]:
                 return list(files[index:]), start + at + 1
             end = start
     return list(files), 0
+
+
+def read_last(files: Sequence[int], lines: int) -> bytes:
+    """The last lines, as bytes."""
+    rest, start = last_lines(files, lines)
+    parts = []
+    for fd in rest:
+        parts.append(os.pread(fd, os.fstat(fd).st_size - start, start))
+        start = 0
+    return b"".join(parts)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hostlab.lab import log_files
-from hostlab.lab.log_files import last_lines, opened
+from hostlab.lab.log_files import opened, read_last
 
 pytestmark = pytest.mark.unit
 
@@ -35,8 +35,7 @@ def test_the_last_lines_are_found_over_files_and_blocks(
     path = lay(tmp_path, texts)
     with pytest.MonkeyPatch.context() as patch, opened(path) as files:
         patch.setattr(log_files, "BLOCK_BYTES", block)
-        rest, offset = last_lines(files, lines)
-        found = b"".join(os.pread(fd, 100, 0) for fd in rest)[offset:]
+        found = read_last(files, lines)
     assert found == b"".join(b"".join(texts).splitlines(keepends=True)[-lines:])
 
 
@@ -50,4 +49,4 @@ def test_files_come_oldest_first_over_a_gap_and_without_strangers(tmp_path: Path
 def test_a_log_that_is_not_there_has_no_files(tmp_path: Path) -> None:
     with opened(str(tmp_path / "none" / "job.log")) as files:
         assert files == []
-        assert last_lines(files, 3) == ([], 0)
+        assert read_last(files, 3) == b""
