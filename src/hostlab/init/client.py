@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -11,11 +10,12 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
+from hostlab.init.log_files import opened, read_last
+from hostlab.init.log_policy import log_name
 from hostlab.init.protocol import CONTROL, HUNG_UP, LOGS, OWN_LOG, Message, Receiver, connect, send
 from hostlab.spec.job import Job
 
 LOG_LINES: Final = 10
-LOG_TAIL_BYTES: Final = 8192
 _KINDS = {"UsageError": UsageError, "Unsupported": Unsupported}
 
 
@@ -194,20 +194,15 @@ class InitClient:
         """The machine's file with what the node's init has to say."""
         return f"{self.directory}/{OWN_LOG}"
 
-    def log_path(self, job: str) -> str:
-        """The machine's file with a job's output."""
-        return f"{self.directory}/{LOGS}/{job.replace('/', '_')}.log"
+    def log_path(self, job: str, instance: str = "") -> str:
+        """The machine's file with the output of a job's instance; rotated ones beside it."""
+        return f"{self.directory}/{LOGS}/{log_name(job, instance)}.log"
 
-    def log_tail(self, job: str, lines: int = LOG_LINES) -> tuple[str, ...]:
+    def log_tail(self, job: str, lines: int = LOG_LINES, *, instance: str = "") -> tuple[str, ...]:
         """The last lines that a job wrote."""
-        try:
-            with open(self.log_path(job), "rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-                text = file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ()
-        return tuple(text.splitlines()[-lines:])
+        with opened(self.log_path(job, instance)) as files:
+            data = read_last(files, lines)
+        return tuple(data.decode(errors="replace").splitlines()[-lines:])
 
 
 class LocalInit(InitClient):

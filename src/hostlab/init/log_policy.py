@@ -7,7 +7,7 @@ or an age, and the oldest goes. What a job writes faster than `rate_bytes` for l
 
 from __future__ import annotations
 
-import hashlib
+import binascii
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -100,14 +100,14 @@ class Dropped:
 def log_name(job: str, instance: str = "") -> str:
     """A log's name without `.log`, as Upstart makes it: `<job>[-<instance>]`, `/` as `_`.
 
-    What cannot be a file's name is made one: a name that is too long ends in a digest.
+    What cannot be a file's name is made one: a name that is too long ends in a checksum.
     """
     text = f"{job}-{instance}" if instance else job
     name = text.replace("/", "_").replace("\0", "_").encode(errors="replace")
     if len(name) <= NAME_BYTES:
         return name.decode()
-    digest = hashlib.sha256(name).hexdigest()[:16]
-    return f"{name[: NAME_BYTES - 17].decode(errors='ignore')}~{digest}"
+    head = name[: NAME_BYTES - 9].decode(errors="ignore")
+    return f"{head}~{binascii.crc32(name):08x}"
 
 
 def shifts(name: str, present: Collection[int], old_files: int) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 import re
 import subprocess
@@ -70,10 +71,8 @@ def test_what_an_earlier_process_wrote_stands_before_what_the_next_one_writes(
 def test_the_next_supervisor_goes_on_in_order_with_what_is_kept(tmp_path: Path) -> None:
     async def scenario() -> None:
         keeper = Keeper()
-        writers = []
         async with logging(tmp_path, keeper) as logs:
-            for _ in range(11):
-                writers.append(logs.writer("job"))
+            writers = [logs.writer("job") for _ in range(11)]
         for number, fd in enumerate(writers):
             write(fd, b"from %d\n" % number)
         for fd in writers[:-1]:
@@ -237,6 +236,18 @@ def test_what_is_too_much_is_dropped_by_whole_lines_and_counted(tmp_path: Path) 
     )
 
 
+def start_flood(lines: int, output: int) -> subprocess.Popen[bytes]:
+    """A process that writes as fast as it can; `output` is closed here."""
+    command = ("/bin/sh", "-c", f"yes flooded | head -n {lines}")
+    process = subprocess.Popen(command, stdout=output)
+    os.close(output)
+    return process
+
+
+def ends_in(path: Path, end: bytes) -> bool:
+    return path.exists() and path.read_bytes().endswith(end)
+
+
 def test_a_flood_is_counted_whole_and_another_log_does_not_feel_it(tmp_path: Path) -> None:
     lines = 2_000_000
 
@@ -245,24 +256,15 @@ def test_a_flood_is_counted_whole_and_another_log_does_not_feel_it(tmp_path: Pat
         keeper = Keeper()
         async with logging(tmp_path, keeper, policy=policy) as logs:
             flood, slow = logs.writer("flood"), logs.writer("slow")
-            command = ("/bin/sh", "-c", f"yes flooded | head -n {lines}")
-            with subprocess.Popen(command, stdout=flood) as process:
-                os.close(flood)
-                number = 0
-                while len(logs.pipes()) > 1:
-                    write(slow, b"slow %d\n" % number)
-                    number += 1
-                    await until(
-                        lambda: (
-                            (tmp_path / "slow.log").exists()
-                            and (tmp_path / "slow.log")
-                            .read_bytes()
-                            .endswith(b"%d\n" % (number - 1))
-                        ),
-                        "the slow one's line",
-                    )
-                os.close(slow)
-                await until(lambda: process.poll() is not None, "the flood's end")
+            process = start_flood(lines, flood)
+            number = 0
+            while len(logs.pipes()) > 1:
+                write(slow, b"slow %d\n" % number)
+                number += 1
+                end = b" %d\n" % (number - 1)
+                await until(functools.partial(ends_in, tmp_path / "slow.log", end), "the line")
+            os.close(slow)
+            process.wait()
             assert number > 1
             await until(lambda: not keeper.kept, "both are at their end")
             assert {d.log for d in logs.dropped()} == {"flood"}
