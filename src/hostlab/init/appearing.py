@@ -32,47 +32,78 @@ _Timers = dict[int, asyncio.TimerHandle]
 class Files:
     """Paths that are awaited, with one inotify instance for all of them while there are any."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._timer: asyncio.TimerHandle | None = None
         self._awaited: dict[int, tuple[str, Callable[[], None]]] = {}
         self._inotify: Inotify | None = None
 
     def wait(self, spawn: int, path: str, appeared: Callable[[], None]) -> None:
         """Call `appeared` once when the path exists, at once if it does.
 
-        OSError when the user has no inotify instance or watch left.
+        When the user has no inotify instance or watch left, paths are looked at every 100 ms.
         """
-        if self._inotify is None:
-            self._inotify = Inotify()
-            asyncio.get_running_loop().add_reader(self._inotify.fd, self._look)
         self._awaited[spawn] = (path, appeared)
+        try:
+            if self._inotify is None:
+                self._inotify = Inotify()
+                asyncio.get_running_loop().add_reader(self._inotify.fd, self._look)
+        except OSError as error:
+            self._do_without(error)
         self._check(spawn)
+
+    def _do_without(self, error: OSError) -> None:
+        """Warn, and look again and again while anything is awaited."""
+        if self._timer is None:
+            self._warn(f"{error.strerror}: paths that are awaited are looked at every 100 ms")
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(LONGEST_PAUSE_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look()
+        self._timer = None
+        if self._awaited:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(LONGEST_PAUSE_S, self._look_again)
 
     def forget(self, spawn: int) -> None:
         """Do not wait for a spawn's path any more."""
         self._awaited.pop(spawn, None)
-        if not self._awaited and self._inotify is not None:
+        if self._awaited:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._inotify is not None:
             asyncio.get_running_loop().remove_reader(self._inotify.fd)
             self._inotify.close()
             self._inotify = None
 
     def _look(self) -> None:
-        assert self._inotify is not None
-        self._inotify.discard()
+        if self._inotify is not None:
+            self._inotify.discard()
         for spawn in tuple(self._awaited):
             self._check(spawn)
 
     def _check(self, spawn: int) -> None:
-        if spawn not in self._awaited or self._inotify is None:
+        if spawn not in self._awaited:
             return
         path, appeared = self._awaited[spawn]
-        if _exists_or_watched(path, self._inotify):
+        try:
+            is_there = _exists_or_watched(path, self._inotify)
+        except OSError as error:
+            self._do_without(error)
+            return
+        if is_there:
             self.forget(spawn)
             appeared()
 
 
-def _exists_or_watched(path: str, inotify: Inotify) -> bool:
+def _exists_or_watched(path: str, inotify: Inotify | None) -> bool:
     """True when a path exists; else the nearest directory above it is watched from now on."""
     while not os.path.lexists(path):
+        if inotify is None:
+            return False
         above, missing = _nearest(path)
         try:
             inotify.add(above, _APPEARS)

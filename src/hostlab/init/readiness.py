@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +23,11 @@ from typing import Final, assert_never
 from hostlab.errors import UsageError
 from hostlab.init import daemons, notify_socket
 from hostlab.init.appearing import Files, Port, Ports
-from hostlab.init.fd_store import Drop, FdStore, Keep
+from hostlab.init.fd_store import Drop, FdStore, Keep, unquote
+from hostlab.init.following import Following
 from hostlab.init.holder import GONE
-from hostlab.init.watch import Notes, Watch, key_parts, watch_key
+from hostlab.init.messages import Messages
+from hostlab.init.watch import Hands, Notes, Watch, kept_parts
 from hostlab.jobs import effects, facts
 from hostlab.jobs.journal import AnyFact
 from hostlab.linux.pidfd import cgroup_id_of
@@ -36,15 +37,6 @@ from hostlab.spec.job import Expect, Job, Step
 NOTIFY_DIRECTORY: Final = "/run/hostlab/notify"
 FIRST_STORED: Final = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
-SETTLE_S: Final = 0.1
-"""How long the first fork of `expect daemon` may take to leave before it counts as the daemon."""
-STAYS_S: Final = 5.0
-"""A first process that has forked and is still there after this is the daemon itself."""
-LONGEST_LOOK_S: Final = 60.0
-AT_ONCE: Final = 64
-"""Messages of one process that are dealt with before another's turn."""
-MAX_COMPLAINTS: Final = 100
-"""Different warnings about one process's messages."""
 _DAEMONS: Final = frozenset({Expect.FORK, Expect.DAEMON})
 
 
@@ -96,50 +88,52 @@ class Readiness:
         a job runs in when it is another than this process's. `directory` is for sockets. `holder`
         is the pid of whom orphans come to; this process's parent if nothing else is said.
         """
-        self._tell = tell
-        self._keep = keep
-        self._drop = drop
-        self._adopt = adopt
-        self._members = members
+        self._hands = Hands(
+            tell=tell,
+            keep=keep,
+            drop=drop,
+            adopt=adopt,
+            members=members,
+            warn=warn,
+            ready=self._ready,
+            is_watched=self._is_watched,
+            holder=os.getppid() if holder is None else holder,
+        )
         self._network = network
-        self._warn = warn
         self._directory = directory
-        self._holder = os.getppid() if holder is None else holder
         self._watches: dict[int, Watch] = {}
-        self._files = Files()
+        self._files = Files(warn=warn)
         self._ports = Ports(warn=warn)
         self._store = FdStore(keep=keep, drop=drop)
+        self._following = Following(self._hands)
+        self._messages = Messages(self._hands, self._following, self._store)
 
     # What the supervisor calls.
 
     def prepare(self, effect: effects.Spawn) -> Prepared:
-        """Before a process is started; when it could not be, `forget` its spawn.
+        """Before a process is started; when that or this fails, `forget` its spawn.
 
         OSError when a socket or pipe cannot be made.
         """
+        job, spawn = effect.job, effect.spawn
         if effect.step is not Step.MAIN:
             return Prepared()
-        job, spawn = effect.job, effect.spawn
-        watch = Watch(spawn, job, effect.instance)
-        self._watches[spawn] = watch
-        environment: dict[str, str] = {}
+        if job.readiness.kind is Expect.NONE and not needs_socket(job):
+            return Prepared()
+        watch = self._watches[spawn] = Watch(spawn, job, effect.instance)
+        environment: dict[str, str] = {daemons.MARK: str(spawn)}
         descriptors: dict[int, int] = {}
         ours: tuple[int, ...] = ()
         if needs_socket(job):
             self._give_socket(watch, environment)
-        self._give_stored(watch, environment, descriptors)
-        match job.readiness.kind:
-            case Expect.FD:
-                writer = self._give_pipe(watch)
-                descriptors[_number(job)] = writer
-                ours = (writer,)
-            case Expect.STOP:
-                with open("/dev/null", "rb") as null:
-                    self._keep_of(watch, "stop", null.fileno())
-            case Expect.FORK | Expect.DAEMON:
-                environment[daemons.MARK] = str(spawn)
-            case _:
-                pass
+            self._give_stored(watch, environment, descriptors)
+        if watch.kind is Expect.FD:
+            writer = self._give_pipe(watch)
+            descriptors[job.readiness.fd or 0] = writer
+            ours = (writer,)
+        elif watch.kind is Expect.STOP:
+            with open("/dev/null", "rb") as null:
+                watch.keep(self._hands, "stop", null.fileno())
         return Prepared(environment, descriptors, ours)
 
     def started(self, effect: effects.Spawn, pid: int) -> None:
@@ -148,22 +142,22 @@ class Readiness:
         if watch is None:
             return
         watch.pid = watch.first = pid
-        watch.awaited = effect.job.readiness.kind is not Expect.NONE
+        watch.awaited = watch.kind is not Expect.NONE
         self._begin(watch)
 
     def stopped(self, spawn: int) -> None:
         """The holder has told that a signal stopped this process."""
         watch = self._watches.get(spawn)
-        if watch is None or watch.job.readiness.kind is not Expect.STOP or not watch.is_marked:
+        if watch is None or "stop" not in watch.kept:
             return
         watch.awaited = False
-        self._tell(facts.Stopped(spawn=spawn))
-        # The engine has it go on, but for one whose supervisor was killed over that.
+        self._hands.tell(facts.Stopped(spawn=spawn))
+        # The engine has it go on; one whose supervisor was killed over that has not.
         if watch.is_restored:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(watch.pid, signal.SIGCONT)
-        self._unkeep(watch, "stop")
-        self._arm(watch)
+        watch.unkeep(self._hands, "stop")
+        self._messages.arm(watch)
 
     def ended(self, spawn: int, pid: int, status: int) -> bool:
         """A process of this spawn has ended; True when that is not the main process's end.
@@ -174,39 +168,43 @@ class Readiness:
         if watch is None:
             return False
         self._hear_last_words(watch)
-        if pid != watch.pid:
-            self._take_over(watch)
-            return watch.pid != pid
-        if watch.job.readiness.kind not in _DAEMONS or status not in (0, GONE):
+        if not self._is_watched(watch):
             return False
+        if pid != watch.pid:
+            self._following.another_ended(watch)
+            return pid != watch.pid
+        if watch.kind not in _DAEMONS or status not in (0, GONE):
+            return False
+        if status == GONE:
+            watch.not_ours.add(pid)
         if watch.is_stopping and not watch.awaited:
             return False
-        successor = self._successor(watch)
-        if successor is None:
-            if watch.awaited and not self._members(spawn):
-                self._warn(f"{watch}: its first process left, and no daemon of it is to be found")
-            return False
-        self._succeed(watch, successor)
-        return True
+        if self._following.has_successor(watch):
+            return True
+        if watch.awaited:
+            self._hands.warn(f"{watch}: its first process has left and no daemon of it is there")
+        return False
 
     def stopping(self, spawn: int) -> None:
         """The main process was signalled to end: whatever it leaves is no daemon that takes over.
 
-        Without this a session that outlives its `sshd` would be taken for the next `sshd`.
+        Without this a session that outlives its `sshd` might be taken for the next `sshd`.
         """
         watch = self._watches.get(spawn)
         if watch is not None:
             watch.is_stopping = True
+            self._messages.arm(watch)
 
     def forget(self, spawn: int) -> None:
         """The process is over: close and drop what was for it alone, not what it has stored."""
         watch = self._watches.pop(spawn, None)
         if watch is None:
             return
-        self._end_waiting(watch)
+        self._files.forget(spawn)
+        self._ports.forget(spawn)
         watch.close()
-        for kind in watch.kept:
-            self._drop(watch_key(kind, watch))
+        for kind in tuple(watch.kept):
+            watch.unkeep(self._hands, kind)
         if watch.path and not watch.path.startswith("@"):
             with contextlib.suppress(OSError):
                 os.unlink(watch.path)
@@ -230,35 +228,41 @@ class Readiness:
         """After a supervisor's death, before anything else that the holder has told is passed on.
 
         `running` are the main processes that the engine counts on, by the pid that it knows, also
-        those whose end is yet to be told. `awaited` are the spawns that are not ready yet; None
-        is all of them.
+        those whose end is yet to be told: that end may be a daemon's beginning. `awaited` are the
+        spawns that are not ready yet; None is all of them.
         """
         self._store.restore(kept)
         found: dict[int, dict[str, tuple[str, int]]] = {}
         for name, fd in kept.items():
-            parts = key_parts(name)
+            parts = kept_parts(name)
             if parts is not None:
                 kind, spawn, instance = parts
                 found.setdefault(spawn, {})[kind] = (instance, fd)
         for spawn, job, step, pid in running:
-            if step is Step.MAIN:
-                mine = found.pop(spawn, {})
-                instance = next((instance for instance, _ in mine.values()), "")
-                watch = Watch(spawn, job, instance)
-                self._watches[spawn] = watch
-                watch.restore(pid, {kind: fd for kind, (_, fd) in mine.items()})
-                watch.path = self._path(watch)
-                kind_of = job.readiness.kind
-                watch.awaited = kind_of is not Expect.NONE and (awaited is None or spawn in awaited)
-                self._begin(watch)
+            if step is Step.MAIN and (job.readiness.kind is not Expect.NONE or needs_socket(job)):
+                is_awaited = awaited is None or spawn in awaited
+                self._restore(spawn, job, pid, found.pop(spawn, {}), awaited=is_awaited)
         for spawn, kinds in found.items():
             for kind, (instance, _) in kinds.items():
-                self._drop(f"{kind}:{spawn}:{instance}")
+                self._hands.drop(f"{kind}:{spawn}:{instance}")
+
+    def _restore(
+        self, spawn: int, job: Job, pid: int, kept: dict[str, tuple[str, int]], *, awaited: bool
+    ) -> None:
+        instance = next((unquote(instance) for instance, _ in kept.values()), "")
+        watch = self._watches[spawn] = Watch(spawn, job, instance)
+        memory = watch.restore(pid, {kind: fd for kind, (_, fd) in kept.items()})
+        watch.path = self._path(watch) if watch.socket is not None else ""
+        watch.awaited = awaited and watch.kind is not Expect.NONE
+        self._begin(watch)
+        if memory.is_stranger and self._is_watched(watch):
+            self._following.take_up_stranger(watch)
 
     def close(self) -> None:
         """Stop watching; what the holder keeps stays kept."""
-        for watch in self._watches.values():
-            self._end_waiting(watch)
+        for spawn, watch in self._watches.items():
+            self._files.forget(spawn)
+            self._ports.forget(spawn)
             watch.close()
         self._watches.clear()
         self._store.close()
@@ -274,7 +278,7 @@ class Readiness:
     def _give_socket(self, watch: Watch, environment: dict[str, str]) -> None:
         watch.path = self._path(watch)
         watch.socket = notify_socket.bind(watch.path)
-        self._keep_of(watch, "notify", watch.socket.fileno())
+        watch.keep(self._hands, "notify", watch.socket.fileno())
         environment["NOTIFY_SOCKET"] = watch.path
         if watch.watchdog_s is not None:
             environment["WATCHDOG_USEC"] = str(round(watch.watchdog_s * 1_000_000))
@@ -282,52 +286,48 @@ class Readiness:
     def _give_stored(
         self, watch: Watch, environment: dict[str, str], descriptors: dict[int, int]
     ) -> None:
-        """LISTEN_PID is set by the child, which alone knows its number before `execve`."""
         stored = self._store.of(watch.job.name, watch.instance)
-        if not stored:
+        numbers = range(FIRST_STORED, FIRST_STORED + len(stored))
+        if watch.kind is Expect.FD and watch.job.readiness.fd in numbers:
+            watch.complain(self._hands, "`expect fd` has a number that its stored descriptors need")
             return
-        for number, one in enumerate(stored, start=FIRST_STORED):
+        for number, one in zip(numbers, stored, strict=True):
             descriptors[number] = one.fd
-        environment["LISTEN_FDS"] = str(len(stored))
-        environment["LISTEN_FDNAMES"] = ":".join(one.name for one in stored)
+        if stored:
+            environment["LISTEN_FDS"] = str(len(stored))
+            environment["LISTEN_FDNAMES"] = ":".join(one.name for one in stored)
 
     def _give_pipe(self, watch: Watch) -> int:
+        if watch.job.readiness.fd is None:
+            raise UsageError("readiness", f"{watch}: `expect fd` says no number")
         watch.pipe, writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(watch.pipe, False)
-        self._keep_of(watch, "ready", watch.pipe)
+        watch.keep(self._hands, "ready", watch.pipe)
         return writer
-
-    def _keep_of(self, watch: Watch, kind: str, fd: int) -> None:
-        watch.kept.add(kind)
-        self._keep(watch_key(kind, watch), fd)
-
-    def _unkeep(self, watch: Watch, kind: str) -> None:
-        if kind in watch.kept:
-            watch.kept.discard(kind)
-            self._drop(watch_key(kind, watch))
 
     # Waiting, and its end.
 
     def _begin(self, watch: Watch) -> None:
         process = daemons.look(watch.pid)
         watch.session = watch.pid if process is None else process.session
-        loop = asyncio.get_running_loop()
-        watch.has_cgroup = bool(self._members(watch.spawn))
+        watch.has_cgroup = bool(self._hands.members(watch.spawn))
         if watch.socket is not None:
             watch.group = cgroup_id_of(watch.pid)
-            loop.add_reader(watch.socket, self._notified, watch)
-        if not watch.awaited:
-            self._arm(watch)
-            return
+            self._messages.listen(watch)
+        if watch.awaited:
+            self._wait(watch)
+        else:
+            self._messages.arm(watch)
+
+    def _wait(self, watch: Watch) -> None:
         readiness = watch.job.readiness
         match readiness.kind:
             case Expect.FD:
                 if watch.pipe is not None:
-                    loop.add_reader(watch.pipe, self._written, watch)
+                    asyncio.get_running_loop().add_reader(watch.pipe, self._written, watch)
             case Expect.PORT:
                 port = Port(
                     readiness.port or 0,
-                    lambda: self._processes(watch),
+                    lambda: self._hands.members(watch.spawn),
                     self._network(watch.job),
                     lambda: self._ready(watch),
                 )
@@ -335,36 +335,30 @@ class Readiness:
             case Expect.FILE:
                 self._files.wait(watch.spawn, readiness.path or "/", lambda: self._ready(watch))
             case Expect.FORK | Expect.DAEMON:
-                self._look_whether_it_stays(watch, 0.0)
+                self._following.begin(watch)
             case Expect.NONE | Expect.STOP | Expect.NOTIFY:
                 pass
             case _:
                 assert_never(readiness.kind)
 
-    def _end_waiting(self, watch: Watch) -> None:
-        loop = asyncio.get_running_loop()
-        self._files.forget(watch.spawn)
-        self._ports.forget(watch.spawn)
-        for fd in (watch.pipe, watch.pidfd):
-            if fd is not None:
-                loop.remove_reader(fd)
-        if watch.socket is not None:
-            loop.remove_reader(watch.socket)
-
     def _ready(self, watch: Watch, pid: int | None = None) -> None:
         watch.awaited = False
         watch.set_timer("stays", None)
         watch.set_timer("settles", None)
-        self._tell(facts.Ready(spawn=watch.spawn, pid=pid))
-        self._arm(watch)
+        self._hands.tell(facts.Ready(spawn=watch.spawn, pid=pid))
+        self._messages.arm(watch)
 
     def _is_watched(self, watch: Watch) -> bool:
-        """Telling the engine may have ended it."""
         return self._watches.get(watch.spawn) is watch
 
-    # A newline on a descriptor.
+    def _hear_last_words(self, watch: Watch) -> None:
+        """What a process has said before it ended counts, and comes before its end."""
+        self._messages.hear(watch)
+        if watch.pipe is not None and watch.awaited and self._is_watched(watch):
+            self._written(watch)
 
     def _written(self, watch: Watch) -> None:
+        """s6's way: what comes before a newline means nothing, nor does anything after it."""
         assert watch.pipe is not None
         data = peek(watch.pipe)
         if data is None:
@@ -378,254 +372,4 @@ class Readiness:
             asyncio.get_running_loop().remove_reader(watch.pipe)
             os.close(watch.pipe)
             watch.pipe = None
-            self._unkeep(watch, "ready")
-
-    # Daemons.
-
-    def _processes(self, watch: Watch) -> tuple[int, ...]:
-        """The living processes of a spawn, as far as they are known."""
-        return tuple(self._members(watch.spawn)) or (watch.pid,)
-
-    def _look_whether_it_stays(self, watch: Watch, waited_s: float) -> None:
-        """Look, after 5 s and then less and less often, for a first process that only forks."""
-        if waited_s:
-            others = frozenset(self._members(watch.spawn)) - {watch.first}
-            if watch.pid == watch.first and others:
-                watch.seen = others
-                self._warn(
-                    f"{watch}: its first process has forked and stays, so it is the main process;"
-                    f" `expect {watch.job.readiness.kind}` is for one that leaves"
-                )
-                self._ready(watch)
-                return
-            self._warn(f"{watch}: not ready after {waited_s:g} s: its first process does not leave")
-        pause_s = min(max(STAYS_S, waited_s), LONGEST_LOOK_S)
-        again = waited_s + pause_s
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(pause_s, self._look_whether_it_stays, watch, again)
-        watch.set_timer("stays", timer)
-
-    def _successor(self, watch: Watch) -> daemons.Process | None:
-        """Who remains of a daemon whose main process has left."""
-        has_cgroup = bool(self._members(watch.spawn))
-
-        def members() -> Collection[int]:
-            return self._members(watch.spawn) if has_cgroup else daemons.everyone()
-
-        def accepts(process: daemons.Process) -> bool:
-            if not has_cgroup and not self._is_of(watch, process):
-                return False
-            return (
-                watch.awaited
-                or process.session in (watch.session, watch.pid, *watch.seen)
-                or process.pid in watch.seen
-            )
-
-        found = daemons.orphans(members, self._holder, accepts)
-        return found[0] if found else None
-
-    def _is_of(self, watch: Watch, process: daemons.Process) -> bool:
-        """Whether a process is this spawn's, where there is no cgroup to tell."""
-        if process.pid == watch.pid or process.session in (watch.first, watch.pid):
-            return True
-        if daemons.is_marked(process.pid, watch.spawn):
-            return True
-        return daemons.is_descendant(process.pid, (watch.pid, watch.first))
-
-    def _succeed(self, watch: Watch, process: daemons.Process) -> None:
-        """The main process is another one from now on."""
-        is_certain = (
-            watch.job.readiness.kind is not Expect.DAEMON
-            or watch.pid != watch.first
-            or daemons.is_settled(process, watch.first)
-        )
-        watch.pid, watch.session = process.pid, process.session
-        watch.set_timer("stays", None)
-        self._adopt(process.pid, job_key(watch.spawn))
-        if watch.awaited and is_certain:
-            self._ready(watch, process.pid)
-            return
-        self._tell(facts.MainPid(spawn=watch.spawn, pid=process.pid))
-        if watch.awaited and self._is_watched(watch):
-            loop = asyncio.get_running_loop()
-            watch.set_timer("settles", loop.call_later(SETTLE_S, self._ready, watch))
-
-    # What a process says of itself.
-
-    def _notified(self, watch: Watch) -> None:
-        for _ in range(AT_ONCE):
-            if watch.socket is None or not self._hear(watch, watch.socket):
-                return
-
-    def _hear(self, watch: Watch, sock: socket.socket) -> bool:
-        """Look at one message, do what it says, take it; False when there is none."""
-        datagram = notify_socket.peek(sock)
-        if datagram is None:
-            return False
-        try:
-            if self._may_speak(watch, datagram):
-                self._obey(watch, datagram)
-            else:
-                who = f"process {datagram.pid} of user {datagram.uid}"
-                self._complain(watch, f"a message from {who} is refused: it is none of the job's")
-        finally:
-            for fd in datagram.descriptors:
-                os.close(fd)
-        if watch.socket is sock:
-            notify_socket.take(sock)
-        return True
-
-    def _complain(self, watch: Watch, text: str) -> None:
-        """Once each, and not for ever: whoever may send must not be able to fill a disk."""
-        if text not in watch.complaints and len(watch.complaints) < MAX_COMPLAINTS:
-            watch.complaints.add(text)
-            self._warn(f"{watch}: {text}")
-
-    def _may_speak(self, watch: Watch, datagram: notify_socket.Datagram) -> bool:
-        if datagram.pid in (watch.pid, watch.first) and datagram.pid:
-            return True
-        members = self._members(watch.spawn)
-        if watch.has_cgroup:
-            is_there = watch.group is not None and datagram.group == watch.group
-            return datagram.pid in members or is_there
-        process = daemons.look(datagram.pid)
-        return process is not None and self._is_of(watch, process)
-
-    def _obey(self, watch: Watch, datagram: notify_socket.Datagram) -> None:
-        message = datagram.message
-        for problem in message.problems:
-            self._complain(watch, f"a message was not understood: {problem}")
-        self._obey_store(watch, datagram)
-        watch.notes = watch.notes.after(message)
-        moved = None
-        if message.main_pid is not None and message.main_pid != watch.pid:
-            moved = self._choose_main(watch, message.main_pid)
-        if message.ready and watch.awaited and watch.job.readiness.kind is Expect.NOTIFY:
-            self._ready(watch, moved)
-        elif moved is not None:
-            self._tell(facts.MainPid(spawn=watch.spawn, pid=moved))
-        if message.extend_timeout_s is not None and self._is_watched(watch):
-            self._tell(facts.ExtendDeadline(spawn=watch.spawn, seconds=message.extend_timeout_s))
-        if self._is_watched(watch):
-            self._obey_watchdog(watch, datagram)
-
-    def _obey_store(self, watch: Watch, datagram: notify_socket.Datagram) -> None:
-        message, name = datagram.message, (watch.job.name, watch.instance)
-        if message.store_remove:
-            self._store.remove(*name, message.name)
-        elif message.store:
-            for fd in datagram.descriptors:
-                if not self._store.store(*name, message.name, fd, poll=message.poll):
-                    self._complain(watch, f"it stores too many descriptors: {message.name} is not")
-
-    def _choose_main(self, watch: Watch, pid: int) -> int | None:
-        """Make a process the main one because it was said to be; None when it cannot be."""
-        process = daemons.look(pid)
-        members = self._members(watch.spawn)
-        is_ours = pid in members if members else process is not None and self._is_of(watch, process)
-        if process is None or not is_ours:
-            self._complain(watch, f"MAINPID={pid} is refused: it is no process of the job")
-            return None
-        watch.pid, watch.session = pid, process.session
-        self._leave_pidfd(watch)
-        if process.parent == self._holder:
-            self._adopt(pid, job_key(watch.spawn))
-        elif pid != watch.first:
-            self._watch_stranger(watch)
-        return pid
-
-    # A main process that is another's child: its end is told by a pidfd.
-
-    def _watch_stranger(self, watch: Watch) -> None:
-        try:
-            watch.pidfd = os.pidfd_open(watch.pid)
-        except ProcessLookupError:
-            watch.pid = watch.first
-            return
-        asyncio.get_running_loop().add_reader(watch.pidfd, self._stranger_ended, watch)
-
-    def _leave_pidfd(self, watch: Watch) -> None:
-        if watch.pidfd is not None:
-            asyncio.get_running_loop().remove_reader(watch.pidfd)
-            os.close(watch.pidfd)
-            watch.pidfd = None
-
-    def _stranger_ended(self, watch: Watch) -> None:
-        """What its parent learns of that is the parent's; that is the main process again."""
-        self._leave_pidfd(watch)
-        watch.pid = watch.first
-        if daemons.look(watch.first) is not None:
-            self._tell(facts.MainPid(spawn=watch.spawn, pid=watch.first))
-
-    def _take_over(self, watch: Watch) -> None:
-        """A process of the spawn that is not its main one has ended: that may be an orphan now."""
-        process = daemons.look(watch.pid)
-        if process is None:
-            if watch.pidfd is not None:
-                self._leave_pidfd(watch)
-                watch.pid = watch.first
-        elif watch.pidfd is not None and process.parent == self._holder:
-            self._leave_pidfd(watch)
-            self._adopt(watch.pid, job_key(watch.spawn))
-
-    def _hear_last_words(self, watch: Watch) -> None:
-        """What a process has said before it ended counts, and comes before its end."""
-        if watch.socket is not None:
-            self._notified(watch)
-        if watch.pipe is not None and self._is_watched(watch):
-            self._written(watch)
-
-    # The watchdog.
-
-    def _obey_watchdog(self, watch: Watch, datagram: notify_socket.Datagram) -> None:
-        message = datagram.message
-        if message.watchdog_s is not None:
-            watch.watchdog_s = message.watchdog_s or None
-        if message.watchdog_failed:
-            self._missed(watch)
-        elif message.watchdog or message.watchdog_s is not None:
-            self._arm(watch)
-
-    def _arm(self, watch: Watch) -> None:
-        """Give a process that is ready its watchdog's whole time from now on."""
-        if watch.awaited or "abort" in watch.timers or not self._is_watched(watch):
-            return
-        timer = None
-        if watch.watchdog_s is not None:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(watch.watchdog_s, self._missed, watch)
-        watch.set_timer("watchdog", timer)
-
-    def _missed(self, watch: Watch) -> None:
-        """End the main process as a failure: SIGABRT, and SIGKILL if that is not enough."""
-        watch.set_timer("watchdog", None)
-        if "abort" in watch.timers:
-            return
-        self._warn(f"{watch}: main process ({watch.pid}) has missed its watchdog, sending SIGABRT")
-        self._signal(watch, signal.SIGABRT)
-        loop = asyncio.get_running_loop()
-        pause_s = watch.job.kill.timeout_s
-        watch.set_timer("abort", loop.call_later(pause_s, self._signal, watch, signal.SIGKILL))
-
-    def _signal(self, watch: Watch, number: int) -> None:
-        """Signal the main process if it still is the job's, and never whoever has its pid now."""
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(watch.pid)
-            try:
-                members = self._members(watch.spawn)
-                process = daemons.look(watch.pid)
-                if process is not None and (watch.pid in members or not members):
-                    signal.pidfd_send_signal(pidfd, number)
-            finally:
-                os.close(pidfd)
-
-
-def job_key(spawn: int) -> str:
-    """What the holder knows a job's process by."""
-    return f"job:{spawn}"
-
-
-def _number(job: Job) -> int:
-    if job.readiness.fd is None:
-        raise UsageError("readiness", f"job {job.name}: `expect fd` says no number")
-    return job.readiness.fd
+            watch.unkeep(self._hands, "ready")

@@ -15,8 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.init.process import ProcessSetup, spawn
-from hostlab.init.readiness import Readiness, job_key
+from hostlab.init.readiness import Readiness
 from hostlab.init.supervisor import Request, Supervisor
+from hostlab.init.watch import job_key
 from hostlab.jobs import effects, facts
 from hostlab.linux import cgroups
 from hostlab.spec.job import Job, Process, Step
@@ -65,6 +66,10 @@ class Site:
     def kill_supervisor(self) -> None:
         """kill -9; the next call is answered by the next one."""
         os.kill(self.control.call("ping")["pid"], signal.SIGKILL)
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Wait for the end of the supervisor that is connected, connect to the next."""
         assert self.control.socket.recv(1) == b""
         self.control.close()
         self.control = control_of(self.directory)
@@ -83,6 +88,7 @@ class Tested(Supervisor):
         self.told: list[dict[str, Any]] = []
         self.warnings: list[str] = []
         self.changed = asyncio.Condition()
+        self.last_fact: str | None = None
         self.handlers |= {
             "start": self.start,
             "wait": self.wait,
@@ -92,6 +98,8 @@ class Tested(Supervisor):
             "forget": self.forget,
             "again": self.again,
             "stopping": self.is_stopping,
+            "die_after": self.die_after,
+            "inotifies": self.inotifies,
         }
         self.readiness = Readiness(
             tell=self.tell,
@@ -141,6 +149,8 @@ class Tested(Supervisor):
 
     def tell(self, fact: facts.Fact) -> None:
         self.write(msgspec.to_builtins(fact))
+        if self.last_fact == type(fact).__name__:
+            os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(fact, facts.Stopped):
             os.kill(self.running[fact.spawn][1], signal.SIGCONT)
         elif isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
@@ -242,6 +252,17 @@ class Tested(Supervisor):
 
     async def is_stopping(self, request: Request) -> None:
         self.readiness.stopping(request.message["spawn"])
+
+    async def die_after(self, request: Request) -> None:
+        self.last_fact = request.message["kind"]
+
+    async def inotifies(self, request: Request) -> int:
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        count = 0
+        for link in links:
+            with contextlib.suppress(FileNotFoundError):  # The one that listed them.
+                count += "inotify" in os.readlink(link)
+        return count
 
     async def again(self, request: Request) -> None:
         self.channel.send(b"?")
