@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ class ServingSupervisor(Supervisor):
 
     def _die_between(self, site: MortalSite) -> None:
         """Let it die at the two instants that are within the server's own functions."""
-        write, remove = initctl_server.write_answer, initctl_files.remove
+        write, remove = initctl_files.write_answer, initctl_files.remove
 
         def writing(place: int, asker: Asker, answer: Answer) -> None:
             site.die(Instant.ANSWERED)
@@ -183,7 +184,7 @@ def wait(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_S} s"
-        os.sched_yield()
+        select.select([], [], [], 0.005)
 
 
 @contextmanager

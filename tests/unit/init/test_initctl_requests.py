@@ -28,7 +28,7 @@ def test_whoever_waits_is_told() -> None:
         await asyncio.sleep(0)
         reply = Reply(request="a", ok=True)
         book.answered(reply)
-        assert await both == [reply, reply]
+        assert list(await both) == [reply, reply]
 
     asyncio.run(test())
 
