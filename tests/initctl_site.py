@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hostlab.init.initctl import Initctl
@@ -22,9 +22,13 @@ from hostlab.jobs.engine import Engine
 from hostlab.jobs.expression import Environment
 from hostlab.jobs.facts import Fact
 from hostlab.jobs.journal import AnyFact, decode_entries, encode_entry
+from hostlab.jobs.states import State
+from hostlab.spec.job import Step
 from hostlab.spec.upstart import load_conf
 
 DEFAULTS = {"PATH": "/bin", "TERM": "linux"}
+TURNS = 100
+"""Of the event loop, within which a call is taken."""
 
 
 class Site:
@@ -36,7 +40,9 @@ class Site:
         *,
         journal: Path | None = None,
         obeys: bool = False,
+        slow: frozenset[str] = frozenset(),
     ) -> None:
+        """Processes of the `slow` jobs run when `hurry` is called."""
         self.engine = Engine(environment=DEFAULTS)
         self.book = Requests()
         self.log_priority = LogPriority.MESSAGE
@@ -47,6 +53,7 @@ class Site:
         self.running_sessions: list[tuple[int, str]] = []
         self.pid = 1000
         self.obeys = obeys
+        self.slow = slow
         self._journal = -1
         if journal is not None:
             self._restore(journal)
@@ -65,6 +72,7 @@ class Site:
         data = path.read_bytes() if path.exists() else b""
         for entry in decode_entries(data):
             self._take(entry.fact, entry.now)
+            self.pid += isinstance(entry.fact, facts.Spawned)
         self._journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
         if data and not data.endswith(b"\n"):
             os.write(self._journal, b"\n")
@@ -91,7 +99,7 @@ class Site:
 
     def _obey(self, effect: Effect) -> None:
         match effect:
-            case effects.Spawn():
+            case effects.Spawn() if effect.job.name not in self.slow:
                 self.pid += 1
                 self.tell(facts.Spawned(spawn=effect.spawn, pid=self.pid))
             case effects.Kill():
@@ -99,12 +107,41 @@ class Site:
                     self.tell, facts.Signalled(spawn=effect.spawn, signal=effect.signal)
                 )
 
+    def hurry(self) -> None:
+        """Nothing is slow any more."""
+        self.slow = frozenset()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Do what an earlier init of this journal had not done when it died."""
+        for spawn, (instance, step) in list(self.engine.spawns.items()):
+            running = instance.processes.get(step)
+            if running is None or instance.job.name in self.slow:
+                continue
+            if running.pid is None:
+                self.pid += 1
+                self.tell(facts.Spawned(spawn=spawn, pid=self.pid))
+            elif instance.state is State.KILLED:
+                self.tell(facts.Signalled(spawn=spawn, signal=instance.job.kill.signal))
+
     async def request(self, token: str, fact: Fact, *, wait: bool) -> Reply:
         if not self.book.knows(token):
             self.tell(fact)
         if not wait:
             return Reply(request=token, ok=True)
         return await self.book.answer(token)
+
+    def spawn_number(self, job: str, step: Step = Step.MAIN, name: str = "") -> int:
+        instance = self.engine.instance(job, name)
+        assert instance is not None, f"no instance of {job} named {name!r}"
+        return instance.processes[step].spawn
+
+    def runs(self, job: str, step: Step = Step.MAIN, name: str = "", *, pid: int = 1234) -> None:
+        """The process's program has started."""
+        self.tell(facts.Spawned(spawn=self.spawn_number(job, step, name), pid=pid))
+
+    def exits(self, job: str, step: Step = Step.MAIN, name: str = "", *, status: int = 0) -> None:
+        self.tell(facts.Exited(spawn=self.spawn_number(job, step, name), status=status))
 
     def knows(self, token: str) -> bool:
         return self.book.knows(token)
@@ -151,5 +188,25 @@ class Caller:
         """Call one that does not wait, and give its answer."""
         return asyncio.run(self._call(self.command(*words, **environment)))
 
+    def again(self, command: Command) -> Answer:
+        """A call that a supervisor before this one may have taken."""
+        return asyncio.run(self._call(command))
+
+    def while_waiting(self, command: Command, then: Callable[[], None]) -> Answer:
+        """Call one that waits; do something when init has taken it, and give its answer."""
+        return asyncio.run(self._while_waiting(command, then))
+
+    async def _while_waiting(self, command: Command, then: Callable[[], None]) -> Answer:
+        call = asyncio.ensure_future(self._call(command))
+        for _ in range(TURNS):
+            if self.site.knows(command.token):
+                break
+            await asyncio.sleep(0)
+        assert not call.done(), f"it did not wait: {call.result()}"
+        then()
+        return await call
+
     async def _call(self, command: Command) -> Answer:
-        return await asyncio.wait_for(self.initctl.run(command), 10)
+        answer = await asyncio.wait_for(self.initctl.run(command), 10)
+        self.site.forget(command.token)
+        return answer

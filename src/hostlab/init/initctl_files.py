@@ -191,6 +191,15 @@ def sweep(directory: int, names: Iterable[str]) -> list[Asker]:
         elif is_name(name) and (asker := find_asker(directory, name)) is not None:
             if is_waiting(directory, asker):
                 waiting.append(asker)
-            elif time.time() - asker.asked_at > OPENED_WITHIN_S:
+            elif _has_asked(directory, asker) or time.time() - asker.asked_at > OPENED_WITHIN_S:
                 remove(directory, asker)
     return waiting
+
+
+def _has_asked(directory: int, asker: Asker) -> bool:
+    """Whether a client came so far as to write its request, and so had opened its FIFO."""
+    try:
+        os.stat(asker.name + ARGUMENTS, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True

@@ -79,7 +79,8 @@ class Power:
             return Answer(0, text)
         if line.has("version"):
             return Answer(0, f"{command.program} (upstart)\n")
-        return await program.run(self, command, line)
+        answer = await program.run(self, command, line)
+        return Answer(answer.status) if line.has("quiet") else answer
 
     async def telinit(self, _: Command, line: Line) -> Answer:
         """Change the runlevel, or `q` and `u`."""
