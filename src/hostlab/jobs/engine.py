@@ -36,6 +36,8 @@ Upstart never comes back from them, this engine asks to be called again."""
 FAILED = "/failed"
 
 Owner = JobClass | Instance
+_Timer = tuple[float, bool, int, str, int, Instance | Event, str]
+"""When, what decides among those of one time, whose, and which of its times."""
 
 
 class Engine:
@@ -65,7 +67,7 @@ class Engine:
         """What a later version's state said and this one does not know."""
         self._machine = Machine(self)
         self._effects: list[Effect] = []
-        self._timers: list[tuple[float, int, Instance | Event, str]] = []
+        self._timers: list[_Timer] = []
         self._timer_serial = 0
 
     def handle(self, fact: Fact, now: float) -> tuple[Effect, ...]:
@@ -86,7 +88,7 @@ class Engine:
         if not self.queue.idle:
             return self.now
         while self._timers:
-            at, _, target, field = self._timers[0]
+            at, *_, target, field = self._timers[0]
             if getattr(target, field) == at:
                 return at
             heappop(self._timers)
@@ -195,8 +197,11 @@ class Engine:
 
     def deadline(self, instance: Instance | Event, field: str, at: float) -> None:
         """Remember a time; whoever owns it clears or moves it by changing the field."""
+        # What is due at the same time is done in an order that a restored engine keeps too.
         self._timer_serial += 1
-        heappush(self._timers, (at, self._timer_serial, instance, field))
+        is_event = isinstance(instance, Event)
+        entry = (at, is_event, instance.serial, field, self._timer_serial, instance, field)
+        heappush(self._timers, entry)
 
     # Facts.
 
@@ -509,6 +514,7 @@ class Engine:
                 )
             if not event.blockers:
                 self._finish(event)
+        queue.begin_pass()
 
     def _offer(self, event: Event, listeners: list[Listener[Owner]]) -> None:
         """Show an event to everyone whose condition it may match.
@@ -637,7 +643,7 @@ class Engine:
     def _expire(self) -> None:
         """Whatever time has come."""
         while self._timers and self._timers[0][0] <= self.now:
-            at, _, target, field = heappop(self._timers)
+            at, *_, target, field = heappop(self._timers)
             if getattr(target, field) != at:
                 continue
             if isinstance(target, Event):

@@ -19,6 +19,7 @@ from hostlab.jobs.engine import Engine
 from hostlab.jobs.events import Blocker, BlockerKind, Event
 from hostlab.jobs.expression import Environment, Progress
 from hostlab.jobs.instance import Instance, Running
+from hostlab.jobs.soundness import check_sound, unsound
 from hostlab.jobs.states import Goal, State
 from hostlab.spec.job import Job, Step
 
@@ -159,7 +160,8 @@ def capture(engine: Engine) -> Snapshot:
 def restore(snapshot: Snapshot, *, own_environment: dict[str, str] | None = None) -> Engine:
     """An engine that goes on where that one stood; call `handle(Elapsed())` to set it going.
 
-    Whoever restores it tells it afterwards what became of the processes meanwhile.
+    Whoever restores it tells it afterwards what became of the processes meanwhile. DecodeError
+    when the parts of the state do not fit together.
     """
     engine = Engine(
         environment=dict(snapshot.environment),
@@ -175,7 +177,10 @@ def restore(snapshot: Snapshot, *, own_environment: dict[str, str] | None = None
         engine.adopt_event(_load_event(stored))
     engine.queue.next_serial = snapshot.next_event
     for stored_class in snapshot.classes:
+        if stored_class.job.name in engine.classes:
+            raise unsound(f"the job {stored_class.job.name} is there twice")
         engine.adopt_class(_load_class(stored_class))
+    check_sound(engine)
     return engine
 
 
@@ -275,6 +280,9 @@ def _held(progress: Progress[int] | None) -> tuple[HeldEvent, ...]:
 
 
 def _restore_held(progress: Progress[int] | None, held: tuple[HeldEvent, ...]) -> None:
+    leaves = {leaf.index for leaf in progress.tree.leaves} if progress is not None else set()
+    if not leaves.issuperset(each.node for each in held):
+        raise unsound("an operand is TRUE that a condition does not have")
     if progress is not None:
         progress.restore([(each.node, each.event) for each in held])
 
@@ -300,6 +308,8 @@ def _load_class(stored: StoredClass) -> JobClass:
     found.last = stored.last
     _restore_held(found.start_on, stored.start_on)
     for each in stored.instances:
+        if each.name in found.instances:
+            raise unsound(f"an instance of {stored.job.name} is there twice")
         found.instances[each.name] = _load_instance(found, each)
     return found
 

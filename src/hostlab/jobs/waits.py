@@ -67,13 +67,13 @@ def circle(found: tuple[Wait, ...]) -> tuple[Wait, ...]:
         branches = [iter(ahead[start])] if start not in seen else []
         seen.add(start)
         while branches:
-            wait = next(branches[-1], None)
-            if wait is None:
+            following = next(branches[-1], None)
+            if following is None:
                 branches.pop()
                 del path[-1:]
                 continue
-            target = (wait.on, wait.on_name)
-            path.append(wait)
+            path.append(following)
+            target = (following.on, following.on_name)
             for place, before in enumerate(path):
                 if (before.who, before.name) == target:
                     return tuple(path[place:])

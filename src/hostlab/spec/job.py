@@ -76,6 +76,16 @@ class Expression(msgspec.Struct, frozen=True):
 
     nodes: tuple[Match | Operator, ...]
 
+    def __post_init__(self) -> None:
+        """ValueError when the nodes are no tree; only what was stored can say such a thing."""
+        subtrees = 0
+        for node in self.nodes:
+            subtrees += -1 if isinstance(node, Operator) else 1
+            if subtrees < 1:
+                break
+        if subtrees != 1:
+            raise ValueError("nodes that are no tree")
+
     @property
     def matches(self) -> tuple[Match, ...]:
         """The operands, from left to right."""

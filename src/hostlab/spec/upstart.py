@@ -73,11 +73,11 @@ def find_errors(text: str, *, file: str) -> tuple[SpecError, ...]:
             if not is_lost or _is_misspelt(error.word):
                 errors.append(error)
             is_lost = True
-            _resume(scanner)
+            _resume(scanner, error)
         except SpecError as error:
             errors.append(error)
             is_lost = True
-            _resume(scanner)
+            _resume(scanner, error)
         else:
             is_lost = False
     return tuple(errors)
@@ -89,8 +89,10 @@ class _UnknownStanza(SpecError):
     word = ""
 
 
-def _resume(scanner: Scanner) -> None:
+def _resume(scanner: Scanner, error: SpecError) -> None:
     """To the line after an error; the stanza may have read to the end of its line already."""
+    if error.where is not None:
+        scanner.position = max(scanner.position, scanner.offset(error.where))
     if scanner.text[scanner.position - 1 : scanner.position] != "\n":
         scanner.next_line()
 
@@ -118,7 +120,7 @@ def _starts(scanner: Scanner) -> Iterator[int]:
 
 
 def _stanza(draft: Draft, scanner: Scanner, start: int) -> None:
-    word = scanner.word(keep_quotes=True)
+    word = scanner.word()
     stanza = STANZAS.get(word)
     if stanza is None:
         reason = f"unknown stanza {word!r}"

@@ -272,7 +272,8 @@ class Model(RuleBasedStateMachine):
         fact = data.draw(st.sampled_from(LATE))
         state = capture(self.engine)
         state.now = self.now
-        idle = self.engine.next_deadline() is None or self.engine.next_deadline() > self.now
+        due = self.engine.next_deadline()
+        idle = due is None or due > self.now
         self.tell(fact(spawn))
         assert not idle or capture(self.engine) == state, "it changes nothing"
 
