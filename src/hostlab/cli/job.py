@@ -164,10 +164,7 @@ def log_command(name: str | None, *, node: str | None, follow: bool, lines: int)
 
     found = _one(node) if name is None else _one_with(name, node)
     path = found.init_log_path() if name is None else found.log_path(name)
-    if lines and name is not None:
-        for line in found.log_tail(name, lines):
-            print(line)
-    follow_file(path, from_end=bool(lines), forever=follow)
+    follow_file(path, lines=lines or None, forever=follow)
 
 
 def inits_named(target: str | None) -> Sequence[InitClient]:

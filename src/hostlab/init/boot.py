@@ -12,7 +12,7 @@ from typing import Final
 
 from hostlab.init.jobs import BOOT, Jobs
 from hostlab.jobs import facts
-from hostlab.jobs.boot import Boot, Emission, Mount, boot_events
+from hostlab.jobs.boot import Emission, Mount, boot_events, described_boot
 from hostlab.spec.model import Node
 
 MOUNTINFO: Final = "/proc/self/mountinfo"
@@ -20,19 +20,8 @@ MOUNTINFO: Final = "/proc/self/mountinfo"
 
 def events_of(node: Node) -> tuple[Emission, ...]:
     """The events of a node's boot, with what it has mounted and which interfaces it has."""
-    said = node.boot
-    if said.events is not None:
-        rest = tuple(Emission(event=e.name, environment=e.environment) for e in said.events)
-    else:
-        interfaces = ("lo", *(interface.name for interface in node.interfaces))
-        usual = Boot(
-            mounts=mounts(),
-            interfaces=interfaces,
-            container=said.container,
-            runlevel=said.runlevel,
-        )
-        rest = boot_events(usual)[1:]
-    return (Emission(event=said.startup_event), *rest)
+    interfaces = ("lo", *(interface.name for interface in node.interfaces))
+    return boot_events(*described_boot(node.boot, mounts=mounts(), interfaces=interfaces))
 
 
 def mounts(path: str = MOUNTINFO) -> tuple[Mount, ...]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostlab.lab import log_files
+from hostlab.init import log_files
 from hostlab.init.log_files import opened, read_last
 
 pytestmark = pytest.mark.unit
