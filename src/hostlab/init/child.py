@@ -12,6 +12,7 @@ namespaces first, mounts round the change of root, capabilities with the user.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import grp
@@ -313,6 +314,12 @@ def _setgroups_allowed() -> bool:
             return answer.read().strip() != "deny"
     except OSError:
         return True
+
+
+def remember_users() -> None:
+    """Have the C library read its configuration of users now; it costs a child 200 pages."""
+    with contextlib.suppress(KeyError):
+        os.getgrouplist(pwd.getpwuid(0).pw_name, grp.getgrgid(0).gr_gid)
 
 
 def _look_up(setup: ProcessSetup) -> tuple[int | None, int, list[int]]:

@@ -81,24 +81,23 @@ def pick_up_temporary(directory: str) -> tuple[int, ...]:
 def cover_temporary(mounts: tuple[int, ...]) -> None:
     """Put these mounts, or else new empty file systems, over /tmp and /var/tmp."""
     options = MS_NOSUID | MS_NODEV
-    done = set()
     for number, target in enumerate(TEMPORARY):
-        real = os.path.realpath(target)
-        if real in done or not os.path.isdir(real):
+        # Where /var/tmp is a name of /tmp it must not be covered twice, and may be missing.
+        if number and (os.path.islink(target) or not os.path.isdir(target)):
             continue
-        done.add(real)
+        place = target.encode()
         if mounts:
             syscall(
                 "move_mount",
                 mounts[number],
                 b"",
                 AT_FDCWD,
-                real.encode(),
+                place,
                 MOVE_MOUNT_F_EMPTY_PATH,
                 what=target,
             )
         else:
-            mount(b"tmpfs", real.encode(), b"tmpfs", options, b"mode=1777")
+            mount(b"tmpfs", place, b"tmpfs", options, b"mode=1777")
 
 
 def protect(path: str) -> None:
