@@ -66,7 +66,8 @@ def pick_up_temporary(directory: str) -> tuple[int, ...]:
     They are picked up before a `chroot` hides them. The directory is one that only its owner may
     enter, so nobody else can have put anything there.
     """
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    os.makedirs(directory, exist_ok=True)
+    os.chmod(directory, 0o700)
     found = []
     for target in TEMPORARY:
         place = f"{directory}/{target[1:].replace('/', '.')}"
