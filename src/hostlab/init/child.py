@@ -261,7 +261,10 @@ def _place(setup: ProcessSetup) -> None:
     temporary: tuple[int, ...] = ()
     if setup.private_tmp or setup.readonly_paths:
         with _step("make a mount namespace"):
-            sandbox.isolate()
+            is_nested = sandbox.isolate()
+        if is_nested and setup.capabilities:
+            # They would be there, and hold for nothing that is outside of that namespace.
+            raise _Failed("set capabilities", errno.EPERM)
     if setup.private_tmp and setup.temporary is not None:
         with _step("make a private /tmp"):
             temporary = sandbox.pick_up_temporary(setup.temporary)

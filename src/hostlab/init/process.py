@@ -163,7 +163,7 @@ def prepare_to_spawn() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _do_nothing)
-    remember_bounding_set()
+    remember_bounding_set(anew=True)
     child.remember_users()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from hostlab.linux.capabilities import remember_bounding_set
 from hostlab.linux.clone import CLONE_NEWNS, CLONE_NEWUSER
 from hostlab.linux.libc import mount, prctl, syscall, unshare
 from hostlab.linux.mounts import (
@@ -31,17 +32,19 @@ OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 
 
-def isolate() -> None:
+def isolate() -> bool:
     """Enter a mount namespace of one's own, whose mounts the node does not see.
 
-    What the node mounts later still comes in. OSError EPERM where the kernel lets this user have
-    no user namespace either.
+    What the node mounts later still comes in. True when it took a user namespace too; OSError
+    EPERM where the kernel lets this user have none.
     """
+    is_nested = False
     try:
         unshare(CLONE_NEWNS)
     except PermissionError:
         uid, gid = os.geteuid(), os.getegid()
         unshare(CLONE_NEWUSER | CLONE_NEWNS)
+        is_nested = True
         # What is not dumpable has its files in /proc owned by the machine's root (proc(5)).
         dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -49,7 +52,9 @@ def isolate() -> None:
         _write("uid_map", f"{uid} {uid} 1")
         _write("gid_map", f"{gid} {gid} 1")
         prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0)
+        remember_bounding_set(anew=True)
     mount(b"none", b"/", None, MS_REC | MS_SLAVE, None)
+    return is_nested
 
 
 def _write(name: str, value: str) -> None:
