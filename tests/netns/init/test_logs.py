@@ -82,10 +82,10 @@ def test_the_next_supervisor_goes_on_in_order_with_what_is_kept(tmp_path: Path) 
             writers = [logs.writer("job") for _ in range(11)]
         for number, fd in enumerate(writers):
             write(fd, b"from %d\n" % number)
-        for fd in writers[:-1]:
+        for fd in writers[1:]:
             os.close(fd)
-        keeper.keep("journal", writers[-1])
-        keeper.keep("log:garbage", writers[-1])
+        keeper.keep("journal", writers[0])
+        keeper.keep("log:garbage", writers[0])
         async with logging(tmp_path, keeper) as logs:
             logs.restore(dict(reversed(keeper.tell().items())))
             assert len(logs.pipes()) == 1
@@ -94,7 +94,7 @@ def test_the_next_supervisor_goes_on_in_order_with_what_is_kept(tmp_path: Path) 
             assert len(set(logs.pipes())) == 2, "a name is never given twice"
             keeper.drop("journal")
             keeper.drop("log:garbage")
-            os.close(writers[-1])
+            os.close(writers[0])
             await until(lambda: not keeper.kept, "the last writer has gone")
         keeper.close()
 
