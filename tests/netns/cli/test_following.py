@@ -122,6 +122,12 @@ def test_a_reader_that_was_away_for_several_rotations_reads_them_all(
     assert capfdbinary.readouterr().out == b"one\none more\ntwo\nthree\n"
 
 
+def held(path: Path) -> bool:
+    """Whether this process has a file open that had this name when it was deleted."""
+    links = [entry for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry.path)]
+    return f"{path} (deleted)" in {os.readlink(entry.path) for entry in links}
+
+
 def test_what_was_skipped_is_not_read_when_the_newest_file_is_deleted(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -132,7 +138,9 @@ def test_what_was_skipped_is_not_read_when_the_newest_file_is_deleted(
         reader.skip_to_last(1)
         reader.copy()
         path.unlink()
+        assert held(path)
         reader.copy()
+        assert not held(path), "or its directory is never quite gone"
         path.write_bytes(b"three\n")
         reader.copy()
         sys.stdout.flush()
