@@ -199,8 +199,10 @@ class Power:
 
 async def _is_set(event: asyncio.Event, seconds: float) -> bool:
     """Whether an event happens within a time."""
+    if seconds <= 0:
+        return event.is_set()
     try:
-        await asyncio.wait_for(event.wait(), max(0.0, seconds))
+        await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return False
     return True
