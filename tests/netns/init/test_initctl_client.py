@@ -70,6 +70,13 @@ def test_a_long_answer(any_shell: Place) -> None:
     any_shell.wait_clean()
 
 
+def test_without_any_environment(init: Place) -> None:
+    found = subprocess.run(
+        [str(init.bin / "status"), "foo"], env={}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "foo stop/waiting\n"
+
+
 def test_within_a_job_without_arguments(init: Place) -> None:
     """As `stop` in a pre-start script."""
     init("start", "tty", "TTY=a")
