@@ -30,13 +30,13 @@ from tests.netns.init.init_site import children, holding
 
 DEADLINE_S = 10.0
 LONG = 300
-"""Jobs that make a list too long for a FIFO."""
+"""Jobs that make a list longer than a FIFO holds."""
 JOBS = {
     "foo": "exec sleep 1",
     "held": "exec sleep 1",
     "tty": "instance $TTY\nexec sleep 1",
     "counts": "start on count\ninstance $N\nexec sleep 1",
-    **{f"job-with-a-long-name-{number:04}": "exec sleep 1" for number in range(LONG)},
+    **{f"{'long-name-' * 24}{number:04}": "exec sleep 1" for number in range(LONG)},
 }
 
 

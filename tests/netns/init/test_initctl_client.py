@@ -70,6 +70,13 @@ def test_a_long_answer(any_shell: Place) -> None:
     any_shell.wait_clean()
 
 
+def test_without_any_environment(init: Place) -> None:
+    found = subprocess.run(
+        [str(init.bin / "status"), "foo"], env={}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "foo stop/waiting\n"
+
+
 def test_within_a_job_without_arguments(init: Place) -> None:
     """As `stop` in a pre-start script."""
     init("start", "tty", "TTY=a")
@@ -124,6 +131,7 @@ ONCE: dict[str, tuple[tuple[str, ...], str]] = {
     "restart": (("restart", "foo"), "foo start/running, process 1002\n"),
     "emit": (("emit", "count", "N=1"), ""),
     "emit-no-wait": (("initctl", "emit", "-n", "count", "N=1"), ""),
+    "telinit": (("telinit", "3"), ""),
     "status": (("status", "foo"), "foo start/running, process 1001\n"),
 }
 
@@ -141,7 +149,11 @@ def test_a_supervisor_that_dies_at_an_instant(tmp_path: Path, call: str, instant
         status, out, err = init(*words)
         assert (status, err) == (0, "")
         assert out == expected
-        if call != "status" or instant not in (Instant.BEFORE_TAKING, Instant.TAKEN):
+        never = {
+            "status": {Instant.BEFORE_TAKING, Instant.TAKEN},
+            "telinit": {Instant.BEFORE_TAKING},
+        }
+        if instant not in never.get(call, ()):
             wait((tmp_path / "died").exists, "its death")
         init.wait_clean()
         taken = [fact for fact in init.told()[before:] if isinstance(fact, Requested)]
