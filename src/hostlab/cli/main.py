@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "shell": ("inside", "Open a shell in a node."),
     "logs": ("inside", "Show what a node's jobs wrote."),
     "job": ("job", "List, start, stop or restart jobs; check, search and draw job files."),
+    "task": ("task", "Run programs that go on without anybody: start, check, list, stop."),
     "cp": ("inside", "Copy files into and out of nodes."),
     "capture": ("look", "Write an interface's packets as pcapng to standard output."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),

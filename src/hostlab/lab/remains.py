@@ -109,7 +109,11 @@ def lab_cgroups(mark: str | None = None) -> list[str]:
         tree = f"{base}/{cgroups.TREE}"
         if base is None or not os.path.isdir(tree):
             continue
-        names = [e.name for e in os.scandir(tree) if e.is_dir()]
+        names = [
+            e.name
+            for e in os.scandir(tree)
+            if e.is_dir() and not (e.name.startswith(cgroups.TASKS) and e.name.count(":") > 1)
+        ]
         found += [f"{tree}/{lab}" for lab in names if mark in (None, lab)]
     return found
 

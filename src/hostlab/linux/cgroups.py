@@ -21,6 +21,8 @@ MOUNTINFO: Final = "/proc/self/mountinfo"
 LEAF_LINKS: Final = 2
 TREE: Final = "hostlab"
 """The directory that marks everything below it as made by hostlab."""
+TASKS: Final = "tasks:"
+"""Begins, in that directory, the name of a task namespace's cgroup; no lab's name has a colon."""
 
 
 @dataclass(frozen=True, slots=True)
