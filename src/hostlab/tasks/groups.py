@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import select
 import signal
 import time
@@ -24,9 +23,9 @@ BATCH: Final = 128
 """Processes that are held by a descriptor at once; a plain user may have 1,024 of them."""
 SIGNAL_ROUNDS: Final = 3
 """A process may fork between the look and its signal; each round sees those that did."""
-STOP_ROUNDS: Final = 50
 _FOR_EVER_S: Final = 2_000_000.0
 """poll(2) takes 31 bits of milliseconds."""
+_PAUSE_MS: Final = 5
 _GONE: Final = (errno.ENOENT, errno.ENODEV)
 
 
@@ -130,6 +129,8 @@ def _wait_by_pidfds(group: Group, timeout_s: float | None) -> bool:
             for fd in held.values():
                 poll.register(fd, select.POLLIN)
             waiting = len(held)
+            if not held:  # all that was seen has ended, and its parent has not yet looked
+                poll.poll(_PAUSE_MS)
             while waiting:
                 left = None if deadline is None else (deadline - time.monotonic()) * 1000
                 ended = poll.poll(left) if left is None or left > 0 else []
@@ -220,6 +221,17 @@ class V1(_Cgroup):
         return _kill_in_rounds(self, timeout_s)
 
 
+def _below(keeper: int) -> list[int]:
+    """Every process below another, zombies too."""
+    found: dict[int, None] = {}
+    waiting = [keeper]
+    while waiting:
+        fresh = [pid for pid in procfs.children(waiting.pop()) if pid not in found]
+        found.update(dict.fromkeys(fresh))
+        waiting += fresh
+    return list(found)
+
+
 class Kept:
     """What is below a keeper, and when that was killed, what has the task's mark.
 
@@ -231,14 +243,10 @@ class Kept:
         self._uid = uid
 
     def processes(self) -> list[int]:
-        found = dict.fromkeys(procfs.with_environment(self._record.mark.encode()))
-        waiting = [self._record.keeper.pid] if is_kept(self._record) else []
-        while waiting:
-            below = procfs.children(waiting.pop())
-            fresh = [pid for pid in below if pid not in found]
-            found.update(dict.fromkeys(fresh))
-            waiting += fresh
-        return [pid for pid in found if self._counts(pid)]
+        if is_kept(self._record):
+            return [pid for pid in _below(self._record.keeper.pid) if self._counts(pid)]
+        marked = procfs.with_environment(self._record.mark.encode())
+        return [pid for pid in marked if self._counts(pid)]
 
     def _counts(self, pid: int) -> bool:
         state = procfs.stat(pid)
@@ -250,28 +258,40 @@ class Kept:
             return False
 
     def is_running(self) -> bool:
+        """Until the keeper has reaped them all, there is one that may have forked another."""
+        if is_kept(self._record):
+            return bool(procfs.children(self._record.keeper.pid))
         return bool(self.processes())
 
     def wait_ended(self, timeout_s: float | None) -> bool:
         return _wait_by_pidfds(self, timeout_s)
 
     def kill(self, timeout_s: float) -> bool:
-        """First no process may fork or run, until no other is found; then all are killed.
+        """First everything is stopped, until nothing else is found; then all are killed.
 
-        Stopped ones keep the user's number of processes, and a limit of 0 is inherited: what
-        forks as fast as it can comes to an end in a few rounds.
+        What forks and ends at once is gone before a signal to it arrives. Its process group is not,
+        and a signal to a group also reaches whoever is being forked into it (kernel/fork.c).
         """
+        deadline = time.monotonic() + timeout_s
         stopped: set[int] = set()
-        for _ in range(STOP_ROUNDS):
-            fresh = [pid for pid in self.processes() if pid not in stopped]
+        while time.monotonic() < deadline and is_kept(self._record):
+            fresh = [pid for pid in _below(self._record.keeper.pid) if pid not in stopped]
             if not fresh:
                 break
             stopped.update(fresh)
             for pid in fresh:
-                with contextlib.suppress(OSError, ValueError):
-                    resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
-            _signal(self, fresh, (signal.SIGSTOP,))
-        return _kill_in_rounds(self, timeout_s)
+                self._stop(pid)
+        return _kill_in_rounds(self, max(0.0, deadline - time.monotonic()))
+
+    def _stop(self, pid: int) -> None:
+        """Numbers are used again only after all others, so at this moment `pid` is the task's."""
+        if os.geteuid() == 0 and not self._counts(pid):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            group = os.getpgid(pid)
+            if group not in (os.getpgrp(), os.getpgid(self._record.keeper.pid)):
+                os.killpg(group, signal.SIGSTOP)
+            os.kill(pid, signal.SIGSTOP)
 
     def close(self) -> None:
         return

@@ -108,6 +108,9 @@ def run(name: str, wanted: Wanted) -> int:
 
     Failed in lanĉo's words when it runs already, or when the command cannot be run.
     """
+    if wanted.foreground:
+        # One that comes before the command is known is handed on when it is.
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     with places.held(name) as namespace:
         must_be_owner(namespace, f"run task {wanted.task}")
         main = _start_once(namespace, wanted)
@@ -349,6 +352,7 @@ def _keep(namespace: Namespace, task: str, main: int) -> int:
     status = 0
     for number in FORWARDED:
         signal.signal(number, lambda number, _: signal_group(main, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     while True:
         try:
             pid, found = os.wait()

@@ -95,7 +95,8 @@ def recorded(namespace: Namespace) -> list[str]:
 
 def is_kept(record: Record) -> bool:
     """Whether the keeper lives."""
-    return procfs.start_time(record.keeper.pid) == record.keeper.started
+    state = procfs.stat(record.keeper.pid)
+    return state is not None and state.started == record.keeper.started and not state.has_ended
 
 
 def _path(namespace: Namespace, task: str) -> str:
