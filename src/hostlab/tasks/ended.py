@@ -15,6 +15,7 @@ import sys
 
 from hostlab.linux import cgroups
 from hostlab.tasks import groups, places
+from hostlab.tasks.figures import known_tasks
 from hostlab.tasks.places import Namespace
 from hostlab.tasks.records import Record, locked_task, read_record, remove_record
 
@@ -49,6 +50,13 @@ def finish(namespace: Namespace, task: str, *, hook: bool = True) -> bool:
     if hook and record is not None and record.hook is not None:
         _run_hook(namespace, task, record.hook, record.log)
     return True
+
+
+def sweep(namespace: Namespace) -> None:
+    """Clear away every task that has ended without a keeper to do it: empty cgroups."""
+    for task in known_tasks(namespace):
+        if read_record(namespace, task) is None and not groups.is_running(namespace, task):
+            finish(namespace, task, hook=False)
 
 
 def is_there(namespace: Namespace, task: str) -> bool:

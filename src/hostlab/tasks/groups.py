@@ -69,7 +69,7 @@ def _open(namespace: Namespace, task: str) -> Group | None:
     match namespace.tracking:
         case Tracking.KEEPER:
             record = read_record(namespace, task)
-            return None if record is None else Kept(record, namespace.uid)
+            return None if record is None else Kept(namespace, task, record)
         case Tracking.V1 | Tracking.V2:
             first = namespace.cgroups_of(task)[0]
             try:
@@ -221,7 +221,7 @@ class V1(_Cgroup):
         return _kill_in_rounds(self, timeout_s)
 
 
-def _below(keeper: int) -> list[int]:
+def _descendants(keeper: int) -> list[int]:
     """Every process below another, zombies too."""
     found: dict[int, None] = {}
     waiting = [keeper]
@@ -235,32 +235,39 @@ def _below(keeper: int) -> list[int]:
 class Kept:
     """What is below a keeper, and when that was killed, what has the task's mark.
 
-    For root only processes of the namespace's user count: the record is that user's to write.
+    A keeper removes the record before it runs the exit hook, which is below it too: so what was
+    seen below counts only while the record is still there afterwards. For root only processes of
+    the namespace's user count: the record is that user's to write.
     """
 
-    def __init__(self, record: Record, uid: int) -> None:
+    def __init__(self, namespace: Namespace, task: str, record: Record) -> None:
+        self._namespace = namespace
+        self._task = task
         self._record = record
-        self._uid = uid
 
     def processes(self) -> list[int]:
         if is_kept(self._record):
-            return [pid for pid in _below(self._record.keeper.pid) if self._counts(pid)]
+            return [pid for pid in self._below() if self._counts(pid)]
         marked = procfs.with_environment(self._record.mark.encode())
         return [pid for pid in marked if self._counts(pid)]
+
+    def _below(self) -> list[int]:
+        found = _descendants(self._record.keeper.pid)
+        return found if read_record(self._namespace, self._task) == self._record else []
 
     def _counts(self, pid: int) -> bool:
         state = procfs.stat(pid)
         if state is None or state.has_ended:
             return False
         try:
-            return os.geteuid() != 0 or os.stat(f"/proc/{pid}").st_uid == self._uid
+            return os.geteuid() != 0 or os.stat(f"/proc/{pid}").st_uid == self._namespace.uid
         except FileNotFoundError:
             return False
 
     def is_running(self) -> bool:
         """Until the keeper has reaped them all, there is one that may have forked another."""
         if is_kept(self._record):
-            return bool(procfs.children(self._record.keeper.pid))
+            return bool(self._below())
         return bool(self.processes())
 
     def wait_ended(self, timeout_s: float | None) -> bool:
@@ -275,7 +282,7 @@ class Kept:
         deadline = time.monotonic() + timeout_s
         stopped: set[int] = set()
         while time.monotonic() < deadline and is_kept(self._record):
-            fresh = [pid for pid in _below(self._record.keeper.pid) if pid not in stopped]
+            fresh = [pid for pid in self._below() if pid not in stopped]
             if not fresh:
                 break
             stopped.update(fresh)

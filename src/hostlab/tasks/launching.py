@@ -36,7 +36,7 @@ from hostlab.init.process import (
 from hostlab.linux import cgroups
 from hostlab.linux.libc import prctl
 from hostlab.tasks import groups, places
-from hostlab.tasks.ended import cleared_away, finish, is_there
+from hostlab.tasks.ended import cleared_away, finish, is_there, sweep
 from hostlab.tasks.places import Namespace, Tracking
 from hostlab.tasks.records import (
     MARK_VARIABLE,
@@ -54,6 +54,7 @@ FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP
 MAX_ATTEMPTS: Final = 100
 """Each time somebody else has started the task, and it has ended, in between."""
 _ENTER: Final = "cgroup"
+_RECORD: Final = "record"
 _KEEPER: Final = str(Path(__file__).with_name("keeper.py"))
 
 
@@ -120,6 +121,7 @@ def run(name: str, wanted: Wanted) -> int:
 def _start_once(namespace: Namespace, wanted: Wanted) -> int:
     """Start a task unless it runs; the pid of its first process."""
     task = wanted.task
+    sweep(namespace)
     for _ in range(MAX_ATTEMPTS):
         finish(namespace, task)
         with locked_task(namespace, task):
@@ -292,7 +294,9 @@ def _be_keeper(start: _Start, tell: int) -> None:
         write_record(start.namespace, start.wanted.task, record)
         report = _born(start)
     except Problem as problem:
-        report = _Report(step=problem.message)
+        cause = problem.__cause__
+        number = (cause.errno or 0) if isinstance(cause, OSError) else 0
+        report = _Report(step=_RECORD, number=number)
     os.write(tell, msgspec.json.encode(report))
     if report.step:
         return
@@ -340,6 +344,8 @@ def _explained(namespace: Namespace, wanted: Wanted, report: _Report) -> Problem
             hint="systemd-run --user --scope -p Delegate=yes hostlab task …",
         )
     reason = os.strerror(report.number) if report.number else ""
+    if report.step == _RECORD:
+        return places.unusable(namespace.tasks, OSError(report.number, reason))
     what = wanted.argv[0] if report.step == "exec" else f"{wanted.argv[0]}: {report.step}"
     return Failed("run", f"unable to run {what}" + (f": {reason}" if reason else ""))
 

@@ -126,6 +126,7 @@ def _with_cgroups(namespace: Namespace) -> Namespace:
     for path in dict.fromkeys((unified, *v1.values())):
         if path is not None:
             cgroups.make(path)
+            _mark(path, namespace.directory)
             _delegate(path, namespace)
     if unified is not None and not v1:
         for parent in (hierarchies.unified, os.path.dirname(unified), unified):
@@ -143,6 +144,14 @@ def _with_cgroups(namespace: Namespace) -> Namespace:
     return msgspec.structs.replace(
         namespace, tracking=tracking, tracker=tracker, unified=unified, v1=v1
     )
+
+
+def _mark(cgroup: str, directory: str) -> None:
+    """Say whose a cgroup is, where the kernel takes it; xattr(7)."""
+    for name in places.ATTRIBUTES:
+        with contextlib.suppress(OSError):
+            os.setxattr(cgroup, name, directory.encode())
+            return
 
 
 def _delegate(directory: str, namespace: Namespace) -> None:

@@ -32,6 +32,8 @@ ROOT_LOGS: Final = "/var/log/hostlab"
 FILE: Final = "namespace.json"
 MAX_NAME: Final = 64
 OWNER_DIGITS: Final = 8
+ATTRIBUTES: Final = ("user.hostlab.tasks", "trusted.hostlab.tasks")
+"""One of them has a cgroup's run directory; the second, which is root's, where v1 is older."""
 _NAME: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
 
 
@@ -121,7 +123,7 @@ def mark(name: str, directory: str) -> str:
 def found(name: str) -> Namespace | None:
     """A namespace that was made since the machine was booted, by root or by this user."""
     for base in bases():
-        namespace = _read(f"{base}/{name}")
+        namespace = found_in(f"{base}/{name}")
         if namespace is not None:
             return namespace
     return None
@@ -136,8 +138,11 @@ def namespaces() -> tuple[Namespace, ...]:
     return tuple(one for name in sorted(names) if (one := found(name)) is not None)
 
 
-def _read(directory: str) -> Namespace | None:
-    """What is not root's or one's own is not read: it says which cgroups are killed."""
+def found_in(directory: str) -> Namespace | None:
+    """The namespace of a directory; None when there is none that is whole.
+
+    What is not root's or one's own is not read: it says which cgroups are killed.
+    """
     trusted = {0, os.geteuid()}
     try:
         if os.stat(os.path.dirname(directory), follow_symlinks=False).st_uid not in trusted:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hostlab.linux import cgroups
+from hostlab.tasks.survey import task_cgroups
 from tests.netns.cli.cli_site import NOBODY, ROOT, plain_users_python
 
 LIMIT_S = 60
@@ -130,20 +130,11 @@ def task_site(kind: str, name: str) -> Iterator[TaskSite]:
 def _end(site: TaskSite, maker: int) -> None:
     if not (site.directory / f"run-tasks/{site.name}/namespace.json").exists():
         return
-    for task in json.loads(site("dump", user=maker).stdout)["tasks"]:
+    for task in json.loads(site("dump", user=maker).stdout)["tasks"] if site.left() else ():
         site("stop", "--wait", "0,0,20", task, status=None)
     site("release", user=maker)
     assert not (site.directory / "run-tasks" / site.name).exists()
-    assert not own_cgroups(site.name)
-
-
-def own_cgroups(name: str) -> list[str]:
-    """The cgroups that a namespace of this name has."""
-    found = cgroups.find()
-    trees = [f"{b}/{cgroups.TREE}" for b in (found.unified, *found.v1.values()) if b is not None]
-    start = f"{cgroups.TASKS}{name}:"
-    there = [f"{tree}/{name}" for tree in trees if os.path.isdir(tree) for name in os.listdir(tree)]
-    return [path for path in there if os.path.basename(path).startswith(start)]
+    assert not [path for path in task_cgroups() if f":{site.name}:" in path]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

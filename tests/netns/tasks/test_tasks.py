@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 from pathlib import Path
@@ -108,8 +109,6 @@ def _kill_and_wait(pid: int) -> None:
     fd = os.pidfd_open(pid)
     try:
         os.kill(pid, signal.SIGKILL)
-        import select
-
         assert select.select([fd], [], [], 20)[0]
     finally:
         os.close(fd)
@@ -174,9 +173,8 @@ def test_what_cannot_be_run_leaves_nothing(tasks: TaskSite) -> None:
     assert not (tasks.directory / "told").exists()
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".", "", "x" * 65, "-x", "tâche", "a\nb"])
-def test_a_name_that_is_none(tasks: TaskSite, name: str) -> None:
-    for arguments in (("run", "--", name, "true"), ("stop", "--", name), ("check", "--", name)):
+def test_a_name_that_is_none(tasks: TaskSite) -> None:
+    for arguments in (("run", "a/b", "true"), ("stop", ".."), ("release", "--", "")):
         done = tasks(*arguments, status=2)
         assert "task should be an alphanumeric ASCII string" in done.stderr
     assert not tasks.left()
