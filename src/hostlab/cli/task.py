@@ -172,7 +172,8 @@ def ls_command(name: str, *, whole: bool, as_json: bool) -> None:
 
 
 def _cut(text: str, *, whole: bool) -> str:
-    text = text.replace("\n", " ")
+    """On one line, and with nothing in it that a terminal would obey."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace("\n", " "))
     return text if whole or len(text) <= MAX_COMMAND else f"{text[: MAX_COMMAND - 1]}…"
 
 
