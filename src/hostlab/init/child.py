@@ -19,6 +19,7 @@ import grp
 import os
 import pwd
 import resource
+import select
 import signal
 import socket
 import termios
@@ -109,13 +110,25 @@ class _step:
 _REFUSALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOENT, errno.EROFS})
 
 
+def _introduce(channel: socket.socket, text: bytes) -> None:
+    """The channel does not block, and the holder may have much to take."""
+    while True:
+        try:
+            channel.send(text)
+            return
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(channel, select.POLLOUT)
+            poll.poll()
+
+
 def run(setup: ProcessSetup, key: str, channel: socket.socket | None, writer: int) -> NoReturn:
     """The child's whole life before its program's; `writer` is its end of the pipe."""
     report = Report(writer)
     try:
         if channel is not None:
             with _step("tell the holder"):
-                channel.send(f"+ {key}".encode())
+                _introduce(channel, f"+ {key}".encode())
         _prepare(setup, report)
     except _Failed as failed:
         report.write(FAILURE, failed.number, failed.step)
@@ -366,6 +379,9 @@ def _execute(
     environment = dict(setup.environment)
     if setup.user is not None and environment.get("HOME") == ROOT_HOME:
         environment["HOME"] = _home_of(setup.user)
+    if setup.further and "LISTEN_FDS" in environment:
+        # Only the process itself knows its number; sd_listen_fds(3) compares it.
+        environment["LISTEN_PID"] = str(os.getpid())
     argv = setup.argv
     if setup.script is not None:
         argv = _with_script(setup.argv, setup.script, script)

@@ -33,9 +33,13 @@ FDS: Final = "UPSTART_FDS"
 class Around(Protocol):
     """What a launcher needs of the supervisor that has it."""
 
-    channel: socket.socket | None
+    @property
+    def channel(self) -> socket.socket | None:
+        """To the holder, whose child the process is; None makes it the caller's."""
 
-    def setup(self, argv: tuple[str, ...], extra: dict[str, str], **changes: Any) -> ProcessSetup:
+    def setup(
+        self, argv: tuple[str, ...], extra: Mapping[str, str], **changes: Any
+    ) -> ProcessSetup:
         """A process with everything that the node prescribes, and these changes."""
         ...
 

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Final
 from hostlab.errors import Failed, Unsupported
 from hostlab.init import cgroup_stanza
 from hostlab.init.node import NodeConfig
-from hostlab.init.protocol import receive_bytes
+from hostlab.init.protocol import CONTROL, listen, receive_bytes
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
-from hostlab.lab.paths import listen
 from hostlab.lab.rootfs import RootPlan
 from hostlab.lab.wiring import Directory, indexes
 from hostlab.linux import cgroups
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from hostlab.lab.stage import HubConfig
 
 APPARMOR: Final = "/sys/kernel/security/apparmor"
-CONTROL: Final = "control.sock"
 OWN: Final = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 """Made by `clone3`; the cgroup namespace follows when the node is in its cgroups."""
 
@@ -145,7 +143,8 @@ def _v1_groups(config: HubConfig, node: Node, stack: contextlib.ExitStack) -> di
 
     A controller that one of these hierarchies has is in none of the cgroups v2 (cgroups(7)).
     """
-    if not any(job.resources != Resources() or job.cgroups for job in node.jobs):
+    may_limit = any(job.resources != Resources() or job.cgroups for job in node.jobs)
+    if not (may_limit or node.job_files):
         return {}
     opened: dict[str, int] = {}
     for controller in cgroup_stanza.CONTROLLERS:

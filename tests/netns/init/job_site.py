@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ class Alone:
     channel: socket.socket | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
-    def setup(self, argv: tuple[str, ...], extra: dict[str, str], **changes: Any) -> ProcessSetup:
-        environment = {"PATH": DEFAULT_PATH, TOKEN: os.environ[TOKEN]} | extra
+    def setup(
+        self, argv: tuple[str, ...], extra: Mapping[str, str], **changes: Any
+    ) -> ProcessSetup:
+        environment = {"PATH": DEFAULT_PATH, TOKEN: os.environ[TOKEN]} | dict(extra)
         values = {"argv": argv, "environment": environment, **self.values, **changes}
         return ProcessSetup(**values)
 
