@@ -17,7 +17,8 @@ The channel is a SOCK_SEQPACKET pair; a datagram is one command:
     * PID KEY        adopt this one      ~ KEY PID           a signal has stopped this process
     < NAME  (fd)     keep this           < NAME  (fd)        you kept this
     > NAME           drop it             .                   that is all from before
-    ?                tell all again
+    ?                tell all again      ! NUMBER            this signal was sent to the holder
+    x                end, with everything in the node
 
 Adopting: an orphan, which the kernel has made the holder's child, is from then on recorded and
 reported under KEY like a process that has introduced itself. Had it ended before, that is told
@@ -35,6 +36,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -44,6 +46,7 @@ from hostlab.linux.libc import prctl, sigaddset, sigemptyset, signalfd, sigprocm
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 SFD_NONBLOCK_CLOEXEC: Final = 0o2004000
+SIGNALFD_SIGINFO_BYTES: Final = 128
 SIGSET_BYTES: Final = 128
 """sizeof(sigset_t) of glibc and musl."""
 WALL: Final = 0x40000000
@@ -80,7 +83,9 @@ class Holder:
         *,
         eager: bool,
         dies_with_holder: bool = False,
+        passes_on: tuple[int, ...] = (),
     ) -> None:
+        """`passes_on` are signals that the supervisor is told of, instead of their effect."""
         self.control = control
         self.supervise = supervise
         self.eager = eager
@@ -94,7 +99,7 @@ class Holder:
         self.channel: socket.socket | None = None
         self.failures = 0
         self.asked_for = False
-        self.signals = _block_sigchld()
+        self.signals = _blocked(_mask((signal.SIGCHLD, *passes_on)) if passes_on else _SIGCHLD)
 
     def hold(self) -> NoReturn:
         """Never returns; the node ends when its holder does.
@@ -118,15 +123,24 @@ class Holder:
                 if self.channel is not None and fd == self.channel.fileno():
                     self._drain(poll)
                 elif fd == self.signals:
-                    os.read(self.signals, 4096)
+                    self._signalled(os.read(self.signals, 4096))
                     self._reap(poll)
                 elif self.supervisor == 0:
                     self.asked_for = True
             pause = self._restart(poll, has_paused=pause is not None and not ready)
 
+    def _signalled(self, data: bytes) -> None:
+        """Pass on what is no SIGCHLD (signalfd(2), struct signalfd_siginfo)."""
+        for offset in range(0, len(data), SIGNALFD_SIGINFO_BYTES):
+            number = int.from_bytes(data[offset : offset + 4], sys.byteorder)
+            if number != signal.SIGCHLD and self.channel is not None:
+                self._tell(f"! {number}")
+
     def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
         """Start a supervisor if one is needed; the milliseconds to wait first if they die young."""
-        if self.supervisor or not (self.asked_for or self.eager or self.running or self.ended):
+        # What is kept may be written into or connected to, also when no job runs any more.
+        work = self.asked_for or self.eager or self.running or self.ended or self.kept
+        if self.supervisor or not work:
             return None
         if self.failures < RESTARTS_AT_ONCE or has_paused:
             self._start_supervisor(poll)
@@ -169,7 +183,7 @@ class Holder:
             os.close(self.signals)
             for fd in self.kept.values():
                 os.close(fd)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self.supervise(Inheritance(self.control, theirs))
             status = 0
         finally:
@@ -219,6 +233,8 @@ class Holder:
                 self._adopt(int(number), key)
         elif verb == "?":
             self._tell_all()
+        elif verb == "x":
+            os._exit(0)
         elif verb == "<" and fd is not None and len(self.kept) < MAX_KEPT:
             self._drop(rest)
             self.kept[rest], fd = fd, None
@@ -334,18 +350,19 @@ def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
     return pid, fd
 
 
-def _sigchld() -> ctypes.Array[ctypes.c_char]:
+def _mask(signals: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:
     mask = ctypes.create_string_buffer(SIGSET_BYTES)
     sigemptyset(mask)
-    sigaddset(mask, signal.SIGCHLD)
+    for number in signals:
+        sigaddset(mask, number)
     return mask
 
 
-_SIGCHLD: Final = _sigchld()
+_SIGCHLD: Final = _mask((signal.SIGCHLD,))
 """Made once, in the hub: what a holder does not make it need not keep."""
 
 
-def _block_sigchld() -> int:
-    """SIGCHLD as a descriptor: nothing is missed between a check and a wait (signalfd(2))."""
-    sigprocmask(signal.SIG_BLOCK, _SIGCHLD, None)
-    return signalfd(-1, _SIGCHLD, SFD_NONBLOCK_CLOEXEC)
+def _blocked(mask: ctypes.Array[ctypes.c_char]) -> int:
+    """Signals as a descriptor: nothing is missed between a check and a wait (signalfd(2))."""
+    sigprocmask(signal.SIG_BLOCK, mask, None)
+    return signalfd(-1, mask, SFD_NONBLOCK_CLOEXEC)

@@ -29,7 +29,7 @@ from hostlab.init.holder import GONE
 from hostlab.init.messages import Messages
 from hostlab.init.watch import Hands, Notes, Watch, kept_parts
 from hostlab.jobs import effects, facts
-from hostlab.jobs.facts import Fact
+from hostlab.jobs.journal import AnyFact
 from hostlab.linux.pidfd import cgroup_id_of
 from hostlab.linux.pipe import peek
 from hostlab.spec.job import Expect, Job, Step
@@ -47,8 +47,6 @@ class Prepared:
     environment: Mapping[str, str] = field(default_factory=dict)
     descriptors: Mapping[int, int] = field(default_factory=dict)
     """Number in the process -> descriptor here."""
-    listen_pid: bool = False
-    """The child must set LISTEN_PID to its own pid, which only it knows before `execve`."""
     ours: tuple[int, ...] = ()
     """Those of the descriptors that `close` closes."""
 
@@ -73,7 +71,7 @@ class Readiness:
     def __init__(
         self,
         *,
-        tell: Callable[[Fact], None],
+        tell: Callable[[AnyFact], None],
         keep: Keep,
         drop: Drop,
         adopt: Callable[[int, str], None],
@@ -136,7 +134,7 @@ class Readiness:
         elif watch.kind is Expect.STOP:
             with open("/dev/null", "rb") as null:
                 watch.keep(self._hands, "stop", null.fileno())
-        return Prepared(environment, descriptors, "LISTEN_FDS" in environment, ours)
+        return Prepared(environment, descriptors, ours)
 
     def started(self, effect: effects.Spawn, pid: int) -> None:
         """The process runs its program: begin to watch."""

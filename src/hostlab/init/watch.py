@@ -15,7 +15,7 @@ import msgspec
 
 from hostlab.init.fd_store import MAX_KEY_BYTES, Drop, Keep, quote
 from hostlab.init.notify import Message
-from hostlab.jobs.facts import Fact
+from hostlab.jobs.journal import AnyFact
 from hostlab.spec.job import Expect, Job
 
 KINDS: Final = ("notify", "ready", "stop", "memory")
@@ -66,7 +66,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Hands:
     """What those who watch need from the supervisor round them."""
 
-    tell: Callable[[Fact], None]
+    tell: Callable[[AnyFact], None]
     keep: Keep
     drop: Drop
     adopt: Callable[[int, str], None]

@@ -44,6 +44,10 @@ class Scanner:
         text = self.text[start : start + MAX_QUOTED].partition("\n")[0].rstrip("\r")
         return Place(self.file, line, column, text if column <= MAX_QUOTED else "")
 
+    def offset(self, place: Place) -> int:
+        """The offset of a place in this text."""
+        return self._line_starts[place.line - 1] + place.column - 1
+
     def error(self, reason: str, position: int, *, hint: str | None = None) -> SpecError:
         """An error at an offset, to be raised."""
         return SpecError("conf", reason, where=self.place(position), hint=hint)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-import msgspec
-
 from hostlab.errors import SpecError
 from hostlab.spec.job import Job
 from hostlab.spec.stanzas import STANZAS, Draft
@@ -75,11 +73,11 @@ def find_errors(text: str, *, file: str) -> tuple[SpecError, ...]:
             if not is_lost or _is_misspelt(error.word):
                 errors.append(error)
             is_lost = True
-            _resume(scanner)
+            _resume(scanner, error)
         except SpecError as error:
             errors.append(error)
             is_lost = True
-            _resume(scanner)
+            _resume(scanner, error)
         else:
             is_lost = False
     return tuple(errors)
@@ -91,8 +89,10 @@ class _UnknownStanza(SpecError):
     word = ""
 
 
-def _resume(scanner: Scanner) -> None:
+def _resume(scanner: Scanner, error: SpecError) -> None:
     """To the line after an error; the stanza may have read to the end of its line already."""
+    if error.where is not None:
+        scanner.position = max(scanner.position, scanner.offset(error.where))
     if scanner.text[scanner.position - 1 : scanner.position] != "\n":
         scanner.next_line()
 
@@ -120,7 +120,7 @@ def _starts(scanner: Scanner) -> Iterator[int]:
 
 
 def _stanza(draft: Draft, scanner: Scanner, start: int) -> None:
-    word = scanner.word(keep_quotes=True)
+    word = scanner.word()
     stanza = STANZAS.get(word)
     if stanza is None:
         reason = f"unknown stanza {word!r}"
@@ -139,8 +139,3 @@ def _nearest(word: str) -> str | None:
     """What a misspelt stanza may have meant."""
     found = difflib.get_close_matches(word, STANZAS, n=1)
     return f"did you mean {found[0]!r}?" if found else None
-
-
-def same_but_places(one: Job, other: Job) -> bool:
-    """Whether two jobs mean the same, wherever their stanzas stand."""
-    return msgspec.structs.replace(one, said=()) == msgspec.structs.replace(other, said=())
