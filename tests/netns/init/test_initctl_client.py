@@ -77,6 +77,28 @@ def test_without_any_environment(init: Place) -> None:
     assert found.stdout == "foo stop/waiting\n"
 
 
+def test_a_root_with_busybox_alone(init: Place) -> None:
+    """As a container's: no Python, no coreutils, no libraries."""
+    busybox = Path(shutil.which("busybox") or "/nowhere")
+    if not busybox.exists() or b"ld-linux" in busybox.read_bytes()[:4096]:
+        pytest.skip("here: no busybox that needs no library")
+    root = init.directory
+    (root / "usr" / "bin").mkdir(parents=True)
+    (root / "bin").rename(root / "ours")
+    shutil.copy(busybox, root / "usr" / "bin" / "busybox")
+    (root / "bin").symlink_to("usr/bin")
+    for applet in ("sh", "mkfifo", "cat", "rm"):
+        (root / "bin" / applet).symlink_to("busybox")
+    install(str(root / "ours"), None, requests="/requests")
+    for words, lines in ((("status", "foo"), 1), (("initctl", "list"), len(JOBS))):
+        command = ["/usr/sbin/chroot", str(root), f"/ours/{words[0]}", *words[1:]]
+        found = subprocess.run(
+            command, env={}, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+        assert (found.returncode, found.stderr) == (0, "")
+        assert len(found.stdout.splitlines()) == lines
+
+
 def test_within_a_job_without_arguments(init: Place) -> None:
     """As `stop` in a pre-start script."""
     init("start", "tty", "TTY=a")
