@@ -22,6 +22,8 @@ class Last(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the step that failed: exit status, or signal << 8; None when there was no process."""
     main_status: int | None = None
     """How the last run's main process ended, in the same way; None when there was none."""
+    trouble: str = ""
+    """Which step of a process' set-up failed, and why; empty when there was a process."""
     extra: dict[str, Any] = {}
     """What a later version's state said of it and this one does not know."""
 

@@ -185,6 +185,7 @@ class Engine:
             failed_step=instance.failed_step,
             exit_status=instance.exit_status,
             main_status=instance.main_status,
+            trouble=instance.trouble,
         )
         for running in instance.processes.values():
             self.forget_spawn(running.spawn)
@@ -217,10 +218,7 @@ class Engine:
             case facts.Unload():
                 self._unload(fact.name)
             case facts.SetVariable():
-                if fact.value is None:
-                    self.environment.pop(fact.name, None)
-                else:
-                    self.environment[fact.name] = fact.value
+                self._set_variable(fact)
             case facts.Elapsed():
                 pass
             case _:
@@ -262,6 +260,7 @@ class Engine:
                 why = f": {fact.reason}" if fact.reason else ""
                 text = f"Failed to spawn {instance} {step} process: unable to {fact.step}{why}"
                 self._log(Level.WARNING, text)
+                instance.trouble = f"{fact.step}{why}"
                 machine.spawn_failed(instance, step)
             case facts.Exited():
                 if fact.status:
@@ -290,6 +289,26 @@ class Engine:
         level = Level.INFO if normal else Level.WARNING
         pid = instance.processes[step].pid
         self._log(level, f"{instance} {step} process ({pid}) {how}")
+
+    def _set_variable(self, fact: facts.SetVariable) -> None:
+        """Change every table that is meant (init/job_class.c, job_class_environment_set())."""
+        tables = [self.environment]
+        if fact.job is not None:
+            if fact.job not in self.classes:
+                raise UsageError("unknown-job", f"Unknown job: {fact.job}")
+            instance = self.instance(fact.job, fact.instance)
+            if instance is None:
+                text = f"Unknown instance: {fact.instance} of job {fact.job}"
+                raise UsageError("unknown-instance", text)
+            tables = [instance.environment]
+        elif fact.running:
+            instances = (each for one in self.classes.values() for each in one.instances.values())
+            tables += [instance.environment for instance in instances]
+        for table in tables:
+            if fact.value is None:
+                table.pop(fact.name, None)
+            else:
+                table[fact.name] = fact.value
 
     # Descriptions.
 

@@ -241,6 +241,7 @@ class Machine:
         instance.failed_step = None
         instance.exit_status = None
         instance.main_status = None
+        instance.trouble = ""
 
     def _rest(self, instance: Instance, old: State) -> None:
         if old is State.PRE_STOP:
@@ -391,8 +392,9 @@ class Machine:
         if spawn is None:
             return
         pid = main.pid if main else None
-        who = f"{instance} main process ({pid})" if pid else f"what is left of {instance}"
-        self._log(Level.INFO, f"Sending {signal_name(signal)} signal to {who}")
+        if pid is not None:
+            text = f"Sending {signal_name(signal)} signal to {instance} main process ({pid})"
+            self._log(Level.INFO, text)
         self.around.effect(effects.Kill(spawn=spawn, pid=pid, signal=signal, scope=scope))
 
     def _fail(self, instance: Instance, step: Step | None, status: int | None) -> None:

@@ -95,6 +95,7 @@ class StoredInstance(Part, kw_only=True):
     failed_step: Step | None = None
     exit_status: int | None = None
     main_status: int | None = None
+    trouble: str = ""
     kill_at: float | None = None
     ready_at: float | None = None
     hold_at: float | None = None
@@ -133,7 +134,7 @@ class Snapshot(Part, kw_only=True):
 
 
 _PLAIN = ("name", "serial", "goal", "state", "group", "blocker", "fds", "failed", "failed_step",
-          "exit_status", "main_status", "respawn_since", "respawn_count", "main_since",
+          "exit_status", "main_status", "trouble", "respawn_since", "respawn_count", "main_since",
           "last_delay_s", "delay_s", *TIMES, "extra")  # fmt: skip
 """Fields of an instance that are stored as they are."""
 _PLAIN_EVENT = ("name", "serial", "environment", "handled", "failed", "holds", "request",

@@ -11,8 +11,6 @@ import difflib
 from collections.abc import Iterator
 from functools import lru_cache
 
-import msgspec
-
 from hostlab.errors import SpecError
 from hostlab.spec.job import Job
 from hostlab.spec.stanzas import STANZAS, Draft
@@ -150,8 +148,3 @@ def _nearest(word: str) -> str | None:
     """What a misspelt stanza may have meant."""
     found = difflib.get_close_matches(word, STANZAS, n=1)
     return f"did you mean {found[0]!r}?" if found else None
-
-
-def same_but_places(one: Job, other: Job) -> bool:
-    """Whether two jobs mean the same, wherever their stanzas stand."""
-    return msgspec.structs.replace(one, said=()) == msgspec.structs.replace(other, said=())

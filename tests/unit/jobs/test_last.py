@@ -59,7 +59,8 @@ def test_a_program_that_cannot_be_started() -> None:
     world = World(j="instance $I\nexec x\n")
     world.start("j", I="7")
     world.tell(facts.SpawnFailed(spawn=1, step="execve", errno=2))
-    assert last(world, "j") == Last(instance="7", failed=True, failed_step=Step.MAIN)
+    expected = Last(instance="7", failed=True, failed_step=Step.MAIN, trouble="execve")
+    assert last(world, "j") == expected
 
 
 def test_a_job_that_respawns_too_fast() -> None:

@@ -23,6 +23,7 @@ from hostlab.spec.job import (
     ResourceLimit,
     Said,
     Step,
+    same_but_places,
 )
 from hostlab.spec.stanzas import STANZAS
 from hostlab.spec.upstart import (
@@ -32,7 +33,6 @@ from hostlab.spec.upstart import (
     find_errors,
     job_name,
     load_conf,
-    same_but_places,
 )
 
 pytestmark = pytest.mark.unit
