@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 import msgspec
 
@@ -31,22 +31,19 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[str, ...] = ()
     """Of the job whose event it is."""
 
-    def accepts(self, effect: EventFinished) -> bool:
+    def wants(self, event: EventFinished) -> bool:
         """Whether an event is shown."""
-        return _any(self.events, effect.name) and _any(self.jobs, job_of(effect))
+        return _any(self.events, event.name) and _any(self.jobs, job_of(event))
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """An event for programs."""
 
-    time: str
-    """ISO 8601, to the microsecond."""
-    node: str = ""
-    """Whose event it is, when a whole lab is watched."""
-    serial: int
-    """Its number; one init gives each number once."""
+    time: float
+    """When it was finished, in seconds of the epoch."""
+    node: str
     event: str
-    environment: tuple[tuple[str, str], ...]
+    environment: dict[str, str]
     """In its order."""
     failed: bool
     """A job that it started or stopped has failed."""
@@ -65,28 +62,34 @@ def monitor_header(source: str, *, nodes: bool = False) -> tuple[str, ...]:
     )
 
 
-def monitor_line(effect: EventFinished, wall_time: datetime, *, node: str = "") -> str:
-    """One event as a line, without its end; the time is shown as it is given, without its zone."""
-    words = [wall_time.strftime(TIME_FORMAT), *([node] if node else ()), effect.name]
-    words += (f"{key}='{value}'" for key, value in effect.environment)
+def monitor_line(
+    event: EventFinished, wall: float, *, node: str = "", zone: tzinfo | None = None
+) -> str:
+    """One event as a line, without its end.
+
+    `wall` is in seconds of the epoch, shown in the zone or else in that of the machine; `node`,
+    when it is given, is a column of its own behind the time.
+    """
+    time = datetime.fromtimestamp(wall, zone).strftime(TIME_FORMAT)
+    words = [time, *([node] if node else ()), event.name]
+    words += (f"{key}='{value}'" for key, value in event.environment)
     return printable(" ".join(words))
 
 
-def monitor_record(effect: EventFinished, wall_time: datetime, *, node: str = "") -> Record:
+def monitor_record(event: EventFinished, wall: float, *, node: str) -> Record:
     """The same event as a value."""
     return Record(
-        time=wall_time.isoformat(timespec="microseconds"),
+        time=wall,
         node=node,
-        serial=effect.serial,
-        event=effect.name,
-        environment=effect.environment,
-        failed=effect.failed,
+        event=event.name,
+        environment=dict(event.environment),
+        failed=event.failed,
     )
 
 
-def job_of(effect: EventFinished) -> str:
+def job_of(event: EventFinished) -> str:
     """The job whose event it is; empty when it is none's."""
-    return next((value for key, value in effect.environment if key == "JOB"), "")
+    return next((value for key, value in event.environment if key == "JOB"), "")
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ system and of a user, who emits `startup` and who waits for it, the restricted d
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -160,9 +160,12 @@ def test_the_transcript_of_a_change_of_tty2() -> None:
     world.exits("startpar-bridge", name="tty2--started")
 
     expected = TRANSCRIPT.splitlines()
-    times = [datetime.strptime(line[:26], TIME_FORMAT) for line in expected]  # noqa: DTZ007
+    times = [datetime.strptime(f"{line[:26]}+0000", f"{TIME_FORMAT}%z") for line in expected]
     events = [each for each in world.effects if isinstance(each, EventFinished)]
-    lines = [monitor_line(each, time) for each, time in zip(events, times, strict=True)]
+    lines = [
+        monitor_line(each, time.timestamp(), zone=UTC)
+        for each, time in zip(events, times, strict=True)
+    ]
     assert lines == expected
 
 
