@@ -71,7 +71,7 @@ def _follow(
                 _hear(init, control, heard)
         for wall, name, effect in sorted(heard, key=lambda each: each[0]):
             event = _event(effect)
-            if event is not None and wanted.accepts(event) and (count is None or printed < count):
+            if event is not None and wanted.wants(event) and (count is None or printed < count):
                 _print(event, wall, name, several=several, as_json=as_json)
                 printed += 1
 
@@ -99,14 +99,11 @@ def _event(effect: dict[str, Any]) -> EventFinished | None:
 
 
 def _print(event: EventFinished, wall: float, node: str, *, several: bool, as_json: bool) -> None:
-    from datetime import datetime
-
     from hostlab.jobs.monitoring import monitor_line, monitor_record
 
-    moment = datetime.fromtimestamp(wall).astimezone()
     if as_json:
-        record = monitor_record(event, moment, node=node)
+        record = monitor_record(event, wall, node=node)
         sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
     else:
-        print(monitor_line(event, moment, node=node if several else ""))
+        print(monitor_line(event, wall, node=node if several else ""))
     sys.stdout.flush()
