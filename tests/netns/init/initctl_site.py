@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -168,6 +169,16 @@ class Place:
     def left(self) -> list[str]:
         """What is in the directory of requests, but for what belongs there."""
         return sorted(set(os.listdir(self.requests)) - {"requests", "holder"})
+
+    def is_held(self) -> bool:
+        """Whether the holder has the FIFO of requests open."""
+        fifo = (self.requests / "requests").stat()
+        found = set()
+        for fd in os.listdir(f"/proc/{self.holder}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                held = os.stat(f"/proc/{self.holder}/fd/{fd}")
+                found.add((held.st_dev, held.st_ino))
+        return (fifo.st_dev, fifo.st_ino) in found
 
     def wait_clean(self) -> None:
         """Until no client's files are left: they go after the client has its answer."""

@@ -389,14 +389,25 @@ def test_planted_names_of_the_server_itself(tmp_path: Path) -> None:
 
 
 def test_the_fifo_is_the_holder_s_and_survives(init: Place) -> None:
-    before = (init.requests / "requests").stat().st_ino
-    init.kill_supervisor()
-    assert init("status", "foo")[0] == 0
-    assert (init.requests / "requests").stat().st_ino == before
+    assert init.is_held()
     (init.requests / "requests").unlink()
     init.kill_supervisor()
     wait((init.requests / "requests").exists, "the FIFO")
     assert init("status", "foo")[0] == 0
+    wait(init.is_held, "the new FIFO at the holder")
+
+
+def test_a_name_that_is_taken(any_shell: Place) -> None:
+    program = " ".join([*any_shell.shell, str(any_shell.bin / "status"), "foo"])
+    taken = f"{any_shell.requests}/$$"
+    found = subprocess.run(
+        ["sh", "-c", f"mkfifo {taken} {taken}.1; exec {program}"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (found.stdout, found.stderr) == ("foo stop/waiting\n", "")
 
 
 def test_names_in_sbin_are_only_added(tmp_path: Path) -> None:
