@@ -133,8 +133,8 @@ class _Reader:
         try:
             return inner.words()
         except SpecError as error:
-            assert error.where is not None
-            place = start + found.start("arguments") + inner.offset(error.where)
+            inside = inner.offset(error.where) if error.where is not None else 0
+            place = start + found.start("arguments") + inside
             raise self.scanner.error(error.message, place) from None
 
     def check_order(self, match: Match, start: int) -> None:
