@@ -126,7 +126,7 @@ class JobSupervisor(Supervisor):
         place = self.place
         cgroups = JobCgroups(place.cgroup, place.v1)
         return Jobs(
-            launcher=Launcher(self, cgroups),
+            launcher=Launcher(self, cgroups, temporary=f"{place.run_directory}/private"),
             cgroups=cgroups,
             logs=Logs(
                 place.log_dir,

@@ -26,6 +26,8 @@ class SpawnFailed(Failed):
         super().__init__("spawn", f"{what}: {_unable(step, number)}", hint=_hint(step, number))
         self.step = step
         self.errno = number
+        self.reason = os.strerror(number) if number else ""
+        """As the engine's message has it behind the step."""
 
 
 def _unable(step: str, number: int) -> str:
