@@ -238,7 +238,7 @@ class Tested(Supervisor):
                 group = os.open(self.cgroup / str(number), os.O_RDONLY)
             highest = max(prepared.descriptors, default=2)
             argv = tuple(message["argv"])
-            if prepared.listen_pid:
+            if "LISTEN_FDS" in prepared.environment:
                 argv = ("/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *argv)
             setup = ProcessSetup(
                 argv,
