@@ -265,7 +265,15 @@ def test_a_descriptor_that_is_closed_without_a_newline_says_nothing(site: Site) 
 
 
 def test_a_newline_before_the_end_counts(site: Site) -> None:
-    spawn = site.start(Readiness(kind=Expect.FD, fd=3), "echo >&3; exit 0")
+    path = go(site)
+    spawn = site.start(Readiness(kind=Expect.FD, fd=3), f"read line < {path}; echo >&3; exit 0")
+    first = main_of(site, spawn)
+    supervisor = site.call("ping")["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    path.write_text("\n")
+    until(lambda: look(first) is None)
+    os.kill(supervisor, signal.SIGKILL)
+    site.reconnect()
     site.wait(spawn, "Ended")
     assert site.facts(spawn) == ["Started", "Ready", "Ended"]
 
