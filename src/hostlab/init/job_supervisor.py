@@ -86,7 +86,7 @@ class JobSupervisor(Supervisor):
         self.place = place
         self.booted = asyncio.Event()
         self._running: dict[int, int] = {}
-        self._ended: dict[int, tuple[int, int]] = {}
+        self._ended: list[tuple[int, int, int]] = []
         self._stopped: list[int] = []
         self._has_begun = False
         self.handlers["reexec"] = self.serve_reexec
@@ -183,7 +183,7 @@ class JobSupervisor(Supervisor):
             self.directories.read()
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
-        for spawn, (pid, _) in self._ended.items():
+        for spawn, pid, _ in self._ended:
             self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
@@ -339,8 +339,10 @@ class JobSupervisor(Supervisor):
         if self._has_begun:
             self.jobs.ended(spawn, pid, status)
         else:
-            self._running.pop(spawn, None)
-            self._ended[spawn] = (pid, status)
+            # A daemon's first process may have ended, while the daemon runs.
+            if self._running.get(spawn) == pid:
+                del self._running[spawn]
+            self._ended.append((spawn, pid, status))
 
     def found_stopped(self, key: str, pid: int) -> None:
         if not key.startswith(KEY):

@@ -173,10 +173,14 @@ class Tested(Supervisor):
         self.write(msgspec.to_builtins(fact))
         if self.last_fact == type(fact).__name__:
             os.kill(os.getpid(), signal.SIGKILL)
-        if isinstance(fact, facts.Stopped):
+        if isinstance(fact, facts.Stopped) and self.count(fact.spawn, "Stopped") == 1:
+            # As the engine does, which is told twice and acts once.
             os.kill(self.running[fact.spawn][1], signal.SIGCONT)
         elif isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
             self.running[fact.spawn] = (self.running[fact.spawn][0], fact.pid)
+
+    def count(self, spawn: int, kind: str) -> int:
+        return sum(fact["spawn"] == spawn and fact["type"] == kind for fact in self.told)
 
     def keep_it(self, name: str, fd: int) -> None:
         self.names.add(name)
