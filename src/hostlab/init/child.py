@@ -12,6 +12,7 @@ namespaces first, mounts round the change of root, capabilities with the user.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import grp
@@ -273,7 +274,10 @@ def _place(setup: ProcessSetup) -> None:
     temporary: tuple[int, ...] = ()
     if setup.private_tmp or setup.readonly_paths:
         with _step("make a mount namespace"):
-            sandbox.isolate()
+            is_nested = sandbox.isolate()
+        if is_nested and setup.capabilities:
+            # They would be there, and hold for nothing that is outside of that namespace.
+            raise _Failed("set capabilities", errno.EPERM)
     if setup.private_tmp and setup.temporary is not None:
         with _step("make a private /tmp"):
             temporary = sandbox.pick_up_temporary(setup.temporary)
@@ -326,6 +330,12 @@ def _setgroups_allowed() -> bool:
             return answer.read().strip() != "deny"
     except OSError:
         return True
+
+
+def remember_users() -> None:
+    """Have the C library read its configuration of users now; it costs a child 200 pages."""
+    with contextlib.suppress(KeyError):
+        os.getgrouplist(pwd.getpwuid(0).pw_name, grp.getgrgid(0).gr_gid)
 
 
 def _look_up(setup: ProcessSetup) -> tuple[int | None, int, list[int]]:

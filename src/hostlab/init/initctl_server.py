@@ -134,9 +134,15 @@ class InitctlServer:
         self.init.forget_others(TOKEN_PREFIX, frozenset(asker.token for asker in waiting))
 
     def _sweep(self) -> list[Asker]:
+        """Who waits and is not being served; what is left of others goes."""
         with os.scandir(self._place) as entries:
             names = [entry.name for entry in islice(entries, MAX_SWEPT)]
-        return sweep(self._place, names)
+        # While one is served nobody else may get its name, or it would get its answer too.
+        busy = self._serving
+        return sweep(
+            self._place,
+            (each for each in names if each not in busy and each.rpartition(".")[0] not in busy),
+        )
 
     def _readable(self) -> None:
         try:

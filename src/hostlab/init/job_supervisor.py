@@ -34,6 +34,7 @@ from hostlab.init.supervisor import Request, Supervisor
 from hostlab.jobs import facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
+from hostlab.jobs.expression import Environment
 from hostlab.spec.job import Job, same_but_places
 
 if TYPE_CHECKING:
@@ -228,13 +229,17 @@ class JobSupervisor(Supervisor):
         await boot.emit(self.jobs, self.place.emissions())
         self.booted.set()
 
-    def go_down(self, down: Down, *, force: bool = False) -> None:
-        """Leave, or start anew; without `force` every job is stopped first."""
-        self.spawn_task(self._go_down(down, force=force))
+    def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
+        """Leave, or start anew; without `force` every job is stopped first.
 
-    async def _go_down(self, down: Down, *, force: bool) -> None:
+        `environment` goes behind RUNLEVEL and PREVLEVEL of the event.
+        """
+        self.spawn_task(self._go_down(down, environment, force=force))
+
+    async def _go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
         if not force:
-            left = await self.wind_up(REBOOT if down is Down.REBOOT else HALT)
+            level = REBOOT if down is Down.REBOOT else HALT
+            left = await self.wind_up(level, environment)
             if left:
                 self.log(Level.WARNING, f"would not stop: {', '.join(left)}")
         if down is Down.REBOOT:
@@ -245,9 +250,9 @@ class JobSupervisor(Supervisor):
             os._exit(0)
         self.post("x")
 
-    async def wind_up(self, level: str) -> tuple[str, ...]:
+    async def wind_up(self, level: str, environment: Environment) -> tuple[str, ...]:
         """What comes before the end; the jobs that would not stop."""
-        return await shutdown.go_down(self.jobs, level)
+        return await shutdown.go_down(self.jobs, level, environment)
 
     async def serve_reexec(self, request: Request) -> None:
         """Become the program that is installed now; the connection ends with the old one."""

@@ -115,7 +115,7 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
     reader, writer = os.pipe2(os.O_CLOEXEC)
     flags = CLONE_PARENT if channel is not None else 0
     try:
-        pid, pidfd = clone3(flags, cgroup=setup.cgroup)
+        pid, pidfd = clone3(flags, cgroup=setup.cgroup, executes=True)
         if pid == 0:
             child.run(setup, key, channel, writer)
     except BaseException:
@@ -163,7 +163,8 @@ def prepare_to_spawn() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _do_nothing)
-    remember_bounding_set()
+    remember_bounding_set(anew=True)
+    child.remember_users()
 
 
 def _do_nothing(number: int, frame: object) -> None:

@@ -27,6 +27,7 @@ from hostlab.init.protocol import CONTROL, LOGS, connect, listen
 from hostlab.init.sessions import Sessions
 from hostlab.jobs import facts
 from hostlab.jobs.boot import Boot, Emission, boot_events
+from hostlab.jobs.expression import Environment
 from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
 
 if TYPE_CHECKING:
@@ -153,9 +154,9 @@ class StandaloneSupervisor(JobSupervisor):
         elif event != "keyboard-request" or self.options.boots:
             self.jobs.tell(facts.Emit(name=event))
 
-    async def wind_up(self, level: str) -> tuple[str, ...]:
+    async def wind_up(self, level: str, environment: Environment) -> tuple[str, ...]:
         if not self.options.is_user:
-            return await super().wind_up(level)
+            return await super().wind_up(level, environment)
         await shutdown.emit_all(self.jobs, [Emission(event="session-end", waits=True)])
         return await shutdown.stop_all(self.jobs)
 

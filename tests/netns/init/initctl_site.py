@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -30,13 +31,13 @@ from tests.netns.init.init_site import children, holding
 
 DEADLINE_S = 10.0
 LONG = 300
-"""Jobs that make a list too long for a FIFO."""
+"""Jobs that make a list longer than a FIFO holds."""
 JOBS = {
     "foo": "exec sleep 1",
     "held": "exec sleep 1",
     "tty": "instance $TTY\nexec sleep 1",
     "counts": "start on count\ninstance $N\nexec sleep 1",
-    **{f"job-with-a-long-name-{number:04}": "exec sleep 1" for number in range(LONG)},
+    **{f"{'long-name-' * 24}{number:04}": "exec sleep 1" for number in range(LONG)},
 }
 
 
@@ -168,6 +169,16 @@ class Place:
     def left(self) -> list[str]:
         """What is in the directory of requests, but for what belongs there."""
         return sorted(set(os.listdir(self.requests)) - {"requests", "holder"})
+
+    def is_held(self) -> bool:
+        """Whether the holder has the FIFO of requests open."""
+        fifo = (self.requests / "requests").stat()
+        found = set()
+        for fd in os.listdir(f"/proc/{self.holder}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                held = os.stat(f"/proc/{self.holder}/fd/{fd}")
+                found.add((held.st_dev, held.st_ino))
+        return (fifo.st_dev, fifo.st_ino) in found
 
     def wait_clean(self) -> None:
         """Until no client's files are left: they go after the client has its answer."""

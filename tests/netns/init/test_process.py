@@ -352,8 +352,9 @@ def test_a_plain_user_has_a_sandbox_too(tmp_path: Path) -> None:
                     rlimits=((resource.RLIMIT_CORE, 0, 0),),
                 )
             )
-            with pytest.raises(SpawnFailed, match="set capabilities: Operation not permitted"):
-                start(shell("true", capabilities=("NET_RAW",)), key="", channel=None)
+            for more in ({}, {"private_tmp": True}):
+                with pytest.raises(SpawnFailed, match="capabilities: Operation not permitted"):
+                    start(shell("true", capabilities=("NET_RAW",), **more), key="", channel=None)
             (place / "told").write_text(f"{ran.out}{ran.warnings}")
         finally:
             os._exit(0)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from hostlab.init import following
 from hostlab.init.daemons import look
 from hostlab.spec.job import Expect, Readiness
-from tests.netns.init.ready_site import Site, ready_site
+from tests.netns.init.ready_site import Site, ready_site, until
 
 pytestmark = pytest.mark.netns
 
@@ -53,14 +51,6 @@ def python(body: str) -> str:
 def main_of(site: Site, spawn: int) -> int:
     """The pid that the engine would have now."""
     return int([fact for fact in site.call("facts", spawn=spawn) if fact.get("pid")][-1]["pid"])
-
-
-def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
-    """Look again until it is so; what another process does in /proc is told by nobody."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        select.select([], [], [], 0.002)
 
 
 def go(site: Site) -> Path:
@@ -248,6 +238,7 @@ def test_whoever_ends_while_it_is_adopted_is_not_lost(any_site: Site) -> None:
         any_site.wait(spawn, "Ended")
         ends = [fact for fact in any_site.call("facts", spawn=spawn) if fact["type"] == "Ended"]
         assert len(ends) == 1
+        assert ends[0]["left"] == [], "its daemon lives, and nobody follows it"
         statuses.append(ends[0]["status"])
         assert look(ends[0]["pid"]) is None
     # 0: the daemon had ended before its parent's end was told. 7: it was adopted, or almost.
