@@ -33,8 +33,9 @@ class Alone:
         self.environment = {**os.environ, **environment}
         self.run = Path(self.environment["HOSTLAB_RUN"]) / INIT
         self.process: subprocess.Popen[bytes] | None = None
-        self.wrapper: tuple[str, ...] = ()
-        """What runs the commands, as another user."""
+        self.user: int | None = None
+        """Who runs all of it, if not the caller."""
+        self.hostlab = HOSTLAB
 
     @property
     def client(self) -> LocalInit:
@@ -78,7 +79,8 @@ class Alone:
         """Start it; whether it runs is not waited for."""
         with open(self.root / "said", "ab") as said:
             self.process = subprocess.Popen(
-                [*self.wrapper, *HOSTLAB, "init", *words],
+                [*self.hostlab, "init", *words],
+                **self._who(),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
@@ -90,7 +92,8 @@ class Alone:
         """Until its boot is over."""
         wait_until(lambda: self.client.is_there() or self.has_ended, "an init that answers")
         assert not self.has_ended, self.said
-        self.client.wait_settled()
+        if self.user is None:
+            self.client.wait_settled()
 
     @property
     def has_ended(self) -> bool:
@@ -107,11 +110,13 @@ class Alone:
 
     def __call__(self, *words: str, **more: str) -> tuple[int, str, str]:
         """A command of hostlab: its status, output and errors."""
-        return self.program(*HOSTLAB, *words, **more)
+        return self.program(*self.hostlab, *words, **more)
 
     def program(self, *words: str, **more: str) -> tuple[int, str, str]:
         done = subprocess.run(
-            [*self.wrapper, *words],
+            words,
+            **self._who(),
+            cwd=self.root,
             env={**self.environment, **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -124,9 +129,23 @@ class Alone:
     def initctl(self, *words: str) -> tuple[int, str, str]:
         return self.program(str(self.run / "bin" / "initctl"), *words)
 
+    def _who(self) -> dict[str, Any]:
+        if self.user is None:
+            return {}
+        return {"user": self.user, "group": self.user, "extra_groups": []}
+
+    def table(self) -> list[dict[str, Any]]:
+        """Every job's row; another user's init answers only that user."""
+        if self.user is None:
+            return self.client.job_table()
+        status, out, err = self("job", "list", "--init", "--json")
+        assert status == 0, err
+        found: list[dict[str, Any]] = json.loads(out)
+        return found
+
     def row(self, name: str) -> dict[str, Any]:
         """The only row of a job."""
-        (found,) = [row for row in self.client.job_table() if row["name"] == name]
+        (found,) = [row for row in self.table() if row["name"] == name]
         return found
 
     def pid(self, name: str) -> int:
@@ -194,6 +213,11 @@ def standing(
 def end(alone: Alone) -> None:
     """End it by force if need be, with all that it left."""
     assert alone.process is not None
+    if alone.process.poll() is None and alone.user is not None:
+        # Of one without a cgroup only itself finds what it has started.
+        alone.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            alone.process.wait(ENDS_WITHIN_S)
     if alone.process.poll() is None:
         alone.process.kill()
         alone.process.wait(ENDS_WITHIN_S)
