@@ -95,6 +95,8 @@ class Holder:
         self.stopped: set[int] = set()
         self.orphans: dict[int, int] = {}
         self.kept: dict[str, int] = {}
+        self.untold: set[int] = set()
+        """Signals that were sent while there was no supervisor."""
         self.supervisor = 0
         self.channel: socket.socket | None = None
         self.failures = 0
@@ -133,7 +135,11 @@ class Holder:
         """Pass on what is no SIGCHLD (signalfd(2), struct signalfd_siginfo)."""
         for offset in range(0, len(data), SIGNALFD_SIGINFO_BYTES):
             number = int.from_bytes(data[offset : offset + 4], sys.byteorder)
-            if number != signal.SIGCHLD and self.channel is not None:
+            if number == signal.SIGCHLD:
+                continue
+            if self.channel is None:
+                self.untold.add(number)
+            else:
                 self._tell(f"! {number}")
 
     def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
@@ -172,6 +178,8 @@ class Holder:
         for name, fd in self.kept.items():
             self._tell(f"< {name}", fd)
         self._tell(".")
+        while self.untold:
+            self._tell(f"! {self.untold.pop()}")
 
     def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
         status = 1

@@ -65,12 +65,17 @@ class Jobs:
         console: int,
         network: Callable[[Job], int | None],
         notify_directory: str,
+        job_environment: Mapping[str, str] | None = None,
+        has_logs: bool = True,
     ) -> None:
         """`console` is init's own output, for `console output` and `owner`.
 
+        `job_environment` is what jobs get before anybody changes it, if not init's PATH and TERM.
         `network` gives the network namespace of a job that is in another than init's.
         """
-        self.engine = Engine(environment=job_environment(environment), own_environment=environment)
+        given = usual_environment(environment) if job_environment is None else job_environment
+        self.engine = Engine(environment=dict(given), own_environment=environment)
+        self.has_logs = has_logs
         self.launcher = launcher
         self.cgroups = cgroups
         self.logs = logs
@@ -349,6 +354,8 @@ class Jobs:
         match effect.job.console:
             case Console.NONE:
                 return null, null, null
+            case Console.LOG if not self.has_logs:
+                return null, null, null
             case Console.OUTPUT:
                 return null, self.console, self.console
             case _:
@@ -403,7 +410,7 @@ class Jobs:
         self.tell(facts.Elapsed())
 
 
-def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def usual_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What every job gets before anybody changes it: init's PATH and TERM (init/job_class.c)."""
     return {name: environment[name] for name in ("PATH", "TERM") if name in environment}
 
