@@ -24,14 +24,6 @@ from hostlab.linux import cgroups, seccomp
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import Plan
 
-_STATES = {
-    "waiting": JobState.STARTING,
-    "running": JobState.RUNNING,
-    "stopping": JobState.RUNNING,
-    "stopped": JobState.STOPPED,
-    "failed": JobState.FAILED,
-}
-
 
 class Node(NodeConnection):
     """A running node."""
@@ -65,7 +57,7 @@ class Node(NodeConnection):
         """The node's jobs by name; those of a failed one come with their log's last lines."""
         found = {}
         for row in self.job_table():
-            state = _STATES[row["state"]]
+            state = JobState(row["state"])
             log = self.log_tail(row["name"]) if state is JobState.FAILED else ()
             if state is JobState.FAILED and not log and row["reason"]:
                 log = (row["reason"],)

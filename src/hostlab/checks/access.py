@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+
+from hostlab.jobs.report import JobState
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,16 +17,6 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     """Exit status; the negative number of the signal that killed it."""
     stdout: bytes = b""
     stderr: bytes = b""
-
-
-class JobState(StrEnum):
-    """What a job is doing, as far as a check cares."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    """It ended badly and will not be started again by itself."""
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):

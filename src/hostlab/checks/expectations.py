@@ -20,11 +20,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 
 from hostlab.checks import probes, web
-from hostlab.checks.access import CommandResult, JobState, JobStatus, NodeAccess
+from hostlab.checks.access import CommandResult, JobStatus, NodeAccess
 from hostlab.checks.names import UnknownName, addresses
 from hostlab.checks.patience import ATTEMPT_S, Seen
 from hostlab.checks.verdict import hostlab_line
 from hostlab.errors import SpecError, Unsupported
+from hostlab.jobs.report import JobState
 from hostlab.linux.sockdiag import Listener, listeners
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -311,7 +312,8 @@ class JobIs(OutsideExpectation, frozen=True, kw_only=True):
             known = f"; its jobs are {', '.join(jobs)}" if jobs else ", nor any other"
             return Seen(ok=False, text=f"there is no job {self.name}{known}", hopeless=True)
         text = f"{self.name} is {_status_text(found)}"
-        if found.state is self.state:
+        is_idle = self.state is JobState.STOPPED and found.state is JobState.WAITING
+        if found.state is self.state or is_idle:
             return Seen(ok=True, text=text)
         # A failed job has no respawn left: it becomes nothing else by itself.
         hopeless = found.state is JobState.FAILED
@@ -345,9 +347,9 @@ def attempt_inside(judged: InsideExpectation, timeout_s: float) -> Seen:
 
 def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:
     """Why nothing will begin to listen any more: a job has failed, and none runs or starts."""
-    alive = {JobState.RUNNING, JobState.STARTING}
+    idle = {JobState.FAILED, JobState.STOPPED}
     failed = [name for name, status in jobs.items() if status.state is JobState.FAILED]
-    if not failed or any(status.state in alive for status in jobs.values()):
+    if not failed or any(status.state not in idle for status in jobs.values()):
         return None
     status = jobs[failed[0]]
     text = f"nothing will: job {failed[0]} is {_status_text(status)} and no other runs"

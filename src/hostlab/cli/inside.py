@@ -134,10 +134,7 @@ def logs_command(node: str, job: str | None, *, follow: bool, lines: int) -> Non
     name = job or names[0]
     if name not in names:
         raise UsageError("no-job", f"no job {name!r} on {chosen.name}", hint=", ".join(names))
-    if lines:
-        for line in chosen.log_tail(name, lines):
-            print(line)
-    follow_file(chosen.log_path(name), from_end=bool(lines), forever=follow)
+    follow_file(chosen.log_path(name), lines=lines or None, forever=follow)
 
 
 @click.command("cp", epilog="Example: hostlab cp page.html alice:/srv/")

@@ -1,8 +1,9 @@
-"""Commands about jobs."""
+"""Commands about the jobs of nodes, and of an init that stands alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,20 +14,34 @@ from hostlab.cli.targets import complete_node, nodes_named, up_labs
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from hostlab.api import Node
+    from hostlab.init.client import InitClient
 
+INIT = "."
+"""Stands for the init without a lab; no node has this name."""
 _COLUMNS = ("node", "name", "state", "pid", "status", "reason")
+_WAIT_COLUMNS = ("node", "name", "on_name", "why")
 
 
-def _node_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def node_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--node`, and `--init` for the one that belongs to no lab; both come as `node`."""
+
+    @functools.wraps(function)
+    def chosen(*args: Any, init: bool, node: str | None, **options: Any) -> Any:
+        return function(*args, node=INIT if init else node, **options)
+
     text = "NODE or LAB/NODE; needed only where several nodes have the job."
     option = click.option("-n", "--node", help=text, shell_complete=complete_node)
-    return option(function)
+    text = "The init that runs here without a lab (`hostlab init`)."
+    return option(click.option("--init", is_flag=True, help=text)(chosen))
+
+
+_variables = click.argument("variables", nargs=-1, metavar="[KEY=VALUE]…")
+_no_wait = click.option("--no-wait", is_flag=True, help="Do not wait until it is done.")
 
 
 @click.group("job", epilog="Example: hostlab job restart web --node alice")
 def job_command() -> None:
-    """List, start, stop or restart the jobs of nodes; check, search and draw job files."""
+    """Jobs and events: list, start, stop, emit, who waits for whom; check and draw job files."""
 
 
 for _command in COMMANDS:
@@ -34,60 +49,178 @@ for _command in COMMANDS:
 
 
 @job_command.command("list", epilog="Example: hostlab job list --node alice")
-@_node_option
+@node_option
 @json_option
 def list_command(*, node: str | None, as_json: bool) -> None:
     """List jobs with their state: a node's, or a whole lab's."""
-    _show([row for found in _nodes(node) for row in _rows(found)], as_json=as_json)
+    _show([row for found in inits_named(node) for row in _rows(found)], as_json=as_json)
 
 
-@job_command.command("start", epilog="Example: hostlab job start web --node alice")
+@job_command.command("status", epilog="Example: hostlab job status web --node alice")
 @click.argument("name")
-@_node_option
+@_variables
+@node_option
 @json_option
-def start_command(name: str, *, node: str | None, as_json: bool) -> int:
-    """Start a job; exit 1 if it has failed at once."""
-    return _control(name, "start", node, as_json=as_json)
+def status_command(
+    name: str, variables: tuple[str, ...], *, node: str | None, as_json: bool
+) -> int:
+    """Show a job's instances as `initctl status` does; exit 1 if it has failed."""
+    found = _one_with(name, node)
+    rows = [row for row in _rows(found) if row["name"] == name]
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            for line in status_lines(row):
+                print(line)
+    return 1 if any(row["state"] == "failed" for row in rows) else 0
 
 
-@job_command.command("stop", epilog="Example: hostlab job stop web --node alice")
-@click.argument("name")
-@_node_option
+def status_lines(row: dict[str, Any]) -> list[str]:
+    """A row as `initctl status` prints it (initctl(8))."""
+    who = f"{row['name']} ({row['instance']})" if row["instance"] else row["name"]
+    processes = dict(row["processes"])
+    main = processes.pop("main", None)
+    line = f"{who} {row['goal']}/{row['stage']}"
+    if main is not None:
+        return [f"{line}, process {main}", *(f"\t{s} process {p}" for s, p in processes.items())]
+    if not processes:
+        return [line]
+    (step, pid), *others = processes.items()
+    return [f"{line}, ({step}) process {pid}", *(f"\t{s} process {p}" for s, p in others)]
+
+
+def _action(name: str, help_text: str) -> None:
+    @job_command.command(
+        name, help=help_text, epilog=f"Example: hostlab job {name} web --node alice"
+    )
+    @click.argument("job")
+    @_variables
+    @_no_wait
+    @node_option
+    @json_option
+    def command(
+        job: str, variables: tuple[str, ...], *, no_wait: bool, node: str | None, as_json: bool
+    ) -> int:
+        found = _one_with(job, node)
+        changed = found.job(job, name, environment=_pairs(variables), wait=not no_wait)
+        rows = [{"node": found.name, **row} for row in changed]
+        _show(rows, as_json=as_json)
+        return 1 if name != "stop" and any(row["state"] == "failed" for row in rows) else 0
+
+
+for _name, _text in (
+    ("start", "Start a job, and wait until it runs; exit 1 if it fails."),
+    ("stop", "Stop a job: its signal, and after its timeout SIGKILL."),
+    ("restart", "Stop a job and start it again."),
+    ("reload", "Send a job its reload signal, SIGHUP if it says no other."),
+):
+    _action(_name, _text)
+
+
+@job_command.command("emit", epilog="Example: hostlab job emit net-changed IFACE=eth0 -n alice")
+@click.argument("event")
+@_variables
+@_no_wait
+@click.option("--timeout", "timeout_s", type=float, help="Wait so many seconds at most.")
+@click.option("--watch", is_flag=True, help="Print the events that follow, until it is done.")
+@node_option
+def emit_command(
+    event: str,
+    variables: tuple[str, ...],
+    *,
+    no_wait: bool,
+    timeout_s: float | None,
+    watch: bool,
+    node: str | None,
+) -> None:
+    """Emit an event in a node, or in several; wait until what it starts and stops is done.
+
+    Exit 1 if a job fails over it, or if it is still blocked when the time is over.
+    """
+    if watch:
+        from hostlab.cli.monitor import emit_watched
+
+        emit_watched(_one(node), event, _pairs(variables), timeout_s=timeout_s)
+        return
+    for found in inits_named(node):
+        found.emit(event, _pairs(variables), wait=not no_wait, timeout_s=timeout_s)
+
+
+@job_command.command("waits", epilog="Example: hostlab job waits --node alice")
+@node_option
 @json_option
-def stop_command(name: str, *, node: str | None, as_json: bool) -> int:
-    """Stop a job: TERM, and after five seconds KILL to everything that it started."""
-    return _control(name, "stop", node, as_json=as_json)
+def waits_command(*, node: str | None, as_json: bool) -> None:
+    """Tell who waits for whom, and why: what holds a start, a stop or an `emit`."""
+    rows = [{"node": found.name, **row} for found in inits_named(node) for row in found.waits()]
+    if as_json:
+        print_json(rows)
+    else:
+        header = ("NODE", "WHO", "WAITS FOR", "WHY")
+        print_table(header, [[row[column] for column in _WAIT_COLUMNS] for row in rows])
 
 
-@job_command.command("restart", epilog="Example: hostlab job restart web --node alice")
-@click.argument("name")
-@_node_option
-@json_option
-def restart_command(name: str, *, node: str | None, as_json: bool) -> int:
-    """Stop a job and start it again."""
-    return _control(name, "restart", node, as_json=as_json)
+@job_command.command("log", epilog="Example: hostlab job log web --node alice -f")
+@click.argument("name", required=False)
+@node_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now.")
+@click.option("--lines", default=0, help="Only the last N lines.")
+def log_command(name: str | None, *, node: str | None, follow: bool, lines: int) -> None:
+    """Show what a job wrote; without a name, what the node's init has to say."""
+    from hostlab.cli.following import follow_file
+
+    found = _one(node) if name is None else _one_with(name, node)
+    path = found.init_log_path() if name is None else found.log_path(name)
+    follow_file(path, lines=lines or None, forever=follow)
 
 
-def _nodes(target: str | None) -> list[Node]:
-    """The nodes that are named, or every node of every lab that is up."""
-    return nodes_named(target if target is not None else ",".join(f"{lab}/*" for lab in up_labs()))
+def inits_named(target: str | None) -> Sequence[InitClient]:
+    """The inits that are named, or that of every node of every lab, and the one without a lab."""
+    from hostlab.init.client import LocalInit
+    from hostlab.lab.paths import init_directory
+
+    alone = LocalInit(init_directory())
+    if target == INIT:
+        return [alone]
+    if target is not None:
+        return nodes_named(target)
+    every: list[InitClient] = [*nodes_named(",".join(f"{lab}/*" for lab in up_labs()))]
+    return [*every, alone] if alone.is_there() else every
 
 
-def _rows(node: Node) -> list[dict[str, Any]]:
+def _rows(node: InitClient) -> list[dict[str, Any]]:
     return [{"node": node.name, **row} for row in node.job_table()]
 
 
-def _control(name: str, action: str, target: str | None, *, as_json: bool) -> int:
-    nodes = _nodes(target)
-    if target is None:
-        nodes = [node for node in nodes if any(row["name"] == name for row in node.job_table())]
-        if len(nodes) != 1:
-            where = ", ".join(node.name for node in nodes) or "no node"
-            hint = "name the node: --node NODE"
-            raise UsageError("which-node", f"job {name!r} is on {where}", hint=hint)
-    rows = [{"node": node.name, **node.job(name, action)} for node in nodes]
-    _show(rows, as_json=as_json)
-    return 1 if action != "stop" and any(row["state"] == "failed" for row in rows) else 0
+def _one(target: str | None) -> InitClient:
+    nodes = inits_named(target)
+    if len(nodes) != 1:
+        where = ", ".join(node.name for node in nodes) or "none"
+        hint = "name the node: --node NODE"
+        raise UsageError("which-node", f"one node is needed, there are: {where}", hint=hint)
+    return nodes[0]
+
+
+def _one_with(name: str, target: str | None) -> InitClient:
+    """The node that is named, or the only one that has the job."""
+    if target is not None:
+        return _one(target)
+    nodes = [node for node in inits_named(None) if any(row["name"] == name for row in _rows(node))]
+    if len(nodes) != 1:
+        where = ", ".join(node.name for node in nodes) or "no node"
+        hint = "name the node: --node NODE"
+        raise UsageError("which-node", f"job {name!r} is on {where}", hint=hint)
+    return nodes[0]
+
+
+def _pairs(words: tuple[str, ...]) -> list[tuple[str, str]]:
+    found = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError("environment", f"{word!r} is not KEY=VALUE")
+        found.append((name, value))
+    return found
 
 
 def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:

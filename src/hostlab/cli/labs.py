@@ -16,6 +16,7 @@ from hostlab.lab.paths import base_directory, labs
 if TYPE_CHECKING:
     from hostlab.api import Lab
     from hostlab.checks import Verdict
+    from hostlab.spec import Lab as Description
 
 _file = click.argument("file", type=click.Path(), shell_complete=complete_lab)
 _lab = click.argument("lab", required=False, shell_complete=complete_lab)
@@ -36,15 +37,31 @@ def validate_command(files: tuple[str, ...], *, as_json: bool) -> int:
         except SpecErrors as found:
             errors += found.errors
             continue
-        rows.append({"file": file, "name": lab.name, "nodes": len(lab.nodes)})
+        rows.append({"file": file, "name": lab.name, "nodes": len(lab.nodes), "notes": _notes(lab)})
     if as_json:
         print_json({"valid": rows, "errors": [_error_row(error) for error in errors]})
     else:
         for row in rows:
             print(f"{row['file']}: {row['name']}, {row['nodes']} nodes")
+            for note in row["notes"]:
+                print(f"note: {note}", file=sys.stderr)
         for error in errors:
             print(error, file=sys.stderr)
     return 2 if errors else 0
+
+
+def _notes(lab: Description) -> list[str]:
+    """What may not have been meant, each once however many nodes share it."""
+    from hostlab.jobs.unmet import unmet
+
+    found: dict[str, None] = {}
+    # Nodes of one role are alike, and may be thousands.
+    alike = {(node.jobs, node.boot, node.job_files): node for node in lab.nodes}
+    for node in alike.values():
+        for each in unmet(node):
+            where = f"{each.said.file}:{each.said.line}: " if each.said else f"{node.name}: "
+            found[f"{where}{each}"] = None
+    return list(found)
 
 
 def _error_row(error: Any) -> dict[str, Any]:

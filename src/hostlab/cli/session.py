@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from hostlab.api import Node
-    from hostlab.lab.client import Control
+    from hostlab.init.client import Control
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 RELAY_BYTES: Final = 1 << 16
@@ -42,7 +42,7 @@ def run_session(node: Node, argv: Sequence[str], *, tty: bool | None, **options:
 
 
 def _follow(control: Control, number: int, signals: int, *, has_tty: bool) -> int:
-    from hostlab.lab.client import result
+    from hostlab.init.client import result
 
     pid = master = -1
     with contextlib.ExitStack() as stack:

@@ -39,6 +39,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._readable)
         self.is_open = True
+        self.at_close: list[Callable[[], None]] = []
+        """What else is to be called once at the end."""
 
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the message being handled."""
@@ -71,6 +73,8 @@ class Connection:
         self._receiver.close()
         self.socket.close()
         self._closed(self)
+        for call in self.at_close:
+            call()
 
     def _readable(self) -> None:
         try:

@@ -14,8 +14,16 @@ The channel is a SOCK_SEQPACKET pair; a datagram is one command:
     to the holder                        to the supervisor
     + KEY            I am this job       + KEY PID           this job runs
     = PID KEY        status noted        - KEY PID STATUS    this process ended (wait status)
+    * PID KEY        adopt this one      ~ KEY PID           a signal has stopped this process
     < NAME  (fd)     keep this           < NAME  (fd)        you kept this
     > NAME           drop it             .                   that is all from before
+    ?                tell all again      ! NUMBER            this signal was sent to the holder
+    x                end, with everything in the node
+
+Adopting: an orphan, which the kernel has made the holder's child, is from then on recorded and
+reported under KEY like a process that has introduced itself. Had it ended before, that is told
+under KEY now: with its status where the holder still has it (`MAX_ORPHANS`), else, and for what
+is no child of the holder, with `GONE`, which is no wait status.
 """
 
 from __future__ import annotations
@@ -28,6 +36,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -37,12 +46,17 @@ from hostlab.linux.libc import prctl, sigaddset, sigemptyset, signalfd, sigprocm
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 SFD_NONBLOCK_CLOEXEC: Final = 0o2004000
+SIGNALFD_SIGINFO_BYTES: Final = 128
 SIGSET_BYTES: Final = 128
 """sizeof(sigset_t) of glibc and musl."""
 WALL: Final = 0x40000000
 DATAGRAM_BYTES: Final = 4096
 MAX_KEPT: Final = 4096
 """Descriptors kept for the supervisor, above which a further one is refused."""
+MAX_ORPHANS: Final = 256
+"""Ended processes without a key whose status is remembered, for one that is adopted too late."""
+GONE: Final = -1
+"""Instead of a wait status, which is 0 to 65535: not the holder's child, or not any more."""
 RESTARTS_AT_ONCE: Final = 5
 RESTART_PAUSE_MS: Final = 1000
 """After so many supervisors died without a command served, the next one waits this long."""
@@ -69,19 +83,23 @@ class Holder:
         *,
         eager: bool,
         dies_with_holder: bool = False,
+        passes_on: tuple[int, ...] = (),
     ) -> None:
+        """`passes_on` are signals that the supervisor is told of, instead of their effect."""
         self.control = control
         self.supervise = supervise
         self.eager = eager
         self.dies_with_holder = dies_with_holder
         self.running: dict[int, str] = {}
         self.ended: dict[tuple[int, str], int] = {}
+        self.stopped: set[int] = set()
+        self.orphans: dict[int, int] = {}
         self.kept: dict[str, int] = {}
         self.supervisor = 0
         self.channel: socket.socket | None = None
         self.failures = 0
         self.asked_for = False
-        self.signals = _block_sigchld()
+        self.signals = _blocked(_mask((signal.SIGCHLD, *passes_on)) if passes_on else _SIGCHLD)
 
     def hold(self) -> NoReturn:
         """Never returns; the node ends when its holder does.
@@ -105,15 +123,24 @@ class Holder:
                 if self.channel is not None and fd == self.channel.fileno():
                     self._drain(poll)
                 elif fd == self.signals:
-                    os.read(self.signals, 4096)
+                    self._signalled(os.read(self.signals, 4096))
                     self._reap(poll)
                 elif self.supervisor == 0:
                     self.asked_for = True
             pause = self._restart(poll, has_paused=pause is not None and not ready)
 
+    def _signalled(self, data: bytes) -> None:
+        """Pass on what is no SIGCHLD (signalfd(2), struct signalfd_siginfo)."""
+        for offset in range(0, len(data), SIGNALFD_SIGINFO_BYTES):
+            number = int.from_bytes(data[offset : offset + 4], sys.byteorder)
+            if number != signal.SIGCHLD and self.channel is not None:
+                self._tell(f"! {number}")
+
     def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
         """Start a supervisor if one is needed; the milliseconds to wait first if they die young."""
-        if self.supervisor or not (self.asked_for or self.eager or self.running or self.ended):
+        # What is kept may be written into or connected to, also when no job runs any more.
+        work = self.asked_for or self.eager or self.running or self.ended or self.kept
+        if self.supervisor or not work:
             return None
         if self.failures < RESTARTS_AT_ONCE or has_paused:
             self._start_supervisor(poll)
@@ -133,10 +160,15 @@ class Holder:
         self.asked_for = False
         self.failures += 1
         poll.register(ours, select.POLLIN)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
         for child, key in self.running.items():
             self._tell(f"+ {key} {child}")
         for (child, key), status in self.ended.items():
             self._tell(f"- {key} {child} {status}")
+        for child in self.stopped:
+            self._tell(f"~ {self.running[child]} {child}")
         for name, fd in self.kept.items():
             self._tell(f"< {name}", fd)
         self._tell(".")
@@ -151,7 +183,7 @@ class Holder:
             os.close(self.signals)
             for fd in self.kept.values():
                 os.close(fd)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self.supervise(Inheritance(self.control, theirs))
             status = 0
         finally:
@@ -159,7 +191,8 @@ class Holder:
 
     def _tell(self, text: str, fd: int | None = None) -> None:
         """Best effort: a supervisor that is gone is told again by the next one's start."""
-        assert self.channel is not None
+        if self.channel is None:
+            return
         try:
             if fd is None:
                 self.channel.send(text.encode())
@@ -194,6 +227,14 @@ class Holder:
             number, _, key = rest.partition(" ")
             if number.isdigit():
                 self.ended.pop((int(number), key), None)
+        elif verb == "*":
+            number, _, key = rest.partition(" ")
+            if number.isdigit() and key:
+                self._adopt(int(number), key)
+        elif verb == "?":
+            self._tell_all()
+        elif verb == "x":
+            os._exit(0)
         elif verb == "<" and fd is not None and len(self.kept) < MAX_KEPT:
             self._drop(rest)
             self.kept[rest], fd = fd, None
@@ -202,33 +243,73 @@ class Holder:
         if fd is not None:
             os.close(fd)
 
+    def _adopt(self, pid: int, key: str) -> None:
+        """One that has ended and is not reaped yet is a child still: `_reap` finds its key."""
+        if self.running.get(pid, key) == key and _is_child(pid):
+            self.running[pid] = key
+            return
+        status = self.orphans.pop(pid, GONE)
+        self.ended[pid, key] = status
+        self._tell(f"- {key} {pid} {status}")
+
     def _drop(self, name: str) -> None:
         fd = self.kept.pop(name, None)
         if fd is not None:
             os.close(fd)
 
     def _reap(self, poll: select.poll) -> None:
-        """Collect every child that ended, in one go: a pending SIGCHLD stands for many."""
+        """Collect every child that ended or stopped: a pending SIGCHLD stands for many.
+
+        The kernel sends SIGCHLD for a stop whatever a child's exit signal is (kernel/signal.c,
+        do_notify_parent_cldstop).
+        """
         if self.channel is not None:
             self._drain(poll)
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG | WALL)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED | WALL)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            has_ended = not (os.WIFSTOPPED(status) or os.WIFCONTINUED(status))
             if pid == self.supervisor:
-                self._supervisor_ended(poll)
+                if has_ended:
+                    self._supervisor_ended(poll)
                 continue
-            if pid not in self.running and self.channel is not None:
-                # It may have introduced itself and ended since the last look.
-                self._drain(poll)
-            key = self.running.pop(pid, _NO_KEY)
-            if key != _NO_KEY:
-                self.ended[pid, key] = status
+            if has_ended:
+                self._has_ended(pid, status, poll)
+            else:
+                self._has_stopped(pid, poll, is_stopped=os.WIFSTOPPED(status))
+
+    def _has_ended(self, pid: int, status: int, poll: select.poll) -> None:
+        self.stopped.discard(pid)
+        if pid not in self.running:
+            self.orphans.pop(pid, None)
+            self.orphans[pid] = status
+            if len(self.orphans) > MAX_ORPHANS:
+                del self.orphans[next(iter(self.orphans))]
+            # It may have introduced itself, or have been adopted, since the last look.
             if self.channel is not None:
-                self._tell(f"- {key} {pid} {status}")
+                self._drain(poll)
+        key = self.running.pop(pid, None)
+        if key is not None:
+            self.orphans.pop(pid, None)
+            self.ended[pid, key] = status
+            self._tell(f"- {key} {pid} {status}")
+        elif pid in self.orphans:
+            self._tell(f"- {_NO_KEY} {pid} {status}")
+
+    def _has_stopped(self, pid: int, poll: select.poll, *, is_stopped: bool) -> None:
+        """Stopped or going on again; a stop is remembered for the next supervisor."""
+        if pid not in self.running and self.channel is not None:
+            self._drain(poll)
+        key = self.running.get(pid)
+        if not is_stopped or key is None:
+            self.stopped.discard(pid)
+            return
+        self.stopped.add(pid)
+        self._tell(f"~ {key} {pid}")
 
     def _supervisor_ended(self, poll: select.poll) -> None:
         assert self.channel is not None
@@ -240,6 +321,14 @@ class Holder:
         self.channel.close()
         self.supervisor, self.channel = 0, None
         poll.register(self.control, select.POLLIN)
+
+
+def _is_child(pid: int) -> bool:
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _unregister(poll: select.poll, fd: int) -> None:
@@ -261,18 +350,19 @@ def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
     return pid, fd
 
 
-def _sigchld() -> ctypes.Array[ctypes.c_char]:
+def _mask(signals: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:
     mask = ctypes.create_string_buffer(SIGSET_BYTES)
     sigemptyset(mask)
-    sigaddset(mask, signal.SIGCHLD)
+    for number in signals:
+        sigaddset(mask, number)
     return mask
 
 
-_SIGCHLD: Final = _sigchld()
+_SIGCHLD: Final = _mask((signal.SIGCHLD,))
 """Made once, in the hub: what a holder does not make it need not keep."""
 
 
-def _block_sigchld() -> int:
-    """SIGCHLD as a descriptor: nothing is missed between a check and a wait (signalfd(2))."""
-    sigprocmask(signal.SIG_BLOCK, _SIGCHLD, None)
-    return signalfd(-1, _SIGCHLD, SFD_NONBLOCK_CLOEXEC)
+def _blocked(mask: ctypes.Array[ctypes.c_char]) -> int:
+    """Signals as a descriptor: nothing is missed between a check and a wait (signalfd(2))."""
+    sigprocmask(signal.SIG_BLOCK, mask, None)
+    return signalfd(-1, mask, SFD_NONBLOCK_CLOEXEC)

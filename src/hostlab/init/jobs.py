@@ -1,292 +1,424 @@
-"""The jobs of one init: started, watched by the holder's word, stopped as a whole.
+"""The engine with hands: what `hostlab.jobs` decides is carried out here, and survives a crash.
 
-A job has a cgroup of its own below the node's, so that stopping it reaches everything it forked.
-Where there is no cgroup, its process group is all that can be reached; `doctor` says so.
+A fact is written down (`store`), told to the engine, and its effects are carried out in their
+order; facts that come of them wait until that is done. A supervisor that was killed anywhere in
+between is followed by one that reads the facts again, compares what they say with the processes
+that the holder knows, and does what the dead one had still to do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
-from collections.abc import Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
 
-from hostlab.errors import Problem, UsageError
-from hostlab.init.process import command_line, exit_of, signal_group, spawn
-from hostlab.linux import cgroups
-from hostlab.spec.job import Job
+import msgspec
 
-if TYPE_CHECKING:
-    from hostlab.init.node import NodeSupervisor
+from hostlab.errors import DecodeError, Problem
+from hostlab.init import store
+from hostlab.init.initctl_requests import Requests
+from hostlab.init.job_cgroups import JobCgroups
+from hostlab.init.launch import Launcher
+from hostlab.init.logs import Logs
+from hostlab.init.process import SpawnFailed
+from hostlab.init.readiness import Readiness
+from hostlab.jobs import Engine, effects, facts
+from hostlab.jobs.boot import NO_RUNLEVEL
+from hostlab.jobs.effects import Effect, Level, Reply
+from hostlab.jobs.instance import GROUP_MODES
+from hostlab.jobs.journal import AnyFact
+from hostlab.jobs.restored import unsent, unspawned
+from hostlab.jobs.states import State
+from hostlab.spec.job import Console, Job, KillMode, Step
 
-STOP_TIMEOUT_S: Final = 5.0
-"""Between SIGTERM and SIGKILL; Upstart's `kill timeout`."""
-KILL_TIMEOUT_S: Final = 1.0
-"""For killed processes to exit; one that cannot keeps its cgroup."""
-LOG_DIRECTORY: Final = "log"
+KEY: Final = "job:"
+"""How the holder names the processes of jobs: with their spawn number behind it."""
+REQUESTS: Final = "requests"
+"""In the engine's `extra`: the requests whose askers have not heard yet."""
+BOOT: Final = "boot:"
+"""Begins the request of an event of the boot; its number follows."""
 
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-class RunningJob:
-    """One job and the process that it has now."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.state = JobState.WAITING
-        self.pid = 0
-        self.last = 0
-        """The process that it had before, whose status the holder still has."""
-        self.status: int | None = None
-        self.reason: str | None = None
-        self.finished = asyncio.Event()
-
-    def report(self) -> dict[str, Any]:
-        """What `status` and the checks read."""
-        return {
-            "name": self.job.name,
-            "state": self.state,
-            "pid": self.pid or None,
-            "status": self.status,
-            "reason": self.reason,
-        }
+Watcher = Callable[[Effect, float], None]
 
 
-class JobRunner:
-    """Every job of a node."""
+class Jobs:
+    """The jobs of one init."""
 
-    def __init__(self, supervisor: NodeSupervisor, cgroup: int | None, state_dir: int) -> None:
-        self.supervisor = supervisor
-        self.cgroup = cgroup
-        self.state_dir = state_dir
-        self.jobs: dict[str, RunningJob] = {}
-        self._before: dict[str, tuple[int, int | None]] = {}
+    def __init__(
+        self,
+        *,
+        launcher: Launcher,
+        cgroups: JobCgroups,
+        logs: Logs,
+        keep: Callable[[str, int], None],
+        drop: Callable[[str], None],
+        adopt: Callable[[int, str], None],
+        log: Callable[[Level, str], None],
+        environment: Mapping[str, str],
+        console: int,
+        network: Callable[[Job], int | None],
+        notify_directory: str,
+    ) -> None:
+        """`console` is init's own output, for `console output` and `owner`.
 
-    def found_running(self, name: str, pid: int) -> None:
-        """A process that an earlier supervisor started."""
-        self._before[name] = (pid, None)
+        `network` gives the network namespace of a job that is in another than init's.
+        """
+        self.engine = Engine(environment=job_environment(environment), own_environment=environment)
+        self.launcher = launcher
+        self.cgroups = cgroups
+        self.logs = logs
+        self.log = log
+        self.console = console
+        self.readiness = Readiness(
+            tell=self.tell,
+            keep=keep,
+            drop=drop,
+            adopt=adopt,
+            members=cgroups.members,
+            network=network,
+            warn=lambda text: log(Level.WARNING, text),
+            directory=notify_directory,
+        )
+        self.book = Requests()
+        self.changed = asyncio.Event()
+        """Set whenever the engine has been told something."""
+        self._store = store.Store(keep)
+        self._facts: deque[AnyFact] = deque()
+        self._is_busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._watchers: list[Watcher] = []
+        self._pidfds: dict[int, int] = {}
+        self._tokens = itertools.count(1)
 
-    def found_ended(self, name: str, pid: int, status: int) -> None:
-        """A process of an earlier supervisor has ended, before or after this one's start."""
-        running = self.jobs.get(name)
-        if running is not None and running.pid == pid:
-            self._ended(running, status)
-        elif running is not None and not running.pid:
-            self._settle(running)
-            running.last = pid
-        elif running is None and self._before.get(name, (pid, 0)) in ((pid, None), (pid, 0)):
-            self._before[name] = (pid, status)
-        else:
-            self.supervisor.acknowledge(_key(name), pid)
+    # What others ask.
 
-    def _settle(self, running: RunningJob) -> None:
-        """Have the holder forget how the job's last process ended."""
-        if running.last:
-            self.supervisor.acknowledge(_key(running.job.name), running.last)
-            running.last = 0
-
-    def configure(self, jobs: Sequence[Job]) -> None:
-        """Take up what runs already and start the rest."""
-        for job in jobs:
-            running = self.jobs[job.name] = RunningJob(job)
-            pid, status = self._before.pop(job.name, (0, None))
-            if not pid:
-                self.start(running)
-                continue
-            running.pid, running.state = pid, JobState.RUNNING
-            if status is not None:
-                self._ended(running, status)
-        for name, (pid, status) in self._before.items():
-            self._end_stray(name, pid, is_running=status is None)
-        self._before.clear()
-
-    def _end_stray(self, name: str, pid: int, *, is_running: bool) -> None:
-        """End what belongs to no job any more: a supervisor was killed amid a `reload`."""
-        if is_running:
-            signal_group(pid, signal.SIGKILL)
-            self._kill_rest(name)
-        else:
-            self.supervisor.acknowledge(_key(name), pid)
-
-    async def reconfigure(self, jobs: Sequence[Job], restart: set[str]) -> None:
-        """Stop what is gone, restart what changed, start what is new; the rest is not touched."""
-        wanted = {job.name: job for job in jobs}
-        for name in [name for name in self.jobs if name not in wanted]:
-            await self.stop(self.jobs[name])
-            self._settle(self.jobs.pop(name))
-        for name, job in wanted.items():
-            running = self.jobs.get(name)
-            if running is None:
-                running = self.jobs[name] = RunningJob(job)
-            elif running.job == job and name not in restart:
-                continue
-            else:
-                await self.stop(running)
-                running.job = job
-            self.start(running)
-
-    async def control(self, name: str, action: str) -> dict[str, Any]:
-        """start, stop or restart."""
-        running = self.jobs.get(name)
-        if running is None:
-            known = ", ".join(sorted(self.jobs)) or "none"
-            raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
-        if action not in ("start", "stop", "restart"):
-            raise UsageError(
-                "bad-action", f"a job is started, stopped or restarted, not {action!r}"
-            )
-        if action != "start":
-            await self.stop(running)
-        if action != "stop" and not running.pid:
-            self.start(running)
-        return running.report()
-
-    def report(self) -> list[dict[str, Any]]:
-        """Every job's state, in the description's order."""
-        return [running.report() for running in self.jobs.values()]
-
-    def start(self, running: RunningJob) -> None:
-        """Start a job's process; a failure is its state, with the step that failed."""
-        job = running.job
-        self._settle(running)
-        running.status = running.reason = None
-        running.finished = asyncio.Event()
+    def tell(self, fact: AnyFact) -> None:
+        """Tell the engine; UsageError when it refuses, and nothing has changed then."""
+        self._facts.append(fact)
+        if self._is_busy:
+            return
+        self._is_busy = True
         try:
-            running.pid = self._spawn(job)
+            while self._facts:
+                self._take(self._facts.popleft())
+        finally:
+            self._is_busy = False
+            self._arm()
+            self.changed.set()
+
+    def token(self) -> str:
+        """A name for a request that no other has, in any supervisor's life."""
+        return f"{os.getpid()}.{time.monotonic_ns()}.{next(self._tokens)}"
+
+    async def request(self, token: str, fact: AnyFact, *, wait: bool = True) -> Reply:
+        """Tell a request of this token, once in all supervisors' lives, and wait for its answer.
+
+        Without `wait` the answer is that it was told. Who has heard it says so (`book.forget`).
+        """
+        if not self.book.knows(token):
+            self.tell(fact)
+        if not wait:
+            return Reply(request=token, ok=True)
+        return await self.book.answer(token)
+
+    async def ask(self, token: str, fact: AnyFact) -> Reply:
+        """`request` for somebody who is gone when this supervisor is."""
+        try:
+            return await self.request(token, fact)
+        finally:
+            self.book.forget(token)
+
+    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` with every effect and its wall-clock time; returns how to end that."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    @property
+    def boot_position(self) -> int:
+        """Events of the boot that have been emitted."""
+        return int(self.engine.extra.get("boot", 0))
+
+    @property
+    def runlevel(self) -> tuple[str, str]:
+        """The previous runlevel and the present one, as `runlevel` prints them."""
+        extra = self.engine.extra
+        return str(extra.get("previous", NO_RUNLEVEL)), str(extra.get("runlevel", NO_RUNLEVEL))
+
+    def remember(self, key: str, value: object) -> None:
+        """Store something beside the engine's own state, in its `extra`."""
+        self.engine.extra[key] = value
+        self._begin()
+
+    def _begin(self) -> None:
+        """Store everything anew."""
+        self.engine.extra[REQUESTS] = msgspec.to_builtins(self.book.entries)
+        self._store.begin(self.engine)
+
+    # What the holder tells.
+
+    def ended(self, spawn: int, pid: int, status: int) -> None:
+        """A process has ended; `status` is a wait status."""
+        if self.readiness.ended(spawn, pid, status):
+            return
+        self.readiness.forget(spawn)
+        self._forget(spawn)
+        self.tell(_end_of(spawn, status))
+        self.cgroups.watch_empty(spawn, partial(self._emptied, spawn))
+
+    def stopped(self, spawn: int) -> None:
+        """A process was stopped by a signal."""
+        self.readiness.stopped(spawn)
+
+    def restore(
+        self,
+        kept: Mapping[str, int],
+        running: Mapping[int, int],
+        ended: Mapping[int, tuple[int, int]],
+    ) -> bool:
+        """Go on where the last supervisor stood; False when there was none.
+
+        `running` is spawn -> pid, `ended` spawn -> (pid, wait status), both as the holder says.
+        """
+        fd = kept.get(store.NAME)
+        if fd is None:
+            self._begin()
+            return False
+        own = self.engine.own_environment
+        try:
+            self.engine = store.load(fd, self._begun, self._told)
+        except DecodeError as error:
+            self.log(Level.WARNING, f"the state of before is lost: {error.message}")
+            self._begin()
+            return False
+        self.engine.own_environment = own
+        self._begin()
+        self.logs.restore(kept)
+        self._reconcile(kept, running, ended)
+        return True
+
+    def _reconcile(
+        self,
+        kept: Mapping[str, int],
+        running: Mapping[int, int],
+        ended: Mapping[int, tuple[int, int]],
+    ) -> None:
+        """Compare what was written down with what is, and do what was left undone."""
+        engine = self.engine
+        repeated = unspawned(engine)
+        kills = unsent(engine)
+        known = {
+            spawn: (instance, step, instance.processes[step].pid)
+            for spawn, (instance, step) in engine.spawns.items()
+            if step in instance.processes and instance.processes[step].spawn == spawn
+        }
+        lost = {effect.spawn for effect in repeated} - running.keys() - ended.keys()
+        for effect in repeated:
+            if effect.spawn in running:
+                self.tell(facts.Spawned(spawn=effect.spawn, pid=running[effect.spawn]))
+            elif effect.spawn in ended:
+                self.tell(facts.Spawned(spawn=effect.spawn, pid=ended[effect.spawn][0]))
+        for spawn, pid in running.items():
+            self._watch(spawn, pid)
+        self.readiness.restore(
+            kept,
+            [
+                (spawn, known[spawn][0].job, known[spawn][1], pid)
+                for spawn, pid in running.items()
+                if spawn in known
+            ],
+            awaited=[
+                spawn for spawn, (instance, *_) in known.items() if instance.state is State.SPAWNED
+            ],
+        )
+        for spawn, (pid, status) in ended.items():
+            self.ended(spawn, pid, status)
+        for spawn, (_, _, known_pid) in known.items():
+            if known_pid is not None and spawn not in running and spawn not in ended:
+                # Its end had been acknowledged, which is done after it was written down.
+                self.tell(facts.Signalled(spawn=spawn, signal=signal.SIGKILL))
+        for effect in repeated:
+            if effect.spawn in lost:
+                self._spawn(effect)
+        for kill in kills:
+            self._kill(kill)
+        for spawn in [spawn for spawn in engine.spawns if spawn not in running]:
+            self.cgroups.watch_empty(spawn, partial(self._emptied, spawn))
+        self.tell(facts.Elapsed())
+
+    # Facts and effects.
+
+    def _take(self, fact: AnyFact) -> None:
+        now = time.monotonic()
+        if self._store.is_long:
+            self._begin()
+        self._store.append(fact, now)
+        done = self.engine.handle(fact, now)
+        self._told(self.engine, fact, done)
+        if isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
+            self._watch(fact.spawn, fact.pid)
+        for effect in done:
+            self._carry_out(effect)
+        if self._watchers:
+            wall = time.time()
+            for effect in done:
+                for watcher in tuple(self._watchers):
+                    watcher(effect, wall)
+
+    def _begun(self, engine: Engine) -> None:
+        """Take up what stood beside the stored state of an engine."""
+        stored = engine.extra.get(REQUESTS, ())
+        self.book = Requests(msgspec.convert(stored, tuple[tuple[str, Reply | None], ...]))
+
+    def _told(self, engine: Engine, fact: AnyFact, done: tuple[Effect, ...]) -> None:
+        """What is remembered of a fact beside what the engine does; in a replay too."""
+        self.book.took(getattr(fact, "request", None))
+        for effect in done:
+            if isinstance(effect, Reply):
+                self.book.answered(effect)
+        if not isinstance(fact, facts.Emit):
+            return
+        if fact.request is not None and fact.request.startswith(BOOT):
+            engine.extra["boot"] = int(fact.request.removeprefix(BOOT)) + 1
+        if fact.name == "runlevel":
+            environment = dict(fact.environment)
+            engine.extra["runlevel"] = environment.get("RUNLEVEL", NO_RUNLEVEL)
+            engine.extra["previous"] = environment.get("PREVLEVEL", NO_RUNLEVEL)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case effects.Spawn():
+                self._spawn(effect)
+            case effects.Kill():
+                self._kill(effect)
+            case effects.InstanceRemoved():
+                self.logs.ended(effect.job, effect.instance)
+                self.launcher.forget(effect.job, effect.instance)
+                self.readiness.release(effect.job, effect.instance)
+            case effects.Log():
+                self.log(effect.level, effect.message)
+            case _:
+                pass
+
+    def _spawn(self, effect: effects.Spawn) -> None:
+        is_main = effect.step is Step.MAIN
+        try:
+            with contextlib.ExitStack() as stack:
+                stdio = self._stdio(effect, stack)
+                prepared = self.readiness.prepare(effect)
+                stack.callback(prepared.close)
+                launched = self.launcher.launch(
+                    effect,
+                    stdio=stdio,
+                    further=prepared.descriptors,
+                    environment=prepared.environment,
+                )
+        except SpawnFailed as failed:
+            self._failed(effect, failed.step, failed.errno, os.strerror(failed.errno))
+            return
         except Problem as problem:
-            running.state, running.reason, running.pid = JobState.FAILED, problem.message, 0
-            running.finished.set()
+            self._failed(effect, problem.code, 0, problem.message)
             return
         except OSError as error:
-            running.state, running.reason, running.pid = JobState.FAILED, str(error), 0
-            running.finished.set()
+            self._failed(effect, "fork", error.errno or 0, str(error.strerror or error))
             return
-        running.state = JobState.RUNNING
-        ended = self.supervisor.ended(running.pid)
-        ended.add_done_callback(lambda future: self._ended(running, future.result()))
+        for warning in launched.warnings:
+            self.log(Level.WARNING, f"{effect.job.name}: {warning}")
+        self._pidfds[effect.spawn] = launched.pidfd
+        self.tell(facts.Spawned(spawn=effect.spawn, pid=launched.pid))
+        if is_main:
+            self.readiness.started(effect, launched.pid)
 
-    def _spawn(self, job: Job) -> int:
-        log = self._open_log(job.name)
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        cgroup = self._make_cgroup(job.name)
-        try:
-            changes: dict[str, Any] = {
-                "descriptors": (null, log, log),
-                "user": job.user,
-                "group": job.group,
-                "directory": job.directory,
-                "cgroup": cgroup,
-            }
-            if job.groups:
-                changes["groups"] = job.groups
-            if job.umask is not None:
-                changes["umask"] = job.umask
-            if job.oom_score_adj is not None:
-                changes["oom_score_adj"] = job.oom_score_adj
-            if job.namespaces:
-                changes["namespaces"] = self.supervisor.namespaces_of(job)
-            if job.capabilities is not None:
-                changes |= {"capabilities": job.capabilities, "ambient": True}
-            if job.no_new_privs:
-                changes["no_new_privs"] = True
-            argv = job.argv or command_line(job.exec or "")
-            setup = self.supervisor.setup(argv, dict(job.environment), **changes)
-            pid, pidfd = spawn(setup, key=_key(job.name), channel=self.supervisor.channel)
+    def _failed(self, effect: effects.Spawn, step: str, number: int, reason: str) -> None:
+        self.readiness.forget(effect.spawn)
+        self.cgroups.remove(effect.spawn)
+        self.tell(facts.SpawnFailed(spawn=effect.spawn, step=step, errno=number, reason=reason))
+
+    def _stdio(self, effect: effects.Spawn, stack: contextlib.ExitStack) -> tuple[int, int, int]:
+        """Standard input, output and error; `console owner` is `output` with input."""
+        if effect.job.console is Console.OWNER:
+            return self.console, self.console, self.console
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        stack.callback(os.close, null)
+        match effect.job.console:
+            case Console.NONE:
+                return null, null, null
+            case Console.OUTPUT:
+                return null, self.console, self.console
+            case _:
+                log = self.logs.writer(effect.job.name, effect.instance)
+                stack.callback(os.close, log)
+                return null, log, log
+
+    def _kill(self, effect: effects.Kill) -> None:
+        known = self.engine.spawns.get(effect.spawn)
+        if known is not None and known[0].state is State.KILLED:
+            self.readiness.stopping(effect.spawn)
+        pidfd = self._pidfds.get(effect.spawn)
+        if effect.scope is KillMode.CONTROL_GROUP:
+            self.cgroups.signal(effect.spawn, effect.signal, effect.scope, pid=effect.pid)
+        elif pidfd is not None and effect.pid is not None:
+            whole = effect.scope is KillMode.PROCESS_GROUP
+            _signal(pidfd, effect.pid, effect.signal, whole_group=whole)
+
+    def _emptied(self, spawn: int) -> None:
+        """Nothing is left of a process and what it started."""
+        known = self.engine.spawns.get(spawn)
+        self.cgroups.remove(spawn)
+        if known is not None and known[0].job.kill.mode in GROUP_MODES:
+            self.tell(facts.Emptied(spawn=spawn))
+
+    def _watch(self, spawn: int, pid: int) -> None:
+        """Hold a process by its descriptor, so that no signal hits another of the same number."""
+        self._forget(spawn)
+        with contextlib.suppress(OSError):
+            self._pidfds[spawn] = os.pidfd_open(pid)
+
+    def _forget(self, spawn: int) -> None:
+        pidfd = self._pidfds.pop(spawn, None)
+        if pidfd is not None:
             os.close(pidfd)
-            return pid
-        finally:
-            os.close(log)
-            os.close(null)
-            if cgroup is not None:
-                os.close(cgroup)
 
-    def _open_log(self, name: str) -> int:
-        """The job's log; a full or missing run directory costs the log, never the job."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        path = f"{LOG_DIRECTORY}/{name.replace('/', '_')}.log"
-        try:
-            return os.open(path, flags, 0o600, dir_fd=self.state_dir)
-        except OSError:
-            return os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+    # Time.
 
-    def _make_cgroup(self, name: str) -> int | None:
-        if self.cgroup is None:
-            return None
-        directory = _cgroup_name(name)
-        # A cgroup that has ever been killed kills whatever clone3 puts into it: Linux (6.14 on)
-        # compares its count of kills with that of the parent's cgroup (cgroup_css_set_fork). So
-        # every start gets a new one, and where the old one is still in use the node's.
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(directory, dir_fd=self.cgroup)
-            os.mkdir(directory, dir_fd=self.cgroup)
-        except OSError:
-            return os.dup(self.cgroup)
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.cgroup)
-
-    def _ended(self, running: RunningJob, status: int) -> None:
-        running.status = exit_of(status)["status"]
-        running.last, running.pid = running.pid, 0
-        stopped = running.state is JobState.STOPPING or status == 0
-        running.state = JobState.STOPPED if stopped else JobState.FAILED
-        if not stopped:
-            running.reason = _reason(status)
-        running.finished.set()
-
-    async def stop(self, running: RunningJob) -> None:
-        """TERM to the process group, KILL to everything of the job after the timeout."""
-        if running.state is JobState.STOPPING:
-            await running.finished.wait()
-        if running.state is not JobState.RUNNING:
+    def _arm(self) -> None:
+        deadline = self.engine.next_deadline()
+        if deadline == self._timer_at and self._timer is not None:
             return
-        running.state = JobState.STOPPING
-        signal_group(running.pid, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(running.finished.wait(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            signal_group(running.pid, signal.SIGKILL)
-        self._kill_rest(running.job.name)
-        await running.finished.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, deadline
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(deadline, self._elapsed)
 
-    def _kill_rest(self, name: str) -> None:
-        if self.cgroup is None:
-            return
-        try:
-            path = f"{_cgroup_name(name)}/cgroup.kill"
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.cgroup)
-        except OSError:
-            return
-        try:
-            os.write(fd, b"1")
-        finally:
-            os.close(fd)
-        fd = os.open(_cgroup_name(name), os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.cgroup)
-        try:
-            cgroups.wait_empty(fd, timeout_s=KILL_TIMEOUT_S)
-        finally:
-            os.close(fd)
+    def _elapsed(self) -> None:
+        self._timer = self._timer_at = None
+        self.tell(facts.Elapsed())
 
 
-def _key(job: str) -> str:
-    return f"job:{job}"
+def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What every job gets before anybody changes it: init's PATH and TERM (init/job_class.c)."""
+    return {name: environment[name] for name in ("PATH", "TERM") if name in environment}
 
 
-def _cgroup_name(job: str) -> str:
-    return f"job.{job.replace('/', '_')}"
-
-
-def _reason(status: int) -> str:
+def _end_of(spawn: int, status: int) -> facts.Exited | facts.Signalled:
     if os.WIFSIGNALED(status):
-        return f"ended by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exit status {os.WEXITSTATUS(status)}"
+        return facts.Signalled(spawn=spawn, signal=os.WTERMSIG(status))
+    return facts.Exited(spawn=spawn, status=os.WEXITSTATUS(status))
+
+
+def _signal(pidfd: int, pid: int, number: int, *, whole_group: bool) -> None:
+    """Signal a process, or its group as Upstart's system_kill() does."""
+    with contextlib.suppress(ProcessLookupError):
+        # Its number is its own as long as this descriptor can be signalled.
+        signal.pidfd_send_signal(pidfd, 0 if whole_group else number)
+        if whole_group:
+            os.killpg(os.getpgid(pid), number)

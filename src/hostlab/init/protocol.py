@@ -8,6 +8,7 @@ the kernel says it is (SO_PEERCRED); whoever may open the socket owns the init.
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 import struct
@@ -26,6 +27,14 @@ MAX_DESCRIPTORS: Final = 250
 MAX_UNTAKEN: Final = 4 * MAX_DESCRIPTORS
 """Descriptors that have come and whose message has not."""
 RECEIVE_BYTES: Final = 1 << 18
+
+BACKLOG: Final = 128
+LOGS: Final = "log"
+"""In an init's directory: the directory of its jobs' logs."""
+CONTROL: Final = "control.sock"
+"""In an init's directory: its control socket."""
+OWN_LOG: Final = "init.log"
+"""In an init's directory: what init itself has to say."""
 
 HUNG_UP: Final = "hung-up"
 """Code of a Problem: who was to do it died over it. The same command can be given again."""
@@ -116,3 +125,28 @@ def peer_uid(sock: socket.socket) -> int:
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     uid: int = struct.unpack("=iII", credentials)[1]
     return uid
+
+
+def listen(directory: int, name: str) -> socket.socket:
+    """A control socket in a directory; by descriptor, so that no path is too long (unix(7))."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+    sock.bind(f"/proc/self/fd/{directory}/{name}")
+    os.chmod(name, 0o600, dir_fd=directory)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def connect(directory: str, name: str) -> socket.socket:
+    """Connect to a control socket; ConnectionRefusedError or FileNotFoundError when nobody is."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{fd}/{name}")
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(fd)
+    return sock

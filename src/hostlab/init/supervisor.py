@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -54,6 +56,8 @@ class Supervisor:
         self.channel = inheritance.channel
         self.handlers: dict[str, Handler] = {"ping": self.ping}
         self.kept: dict[str, int] = {}
+        self._unheard: deque[tuple[bytes, list[int]]] = deque()
+        """Told by the holder while it was being told something."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
@@ -80,13 +84,26 @@ class Supervisor:
     def found_ended(self, key: str, pid: int, status: int) -> None:
         """A process that nobody here waits for has ended; `status` is a wait status."""
 
+    def found_stopped(self, key: str, pid: int) -> None:
+        """A signal has stopped a process; told again by the holder as long as it is stopped."""
+
+    def signalled(self, number: int) -> None:
+        """Somebody sent the holder a signal that it passes on."""
+
     def is_settled(self, key: str) -> bool:
         """Whether a status of this key need not be told to a later supervisor as well."""
         return True
 
     def acknowledge(self, key: str, pid: int) -> None:
         """Let the holder forget a status."""
-        self.channel.send(f"= {pid} {key}".encode())
+        self.post(f"= {pid} {key}")
+
+    def adopt(self, pid: int, key: str) -> None:
+        """Have the holder take an orphan for a process of this key (`*` in `holder`).
+
+        One that has ended already is told to `found_ended`, if need be as `holder.GONE`.
+        """
+        self.post(f"* {pid} {key}")
 
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
@@ -106,14 +123,38 @@ class Supervisor:
 
     def keep(self, name: str, fd: int) -> None:
         """Have the holder keep a descriptor for the next supervisor."""
-        socket.send_fds(self.channel, [f"< {name}".encode()], [fd])
+        self.post(f"< {name}", fd)
 
     def drop(self, name: str) -> None:
         """Have the holder close a kept descriptor."""
-        self.channel.send(f"> {name}".encode())
+        self.post(f"> {name}")
         fd = self.kept.pop(name, None)
         if fd is not None:
             os.close(fd)
+
+    def post(self, text: str, *fds: int) -> None:
+        """Tell the holder; waits while it has not taken what was told before."""
+        while True:
+            try:
+                socket.send_fds(self.channel, [text.encode()], fds)
+                return
+            except BlockingIOError:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Wait until the holder takes more; it may itself be waiting to tell us something."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN | select.POLLOUT)
+        ((_, events),) = poll.poll()
+        if events & select.POLLIN:
+            self._unheard.append(receive_bytes(self.channel, size=DATAGRAM_BYTES))
+            if len(self._unheard) == 1:
+                asyncio.get_running_loop().call_soon(self._hear_later)
+
+    def _hear_later(self) -> None:
+        while self._unheard:
+            data, fds = self._unheard.popleft()
+            self._told(data.decode(), fds)
 
     def spawn_task(self, work: Awaitable[None]) -> None:
         """Run work that this supervisor owns; an exception in it is a defect and ends it loudly."""
@@ -129,6 +170,7 @@ class Supervisor:
             )
 
     def _from_holder(self, gone: asyncio.Future[None]) -> None:
+        self._hear_later()
         while True:
             try:
                 data, fds = receive_bytes(self.channel, size=DATAGRAM_BYTES)
@@ -150,6 +192,11 @@ class Supervisor:
         elif verb == "-":
             key, pid, status = rest.rsplit(" ", 2)
             self._status(key, int(pid), int(status))
+        elif verb == "~":
+            key, pid = rest.rsplit(" ", 1)
+            self.found_stopped(key, int(pid))
+        elif verb == "!":
+            self.signalled(int(rest))
         elif verb == "<" and fds:
             self.kept[rest] = fds[0]
         elif verb == ".":

@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from hostlab.jobs.expression import Environment
+from hostlab.spec import model
 
 BUILT_IN = (
     "startup",
@@ -44,6 +45,9 @@ class Milestone(msgspec.Struct, frozen=True, kw_only=True):
     event: str
     environment: Environment = ()
     each: Each = Each.ONCE
+    waits: bool = False
+    """Whether the rest of the boot waits until the event is finished. mountall waited for its
+    `mounted` only: else half of an `and` on any other event would hold the boot for ever."""
     why: str = ""
 
 
@@ -68,10 +72,11 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Emission(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that is to be emitted; the next one waits until it is finished."""
+    """An event that is to be emitted; with `waits` the next one follows when it is finished."""
 
     event: str
     environment: Environment = ()
+    waits: bool = False
 
 
 UP: tuple[Milestone, ...] = (
@@ -86,6 +91,7 @@ UP: tuple[Milestone, ...] = (
             ("OPTIONS", "{options}"),
         ),
         each=Each.MOUNT,
+        waits=True,
         why="mountall: one for each file system, which a job may hold",
     ),
     Milestone(event="local-filesystems", why="mountall: everything that needs no network"),
@@ -123,11 +129,38 @@ DOWN: tuple[Milestone, ...] = (
     Milestone(
         event="runlevel",
         environment=(("RUNLEVEL", "{runlevel}"), ("PREVLEVEL", "{previous}")),
+        waits=True,
         why="shutdown and telinit: services stop on [016] or [!2345]",
     ),
     Milestone(event="deconfiguring-networking", why="ifupdown: before the interfaces go"),
 )
 """To runlevel 0, 1 or 6."""
+
+
+def described_boot(
+    said: model.Boot, *, mounts: tuple[Mount, ...], interfaces: tuple[str, ...]
+) -> tuple[Boot, tuple[Milestone, ...]]:
+    """What `boot_events` takes, for a node whose description says this of its boot."""
+    startup = msgspec.structs.replace(UP[0], event=said.startup_event)
+    rest = UP[1:]
+    if said.events is not None:
+        rest = tuple(
+            Milestone(
+                event=event.name,
+                environment=tuple((key, _literal(value)) for key, value in event.environment),
+                why="the description",
+            )
+            for event in said.events
+        )
+    boot = Boot(
+        mounts=mounts, interfaces=interfaces, container=said.container, runlevel=said.runlevel
+    )
+    return boot, (startup, *rest)
+
+
+def _literal(value: str) -> str:
+    """A value that `_fill` gives back as it is."""
+    return value.replace("{", "{{").replace("}", "}}") if "{" in value else value
 
 
 def boot_events(boot: Boot, table: tuple[Milestone, ...] = UP) -> tuple[Emission, ...]:
@@ -176,6 +209,7 @@ def _values(boot: Boot, each: Each) -> list[dict[str, str]]:
 def _fill(milestone: Milestone, values: dict[str, str]) -> Emission:
     return Emission(
         event=milestone.event,
+        waits=milestone.waits,
         environment=tuple(
             (key, value.format_map(values) if "{" in value else value)
             for key, value in milestone.environment

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from hostlab.jobs.expression import Progress, Tree
 from hostlab.jobs.instance import Instance
-from hostlab.spec.job import Job
+from hostlab.spec.job import Job, Step
+
+
+class Last(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an instance ended, remembered when it is gone."""
+
+    instance: str = ""
+    failed: bool = False
+    failed_step: Step | None = None
+    """None with `failed`: it was respawning too fast."""
+    exit_status: int | None = None
+    """Of the step that failed: exit status, or signal << 8; None when there was no process."""
+    main_status: int | None = None
+    """How the last run's main process ended, in the same way; None when there was none."""
+    trouble: str = ""
+    """Which step of a process' set-up failed, and why; empty when there was a process."""
+    extra: dict[str, Any] = {}
+    """What a later version's state said of it and this one does not know."""
 
 
 class JobClass:
@@ -26,6 +45,8 @@ class JobClass:
         self.instances: dict[str, Instance] = {}
         self.successor: Job | None = None
         self.deleted = False
+        self.last: Last | None = None
+        """How the instance that was the last to go ended; None when none has gone yet."""
         self.extra: dict[str, Any] = {}
         self.describe(job)
 

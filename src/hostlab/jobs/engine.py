@@ -17,7 +17,7 @@ from typing import Any
 
 from hostlab.errors import UsageError
 from hostlab.jobs import effects, facts
-from hostlab.jobs.classes import JobClass
+from hostlab.jobs.classes import JobClass, Last
 from hostlab.jobs.effects import Effect, Level
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.events import Blocker, BlockerKind, Event, Queue
@@ -36,6 +36,8 @@ Upstart never comes back from them, this engine asks to be called again."""
 FAILED = "/failed"
 
 Owner = JobClass | Instance
+_Timer = tuple[float, bool, int, str, int, Instance | Event, str]
+"""When, what decides among those of one time, whose, and which of its times."""
 
 
 class Engine:
@@ -65,7 +67,7 @@ class Engine:
         """What a later version's state said and this one does not know."""
         self._machine = Machine(self)
         self._effects: list[Effect] = []
-        self._timers: list[tuple[float, int, Instance | Event, str]] = []
+        self._timers: list[_Timer] = []
         self._timer_serial = 0
 
     def handle(self, fact: Fact, now: float) -> tuple[Effect, ...]:
@@ -86,7 +88,7 @@ class Engine:
         if not self.queue.idle:
             return self.now
         while self._timers:
-            at, _, target, field = self._timers[0]
+            at, *_, target, field = self._timers[0]
             if getattr(target, field) == at:
                 return at
             heappop(self._timers)
@@ -177,6 +179,14 @@ class Engine:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
             self._reset(instance, instance.stop_on)
         del found.instances[instance.name]
+        found.last = Last(
+            instance=instance.name,
+            failed=instance.failed,
+            failed_step=instance.failed_step,
+            exit_status=instance.exit_status,
+            main_status=instance.main_status,
+            trouble=instance.trouble,
+        )
         for running in instance.processes.values():
             self.forget_spawn(running.spawn)
         if instance.group is not None:
@@ -187,8 +197,11 @@ class Engine:
 
     def deadline(self, instance: Instance | Event, field: str, at: float) -> None:
         """Remember a time; whoever owns it clears or moves it by changing the field."""
+        # What is due at the same time is done in an order that a restored engine keeps too.
         self._timer_serial += 1
-        heappush(self._timers, (at, self._timer_serial, instance, field))
+        is_event = isinstance(instance, Event)
+        entry = (at, is_event, instance.serial, field, self._timer_serial, instance, field)
+        heappush(self._timers, entry)
 
     # Facts.
 
@@ -205,10 +218,7 @@ class Engine:
             case facts.Unload():
                 self._unload(fact.name)
             case facts.SetVariable():
-                if fact.value is None:
-                    self.environment.pop(fact.name, None)
-                else:
-                    self.environment[fact.name] = fact.value
+                self._set_variable(fact)
             case facts.Elapsed():
                 pass
             case _:
@@ -250,6 +260,7 @@ class Engine:
                 why = f": {fact.reason}" if fact.reason else ""
                 text = f"Failed to spawn {instance} {step} process: unable to {fact.step}{why}"
                 self._log(Level.WARNING, text)
+                instance.trouble = f"{fact.step}{why}"
                 machine.spawn_failed(instance, step)
             case facts.Exited():
                 if fact.status:
@@ -278,6 +289,26 @@ class Engine:
         level = Level.INFO if normal else Level.WARNING
         pid = instance.processes[step].pid
         self._log(level, f"{instance} {step} process ({pid}) {how}")
+
+    def _set_variable(self, fact: facts.SetVariable) -> None:
+        """Change every table that is meant (init/job_class.c, job_class_environment_set())."""
+        tables = [self.environment]
+        if fact.job is not None:
+            if fact.job not in self.classes:
+                raise UsageError("unknown-job", f"Unknown job: {fact.job}")
+            instance = self.instance(fact.job, fact.instance)
+            if instance is None:
+                text = f"Unknown instance: {fact.instance} of job {fact.job}"
+                raise UsageError("unknown-instance", text)
+            tables = [instance.environment]
+        elif fact.running:
+            instances = (each for one in self.classes.values() for each in one.instances.values())
+            tables += [instance.environment for instance in instances]
+        for table in tables:
+            if fact.value is None:
+                table.pop(fact.name, None)
+            else:
+                table[fact.name] = fact.value
 
     # Descriptions.
 
@@ -483,6 +514,7 @@ class Engine:
                 )
             if not event.blockers:
                 self._finish(event)
+        queue.begin_pass()
 
     def _offer(self, event: Event, listeners: list[Listener[Owner]]) -> None:
         """Show an event to everyone whose condition it may match.
@@ -611,7 +643,7 @@ class Engine:
     def _expire(self) -> None:
         """Whatever time has come."""
         while self._timers and self._timers[0][0] <= self.now:
-            at, _, target, field = heappop(self._timers)
+            at, *_, target, field = heappop(self._timers)
             if getattr(target, field) != at:
                 continue
             if isinstance(target, Event):

@@ -112,6 +112,15 @@ class Queue:
                 self._position = serial
                 return event
 
+    def begin_pass(self) -> None:
+        """End the pass where it stands: the next visit is to the oldest event that can go on.
+
+        In a pass that never ends, those behind it would never be visited.
+        """
+        self._ready = sorted({*self._ready, *self._behind})
+        self._behind = []
+        self._position = 0
+
     @property
     def idle(self) -> bool:
         """No event can go on by itself."""

@@ -75,6 +75,11 @@ class SetVariable(Fact, frozen=True, kw_only=True):
 
     name: str
     value: str | None
+    job: str | None = None
+    """Only of this job's instance, for what it starts from now on; None is every new instance."""
+    instance: str = ""
+    running: bool = False
+    """With no job: of the instances that there are, too (`initctl set-env --global`)."""
 
 
 class ProcessFact(Fact, frozen=True, kw_only=True):

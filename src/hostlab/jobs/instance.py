@@ -55,6 +55,10 @@ class Instance:
         self.failed = False
         self.failed_step: Step | None = None
         self.exit_status: int | None = None
+        self.main_status: int | None = None
+        """How this run's main process ended: exit status, or signal << 8."""
+        self.trouble = ""
+        """What was wrong with the set-up of the process that failed it."""
 
         self.kill_at: float | None = None
         self.ready_at: float | None = None

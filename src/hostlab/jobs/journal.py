@@ -10,12 +10,13 @@ dropped; anything else that cannot be read is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from hostlab.errors import DecodeError, UsageError
 from hostlab.jobs import facts
+from hostlab.jobs.effects import Effect
 from hostlab.jobs.engine import Engine
 
 AnyFact = (
@@ -38,6 +39,8 @@ AnyFact = (
     | facts.Emptied
     | facts.Elapsed
 )
+
+Told = Callable[[AnyFact, tuple[Effect, ...]], None]
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -66,14 +69,17 @@ def decode_entries(data: bytes) -> Iterator[Entry]:
             raise DecodeError("journal", f"The journal's line {number}: {error}") from None
 
 
-def replay(engine: Engine, data: bytes) -> None:
+def replay(engine: Engine, data: bytes, told: Told | None = None) -> None:
     """Tell an engine that was restored what had been told after its snapshot.
 
     The effects are not wanted: they were carried out, or the fact that they were not comes later.
+    `told` is called after each fact that the engine took, with the effects for what they tell.
     """
     for entry in decode_entries(data):
         try:
-            engine.handle(entry.fact, entry.now)
+            effects = engine.handle(entry.fact, entry.now)
         except UsageError:
             # It was refused the first time too, and nothing changed.
             continue
+        if told is not None:
+            told(entry.fact, effects)

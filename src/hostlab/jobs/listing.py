@@ -113,6 +113,7 @@ class _Reader:
         elif found := _ENUMERATED.match(line):
             words = (found["job"], *_words(found["arguments"], scanner.file))
             match = Match(found["event"], tuple(word for word in words if word))
+            self.check_order(match, start)
             self.add_condition(found["stanza"], start, _either(match, self.condition(found)))
             scanner.next_line()
         elif stanza := _STANZA.match(line):
@@ -120,6 +121,14 @@ class _Reader:
             self.stanza(" ".join(stanza["stanza"].split()), start)
         else:
             raise scanner.error("neither a job nor one of its events", start, hint=_SHAPE)
+
+    def check_order(self, match: Match, start: int) -> None:
+        """As in an expression, what has no name comes before what has one."""
+        named = ["=" in word for word in match.arguments]
+        if named != sorted(named):
+            word = match.arguments[named.index(False, named.index(True))]
+            reason = f"expected variable: {word!r} has no name but follows one that has"
+            raise self.scanner.error(reason, start)
 
     def stanza(self, stanza: str, start: int) -> None:
         if stanza == "emits":

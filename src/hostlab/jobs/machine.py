@@ -145,6 +145,7 @@ class Machine:
         self._forget(instance, step)
         match step:
             case Step.MAIN:
+                instance.main_status = status
                 self._main_ended(instance, status)
                 return
             case Step.PRE_START | Step.POST_STOP:
@@ -165,7 +166,7 @@ class Machine:
         setattr(instance, field, None)
         match field:
             case "kill_at":
-                self._kill(instance, SIGKILL, self._scope(instance, last=True))
+                self._kill(instance, SIGKILL, kill_scope(instance.job.kill.mode, last=True))
             case "hold_at":
                 self.advance(instance)
             case _:
@@ -239,6 +240,8 @@ class Machine:
         instance.failed = False
         instance.failed_step = None
         instance.exit_status = None
+        instance.main_status = None
+        instance.trouble = ""
 
     def _rest(self, instance: Instance, old: State) -> None:
         if old is State.PRE_STOP:
@@ -370,7 +373,7 @@ class Machine:
         if instance.main is None and mode is KillMode.MIXED:
             self._kill(instance, SIGKILL, KillMode.CONTROL_GROUP)
             return True
-        self._kill(instance, instance.job.kill.signal, self._scope(instance, last=False))
+        self._kill(instance, instance.job.kill.signal, kill_scope(mode, last=False))
         self._set(instance, "kill_at", instance.job.kill.timeout_s)
         return True
 
@@ -383,20 +386,15 @@ class Machine:
         instance.kill_at = None
         self.advance(instance)
 
-    def _scope(self, instance: Instance, *, last: bool) -> KillMode:
-        mode = instance.job.kill.mode
-        if mode is KillMode.MIXED:
-            return KillMode.CONTROL_GROUP if last else KillMode.PROCESS
-        return mode
-
     def _kill(self, instance: Instance, signal: int, scope: KillMode) -> None:
         main = instance.main
         spawn = main.spawn if main else instance.group
         if spawn is None:
             return
         pid = main.pid if main else None
-        who = f"{instance} main process ({pid})" if pid else f"what is left of {instance}"
-        self._log(Level.INFO, f"Sending {signal_name(signal)} signal to {who}")
+        if pid is not None:
+            text = f"Sending {signal_name(signal)} signal to {instance} main process ({pid})"
+            self._log(Level.INFO, text)
         self.around.effect(effects.Kill(spawn=spawn, pid=pid, signal=signal, scope=scope))
 
     def _fail(self, instance: Instance, step: Step | None, status: int | None) -> None:
@@ -427,3 +425,10 @@ class Machine:
 
     def _log(self, level: Level, message: str) -> None:
         self.around.effect(effects.Log(level=level, message=message))
+
+
+def kill_scope(mode: KillMode, *, last: bool) -> KillMode:
+    """Whom a stop's signal reaches: the first one, or the `last` one, which is SIGKILL."""
+    if mode is KillMode.MIXED:
+        return KillMode.CONTROL_GROUP if last else KillMode.PROCESS
+    return mode

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from hostlab.errors import DecodeError
-from hostlab.jobs.classes import JobClass
+from hostlab.jobs.classes import JobClass, Last
 from hostlab.jobs.engine import Engine
 from hostlab.jobs.events import Blocker, BlockerKind, Event
 from hostlab.jobs.expression import Environment, Progress
 from hostlab.jobs.instance import Instance, Running
+from hostlab.jobs.soundness import check_sound, unsound
 from hostlab.jobs.states import Goal, State
 from hostlab.spec.job import Job, Step
 
@@ -93,6 +94,8 @@ class StoredInstance(Part, kw_only=True):
     failed: bool = False
     failed_step: Step | None = None
     exit_status: int | None = None
+    main_status: int | None = None
+    trouble: str = ""
     kill_at: float | None = None
     ready_at: float | None = None
     hold_at: float | None = None
@@ -112,6 +115,7 @@ class StoredClass(Part, kw_only=True):
     instances: tuple[StoredInstance, ...] = ()
     successor: Job | None = None
     deleted: bool = False
+    last: Last | None = None
 
 
 class Snapshot(Part, kw_only=True):
@@ -130,8 +134,8 @@ class Snapshot(Part, kw_only=True):
 
 
 _PLAIN = ("name", "serial", "goal", "state", "group", "blocker", "fds", "failed", "failed_step",
-          "exit_status", "respawn_since", "respawn_count", "main_since", "last_delay_s",
-          "delay_s", *TIMES, "extra")  # fmt: skip
+          "exit_status", "main_status", "trouble", "respawn_since", "respawn_count", "main_since",
+          "last_delay_s", "delay_s", *TIMES, "extra")  # fmt: skip
 """Fields of an instance that are stored as they are."""
 _PLAIN_EVENT = ("name", "serial", "environment", "handled", "failed", "holds", "request",
                 "timeout_at", "fds", "extra")  # fmt: skip
@@ -156,7 +160,8 @@ def capture(engine: Engine) -> Snapshot:
 def restore(snapshot: Snapshot, *, own_environment: dict[str, str] | None = None) -> Engine:
     """An engine that goes on where that one stood; call `handle(Elapsed())` to set it going.
 
-    Whoever restores it tells it afterwards what became of the processes meanwhile.
+    Whoever restores it tells it afterwards what became of the processes meanwhile. DecodeError
+    when the parts of the state do not fit together.
     """
     engine = Engine(
         environment=dict(snapshot.environment),
@@ -172,7 +177,10 @@ def restore(snapshot: Snapshot, *, own_environment: dict[str, str] | None = None
         engine.adopt_event(_load_event(stored))
     engine.queue.next_serial = snapshot.next_event
     for stored_class in snapshot.classes:
+        if stored_class.job.name in engine.classes:
+            raise unsound(f"the job {stored_class.job.name} is there twice")
         engine.adopt_class(_load_class(stored_class))
+    check_sound(engine)
     return engine
 
 
@@ -225,9 +233,14 @@ def _walk(raw: dict[str, Any], kinds: dict[int, Any] | None = None) -> list[dict
         for part in _children(within, key):
             kinds[id(part)] = kind
             found.append(part)
-    for part in _children(_children([raw], "classes"), "instances"):
+    classes = _children([raw], "classes")
+    for part in _children(classes, "instances"):
         kinds[id(part)] = StoredInstance
         found.append(part)
+    for last in (each.get("last") for each in classes):
+        if isinstance(last, dict):
+            kinds[id(last)] = Last
+            found.append(last)
     return found
 
 
@@ -267,6 +280,9 @@ def _held(progress: Progress[int] | None) -> tuple[HeldEvent, ...]:
 
 
 def _restore_held(progress: Progress[int] | None, held: tuple[HeldEvent, ...]) -> None:
+    leaves = {leaf.index for leaf in progress.tree.leaves} if progress is not None else set()
+    if not leaves.issuperset(each.node for each in held):
+        raise unsound("an operand is TRUE that a condition does not have")
     if progress is not None:
         progress.restore([(each.node, each.event) for each in held])
 
@@ -280,6 +296,7 @@ def _store_class(found: JobClass) -> StoredClass:
         instances=tuple(map(_store_instance, found.instances.values())),
         successor=found.successor,
         deleted=found.deleted,
+        last=found.last,
     )
 
 
@@ -288,8 +305,11 @@ def _load_class(stored: StoredClass) -> JobClass:
     found.extra = stored.extra
     found.successor = stored.successor
     found.deleted = stored.deleted
+    found.last = stored.last
     _restore_held(found.start_on, stored.start_on)
     for each in stored.instances:
+        if each.name in found.instances:
+            raise unsound(f"an instance of {stored.job.name} is there twice")
         found.instances[each.name] = _load_instance(found, each)
     return found
 

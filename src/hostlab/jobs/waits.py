@@ -52,6 +52,39 @@ def waits(engine: Engine) -> tuple[Wait, ...]:
     return tuple(found)
 
 
+def circle(found: tuple[Wait, ...]) -> tuple[Wait, ...]:
+    """Waits that close a circle, so that none of them ever ends; empty when there is none.
+
+    Two jobs that each stop on the other's `starting` can come to that, in Upstart too: each
+    start waits until the other job has stopped, which waits for its own `starting`.
+    """
+    ahead: dict[tuple[Party, str], list[Wait]] = {}
+    for wait in found:
+        ahead.setdefault((wait.who, wait.name), []).append(wait)
+    seen: set[tuple[Party, str]] = set()
+    for start in ahead:
+        path: list[Wait] = []
+        branches = [iter(ahead[start])] if start not in seen else []
+        seen.add(start)
+        while branches:
+            following = next(branches[-1], None)
+            if following is None:
+                branches.pop()
+                del path[-1:]
+                continue
+            path.append(following)
+            target = (following.on, following.on_name)
+            for place, before in enumerate(path):
+                if (before.who, before.name) == target:
+                    return tuple(path[place:])
+            if target in seen:
+                del path[-1:]
+                continue
+            seen.add(target)
+            branches.append(iter(ahead.get(target, ())))
+    return ()
+
+
 def event_name(event: Event) -> str:
     """An event as a person can tell it from its like."""
     return f"{event.name} #{event.serial}"

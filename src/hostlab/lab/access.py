@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hostlab.errors import Failed, UsageError
-from hostlab.lab.client import Control, result
-from hostlab.lab.nodes import CONTROL
+from hostlab.init.client import Control, InitClient, result
+from hostlab.init.protocol import CONTROL
 from hostlab.lab.paths import LabDirectory
 
-LOG_LINES: Final = 10
-LOG_TAIL_BYTES: Final = 8192
 _PIPE_BYTES: Final = 1 << 16
 
 
@@ -31,7 +29,7 @@ class Completed:
         self.stderr = stderr
 
 
-class NodeConnection:
+class NodeConnection(InitClient):
     """A node of a running lab; each call makes a connection of its own, so threads may share it."""
 
     def __init__(self, lab: str, name: str, pid: int) -> None:
@@ -93,33 +91,6 @@ class NodeConnection:
     def shell(self, command: str, **options: Any) -> Completed:
         """Run a shell command line."""
         return self.execute(("/bin/sh", "-c", command), **options)
-
-    def job_table(self) -> list[dict[str, Any]]:
-        """Every job of the node with its state."""
-        with self.control() as control:
-            table: list[dict[str, Any]] = control.call("jobs")
-            return table
-
-    def job(self, name: str, action: str) -> dict[str, Any]:
-        """start, stop or restart a job."""
-        with self.control() as control:
-            report: dict[str, Any] = control.call("job", name=name, action=action)
-            return report
-
-    def log_path(self, job: str) -> str:
-        """The machine's file with a job's output."""
-        return f"{self.directory}/log/{job.replace('/', '_')}.log"
-
-    def log_tail(self, job: str, lines: int = LOG_LINES) -> tuple[str, ...]:
-        """The last lines that a job wrote."""
-        try:
-            with open(self.log_path(job), "rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-                text = file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ()
-        return tuple(text.splitlines()[-lines:])
 
 
 def _memory(data: bytes) -> int:

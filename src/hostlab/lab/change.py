@@ -12,11 +12,11 @@ import msgspec
 
 from hostlab.errors import Failed, Problem
 from hostlab.init.node import STATE_FILE
-from hostlab.init.protocol import Message, decode, encode
+from hostlab.init.protocol import CONTROL, Message, connect, decode, encode
 from hostlab.lab import files, wiring
 from hostlab.lab.container import netlink_in
-from hostlab.lab.nodes import CONTROL, NodeHandle
-from hostlab.lab.paths import LabDirectory, connect, write_whole
+from hostlab.lab.nodes import NodeHandle
+from hostlab.lab.paths import LabDirectory, write_whole
 from hostlab.linux import rtnetlink
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWNS
 from hostlab.linux.libc import setns, unshare

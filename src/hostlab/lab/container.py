@@ -67,7 +67,7 @@ def become_node(plan: ContainerPlan, link: socket.socket) -> NoReturn:
     except BaseException as error:
         _fail(link, step, error)
     config = plan.config
-    _hold(plan.control, config, eager=bool(config.node.jobs))
+    _hold(plan.control, config, eager=bool(config.node.jobs or config.node.job_files))
 
 
 def _fail(link: socket.socket, step: str, error: BaseException) -> NoReturn:
@@ -115,9 +115,11 @@ def _introduce(plan: ContainerPlan, link: socket.socket) -> None:
     """
     asyncio.events._set_running_loop(None)
     plan.channel.send(f"+ node:{plan.config.node.name}".encode())
-    kept = {link.fileno(), plan.control.fileno(), plan.config.state_dir, *plan.keep, *plan.join}
-    if plan.config.cgroup is not None:
-        kept.add(plan.config.cgroup)
+    config = plan.config
+    kept = {link.fileno(), plan.control.fileno(), config.state_dir, *config.v1.values()}
+    kept |= {*plan.keep, *plan.join}
+    if config.cgroup is not None:
+        kept.add(config.cgroup)
     close_all_but(kept)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hostlab.errors import UsageError
 from hostlab.lab.paths import LabDirectory, read_if_there
 from hostlab.spec import Lab, load
+
+if TYPE_CHECKING:
+    from hostlab.spec.files import Listed
 
 STANDARD_INPUT = "-"
 
@@ -32,7 +37,34 @@ def _load(data: bytes, file: str, directory: str, seed: str | None) -> Lab:
         with open(os.path.join(directory, name), "rb") as source:
             return source.read()
 
-    return load(data, file=file, read=read, directory=directory, seed=seed)
+    def list_files(name: str) -> list[Listed] | None:
+        path = os.path.join(directory, name)
+        return _files_below(path) if os.path.isdir(path) else None
+
+    return load(data, file=file, read=read, list_files=list_files, directory=directory, seed=seed)
+
+
+def _files_below(directory: str) -> list[Listed]:
+    """Its regular files, and those that links lead to; no other kind can be copied."""
+    # It brings YAML with it, which most commands do without.
+    from hostlab.spec.files import MAX_LISTED, Listed
+
+    found: list[Listed] = []
+    for where, directories, names in os.walk(directory, onerror=_raise):
+        directories.sort()
+        for name in names:
+            path = os.path.join(where, name)
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                relative = os.path.relpath(path, directory)
+                found.append(Listed(relative, executable=bool(status.st_mode & stat.S_IXUSR)))
+        if len(found) > MAX_LISTED:
+            break
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def staged(name: str) -> Lab | None:

@@ -18,11 +18,11 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.init.protocol import HUNG_UP
+from hostlab.init.client import Control
+from hostlab.init.protocol import HUNG_UP, listen
 from hostlab.lab import idmap, outside, remains
-from hostlab.lab.client import Control
 from hostlab.lab.nesting import explained
-from hostlab.lab.paths import LabDirectory, boot_id, listen, start_time
+from hostlab.lab.paths import LabDirectory, boot_id, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
 from hostlab.spec.model import Lab

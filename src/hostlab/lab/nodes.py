@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed, Unsupported
+from hostlab.init import cgroup_stanza
 from hostlab.init.node import NodeConfig
-from hostlab.init.protocol import receive_bytes
+from hostlab.init.protocol import CONTROL, listen, receive_bytes
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
-from hostlab.lab.paths import listen
 from hostlab.lab.rootfs import RootPlan
 from hostlab.lab.wiring import Directory, indexes
+from hostlab.linux import cgroups
 from hostlab.linux.clone import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -34,13 +35,13 @@ from hostlab.linux.clone import (
 )
 from hostlab.linux.libc import setns, unshare
 from hostlab.linux.seccomp import compile_profile
+from hostlab.spec.job import Resources
 from hostlab.spec.model import Node, RootKind
 
 if TYPE_CHECKING:
     from hostlab.lab.stage import HubConfig
 
 APPARMOR: Final = "/sys/kernel/security/apparmor"
-CONTROL: Final = "control.sock"
 OWN: Final = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 """Made by `clone3`; the cgroup namespace follows when the node is in its cgroups."""
 
@@ -118,7 +119,14 @@ def container_plan(
     index = indexes(node.interfaces)
     shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
-        config=NodeConfig(node, state, cgroup, _filter(node), forks=_fork_bound(config)),
+        config=NodeConfig(
+            node,
+            state,
+            cgroup,
+            _filter(node),
+            forks=_fork_bound(config),
+            v1=_v1_groups(config, node, stack),
+        ),
         root=root_plan(config, node),
         control=control,
         channel=channel,
@@ -128,6 +136,24 @@ def container_plan(
         owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),
     )
+
+
+def _v1_groups(config: HubConfig, node: Node, stack: contextlib.ExitStack) -> dict[str, int]:
+    """The node's groups in v1 hierarchies, where its jobs have limits of their own.
+
+    A controller that one of these hierarchies has is in none of the cgroups v2 (cgroups(7)).
+    """
+    may_limit = any(job.resources != Resources() or job.cgroups for job in node.jobs)
+    if not (may_limit or node.job_files):
+        return {}
+    opened: dict[str, int] = {}
+    for controller in cgroup_stanza.CONTROLLERS:
+        if controller in config.v1:
+            directory = f"{config.v1[controller]}/{node.name}"
+            cgroups.make(directory)
+            opened[controller] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, opened[controller])
+    return opened
 
 
 def _fork_bound(config: HubConfig) -> int | None:

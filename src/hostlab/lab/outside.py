@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Unsupported
-from hostlab.lab.client import Control
+from hostlab.init.client import Control
 from hostlab.lab.paths import LabDirectory
 from hostlab.lab.publish import Published, PublishedSocket, machine_addresses, open_sockets
 from hostlab.lab.remains import PREFIX, marked_links

@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,9 +25,13 @@ from hostlab.plan.journal import Entry, entries, line
 BASE_VARIABLE: Final = "HOSTLAB_RUN"
 """Environment variable that names another base directory."""
 OWNER_DIGITS: Final = 8
-BACKLOG: Final = 128
 REMOVALS: Final = 3
 """A process that is ending may write a last file between the listing and the removal."""
+
+
+def init_directory() -> str:
+    """Where an init without a lab has its run directory; no lab has a name with a dot."""
+    return f"{base_directory()}/.init"
 
 
 def base_directory() -> str:
@@ -194,31 +197,6 @@ def labs() -> list[str]:
         return []
     with found:
         return sorted(e.name for e in found if e.is_dir() and not e.name.startswith("."))
-
-
-def listen(directory: int, name: str) -> socket.socket:
-    """A control socket in a directory; by descriptor, so that no path is too long (unix(7))."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
-    sock.bind(f"/proc/self/fd/{directory}/{name}")
-    os.chmod(name, 0o600, dir_fd=directory)
-    sock.listen(BACKLOG)
-    return sock
-
-
-def connect(directory: str, name: str) -> socket.socket:
-    """Connect to a control socket; ConnectionRefusedError or FileNotFoundError when nobody is."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        sock.connect(f"/proc/self/fd/{fd}/{name}")
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        os.close(fd)
-    return sock
 
 
 def _same_file(fd: int, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from typing import Final
@@ -9,9 +10,13 @@ from typing import Final
 from hostlab.linux.libc import HANDLE, oserror
 
 IN_MODIFY: Final = 0x2
+IN_CLOSE_WRITE: Final = 0x8
+IN_MOVED_FROM: Final = 0x40
+IN_MOVED_TO: Final = 0x80
 IN_CREATE: Final = 0x100
-IN_MOVE_SELF: Final = 0x800
+IN_DELETE: Final = 0x200
 IN_DELETE_SELF: Final = 0x400
+IN_MOVE_SELF: Final = 0x800
 IN_CLOEXEC: Final = 0o2000000
 EVENT_BYTES: Final = 4096
 
@@ -39,6 +44,16 @@ class Inotify:
     def wait(self) -> bytes:
         """Block until something happened; the raw events."""
         return os.read(self.fd, EVENT_BYTES)
+
+    def fileno(self) -> int:
+        """For whoever waits for it with others."""
+        return int(self.fd)
+
+    def discard(self) -> None:
+        """Read what has happened, without blocking, for one who looks at everything anew."""
+        os.set_blocking(self.fd, False)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, EVENT_BYTES)
 
     def close(self) -> None:
         """Close the instance with all its watches."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 _SYSCALLS: Final = {
-    "x86_64": {"pivot_root": 155, "seccomp": 317, "setns": 308},
-    "aarch64": {"pivot_root": 41, "seccomp": 277, "setns": 268},
+    "x86_64": {"bpf": 321, "pivot_root": 155, "seccomp": 317, "setns": 308},
+    "aarch64": {"bpf": 280, "pivot_root": 41, "seccomp": 277, "setns": 268},
 }
 _GENERIC_SYSCALLS: Final = {
     "open_tree": 428,

@@ -67,21 +67,35 @@ def listeners(protocol: str) -> tuple[Listener, ...]:
     No capability is needed. `Unsupported` when the kernel lacks the diag module for the protocol,
     `DecodeError` when it says something that is no dump.
     """
+    return tuple(decode_listener(protocol, body) for body in _dump(protocol))
+
+
+def listening_inodes(protocol: str, port: int) -> frozenset[int]:
+    """The inodes of the sockets that `listeners` finds on a port: /proc/PID/fd shows whose.
+
+    A socket that is bound and in a hash, but of no file any more, has inode 0.
+    """
+    wanted = port.to_bytes(2, "big")
+    found = [_MESSAGE.unpack_from(body) for body in _dump(protocol) if len(body) >= _MESSAGE.size]
+    return frozenset(message[-1] for message in found if message[4][:2] == wanted)
+
+
+def _dump(protocol: str) -> list[bytes]:
     number, states = _PROTOCOLS[protocol]
-    found: list[Listener] = []
+    found: list[bytes] = []
     with Netlink(NETLINK_SOCK_DIAG) as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
             body = _REQUEST.pack(family, number, 0, 0, states, bytes(48))
             request = Request(SOCK_DIAG_BY_FAMILY, 0, body, f"list {protocol} sockets")
             try:
-                found += [decode_listener(protocol, body) for _, body in netlink.dump(request)]
+                found += [body for _, body in netlink.dump(request)]
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
                     raise
                 hint = f"load the module {protocol}_diag (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG)"
                 message = f"this kernel cannot list its {protocol} sockets"
                 raise Unsupported("sock_diag", message, hint=hint) from error
-    return tuple(found)
+    return found
 
 
 def decode_listener(protocol: str, body: bytes) -> Listener:

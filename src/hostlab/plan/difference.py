@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from hostlab.plan.operations import Kind, Operation, Plan
+from hostlab.spec.job import Job, same_but_places
 from hostlab.spec.model import Lab, Node, Segment
 
 REPLACING: Final = (
@@ -29,14 +32,37 @@ REPLACING: Final = (
     "namespaces",
     "users",
     "nesting",
+    "boot",
 )
 """Fields that are fixed when a node's first process starts."""
 
 NETWORK: Final = ("interfaces", "routes", "sysctls")
 """Fields that the kernel changes under a running host."""
 
-NOT_STAGED: Final = ("name", "roles", "links", "publish", "limits", "files", "environment", "jobs")
+NOT_STAGED: Final = (
+    "name",
+    "roles",
+    "links",
+    "publish",
+    "limits",
+    "files",
+    "environment",
+    "jobs",
+    "job_files",
+)
 """Fields with an operation of their own, or that only the loader reads."""
+
+NOT_RUNNING: Final = (
+    "start_on",
+    "manual",
+    "emits",
+    "description",
+    "author",
+    "version",
+    "usage",
+    "said",
+)
+"""Fields of a job that mean nothing to what runs of it: they are only taken up anew."""
 
 
 def difference(old: Lab | None, new: Lab) -> Plan:
@@ -138,16 +164,33 @@ def _changes(was: Node, now: Node) -> list[Operation]:
         new = {file.path: file for file in now.files}
         paths = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
         steps.append(Operation(Kind.CHANGE_FILES, now.name, f"{_list(paths)} changed"))
+    if change := _jobs_change(was, now):
+        steps.append(change)
+    return steps
+
+
+def _jobs_change(was: Node, now: Node) -> Operation | None:
     if was.environment != now.environment:
         every = tuple(job.name for job in now.jobs)
-        reason = "environment changed"
-        steps.append(Operation(Kind.CHANGE_JOBS, now.name, reason, every))
-    elif was.jobs != now.jobs:
-        old_jobs = {job.name: job for job in was.jobs}
-        new_jobs = {job.name: job for job in now.jobs}
-        names = sorted(n for n in {*old_jobs, *new_jobs} if old_jobs.get(n) != new_jobs.get(n))
-        steps.append(Operation(Kind.CHANGE_JOBS, now.name, f"{_list(names)} changed"))
-    return steps
+        return Operation(Kind.CHANGE_JOBS, now.name, "environment changed", every)
+    old = {job.name: job for job in was.jobs}
+    new = {job.name: job for job in now.jobs}
+    both = [(old[name], job) for name, job in new.items() if old.get(name, job) != job]
+    changed = {one.name for one, other in both if not same_but_places(one, other)}
+    changed |= old.keys() ^ new.keys()
+    if not changed and was.job_files == now.job_files:
+        return None
+    what = [*sorted(changed), *(["`job_files`"] if was.job_files != now.job_files else [])]
+    restart = tuple(one.name for one, other in both if _running(one) != _running(other))
+    return Operation(Kind.CHANGE_JOBS, now.name, f"{_list(what)} changed", restart)
+
+
+def _running(job: Job) -> Job:
+    """The job as far as its processes are concerned."""
+    return replace(job, **{field: getattr(_NOTHING, field) for field in NOT_RUNNING})
+
+
+_NOTHING: Final = Job(name="")
 
 
 def _publishing(before: Lab, new: Lab, replaced: set[str]) -> list[Operation]:

@@ -50,7 +50,7 @@ class Operation(msgspec.Struct, frozen=True):
     """The segment's or node's name."""
     reason: str
     restart: tuple[str, ...] = ()
-    """CHANGE_JOBS: jobs that must be restarted, beside those that themselves changed."""
+    """CHANGE_JOBS: jobs that must be restarted; the others that changed are only taken up anew."""
 
     def describe(self) -> str:
         """One line for people."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hostlab.spec.job import Job
 from hostlab.spec.model import (
     MAX_BRIDGE_PORTS,
+    Boot,
+    BootEvent,
     Check,
     File,
     Interface,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_BRIDGE_PORTS",
+    "Boot",
+    "BootEvent",
     "Check",
     "File",
     "Interface",

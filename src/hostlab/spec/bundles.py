@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from hostlab.spec.model import Limits, Node
+from hostlab.spec.node_jobs import as_described
 from hostlab.spec.oci import OciBundle
 
 
@@ -24,7 +25,7 @@ def overlay(node: Node, bundle: OciBundle, said: frozenset[str]) -> Node:
     """
     jobs = node.jobs
     if bundle.job is not None and all(job.name != bundle.job.name for job in node.jobs):
-        jobs = (bundle.job, *node.jobs)
+        jobs = (as_described(bundle.job, node.boot), *node.jobs)
     limits = {
         name: getattr(bundle.limits, name)
         for name in Limits.__struct_fields__

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from hostlab.spec import compose_tables as reasons
+from hostlab.spec.compose_jobs import job_keys
 from hostlab.spec.importing import (
     Description,
     Fields,
@@ -373,6 +374,7 @@ class _Service:
         disk = storage.word("size")
         limits.rest({})
         resources.rest({"reservations": "is left out: nothing is reserved for a node"})
+        deploy.skip("restart_policy")
         deploy.rest(reasons.DEPLOY)
         storage.rest({})
         share = _real(cpu)
@@ -416,11 +418,12 @@ class _Service:
             for key in ("entrypoint", "command")
             for word in arguments(fields.tree(key), fields, key)
         ]
-        user, _, group = (fields.word("user") or "").partition(":")
-        directory = fields.word("working_dir")
+        job = job_keys(fields)
         if not words:
+            if job:
+                said = ", ".join(f"`{key}`" for key in job)
+                self.parent.note(fields.at, f"the job of `{self.node}` must say {said}")
             return {}
-        job = without_nothing({"user": user, "group": group, "directory": directory})
         line = shlex.join(words)
         # A list is the exact arguments; a line without quotation means the same and reads better.
         command: Any = line if line.split() == words else words

@@ -10,7 +10,7 @@ _IMAGE: Final = "is left out: there is no image to build, fetch or tag"
 _STORE: Final = "is left out; put the file in with `files`"
 _MEMORY: Final = "is left out: memory has one limit, `limits: {memory: …}`"
 _CPU: Final = "is left out: CPU time has one limit, `limits: {cpu: …}`"
-_LIFE: Final = "is left out: a job of a description is started at `up`"
+_HOOK: Final = "is left out; write it as a step of the job, of the same name"
 _META: Final = "is left out: it means nothing to a lab"
 _TTY: Final = "is left out: a job has no terminal; `hostlab exec` gives one"
 _DNS: Final = "is left out: names of the lab resolve in every node"
@@ -31,11 +31,10 @@ SERVICE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("build", "pull_policy"), _IMAGE),
     **dict.fromkeys(("configs", "secrets"), _STORE),
     **dict.fromkeys(("mem_reservation", "mem_swappiness", "memswap_limit"), _MEMORY),
-    **dict.fromkeys(("oom_kill_disable", "oom_score_adj"), _MEMORY),
+    "oom_kill_disable": _MEMORY,
     **dict.fromkeys(("cpu_count", "cpu_percent", "cpu_shares"), _CPU),
     **dict.fromkeys(("cpu_rt_period", "cpu_rt_runtime"), _CPU),
-    **dict.fromkeys(("stop_grace_period", "stop_signal", "post_start", "pre_stop"), _LIFE),
-    **dict.fromkeys(("pre_start", "restart"), _LIFE),
+    **dict.fromkeys(("pre_start", "post_start", "pre_stop"), _HOOK),
     **dict.fromkeys(("stdin_open", "tty"), _TTY),
     **dict.fromkeys(("dns", "dns_opt", "dns_search", "domainname"), _DNS),
     **dict.fromkeys(("cgroup", "cgroup_parent", "ipc", "pid", "userns_mode", "uts"), _SHARE),
@@ -47,13 +46,11 @@ SERVICE: Final[Mapping[str, str]] = {
     "env_file": "was not read; put its variables into `environment`",
     "extends": "was not read; write the other service's keys here",
     "external_links": "is left out: nothing outside of the lab is reached by a link",
-    "group_add": "is left out: a job's user brings its groups",
     "init": "is left out: every node has an init",
     "privileged": "is left out: `capabilities: {add: [ALL]}` is as far as a node goes",
     "read_only": "is left out: a node writes into an overlay of its own",
     "shm_size": "is left out: `limits: {memory: …}` bounds /dev/shm too",
     "tmpfs": "is left out: a node's root can be written, and goes with the node",
-    "ulimits": "is left out: `limits` bounds the node as a whole",
     "volumes_from": "is left out; name the same volumes in both",
 }
 
@@ -100,7 +97,6 @@ MOUNT: Final[Mapping[str, str]] = {
 DEPLOY: Final[Mapping[str, str]] = {
     **dict.fromkeys(("endpoint_mode", "labels", "placement", "rollback_config"), _META),
     **dict.fromkeys(("update_config", "mode"), _META),
-    "restart_policy": _LIFE,
 }
 
 HEALTHCHECK: Final[Mapping[str, str]] = {

@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from hostlab.spec.import_respawn import respawn
 from hostlab.spec.importing import (
     Description,
     Fields,
@@ -54,7 +55,6 @@ _OUTSIDE: Final[Mapping[str, str]] = {
 """Links that leave the lab, by the name that a brief endpoint or a `type` has."""
 
 _META: Final = "is left out: it means nothing to a lab"
-_LIFE: Final = "is left out: a job of a description is started at `up`"
 _NOS: Final = "is left out: it configures a network system that is not there"
 
 _TOP: Final[Mapping[str, str]] = {
@@ -69,7 +69,8 @@ _NODE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("extras", "publish", "cap-drop"), _META),
     **dict.fromkeys(("suppress-startup-config", "enforce-startup-config"), _NOS),
     **dict.fromkeys(("startup-config", "license", "certificate", "components", "config"), _NOS),
-    **dict.fromkeys(("auto-remove", "restart-policy", "startup-delay"), _LIFE),
+    "auto-remove": _META,
+    "startup-delay": "is left out: jobs wait for events, as in `start_on: started db`",
     "stages": "is left out: nodes start together; a check with `within` waits for another",
     "wait-for": "is left out: nodes start together; a check with `within` waits for another",
     "env-files": "was not read; put its variables into `environment`",
@@ -376,19 +377,28 @@ class _Node:
             words += arguments(fields.tree(key), fields, key)
             layers.word(key)
         user, _, group = (layers.word("user") or "").partition(":")
+        policy = layers.word("restart-policy")
+        again = respawn(policy)
+        if again is None:
+            layers.note("restart-policy", f"was not understood: {quoted(policy or '')}")
         found: Description = {}
         if words:
             line = shlex.join(words)
             command: Any = line if line.split() == words else words
-            who = without_nothing({"user": user, "group": group})
-            found["main"] = {"exec": command} | who if who else command
+            how = without_nothing({"user": user, "group": group}) | (again or {})
+            found["main"] = {"exec": command} | how if how else command
         commands = [
             command
             for word, at in layers.words("exec")
             if (command := self.command(word, at)) is not None
         ]
         if commands:
-            found["exec"] = "; ".join(commands)
+            found["exec"] = {"task": True} | (
+                {"exec": commands[0]} if len(commands) == 1 else {"script": "\n".join(commands)}
+            )
+            if words:
+                # Containerlab runs them when the container's own command runs.
+                found["exec"]["start_on"] = "started main"
         if len(commands) > 1:
             layers.note("exec", "runs one command after another, until one fails")
         return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from hostlab.errors import Place, SpecError
 from hostlab.spec.model import File
@@ -14,7 +16,23 @@ from hostlab.spec.source import Source, quoted
 Read = Callable[[str], bytes]
 """Gives the bytes of a file by its path, relative to the description; OSError when it cannot."""
 
+
+class Listed(NamedTuple):
+    """A file below a directory."""
+
+    path: str
+    """Relative to the directory."""
+    executable: bool = False
+
+
+ListFiles = Callable[[str], Sequence[Listed] | None]
+"""Gives the regular files below a directory, in order, by its path relative to the description;
+None when there is no directory; OSError when it cannot."""
+
 MAX_FILE_BYTES = 64 * 2**20
+"""Of one file; of a directory, of all of it."""
+MAX_LISTED = 10_000
+"""Files of one directory."""
 
 
 class _Template(string.Template):
@@ -43,12 +61,21 @@ def read_input(source: Source, read: Read | None, said: Said) -> bytes | None:
     return content
 
 
-def resolve_file(
-    source: Source, read: Read | None, path: str, said: Said, variables: Mapping[str, str]
-) -> File | None:
-    """One file with its content; None when something of it is reported."""
+def resolve_files(
+    source: Source,
+    read: Read | None,
+    list_files: ListFiles | None,
+    path: str,
+    said: Said,
+    variables: Mapping[str, str],
+) -> Iterator[File]:
+    """One file with its content, or those of a directory; none when something is reported."""
     fields: Fields = said.value
     if "copy" in fields:
+        listed = _list(source, list_files, fields["copy"])
+        if listed is not None:
+            yield from _directory(source, read, path, said, listed)
+            return
         content = read_input(source, read, fields["copy"])
     elif "template" in fields:
         content = _fill(source, read, fields["template"], variables)
@@ -58,18 +85,60 @@ def resolve_file(
         if not fields.flawed:
             message = f"the file {quoted(path)} has no content"
             source.report("missing", message, said.key, "say `content`, `copy` or `template`")
-        return None
-    if content is None:
-        return None
+        return
+    if content is not None:
+        yield _file(path, content, fields, 0o644)
+
+
+def _file(path: str, content: bytes, fields: Fields, mode: int) -> File:
     owner, _, group = fields.value("owner", "root:root").partition(":")
     return File(
         path=path,
         content=content,
-        mode=fields.value("mode", 0o644),
+        mode=fields.value("mode", mode),
         owner=owner or "root",
         group=group or "root",
         capabilities=fields.value("capabilities", ""),
     )
+
+
+def _list(source: Source, list_files: ListFiles | None, said: Said) -> Sequence[Listed] | None:
+    """The files of a directory that is to be copied; None when it is a file."""
+    if list_files is None:
+        return None
+    try:
+        listed = list_files(said.value)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        source.report("file", f"{quoted(said.value)}: {reason}", said.at)
+        return ()
+    if listed is not None and not listed:
+        source.report("file", f"the directory {quoted(said.value)} has no files", said.at)
+    return listed
+
+
+def _directory(
+    source: Source, read: Read | None, path: str, said: Said, listed: Sequence[Listed]
+) -> Iterator[File]:
+    fields: Fields = said.value
+    copy = fields["copy"]
+    if len(listed) > MAX_LISTED:
+        source.report("file", f"{quoted(copy.value)} has more than {MAX_LISTED:,} files", copy.at)
+        return
+    size_bytes = 0
+    for one in listed:
+        name = posixpath.join(copy.value, one.path)
+        content = read_input(source, read, copy._replace(value=name))
+        if content is None:
+            return
+        size_bytes += len(content)
+        if size_bytes > MAX_FILE_BYTES:
+            message = f"{quoted(copy.value)} has more than {MAX_FILE_BYTES:,} bytes in it"
+            source.report("file", message, copy.at)
+            return
+        yield _file(
+            posixpath.join(path, one.path), content, fields, 0o755 if one.executable else 0o644
+        )
 
 
 def _fill(

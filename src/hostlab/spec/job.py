@@ -16,6 +16,8 @@ DEFAULT_KILL_TIMEOUT_S = 5.0
 DEFAULT_RESPAWN_LIMIT = 10
 DEFAULT_RESPAWN_INTERVAL_S = 5.0
 DEFAULT_UMASK = 0o022
+STARTUP = "startup"
+"""The first event there is."""
 SIGHUP = 1
 SIGTERM = 15
 UNLIMITED = -1
@@ -73,6 +75,16 @@ class Expression(msgspec.Struct, frozen=True):
     """
 
     nodes: tuple[Match | Operator, ...]
+
+    def __post_init__(self) -> None:
+        """ValueError when the nodes are no tree; only what was stored can say such a thing."""
+        subtrees = 0
+        for node in self.nodes:
+            subtrees += -1 if isinstance(node, Operator) else 1
+            if subtrees < 1:
+                break
+        if subtrees != 1:
+            raise ValueError("nodes that are no tree")
 
     @property
     def matches(self) -> tuple[Match, ...]:
@@ -146,6 +158,8 @@ class Readiness(Value, frozen=True, kw_only=True):
     path: str | None = None
     deadline_s: float | None = None
     """It must be ready within this, or the start has failed; None waits for ever as Upstart did."""
+    watchdog_s: float | None = None
+    """Once ready it must say `WATCHDOG=1` at least this often, or SIGABRT ends it."""
 
 
 class Console(StrEnum):
@@ -291,3 +305,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return self.pre_stop
             case Step.POST_STOP:
                 return self.post_stop
+
+
+def same_but_places(one: Job, other: Job) -> bool:
+    """Whether two jobs mean the same, wherever their stanzas stand."""
+    return msgspec.structs.replace(one, said=()) == msgspec.structs.replace(other, said=())

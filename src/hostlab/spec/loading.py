@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hostlab.spec.bundles import ReadBundle
-from hostlab.spec.files import Read
+from hostlab.spec.files import ListFiles, Read
 from hostlab.spec.model import Lab
 from hostlab.spec.oci import bundle
 from hostlab.spec.resolve import Inputs, resolve
@@ -22,6 +22,7 @@ def load(
     *,
     file: str,
     read: Read | None = None,
+    list_files: ListFiles | None = None,
     oci: ReadBundle = bundle,
     directory: str = "",
     seed: str | None = None,
@@ -29,17 +30,20 @@ def load(
     """Read a description.
 
     `file` is its name for messages. `read` gives the bytes of a file that it names, relative to
-    its directory. `directory` is that directory, absolute, for paths of the machine that the
-    description gives relative to itself. `oci` reads a bundle's `config.json`. `seed` is what the
-    name of an unnamed lab is drawn from, best the file's real path: then the name outlives a
-    change of the file; without it, the text.
+    its directory; `list_files` the files of a directory there. `directory` is that directory,
+    absolute, for paths of the machine that the description gives relative to itself. `oci` reads a
+    bundle's `config.json`. `seed` is what the name of an unnamed lab is drawn from, best the
+    file's real path: then the name outlives a change of the file; without it, the text.
 
     Raises SpecErrors with every error and its place.
     """
     if isinstance(text, bytes):
         text = _decode(text, file)
+    if seed is None:
+        seed = hashlib.sha256(text.removeprefix("\ufeff").encode(errors="replace")).hexdigest()
+    inputs = Inputs(read=read, list_files=list_files, oci=oci, directory=directory, seed=seed)
     with _no_collection():
-        return _load(text, file, read, oci, directory, seed)
+        return _load(text.removeprefix("\ufeff"), file, inputs)
 
 
 @contextmanager
@@ -57,15 +61,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load(
-    text: str,
-    file: str,
-    read: Read | None,
-    oci: ReadBundle,
-    directory: str,
-    seed: str | None,
-) -> Lab:
-    text = text.removeprefix("\ufeff")
+def _load(text: str, file: str, inputs: Inputs) -> Lab:
     source = Source(text, file)
     tree = compose(source)
     if tree is None:
@@ -75,11 +71,7 @@ def _load(
     assert tree is not None
     said = LAB.read(source, tree)
     if said is not None:
-        if seed is None:
-            seed = hashlib.sha256(text.encode()).hexdigest()
-        lab = resolve(
-            source, said.value, Inputs(read=read, oci=oci, directory=directory, seed=seed)
-        )
+        lab = resolve(source, said.value, inputs)
         source.raise_errors()
         return lab
     source.raise_errors()

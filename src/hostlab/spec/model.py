@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from hostlab.spec.job import Job
+from hostlab.spec.job import STARTUP, Job
 
 MAX_BRIDGE_PORTS = 1023
 """Ports of one Linux bridge (BR_MAX_PORTS less the reserved one, net/bridge/br_private.h)."""
@@ -160,6 +160,26 @@ class Link(Value, frozen=True, kw_only=True):
     alias: str
 
 
+class BootEvent(Value, frozen=True, kw_only=True):
+    """An event of a node's boot."""
+
+    name: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+class Boot(Value, frozen=True, kw_only=True):
+    """The events that a node's init emits when it comes up (`jobs/boot.py` has the usual ones)."""
+
+    startup_event: str = STARTUP
+    """The first event, whatever follows."""
+    events: tuple[BootEvent, ...] | None = None
+    """What follows it; None is the usual boot, empty is nothing."""
+    runlevel: str = "2"
+    """In which the usual boot ends: `1` to `5` or `S`."""
+    container: str | None = "hostlab"
+    """What `container CONTAINER=…` says; None: `not-container` is emitted."""
+
+
 class Place(Value, frozen=True, kw_only=True):
     """Where in the description something was said, to quote it in a verdict."""
 
@@ -220,6 +240,9 @@ class Node(Value, frozen=True, kw_only=True):
     nesting: bool = False
     """A lab can be staged inside: /proc and /sys stay bare, which weakens the node's walls."""
     jobs: tuple[Job, ...] = ()
+    job_files: tuple[str, ...] = ()
+    """Directories of the node whose `.conf` and `.override` files are jobs beside these."""
+    boot: Boot = Boot()
     unsupported: tuple[str, ...] = ()
     """What its OCI bundle asks for and a node does not do, a sentence each."""
 

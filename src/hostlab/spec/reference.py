@@ -35,6 +35,34 @@ every time.
 **Roles** are merged in the order in which a node names them, its own keys last: mappings by key,
 lists appended, anything else replaced. A role's checks are about all its nodes.
 
+**Jobs** start when their node comes up, or when the events happen that they wait for: those of
+other jobs (`started db`), those of a host's boot, those that someone emits. A node can bring
+Upstart's own files as well:
+
+```yaml
+nodes:
+  shop:
+    jobs:
+      db: {exec: postgres -D /srv/db, user: postgres, readiness: {port: 5432, within: 30s}}
+      web:
+        start_on: started db and net-device-up IFACE=lo
+        stop_on: stopping db
+        pre_start: mkdir -p /run/web
+        exec: python3 -m http.server 80
+        respawn: {limit: 5, interval: 1m}
+      migrate:
+        task: true
+        start_on: starting web
+        script: |
+          cd /srv/shop
+          ./migrate
+    files:
+      /etc/init/greet.conf: |
+        start on runlevel [2345]
+        exec echo hello
+    job_files: [/etc/init]
+```
+
 All errors of a file are told at once, each with its place.
 """
 

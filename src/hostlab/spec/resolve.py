@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,8 +15,7 @@ from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
-from hostlab.spec.files import Read, read_input, resolve_file
-from hostlab.spec.job import Job
+from hostlab.spec.files import Listed, ListFiles, Read, read_input, resolve_files
 from hostlab.spec.links import variables as link_variables
 from hostlab.spec.model import (
     File,
@@ -28,6 +27,7 @@ from hostlab.spec.model import (
     RootKind,
     Segment,
 )
+from hostlab.spec.node_jobs import JobReader, boot
 from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
@@ -42,6 +42,8 @@ class Inputs:
 
     read: Read | None
     """Gives a file beside the description."""
+    list_files: ListFiles | None
+    """Gives the files of a directory there."""
     directory: str
     """The description's, which paths of the machine are relative to; empty leaves them so."""
     seed: str
@@ -92,7 +94,9 @@ class _Resolver:
         self.inputs = inputs
         self.owners = Owners(every)
         self.read = None if inputs.read is None else _once(inputs.read)
+        self.list_files = None if inputs.list_files is None else _listed_once(inputs.list_files)
         self.lab = lab
+        self.jobs = JobReader(source, self.job_namespaces)
         self.published: parts.Published = {}
         self.texts: dict[str, str] = {}
         for draft in every.values():
@@ -119,6 +123,7 @@ class _Resolver:
         fields = draft.fields
         self.check_seen(draft)
         time: Fields | None = fields.value("namespaces", Fields()).value("time")
+        boot_ = boot(self.source, fields)
         node = Node(
             name=draft.name,
             hostname=fields.value("hostname", draft.name),
@@ -140,7 +145,9 @@ class _Resolver:
             apparmor=fields.value("apparmor"),
             time_offset_s=None if time is None else time.value("offset", 0.0),
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
-            jobs=tuple(self.jobs(draft)),
+            jobs=tuple(self.jobs.jobs(fields.value("jobs", Fields()), boot_.startup_event)),
+            job_files=tuple(said.value for said in fields.value("job_files", [])),
+            boot=boot_,
         )
         return _able_to_nest(self.root(fields, node))
 
@@ -172,10 +179,15 @@ class _Resolver:
             else:
                 own[name] = said.value
         variables = ChainMap(own, self.texts)
+        found: dict[str, File] = {}
         for path, said in said_files.items():
-            file = resolve_file(self.source, self.read, path, said, variables)
-            if file is not None:
-                yield file
+            for file in resolve_files(
+                self.source, self.read, self.list_files, path, said, variables
+            ):
+                # A file that is named itself stands before the one of a copied directory.
+                if file.path == path or file.path not in said_files:
+                    found[file.path] = file
+        yield from found.values()
 
     def environment(self, draft: Draft) -> tuple[tuple[str, str], ...]:
         """The links' variables, then the node's own, which stand where both say one."""
@@ -223,33 +235,6 @@ class _Resolver:
             if owner is not None and owner != draft.name:
                 found.append((kind, owner))
         return tuple(found)
-
-    def jobs(self, draft: Draft) -> Iterator[Job]:
-        for name, said in draft.fields.value("jobs", Fields()).items():
-            fields: Fields = said.value
-            if "exec" not in fields:
-                if not fields.flawed:
-                    message = f"the job {quoted(name)} has no `exec`"
-                    self.source.report("missing", message, said.key)
-                continue
-            command = fields["exec"]
-            if not command.value or (isinstance(command.value, str) and not command.value.strip()):
-                self.source.report("value", "this command is empty", command.at)
-                continue
-            words = command.value if isinstance(command.value, list) else []
-            listed = fields.value("capabilities")
-            yield Job(
-                name=name,
-                exec=None if words else command.value,
-                argv=tuple(word.value for word in words),
-                environment=parts.pairs(fields.value("environment", Fields())),
-                user=fields.value("user"),
-                group=fields.value("group"),
-                directory=fields.value("directory", "/"),
-                capabilities=None if listed is None else parts.expand(listed),
-                no_new_privs=fields.flag("no_new_privs"),
-                namespaces=self.job_namespaces(fields.value("namespaces", Fields())),
-            )
 
     def job_namespaces(self, fields: Fields) -> tuple[tuple[str, str], ...]:
         found = []
@@ -302,6 +287,18 @@ def _once(read: Read) -> Read:
         return contents[path]
 
     return read_once
+
+
+def _listed_once(list_files: ListFiles) -> ListFiles:
+    """Lists each directory once, as `_once` reads."""
+    found: dict[str, Sequence[Listed] | None] = {}
+
+    def list_once(path: str) -> Sequence[Listed] | None:
+        if path not in found:
+            found[path] = list_files(path)
+        return found[path]
+
+    return list_once
 
 
 def _interface(wire: Wire, segment_mtu: int) -> Interface:

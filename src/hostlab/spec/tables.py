@@ -7,8 +7,38 @@ from __future__ import annotations
 
 from functools import partial
 
-from hostlab.spec import capabilities, forms, names, units
+from hostlab.spec import capabilities, forms, job_forms, names, units
+from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
+from hostlab.spec.scalars import (
+    ADDRESS,
+    CAPABILITY,
+    CONTENT,
+    CPU_TIME,
+    DURATION,
+    ENDPOINT,
+    ENVIRONMENT,
+    FILE_PATH,
+    FLAG,
+    ID,
+    IFNAME,
+    LABEL,
+    MAC,
+    MTU,
+    NAME,
+    OFFSET,
+    PATH,
+    PIDS,
+    PORT,
+    PREFIXED,
+    PROTOCOL,
+    SIZE,
+    STATUS,
+    SUBNET,
+    TEXT,
+    USERNAME,
+    VARIABLE,
+)
 from hostlab.spec.shapes import (
     Fields,
     Forms,
@@ -22,68 +52,23 @@ from hostlab.spec.shapes import (
     under,
 )
 
-_TEXT = Text("text", units.text)
-_CONTENT = Text("text", units.content)
-_FLAG = Text("true or false", units.flag, {"type": "boolean"})
-_NAME = Text("a name", names.name, {"type": "string", "pattern": names.NAME_PATTERN})
-_LABEL = Text("a host's name", names.label, {"type": "string", "pattern": names.LABEL_PATTERN})
-_IFNAME = Text(
-    "an interface's name", names.interface, {"type": "string", "pattern": names.INTERFACE_PATTERN}
-)
-_VARIABLE = Text(
-    "a variable's name", names.variable, {"type": "string", "pattern": names.VARIABLE_PATTERN}
-)
-_USERNAME = Text("a user's name", names.user, {"type": "string", "pattern": names.USER_PATTERN})
-_PATH = Text("an absolute path", units.absolute_path, {"type": "string", "pattern": "^/"})
-_FILE = Text("a path", units.text, {"type": "string"})
-_PORT = Text("a port", units.port, {"type": ["integer", "string"]})
-_ENDPOINT = Text("a port, as `80` or `53/udp`", units.endpoint, {"type": ["integer", "string"]})
-_PROTOCOL = choice("tcp or udp", ("tcp", "udp"))
-_PREFIXED = Text("an address", units.prefixed, {"type": "string"})
-_ADDRESS = Text("an address", units.address, {"type": "string"})
-_MAC = Text("a MAC address", units.mac, {"type": "string", "pattern": units.MAC_PATTERN})
-_SUBNET = Text("a subnet", units.network, {"type": "string"})
-_MTU = Text(
-    "a number of bytes",
-    partial(units.between, 68, 65535),
-    {"type": "integer", "minimum": 68, "maximum": 65535},
-)
-_SIZE = Text("a size", units.size, {"type": ["integer", "string"], "pattern": units.SIZE_PATTERN})
-_DURATION = Text(
-    "a time", units.duration, {"type": ["number", "string"], "pattern": units.DURATION_PATTERN}
-)
-_OFFSET = Text(
-    "a time, also below zero",
-    units.signed_duration,
-    {"type": ["number", "string"], "pattern": units.DURATION_PATTERN},
-)
-_ID = Text("a number", partial(units.between, 0, 2**32 - 2), {"type": "integer", "minimum": 0})
-_STATUS = Text("an exit status", partial(units.between, 0, 255), {"type": "integer"})
-_CAPABILITY = Text(
-    "a capability",
-    capabilities.capability,
-    {"type": "string", "pattern": "^[A-Za-z_]+$"},
-    sorted(capabilities.ALL),
-)
-_ENVIRONMENT = MapOf(_VARIABLE, _TEXT)
-
 SEGMENT = Table(
     "segment",
     "A layer-2 network: what is plugged into one switch.",
     (
         Key(
             "subnets",
-            ListOf(_SUBNET),
+            ListOf(SUBNET),
             "Where addresses are assigned from, at most one prefix for IPv4 and one for IPv6. "
             "Left out, both are assigned.",
             "[10.1.0.0/24, 'fd01::/64']",
             "10.N.0.0/24 and fd00:0:0:N::/64",
             aliases=("subnet",),
         ),
-        Key("mtu", _MTU, "The largest packet of its interfaces, in bytes.", "9000", "1500"),
+        Key("mtu", MTU, "The largest packet of its interfaces, in bytes.", "9000", "1500"),
         Key(
             "machine",
-            ListOf(_PREFIXED),
+            ListOf(PREFIXED),
             "Addresses of an interface that the machine itself gets on this segment. "
             "Left out, the machine sees nothing of it.",
             "10.1.0.254",
@@ -96,26 +81,24 @@ INTERFACE = Table(
     "interface",
     "A node's attachment to a segment.",
     (
-        Key("name", _IFNAME, "Its name; only in the list form.", "eth0", "eth0, eth1, …"),
-        Key("segment", _NAME, "The segment it is plugged into.", "lan"),
+        Key("name", IFNAME, "Its name; only in the list form.", "eth0", "eth0, eth1, …"),
+        Key("segment", NAME, "The segment it is plugged into.", "lan"),
         Key(
             "addresses",
-            ListOf(_PREFIXED),
+            ListOf(PREFIXED),
             "Its addresses; the prefix length may be left out when the segment's subnet has it. "
             "A family left out is assigned; an empty list is no address at all.",
             "[10.1.0.5, 'fd01::5/64']",
             "assigned",
             aliases=("address",),
         ),
-        Key("mac", _MAC,
+        Key("mac", MAC,
             "Its Ethernet address.", "'02:00:00:00:00:05'", "02:…, from its name"),
-        Key("mtu", _MTU, "The largest packet, in bytes.", "1400", "the segment's"),
+        Key("mtu", MTU, "The largest packet, in bytes.", "1400", "the segment's"),
     ),
 )  # fmt: skip
 
-_INTERFACES = ListOf(
-    Forms(scalar=(_NAME, under("segment")), mapping=(INTERFACE, None)), alone=False
-)
+_INTERFACES = ListOf(Forms(scalar=(NAME, under("segment")), mapping=(INTERFACE, None)), alone=False)
 
 ROUTE = Table(
     "route",
@@ -126,9 +109,9 @@ ROUTE = Table(
             "Where it leads.", "10.2.0.0/16"),
         Key("via", Text("an address or a node", forms.hop, {"type": "string"}),
             "The next hop: an address on a segment of this node, or a node there.", "10.1.0.1"),
-        Key("interface", _IFNAME, "The interface to send on.", "eth0",
+        Key("interface", IFNAME, "The interface to send on.", "eth0",
             "the one that reaches `via`"),
-        Key("metric", _ID, "Of several, the route with the lowest is taken.", "100",
+        Key("metric", ID, "Of several, the route with the lowest is taken.", "100",
             "the kernel's"),
     ),
     required=("to",),
@@ -138,11 +121,13 @@ FILE = Table(
     "file",
     "A file put into the node before its jobs start. A text alone is its content.",
     (
-        Key("content", _CONTENT, "The content itself.", '"hello\\n"'),
-        Key("copy", _FILE, "A file to copy, relative to the description.", "motd.txt"),
+        Key("content", CONTENT, "The content itself.", '"hello\\n"'),
+        Key("copy", FILE_PATH, "A file to copy, relative to the description; or a directory, whose "
+            "files come below the path, those that can be executed with the mode 0755.",
+            "motd.txt"),
         Key(
             "template",
-            _TEXT,
+            TEXT,
             "A file to fill in, relative to the description; with a line break in it, the "
             "template itself. `${node}`, `${lab}`, `${hostname}`, `${address}`, `${address6}`, "
             "`${NODE.address}`, `${NODE.address6}` and what `variables` says are replaced; "
@@ -151,7 +136,7 @@ FILE = Table(
         ),
         Key("mode", Text("an octal mode", units.mode, {"type": ["integer", "string"]}),
             "Permission bits, in octal.", "'0640'", "0644"),
-        Key("owner", _TEXT, "`USER` or `USER:GROUP`.", "www-data:www-data", "root:root"),
+        Key("owner", TEXT, "`USER` or `USER:GROUP`.", "www-data:www-data", "root:root"),
         Key("capabilities", Text("file capabilities", capabilities.file_capabilities,
                                  {"type": "string"}),
             "File capabilities, as `setcap` takes them.", "cap_net_raw+ep"),
@@ -163,11 +148,11 @@ USER = Table(
     "user",
     "A user that the node has beside those of its root.",
     (
-        Key("uid", _ID, "Its number.", "1000", "1000, 1001, …"),
-        Key("gid", _ID, "Its group's number.", "1000", "its uid"),
-        Key("home", _PATH, "Its home directory.", "/srv/alice", "/home/NAME"),
-        Key("shell", _PATH, "What it logs in to.", "/bin/bash", "/bin/sh"),
-        Key("groups", ListOf(_USERNAME), "Other groups it is in.", "[adm]", aliases=("group",)),
+        Key("uid", ID, "Its number.", "1000", "1000, 1001, …"),
+        Key("gid", ID, "Its group's number.", "1000", "its uid"),
+        Key("home", PATH, "Its home directory.", "/srv/alice", "/home/NAME"),
+        Key("shell", PATH, "What it logs in to.", "/bin/bash", "/bin/sh"),
+        Key("groups", ListOf(USERNAME), "Other groups it is in.", "[adm]", aliases=("group",)),
     ),
 )
 
@@ -175,10 +160,10 @@ VOLUME = Table(
     "volume",
     "A directory that outlives the node's restart. In one line: `data:/srv/data:ro`.",
     (
-        Key("source", _TEXT, "A name, shared by all nodes of the lab that use it, or a path of the "
+        Key("source", TEXT, "A name, shared by all nodes of the lab that use it, or a path of the "
             "machine (absolute, or relative to the description with `./`).", "data"),
-        Key("target", _PATH, "Where the node sees it.", "/srv/data"),
-        Key("read_only", _FLAG, "Whether the node can only read it.", "true", "false"),
+        Key("target", PATH, "Where the node sees it.", "/srv/data"),
+        Key("read_only", FLAG, "Whether the node can only read it.", "true", "false"),
     ),
     required=("source", "target"),
 )  # fmt: skip
@@ -188,10 +173,10 @@ PUBLISH = Table(
     "A port of the machine that leads to one of the node. In one line: "
     "`[ADDRESS:]PORT:INNER[/udp]`.",
     (
-        Key("port", _PORT, "The machine's port.", "8080"),
-        Key("inner", _PORT, "The node's port.", "80", "the same"),
-        Key("protocol", _PROTOCOL, "tcp or udp.", "udp", "tcp"),
-        Key("address", _ADDRESS, "The machine's address to listen on.", "127.0.0.1", "all of them"),
+        Key("port", PORT, "The machine's port.", "8080"),
+        Key("inner", PORT, "The node's port.", "80", "the same"),
+        Key("protocol", PROTOCOL, "tcp or udp.", "udp", "tcp"),
+        Key("address", ADDRESS, "The machine's address to listen on.", "127.0.0.1", "all of them"),
     ),
     required=("port",),
 )
@@ -200,15 +185,13 @@ LIMITS = Table(
     "limits",
     "What a node may use.",
     (
-        Key("memory", _SIZE, "Memory.", "64M", "no limit"),
-        Key("cpu", Text("a number", units.number, {"type": "number", "exclusiveMinimum": 0}),
-            "CPU time, in CPUs: `0.5` is half of one.", "0.5", "no limit"),
+        Key("memory", SIZE, "Memory.", "64M", "no limit"),
+        Key("cpu", CPU_TIME, "CPU time, in CPUs: `0.5` is half of one.", "0.5", "no limit"),
         Key("cpus", Text("a list of CPUs", units.cpus,
                          {"type": ["integer", "string"], "pattern": units.CPUS_PATTERN}),
             "Which CPUs it may run on.", "0-1", "all"),
-        Key("pids", Text("a number", partial(units.between, 1, 2**22), {"type": "integer"}),
-            "Processes and threads.", "100", "no limit"),
-        Key("disk", _SIZE, "What it may write into its root.", "100M", "no limit"),
+        Key("pids", PIDS, "Processes and threads.", "100", "no limit"),
+        Key("disk", SIZE, "What it may write into its root.", "100M", "no limit"),
     ),
 )  # fmt: skip
 
@@ -217,16 +200,16 @@ CAPABILITIES = Table(
     "What its root user may do. A list alone is exactly that set. By default: "
     + " ".join(sorted(capabilities.DEFAULT)) + ".",
     (
-        Key("add", ListOf(_CAPABILITY), "Capabilities beside the usual ones; `ALL` is all.",
+        Key("add", ListOf(CAPABILITY), "Capabilities beside the usual ones; `ALL` is all.",
             "[SYS_PTRACE]"),
-        Key("drop", ListOf(_CAPABILITY), "Capabilities to leave out; `ALL` is all.", "[NET_RAW]"),
-        Key("exactly", ListOf(_CAPABILITY), "These and no other.", "[NET_BIND_SERVICE]"),
+        Key("drop", ListOf(CAPABILITY), "Capabilities to leave out; `ALL` is all.", "[NET_RAW]"),
+        Key("exactly", ListOf(CAPABILITY), "These and no other.", "[NET_BIND_SERVICE]"),
     ),
 )  # fmt: skip
 
 _CAPABILITIES = Forms(
-    scalar=(ListOf(_CAPABILITY), under("exactly")),
-    sequence=(ListOf(_CAPABILITY), under("exactly")),
+    scalar=(ListOf(CAPABILITY), under("exactly")),
+    sequence=(ListOf(CAPABILITY), under("exactly")),
     mapping=(CAPABILITIES, None),
 )
 
@@ -235,9 +218,9 @@ ROOT = Table(
     "Where the node's file system comes from. `machine` alone is the machine's own, read-only "
     "under an overlay; a path alone is a directory.",
     (
-        Key("directory", _FILE, "A directory of the machine, read-only under an overlay.",
+        Key("directory", FILE_PATH, "A directory of the machine, read-only under an overlay.",
             "/srv/root"),
-        Key("oci", _FILE, "An OCI bundle: a directory with `config.json`.", "bundle"),
+        Key("oci", FILE_PATH, "An OCI bundle: a directory with `config.json`.", "bundle"),
     ),
     exclusive=(("directory", "oci"),),
 )  # fmt: skip
@@ -245,7 +228,7 @@ ROOT = Table(
 TIME = Table(
     "time namespace",
     "A time namespace of the node's own.",
-    (Key("offset", _OFFSET, "How far its monotonic and boot time are shifted.", "1h", "0"),),
+    (Key("offset", OFFSET, "How far its monotonic and boot time are shifted.", "1h", "0"),),
 )
 
 _SHARED = "Share this namespace of another node."
@@ -253,43 +236,12 @@ NAMESPACES = Table(
     "namespaces",
     "Namespaces that are shared on purpose, as in a pod, or made on request.",
     (
-        Key("net", _LABEL, _SHARED + " The node then has no interfaces of its own.", "web1"),
-        Key("ipc", _LABEL, _SHARED, "web1"),
-        Key("uts", _LABEL, _SHARED, "web1"),
-        Key("pid", _LABEL, _SHARED, "web1"),
-        Key("time", Forms(scalar=(_FLAG, forms.time_flag), mapping=(TIME, None)),
+        Key("net", LABEL, _SHARED + " The node then has no interfaces of its own.", "web1"),
+        Key("ipc", LABEL, _SHARED, "web1"),
+        Key("uts", LABEL, _SHARED, "web1"),
+        Key("pid", LABEL, _SHARED, "web1"),
+        Key("time", Forms(scalar=(FLAG, forms.time_flag), mapping=(TIME, None)),
             "A time namespace of its own: true, or its offset.", "{offset: 1h}", "none"),
-    ),
-)  # fmt: skip
-
-JOB_NAMESPACES = Table(
-    "job namespaces",
-    "Namespaces of other nodes that a job runs in.",
-    tuple(
-        Key(kind, _LABEL, f"Run in that node's {kind} namespace.", "web1")
-        for kind in ("net", "ipc", "uts", "pid", "mnt", "cgroup", "time")
-    ),
-)
-
-JOB = Table(
-    "job",
-    "Something the node runs, started at `up`. A text or list alone is its `exec`.",
-    (
-        Key(
-            "exec",
-            Forms(scalar=(_TEXT, None), sequence=(ListOf(_TEXT, alone=False), None)),
-            "A command line, given to `/bin/sh -e -c` if it has shell characters; or a list, the "
-            "exact arguments.",
-            "python3 -m http.server 80",
-        ),
-        Key("environment", _ENVIRONMENT, "Variables beside the node's.", "{PORT: 80}"),
-        Key("user", _TEXT, "Who it runs as.", "www-data", "root"),
-        Key("group", _TEXT, "The group it runs as.", "www-data", "the user's"),
-        Key("directory", _PATH, "Where it runs.", "/srv", "/"),
-        Key("capabilities", ListOf(_CAPABILITY), "Exactly these.", "[NET_BIND_SERVICE]",
-            "the node's", aliases=("capability",)),
-        Key("no_new_privs", _FLAG, "Whether nothing it runs can gain privileges.", "true", "false"),
-        Key("namespaces", JOB_NAMESPACES, "Run in other nodes' namespaces.", "{net: web1}"),
     ),
 )  # fmt: skip
 
@@ -297,9 +249,9 @@ LISTENS = Table(
     "listens",
     "Something listens on a port of the node. A port alone is enough: `80`, `53/udp`.",
     (
-        Key("port", _PORT, "The port.", "80"),
-        Key("protocol", _PROTOCOL, "tcp or udp.", "udp", "tcp"),
-        Key("address", _ADDRESS, "On this address.", "127.0.0.1", "any"),
+        Key("port", PORT, "The port.", "80"),
+        Key("protocol", PROTOCOL, "tcp or udp.", "udp", "tcp"),
+        Key("address", ADDRESS, "On this address.", "127.0.0.1", "any"),
     ),
     required=("port",),
 )
@@ -311,9 +263,9 @@ HTTP = Table(
             "What to get.", "http://web1/"),
         Key("status", Text("an HTTP status", partial(units.between, 100, 599), {"type": "integer"}),
             "The status it answers with.", "404", "200"),
-        Key("body", _TEXT, "Something the body contains.", "hello"),
-        Key("verify", _FLAG, "Whether the certificate must be good.", "false", "true"),
-        Key("follow", _FLAG, "Whether redirects are followed.", "true", "false"),
+        Key("body", TEXT, "Something the body contains.", "hello"),
+        Key("verify", FLAG, "Whether the certificate must be good.", "false", "true"),
+        Key("follow", FLAG, "Whether redirects are followed.", "true", "false"),
     ),
     required=("url",),
 )  # fmt: skip
@@ -321,9 +273,9 @@ COMMAND = Table(
     "command",
     "A command in the node ends as it should. A command alone must exit with 0.",
     (
-        Key("run", _TEXT, "The command line.", "test -e /etc/motd"),
-        Key("status", _STATUS, "Its exit status.", "1", "0"),
-        Key("stdout", _TEXT, "Something its output contains.", "hello"),
+        Key("run", TEXT, "The command line.", "test -e /etc/motd"),
+        Key("status", STATUS, "Its exit status.", "1", "0"),
+        Key("stdout", TEXT, "Something its output contains.", "hello"),
     ),
     required=("run",),
 )
@@ -334,21 +286,21 @@ _ON = ListOf(Text("a node or a role", names.name, {"type": "string"}))
 
 def _check_keys() -> tuple[Key, ...]:
     return (
-        Key("listens", Forms(scalar=(_ENDPOINT, forms.listens), mapping=(LISTENS, None)),
+        Key("listens", Forms(scalar=(ENDPOINT, forms.listens), mapping=(LISTENS, None)),
             "Something listens on this port.", "80"),
         Key("http", Forms(scalar=(HTTP.by_word["url"].shape, under("url")), mapping=(HTTP, None)),
             "A GET is answered.", "http://web1/"),
         Key("reaches", _REACH, "The node reaches a port of a host, or without a port gets an echo.",
             "web1:80"),
         Key("not_reaches", _REACH, "The opposite.", "web1:22"),
-        Key("command", Forms(scalar=(_TEXT, under("run")), mapping=(COMMAND, None)),
+        Key("command", Forms(scalar=(TEXT, under("run")), mapping=(COMMAND, None)),
             "A command in the node ends as it should.", "test -e /etc/motd"),
         Key("job", MapOf(Text("a job's name", forms.job_name, {"type": "string"}),
                          choice("a state", ("running", "stopped", "failed"))),
             "A job of the node is in this state.", "{web: running}"),
         Key("on", _ON, "The nodes and roles it is about; needed at the top, implied elsewhere.",
             "[web1, clients]"),
-        Key("within", _DURATION, "How long it may take to become true.", "10s", "5s"),
+        Key("within", DURATION, "How long it may take to become true.", "10s", "5s"),
     )  # fmt: skip
 
 
@@ -365,7 +317,7 @@ NODE = Table(
     "node",
     "One host. A segment or a list of segments alone are its interfaces. A role has the same keys.",
     (
-        Key("roles", ListOf(_NAME), "Roles whose keys it takes over, in this order, its own last: "
+        Key("roles", ListOf(NAME), "Roles whose keys it takes over, in this order, its own last: "
             "mappings are merged by key, lists appended, anything else replaced.", "[web, logged]",
             aliases=("role",)),
         Key("count", Text("a number", partial(units.between, 1, MAX_NODES), {"type": "integer"}),
@@ -376,9 +328,9 @@ NODE = Table(
         Key(
             "interfaces",
             Forms(
-                scalar=(_NAME, forms.interface_alone),
+                scalar=(NAME, forms.interface_alone),
                 sequence=(_INTERFACES, forms.interface_list),
-                mapping=(MapOf(_IFNAME, Forms(scalar=(_NAME, under("segment")),
+                mapping=(MapOf(IFNAME, Forms(scalar=(NAME, under("segment")),
                                               mapping=(INTERFACE, None), null=Fields)), None),
                 words="a segment, a list of segments, or a mapping of interfaces",
             ),
@@ -387,54 +339,60 @@ NODE = Table(
         Key("gateway", ListOf(Text("an address or a node", forms.hop, {"type": "string"})),
             "The default route's next hop: a node, for IPv4 and IPv6 at once, or an address.",
             "router", aliases=("gateways",)),
-        Key("routes", ListOf(Forms(scalar=(_TEXT, forms.route_text), mapping=(ROUTE, None),
+        Key("routes", ListOf(Forms(scalar=(TEXT, forms.route_text), mapping=(ROUTE, None),
                                    words="a route, as `10.2.0.0/16 via 10.1.0.1`")),
             "Its static routes.", "['10.2.0.0/16 via 10.1.0.1']", aliases=("route",)),
-        Key("forwarding", _FLAG, "Whether it forwards packets, IPv4 and IPv6: whether it routes.",
+        Key("forwarding", FLAG, "Whether it forwards packets, IPv4 and IPv6: whether it routes.",
             "true", "false"),
-        Key("sysctls", MapOf(Text("a sysctl", forms.sysctl, {"type": "string"}), _TEXT),
+        Key("sysctls", MapOf(Text("a sysctl", forms.sysctl, {"type": "string"}), TEXT),
             "Kernel parameters of its namespaces.", "{net.ipv4.tcp_ecn: 1}", aliases=("sysctl",)),
-        Key("files", MapOf(_PATH, Forms(scalar=(_CONTENT, forms.file_text), mapping=(FILE, None))),
+        Key("files", MapOf(PATH, Forms(scalar=(CONTENT, forms.file_text), mapping=(FILE, None))),
             "Files it gets.", "{/etc/motd: hello}", aliases=("file",)),
-        Key("variables", MapOf(_VARIABLE, _TEXT), "What its templates may name.", "{colour: red}"),
-        Key("environment", _ENVIRONMENT, "Variables of its jobs and commands.", "{LANG: C.UTF-8}"),
+        Key("variables", MapOf(VARIABLE, TEXT), "What its templates may name.", "{colour: red}"),
+        Key("environment", ENVIRONMENT, "Variables of its jobs and commands.", "{LANG: C.UTF-8}"),
         Key(
             "users",
             Forms(
-                scalar=(_USERNAME, lambda s, said: names_only(s, said._replace(value=[said]))),
-                sequence=(ListOf(_USERNAME, alone=False), names_only),
-                mapping=(MapOf(_USERNAME, Forms(scalar=(_ID, forms.user_number),
+                scalar=(USERNAME, lambda s, said: names_only(s, said._replace(value=[said]))),
+                sequence=(ListOf(USERNAME, alone=False), names_only),
+                mapping=(MapOf(USERNAME, Forms(scalar=(ID, forms.user_number),
                                                 mapping=(USER, None), null=Fields)), None),
                 words="a list or a mapping of users",
             ),
             "Users it has beside those of its root.", "{alice: 1000}", aliases=("user",)),
-        Key("volumes", ListOf(Forms(scalar=(_TEXT, forms.volume_text), mapping=(VOLUME, None))),
+        Key("volumes", ListOf(Forms(scalar=(TEXT, forms.volume_text), mapping=(VOLUME, None))),
             "Directories that outlive it and that nodes can share.", "['data:/srv/data']",
             aliases=("volume",)),
-        Key("publish", ListOf(Forms(scalar=(_TEXT, forms.publish_text), mapping=(PUBLISH, None))),
+        Key("publish", ListOf(Forms(scalar=(TEXT, forms.publish_text), mapping=(PUBLISH, None))),
             "Ports of the machine that lead to it.", "['8080:80']"),
-        Key("expose", ListOf(_ENDPOINT), "Ports that the variables of a link tell beside the "
+        Key("expose", ListOf(ENDPOINT), "Ports that the variables of a link tell beside the "
             "published ones.", "[8000, 53/udp]"),
         Key("links", ListOf(Text("`NODE` or `NODE:ALIAS`", forms.link, {"type": "string"})),
             "Other nodes under a second name, with Docker's variables.", "['db:store']",
             aliases=("link",)),
         Key("limits", LIMITS, "What it may use.", "{memory: 64M, pids: 100}"),
         Key("capabilities", _CAPABILITIES, "What its root user may do.", "{drop: [NET_RAW]}"),
-        Key("no_new_privs", _FLAG, "Whether nothing in it can gain privileges.", "true", "false"),
-        Key("seccomp", _TEXT, "`default`, `unconfined`, or a profile of Docker's kind, relative to "
+        Key("no_new_privs", FLAG, "Whether nothing in it can gain privileges.", "true", "false"),
+        Key("seccomp", TEXT, "`default`, `unconfined`, or a profile of Docker's kind, relative to "
             "the description.", "unconfined", "default"),
-        Key("apparmor", _TEXT, "The name of an AppArmor profile.", "docker-default", "none"),
-        Key("nesting", _FLAG, "Whether a lab can be staged inside it. It then has SYS_ADMIN, and "
+        Key("apparmor", TEXT, "The name of an AppArmor profile.", "docker-default", "none"),
+        Key("nesting", FLAG, "Whether a lab can be staged inside it. It then has SYS_ADMIN, and "
             "/proc and /sys unmasked: its walls are weaker.", "true", "false"),
-        Key("root", Forms(scalar=(_FILE, under("directory")), mapping=(ROOT, None),
+        Key("root", Forms(scalar=(FILE_PATH, under("directory")), mapping=(ROOT, None),
                           words="`machine`, a directory, or a mapping (root)"),
             "Its file system.", "{oci: bundle}", "machine"),
         Key("namespaces", NAMESPACES, "Namespaces that it shares.", "{net: web1}"),
         Key("jobs", MapOf(Text("a job's name", forms.job_name, {"type": "string"}),
-                          Forms(scalar=(_TEXT, under("exec")),
-                                sequence=(ListOf(_TEXT, alone=False), under("exec")),
+                          Forms(scalar=(TEXT, under("exec")),
+                                sequence=(ListOf(TEXT, alone=False), job_forms.exec_argv),
                                 mapping=(JOB, None))),
             "What it runs.", "{web: python3 -m http.server 80}", aliases=("job",)),
+        Key("job_files", ListOf(PATH), "Directories of the node whose `.conf` and `.override` "
+            "files, Upstart's, are its jobs beside `jobs`.", "[/etc/init]", "none"),
+        Key("boot", Forms(scalar=(FLAG, job_forms.enabled_flag),
+                          mapping=(BOOT, job_forms.enabled_mapping)),
+            "The events that its jobs can wait for when it comes up.", "{runlevel: 3}",
+            "those of a host's boot"),
         Key("checks", _CHECKS, "What must hold on it.", "[{listens: 80}]", merge=False,
             aliases=("check",)),
     ),
@@ -442,7 +400,7 @@ NODE = Table(
 
 _NODE = Forms(
     scalar=(
-        _NAME,
+        NAME,
         lambda s, said: Fields(interfaces=said._replace(value=forms.interface_alone(s, said))),
     ),
     sequence=(
@@ -458,31 +416,31 @@ LAB = Table(
     "lab",
     "A description: a set of hosts and the segments between them.",
     (
-        Key("name", _NAME, "The lab's name.", "shop", "an adjective and a surname"),
+        Key("name", NAME, "The lab's name.", "shop", "an adjective and a surname"),
         Key(
             "segments",
             Forms(
-                scalar=(_NAME, lambda s, said: names_only(s, said._replace(value=[said]))),
-                sequence=(ListOf(_NAME, alone=False), names_only),
-                mapping=(MapOf(_NAME, Forms(scalar=(_SUBNET, lambda s, said: Fields(
+                scalar=(NAME, lambda s, said: names_only(s, said._replace(value=[said]))),
+                sequence=(ListOf(NAME, alone=False), names_only),
+                mapping=(MapOf(NAME, Forms(scalar=(SUBNET, lambda s, said: Fields(
                                                 subnets=said._replace(value=[said]))),
-                                            sequence=(ListOf(_SUBNET), under("subnets")),
+                                            sequence=(ListOf(SUBNET), under("subnets")),
                                             mapping=(SEGMENT, None), null=Fields)), None),
                 words="a list or a mapping of segments",
             ),
             "Its segments: a list of names, or a mapping from each to nothing, a subnet, a list of "
             "subnets, or a mapping.", "[lan, dmz]", aliases=("segment",)),
-        Key("roles", MapOf(_NAME, Forms(mapping=(NODE, None), null=Fields)),
+        Key("roles", MapOf(NAME, Forms(mapping=(NODE, None), null=Fields)),
             "Parts of a description that nodes share.", "{web: {jobs: {web: nginx}}}"),
         Key(
             "nodes",
             Forms(
                 sequence=(
-                    ListOf(Forms(scalar=(_LABEL, None), mapping=(MapOf(_LABEL, _NODE), None),
+                    ListOf(Forms(scalar=(LABEL, None), mapping=(MapOf(LABEL, _NODE), None),
                                  null=lambda: None), alone=False),
                     forms.node_list,
                 ),
-                mapping=(MapOf(_LABEL, _NODE), None),
+                mapping=(MapOf(LABEL, _NODE), None),
                 words="a list or a mapping of nodes",
             ),
             "Its nodes: a list of names (`~` is one without a name), or a mapping from each to "

@@ -19,6 +19,7 @@ from hostlab.errors import Place, SpecError
 BLANKS = " \t\r"
 LINE_END = "#\n"
 WORD_END = BLANKS + LINE_END
+NUL = "a NUL character, which no argument, variable or path can hold"
 MAX_QUOTED = 200
 """Characters of an offending line that an error repeats; an error behind them repeats none."""
 
@@ -43,6 +44,10 @@ class Scanner:
         column = position - start + 1
         text = self.text[start : start + MAX_QUOTED].partition("\n")[0].rstrip("\r")
         return Place(self.file, line, column, text if column <= MAX_QUOTED else "")
+
+    def offset(self, place: Place) -> int:
+        """The offset of a place in this text."""
+        return self._line_starts[place.line - 1] + place.column - 1
 
     def error(self, reason: str, position: int, *, hint: str | None = None) -> SpecError:
         """An error at an offset, to be raised."""
@@ -124,6 +129,8 @@ class Scanner:
             lines.append(self.text[start : self.position])
             if self.at_end():
                 raise self.error(f"unterminated block: no line says 'end {kind}'", opened)
+            if "\0" in lines[-1]:
+                raise self.error(NUL, start + lines[-1].index("\0"))
         self.position = closing.end()
         indent = common_blanks(lines)
         return "".join(line[indent:] for line in lines)
@@ -169,6 +176,8 @@ class Scanner:
             blanks = ""
             newline = False
             position += 1
+        if (zero := text.find("\0", self.position, position)) >= 0:
+            raise self.error(NUL, zero)
         self.position = position
         if quote:
             raise self.error("unterminated quoted string", opened)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hostlab.init.client import Control
 from hostlab.init.holder import Holder, Inheritance
+from hostlab.init.protocol import listen
 from hostlab.init.supervisor import Supervisor
-from hostlab.lab.client import Control
-from hostlab.lab.paths import listen
 from hostlab.linux.clone import CLONE_NEWPID, CLONE_NEWUSER, clone3
 
 DEADLINE_S = 20.0

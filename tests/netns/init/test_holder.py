@@ -17,9 +17,8 @@ import pytest
 from hostlab.init import protocol
 from hostlab.init.holder import RESTART_PAUSE_MS, RESTARTS_AT_ONCE
 from hostlab.init.process import ProcessSetup, spawn
-from hostlab.init.protocol import encode
+from hostlab.init.protocol import connect, encode
 from hostlab.init.supervisor import Request, Supervisor
-from hostlab.lab.paths import connect
 from tests.netns.init.init_site import children, control_of, holding
 
 pytestmark = pytest.mark.netns

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from hostlab.checks.access import JobState, JobStatus
+from hostlab.checks.access import JobStatus
 from hostlab.checks.expectations import KINDS, expectation, failed_jobs
 from hostlab.errors import SpecError
+from hostlab.jobs.report import JobState
 
 pytestmark = pytest.mark.unit
 

@@ -1,40 +1,14 @@
-"""How an `exec` line becomes an argument vector."""
+"""What is told of a process that has ended."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hostlab.init.process import command_line, exit_of
+from hostlab.init.process import exit_of
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.mark.parametrize(
-    ("line", "argv"),
-    [
-        ("sleep 1", ("sleep", "1")),
-        ("  a\tb  ", ("a", "b")),
-        ("echo $HOME", ("/bin/sh", "-e", "-c", "echo $HOME")),
-        ("echo 'a b'", ("/bin/sh", "-e", "-c", "echo 'a b'")),
-        ("true\nfalse", ("/bin/sh", "-e", "-c", "true\nfalse")),
-        ("", ("/bin/sh", "-e", "-c", "")),
-        ("a #b", ("a", "#b")),
-    ],
-)
-def test_only_shell_characters_need_the_shell(line: str, argv: tuple[str, ...]) -> None:
-    assert command_line(line) == argv
-
-
-@given(st.text())
-def test_every_line_has_an_argument_vector(line: str) -> None:
-    argv = command_line(line)
-    assert argv
-    if argv[0] == "/bin/sh" and len(argv) == 4:
-        assert argv[3] == line
 
 
 def test_a_signal_is_told_apart_from_an_exit() -> None:

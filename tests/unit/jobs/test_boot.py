@@ -11,9 +11,12 @@ from hostlab.jobs.boot import (
     Milestone,
     Mount,
     boot_events,
+    described_boot,
     runlevel_event,
     shutdown_events,
 )
+from hostlab.jobs.expression import Environment
+from hostlab.spec import model
 from tests.unit.jobs.jobs_world import World
 
 pytestmark = pytest.mark.unit
@@ -92,3 +95,26 @@ def test_the_commonest_conditions_of_people_come_true() -> None:
     for each in shutdown_events("0", "2"):
         world.emit(each.event, **dict(each.environment))
     assert world.status("b") == "stop/waiting"
+
+
+def emitted(said: model.Boot) -> list[tuple[str, Environment]]:
+    mounts = (Mount(device="/dev/x", mountpoint="/", type="ext4"),)
+    boot, table = described_boot(said, mounts=mounts, interfaces=("lo", "eth0"))
+    return [(each.event, each.environment) for each in boot_events(boot, table)]
+
+
+def test_a_description_that_says_nothing_of_its_boot_has_the_usual_one() -> None:
+    names = [name for name, _ in emitted(model.Boot())]
+    assert names[0] == "startup"
+    assert ("container", (("CONTAINER", "hostlab"),)) in emitted(model.Boot())
+    assert ("runlevel", (("RUNLEVEL", "3"), ("PREVLEVEL", "N"))) in emitted(
+        model.Boot(runlevel="3")
+    )
+    assert "not-container" in [name for name, _ in emitted(model.Boot(container=None))]
+
+
+def test_a_description_that_says_which_events_has_these_as_written() -> None:
+    braces = model.BootEvent(name="go", environment=(("A", "{x} }"), ("B", "}")))
+    said = model.Boot(startup_event="begin", events=(braces,))
+    assert emitted(said) == [("begin", ()), ("go", (("A", "{x} }"), ("B", "}")))]
+    assert emitted(model.Boot(events=())) == [("startup", ())]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,10 @@ from msgspec.structs import replace
 
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
-from hostlab.spec.job import Job
+from hostlab.spec.condition import parse_condition
+from hostlab.spec.job import Job, Kill, Process, Respawn, Said
 from hostlab.spec.model import (
+    Boot,
     File,
     Interface,
     Lab,
@@ -58,6 +62,8 @@ def nodes(draw: st.DrawFn, name: str, present: tuple[str, ...]) -> Node:
         links=draw(optional(Link(node="a", alias="z"))),  # type: ignore[arg-type]
         limits=draw(st.sampled_from([Limits(), Limits(pids=9), Limits(disk=1 << 20)])),
         jobs=draw(st.sampled_from([(), (Job(name="j", exec="x"),), (Job(name="j", exec="y"),)])),
+        job_files=draw(optional("/etc/init")),  # type: ignore[arg-type]
+        boot=draw(st.sampled_from([Boot(), Boot(events=())])),
     )
 
 
@@ -86,7 +92,7 @@ CHANGED_BY = {
     Kind.CHANGE_NETWORK: ("interfaces", "routes", "sysctls"),
     Kind.CHANGE_LIMITS: ("limits",),
     Kind.CHANGE_FILES: ("files",),
-    Kind.CHANGE_JOBS: ("jobs", "environment"),
+    Kind.CHANGE_JOBS: ("jobs", "environment", "job_files"),
     Kind.CHANGE_PUBLISHED: ("publish",),
 }
 WRITTEN_ANYWAY = ("links", "roles", "unsupported")
@@ -170,3 +176,77 @@ def test_the_inverse_of_an_inverse_is_the_same_kind() -> None:
     operation = Operation(Kind.CHANGE_JOBS, "web", "changed", ("a",))
     assert operation.inverse().restart == ("a",)
     assert "changed" in operation.inverse().reason
+
+
+JOB = Job(name="j", exec="x", start_on=parse_condition("startup"))
+ONLY_SAID = [
+    {"start_on": parse_condition("started db")},
+    {"start_on": None, "manual": True},
+    {"emits": ("login",)},
+    {"description": "a web server"},
+    {"usage": "TTY"},
+]
+RUNNING = [
+    {"exec": "y"},
+    {"stop_on": parse_condition("stopping db")},
+    {"environment": (("A", "b"),)},
+    {"kill": Kill(timeout_s=1)},
+    {"respawn": Respawn(enabled=True)},
+    {"pre_start": Process(exec="true")},
+    {"export": ("A",)},
+]
+
+
+def jobs_change(was: Job, now: Job) -> Operation | None:
+    """The one operation between two labs of one node with one job each."""
+    before, after = (
+        Lab(name="l", nodes=(Node(name="a", hostname="a", jobs=(j,)),)) for j in (was, now)
+    )
+    operations = difference(before, after).operations
+    assert all(operation.kind is Kind.CHANGE_JOBS for operation in operations)
+    assert len(operations) < 2
+    return operations[0] if operations else None
+
+
+@pytest.mark.parametrize("fields", ONLY_SAID, ids=lambda fields: next(iter(fields)))
+def test_what_a_running_job_does_not_feel_is_only_taken_up_anew(fields: dict[str, Any]) -> None:
+    operation = jobs_change(JOB, replace(JOB, **fields))
+    assert operation is not None
+    assert (operation.reason, operation.restart) == ("j changed", ())
+
+
+@pytest.mark.parametrize("fields", RUNNING, ids=lambda fields: next(iter(fields)))
+def test_what_a_running_job_feels_restarts_it(fields: dict[str, Any]) -> None:
+    operation = jobs_change(JOB, replace(JOB, **fields))
+    assert operation is not None
+    assert operation.restart == ("j",)
+
+
+def test_a_job_that_only_moved_in_its_file_is_the_same() -> None:
+    moved = replace(JOB, said=(Said(stanza="start on", file="lab.yaml", line=9),))
+    assert jobs_change(JOB, moved) is None
+    operation = jobs_change(JOB, replace(moved, description="a web server"))
+    assert operation is not None
+    assert operation.restart == ()
+
+
+def test_of_several_jobs_those_that_come_and_go_are_not_restarted() -> None:
+    def lab(*jobs: Job, files: tuple[str, ...] = ()) -> Lab:
+        node = Node(name="a", hostname="a", jobs=jobs, job_files=files)
+        return Lab(name="l", nodes=(node,))
+
+    one, two, three = (Job(name=name, exec="x") for name in ("one", "two", "three"))
+    other = replace(two, exec="y")
+    (operation,) = difference(lab(one, two), lab(three, other, files=("/etc/init",))).operations
+    assert operation.reason == "one, three, two, `job_files` changed"
+    assert operation.restart == ("two",)
+    (operation,) = difference(lab(one), lab(one, files=("/etc/init",))).operations
+    assert (operation.reason, operation.restart) == ("`job_files` changed", ())
+
+
+def test_another_boot_is_another_start_of_the_host() -> None:
+    def lab(boot: Boot) -> Lab:
+        return Lab(name="l", nodes=(Node(name="a", hostname="a", boot=boot),))
+
+    kinds = [o.kind for o in difference(lab(Boot()), lab(Boot(runlevel="3"))).operations]
+    assert kinds == [Kind.REMOVE_NODE, Kind.ADD_NODE]

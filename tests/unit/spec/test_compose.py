@@ -184,6 +184,62 @@ def test_one_note(text: str, note: str) -> None:
     assert note in "\n".join(notes)
 
 
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("restart: 'no'", {}),
+        ("restart: always", {"respawn": {"limit": "unlimited", "delay": ["100ms", "1m"]}}),
+        ("restart: unless-stopped",
+         {"respawn": {"limit": "unlimited", "delay": ["100ms", "1m"]}}),
+        ("restart: on-failure:3",
+         {"respawn": {"limit": 3, "delay": ["100ms", "1m"], "interval": "1m"},
+          "normal_exit": [0]}),
+        ("deploy: {restart_policy: {condition: on-failure, max_attempts: 2, delay: 5s, "
+         "window: 2m}}",
+         {"respawn": {"limit": 2, "delay": "5s", "interval": "120s"}, "normal_exit": [0]}),
+        ("deploy: {restart_policy: {condition: none}}", {}),
+        ("restart: always\ndeploy: {restart_policy: {condition: none}}", {}),
+        ("stop_signal: SIGINT\nstop_grace_period: 1m30s",
+         {"kill": {"signal": "SIGINT", "timeout": "90s"}}),
+        ("stop_signal: 10", {"kill": {"signal": 10}}),
+        ("group_add: [adm, '1000']", {"groups": ["adm", "1000"]}),
+        ("oom_score_adj: -500", {"oom_score_adj": -500}),
+        ("ulimits: {nproc: 65535, nofile: {soft: 20, hard: -1}}",
+         {"rlimits": {"nproc": 65535, "nofile": [20, "unlimited"]}}),
+    ],
+)  # fmt: skip
+def test_how_a_service_runs_is_its_jobs(text: str, keys: dict[str, Any]) -> None:
+    node, notes = service(text)
+    assert notes == []
+    assert node["jobs"]["main"] == ({"exec": "run"} | keys if keys else "run")
+    load(yaml.safe_dump({"nodes": {"s": {"jobs": node["jobs"]}}}), file="lab.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("restart: sometimes", "`restart` was not understood: `sometimes`"),
+        ("restart: always:x", "`restart` was not understood: `always:x`"),
+        ("stop_signal: SIGRTMIN+3", "`stop_signal` was not understood"),
+        ("stop_grace_period: long", "`long` is no time"),
+        ("oom_score_adj: 2000", "2000 is not between -1000 and 1000"),
+        ("ulimits: {nofile: {soft: 2, hard: 1}}", "the soft limit is above the hard one"),
+        ("ulimits: {nofile: {soft: 2}}", "`` is not a limit"),
+        ("ulimits: {files: 2}", "a job has no limit of this name"),
+        ("post_start: [{command: x}]", "`post_start` is left out; write it as a step of the job"),
+    ],
+)
+def test_what_a_job_cannot_take_over_is_noted(text: str, note: str) -> None:
+    node, notes = service(text)
+    assert note in "\n".join(notes)
+    assert node["jobs"] == {"main": "run"}
+
+
+def test_how_a_service_runs_whose_command_is_not_known_is_noted() -> None:
+    imported = read("services: {s: {image: x, restart: always, stop_signal: INT}}")
+    assert "the job of `s` must say `kill`, `respawn`" in str(imported.notes)
+
+
 def test_an_alias_is_a_link_of_the_others_on_that_network() -> None:
     text = """
 services:
@@ -232,6 +288,7 @@ _KEYS = st.sampled_from(
         *("healthcheck", "test", "ipam", "config", "subnet", "links", "extra_hosts", "target"),
         *("cpus", "mem_limit", "limits", "resources", "interval", "retries", "type", "source"),
         *("network_mode", "aliases", "ipv4_address", "published", "driver_opts", "priority"),
+        *("restart", "restart_policy", "condition", "ulimits", "nofile", "soft", "stop_signal"),
     ]
 )
 _WORDS = st.sampled_from(

@@ -62,7 +62,8 @@ def test_ip_commands_become_addresses_and_routes() -> None:
     assert router.interfaces[0].addresses == ("10.0.0.1/30", "2001:db8::1/64")
     assert router.interfaces[1].addresses[0] == "10.0.1.1/30"
     assert [(route.to, route.via) for route in router.routes] == [("10.2.0.0/24", "10.0.0.2")]
-    assert router.jobs[0].exec == "echo up; sysctl -w net.ipv4.conf.all.rp_filter=0"
+    assert router.jobs[0].script == "echo up\nsysctl -w net.ipv4.conf.all.rp_filter=0"
+    assert router.jobs[0].task
 
 
 def test_defaults_kinds_groups_and_nodes_are_merged() -> None:
@@ -164,8 +165,26 @@ def test_an_ip_command_that_says_something_else_stays_a_command(command: str) ->
         f"topology: {{nodes: {{a: {{exec: ['{command}']}}, b: }}, "
         "links: [{endpoints: ['a:eth1', 'b:eth1']}]}"
     )
-    assert nodes["a"]["jobs"]["exec"] == command
+    assert nodes["a"]["jobs"]["exec"] == {"task": True, "exec": command}
     assert nodes["a"]["interfaces"] == {"eth1": {"segment": "a-b"}}
+
+
+def test_commands_that_follow_the_nodes_own_wait_for_it() -> None:
+    nodes, notes = nodes_of(
+        "topology: {nodes: {a: {cmd: run, restart-policy: on-failure, exec: [one, two]}, b: }}"
+    )
+    assert nodes["a"]["jobs"] == {
+        "main": {
+            "exec": "run",
+            "respawn": {"limit": "unlimited", "delay": ["100ms", "1m"]},
+            "normal_exit": [0],
+        },
+        "exec": {"task": True, "script": "one\ntwo", "start_on": "started main"},
+    }
+    assert "runs one command after another" in notes
+    load(yaml.safe_dump({"nodes": nodes}), file="lab.yaml")
+    _, notes = nodes_of("topology: {nodes: {a: {cmd: run, restart-policy: sometimes}}}")
+    assert "`restart-policy` was not understood: `sometimes`" in notes
 
 
 @pytest.mark.parametrize(

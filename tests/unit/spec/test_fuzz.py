@@ -194,7 +194,14 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "namespaces": "namespaces: {%s}", "time namespace": "namespaces: {time: {%s}}",
             "job": "jobs: {j: {%s}}", "job namespaces": "jobs: {j: {exec: x, namespaces: {%s}}}",
             "listens": "checks: [{listens: {%s}}]", "http": "checks: [{http: {%s}}]",
-            "command": "checks: [{command: {%s}}]",
+            "command": "checks: [{command: {%s}}]", "boot": "boot: {%s}",
+            "process": "jobs: {j: {start_on: x, pre_start: {%s}}}",
+            "respawn": "jobs: {j: {exec: x, respawn: {%s}}}",
+            "respawn delay": "jobs: {j: {exec: x, respawn: {delay: {%s}}}}",
+            "readiness": "jobs: {j: {exec: x, readiness: {%s}}}",
+            "kill": "jobs: {j: {exec: x, kill: {%s}}}",
+            "job limits": "jobs: {j: {exec: x, limits: {%s}}}",
+            "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
         }  # fmt: skip
         inside = "segments: [lan]\nnodes: {a: {" + holders[name] % f"{word}: {value}" + "}, b: }"
     must_hold(inside)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hostlab.spec import Job, Lab, Node, Publish, Route, User, Volume, capabilities, load
+from hostlab.spec import Lab, Node, Publish, Route, User, Volume, capabilities, load
+from tests.unit.spec.described import described
 
 pytestmark = pytest.mark.unit
 
@@ -102,7 +103,7 @@ def test_roles_merge_in_order_and_the_node_last() -> None:
     assert node.environment == (("A", "one"), ("B", "two"), ("C", "a"))
     assert [p.port for p in node.publish] == [1000, 2000, 3000]
     assert (node.limits.memory, node.limits.pids) == (2 * 2**20, 10)
-    assert node.jobs == (Job(name="web", exec="a", user="nobody"),)
+    assert node.jobs == (described("web", exec="a", user="nobody"),)
     assert (node.files[0].content, node.files[0].mode) == (b"a", 0o600)
     assert node.roles == ("one", "two")
 
@@ -226,10 +227,10 @@ def test_jobs() -> None:
         "o: ",
     )
     assert node.jobs == (
-        Job(name="a", exec="sleep 1"),
-        Job(name="b", argv=("sleep", "2")),
-        Job(
-            name="c",
+        described("a", exec="sleep 1"),
+        described("b", argv=("sleep", "2")),
+        described(
+            "c",
             exec="x",
             user="u",
             group="g",

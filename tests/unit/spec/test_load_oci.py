@@ -7,7 +7,8 @@ import json
 import pytest
 
 from hostlab.errors import SpecErrors
-from hostlab.spec import Job, Lab, RootKind, load
+from hostlab.spec import Lab, RootKind, load
+from tests.unit.spec.described import described
 
 pytestmark = pytest.mark.unit
 
@@ -68,7 +69,12 @@ def test_the_description_has_the_last_word() -> None:
 
 
 def test_a_job_of_the_bundles_name_takes_its_place() -> None:
-    assert lab_of(", jobs: {main: x}").node("a").jobs == (Job(name="main", exec="x"),)
+    assert lab_of(", jobs: {main: x}").node("a").jobs == (described("main", exec="x"),)
+
+
+def test_a_bundles_job_starts_and_stops_as_a_descriptions_does() -> None:
+    bundled, more = lab_of(", jobs: {more: x}").node("a").jobs
+    assert (bundled.start_on, bundled.kill) == (more.start_on, more.kill)
 
 
 def test_an_error_in_the_bundle_has_its_place_there() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hostlab.errors import SpecErrors
+from hostlab.jobs.unmet import unmet
 from hostlab.spec import load, schema
 from hostlab.spec.json_schema import tables
 from hostlab.spec.reference import markdown
@@ -52,6 +53,12 @@ def test_a_key_is_documented(table: Table, key: Key) -> None:
 def test_the_page_is_the_one_that_the_tables_make() -> None:
     page = (ROOT / "docs" / "description.md").read_text()
     assert page == markdown(), "write hostlab.spec.reference.markdown() to docs/description.md"
+
+
+@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", markdown(), re.M | re.S))
+def test_what_the_page_shows_is_a_description(text: str) -> None:
+    for node in load(text, file="page").nodes:
+        assert not unmet(node)
 
 
 def test_every_reference_of_the_schema_leads_somewhere() -> None:

@@ -23,6 +23,7 @@ from hostlab.spec.job import (
     ResourceLimit,
     Said,
     Step,
+    same_but_places,
 )
 from hostlab.spec.stanzas import STANZAS
 from hostlab.spec.upstart import (
@@ -32,7 +33,6 @@ from hostlab.spec.upstart import (
     find_errors,
     job_name,
     load_conf,
-    same_but_places,
 )
 
 pytestmark = pytest.mark.unit
@@ -216,7 +216,11 @@ def test_an_unknown_stanza_rejects_the_file_with_a_hint() -> None:
     error = failure("exec a\n  respwan\n")
     assert str(error.where) == "t.conf:2:3"
     assert error.hint == "did you mean 'respawn'?"
-    assert failure('"exec" a\n').message == "unknown stanza '\"exec\"'"
+
+
+def test_the_name_of_a_stanza_may_stand_in_quotes_its_second_word_may_not() -> None:
+    assert load('"exec" a\n').process(Step.MAIN) == Process(exec="a")
+    assert failure('start "on" a\n').message == "unknown stanza 'start \"on\"'"
 
 
 def test_a_file_has_a_bounded_number_of_stanzas() -> None:

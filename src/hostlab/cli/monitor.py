@@ -1,0 +1,133 @@
+"""The command that follows what happens in the inits of a lab."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from hostlab.cli.job import inits_named, node_option
+from hostlab.cli.output import json_option
+
+if TYPE_CHECKING:
+    from hostlab.init.client import Control, InitClient
+    from hostlab.jobs.effects import EventFinished
+    from hostlab.jobs.monitoring import Filter
+
+
+@click.command("monitor", epilog="Example: hostlab monitor --node alice --event 'start*'")
+@node_option
+@click.option("--event", "events", multiple=True, help="Only events whose name matches this glob.")
+@click.option("--job", "jobs", multiple=True, help="Only what is about a job of this name (glob).")
+@click.option("--count", type=int, help="End after so many lines.")
+@json_option
+def monitor_command(
+    *,
+    node: str | None,
+    events: tuple[str, ...],
+    jobs: tuple[str, ...],
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """Follow events as they finish: time, name, environment, as upstart-monitor prints them.
+
+    Of several nodes, by default all that are up, each line names its node. Until ^C.
+    """
+    from hostlab.jobs.monitoring import Filter, monitor_header
+
+    inits = inits_named(node)
+    wanted = Filter(events=events, jobs=jobs)
+    with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+        streams = [(init, stack.enter_context(init.monitor())) for init in inits]
+        if not as_json:
+            names = ", ".join(init.name for init in inits) or "no init"
+            print("\n".join(monitor_header(names, nodes=len(inits) > 1)), flush=True)
+        _follow(streams, wanted, count=count, as_json=as_json)
+
+
+def emit_watched(
+    init: InitClient,
+    event: str,
+    environment: Sequence[tuple[str, str]],
+    *,
+    timeout_s: float | None,
+) -> None:
+    """Emit an event, and print every event that finishes until it is done itself."""
+    from hostlab.init.client import result
+
+    with init.monitor() as control:
+        pairs = list(environment)
+        number = control.send("emit", name=event, environment=pairs, timeout_s=timeout_s)
+        while True:
+            answer = control.receive()
+            if answer.get("id") == number:
+                result(answer)
+                return
+            finished = _event(answer["effect"])
+            if finished is not None:
+                _print(finished, answer["time"], init.name, several=False, as_json=False)
+
+
+def _follow(
+    streams: list[tuple[InitClient, Control]], wanted: Filter, *, count: int | None, as_json: bool
+) -> None:
+    """Print what comes, in the order of its time as far as it comes together."""
+    poll = select.poll()
+    by_fd = {control.socket.fileno(): (init, control) for init, control in streams}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    printed = 0
+    several = len(streams) > 1
+    while by_fd and (count is None or printed < count):
+        heard: list[tuple[float, str, dict[str, Any]]] = []
+        for fd, _ in [] if any(c.has_answer for _, c in by_fd.values()) else poll.poll():
+            if not _hear(*by_fd[fd], heard):
+                poll.unregister(fd)
+                init, _ = by_fd.pop(fd)
+                print(f"# {init.name}: its init hung up", file=sys.stderr)
+        for init, control in by_fd.values():
+            while control.has_answer:
+                _hear(init, control, heard)
+        for wall, name, effect in sorted(heard, key=lambda each: each[0]):
+            event = _event(effect)
+            if event is not None and wanted.wants(event) and (count is None or printed < count):
+                _print(event, wall, name, several=several, as_json=as_json)
+                printed += 1
+
+
+def _hear(
+    init: InitClient, control: Control, heard: list[tuple[float, str, dict[str, Any]]]
+) -> bool:
+    from hostlab.errors import Failed
+
+    try:
+        answer = control.receive()
+    except Failed:
+        return False
+    if "effect" in answer:
+        heard.append((answer["time"], init.name, answer["effect"]))
+    return True
+
+
+def _event(effect: dict[str, Any]) -> EventFinished | None:
+    from hostlab.jobs.effects import EventFinished
+
+    if effect.get("type") != "EventFinished":
+        return None
+    return msgspec.convert(effect, EventFinished)
+
+
+def _print(event: EventFinished, wall: float, node: str, *, several: bool, as_json: bool) -> None:
+    from hostlab.jobs.monitoring import monitor_line, monitor_record
+
+    if as_json:
+        record = monitor_record(event, wall, node=node)
+        sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+    else:
+        print(monitor_line(event, wall, node=node if several else ""))
+    sys.stdout.flush()

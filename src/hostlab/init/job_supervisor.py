@@ -1,0 +1,381 @@
+"""A supervisor with jobs: what a node's init and a stand-alone one have in common.
+
+It puts the parts together: the engine with hands, the job files, the boot, what clients ask. All
+of it is made when there is a job to run or when somebody asks for one, so that a node that only
+serves commands pays for none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from hostlab.errors import UsageError
+from hostlab.init import boot, shutdown, store
+from hostlab.init.holder import Inheritance
+from hostlab.init.initctl_init import Down
+from hostlab.init.initctl_install import install
+from hostlab.init.initctl_server import InitctlServer
+from hostlab.init.initctl_supervisor import SupervisorInit
+from hostlab.init.job_cgroups import JobCgroups
+from hostlab.init.job_directories import JobDirectories
+from hostlab.init.jobs import KEY, Jobs
+from hostlab.init.launch import Launcher
+from hostlab.init.logs import Logs
+from hostlab.init.process import ProcessSetup
+from hostlab.init.protocol import OWN_LOG
+from hostlab.init.service import JobService
+from hostlab.init.supervisor import Request, Supervisor
+from hostlab.jobs import facts
+from hostlab.jobs.boot import HALT, REBOOT, Emission
+from hostlab.jobs.effects import Level
+from hostlab.jobs.expression import Environment
+from hostlab.spec.job import Job, same_but_places
+
+if TYPE_CHECKING:
+    from hostlab.init.resume import Resumption
+
+OWN_LOG_BYTES: Final = 1 << 20
+"""Above this it is renamed to `init.log.1`."""
+DESCRIBED: Final = "described"
+"""Names of the jobs that come from the description, among what the engine's state holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an init's jobs live."""
+
+    state_dir: int
+    """Descriptor of the directory with init's own log."""
+    log_dir: int
+    """Descriptor of the directory with the jobs' logs."""
+    run_directory: str
+    """Where the jobs find init: its sockets, FIFOs and the names of initctl."""
+    environment: Mapping[str, str]
+    cgroup: int | None = None
+    v1: Mapping[str, int] = field(default_factory=dict)
+    directories: Sequence[str] = ()
+    """Of job files."""
+    emissions: Callable[[], Sequence[Emission]] = tuple
+    """The events of the boot."""
+    console: int = 2
+    also: str | None = "/sbin"
+    """Where Upstart's names are made as well, if they are not there."""
+
+    @property
+    def bin(self) -> str:
+        """Where Upstart's names are; PATH begins with it."""
+        return f"{self.run_directory}/bin"
+
+    @property
+    def requests(self) -> str:
+        """Where these programs find init."""
+        return f"{self.run_directory}/initctl"
+
+
+class JobSupervisor(Supervisor):
+    """Runs jobs, and serves what is asked of them."""
+
+    def __init__(self, inheritance: Inheritance, place: Place) -> None:
+        super().__init__(inheritance)
+        self.place = place
+        self.booted = asyncio.Event()
+        self._running: dict[int, int] = {}
+        self._ended: dict[int, tuple[int, int]] = {}
+        self._stopped: list[int] = []
+        self._has_begun = False
+        self.handlers["reexec"] = self.serve_reexec
+        for name in ("jobs", "job", "emit", "waits", "monitor", "configuration", "settled",
+                     "reload-configuration", "set-variable"):  # fmt: skip
+            self.handlers[name] = self._serve_jobs
+
+    # What a place adds.
+
+    def setup(
+        self, argv: tuple[str, ...], extra: Mapping[str, str], **changes: Any
+    ) -> ProcessSetup:
+        """A process with everything that the place prescribes, and these changes."""
+        raise NotImplementedError
+
+    def described_jobs(self) -> Sequence[Job]:
+        """The jobs that come from no job file."""
+        return ()
+
+    def namespaces_of(self, job: Job) -> tuple[int, ...]:
+        """Descriptors of the namespaces that a job joins."""
+        return ()
+
+    def network_of(self, job: Job) -> int | None:
+        """Descriptor of the network namespace of a job that is in another than init's."""
+        return None
+
+    def resumption(self) -> Resumption:
+        """What this init's next program is told."""
+        raise NotImplementedError
+
+    # The parts.
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The engine with hands."""
+        place = self.place
+        cgroups = JobCgroups(place.cgroup, place.v1)
+        return Jobs(
+            launcher=Launcher(self, cgroups),
+            cgroups=cgroups,
+            logs=Logs(
+                place.log_dir,
+                keep=self.keep,
+                drop=self.drop,
+                warn=lambda text: self.log(Level.WARNING, text),
+            ),
+            keep=self.keep,
+            drop=self.drop,
+            adopt=self.adopt,
+            log=self.log,
+            environment=place.environment,
+            console=place.console,
+            network=self.network_of,
+            notify_directory=f"{place.run_directory}/notify",
+        )
+
+    @cached_property
+    def directories(self) -> JobDirectories:
+        """The job files."""
+        return JobDirectories(
+            self.place.directories,
+            tell=self.jobs.tell,
+            warn=lambda text: self.log(Level.WARNING, text),
+            taken=lambda: [job.name for job in self.described_jobs()],
+        )
+
+    @cached_property
+    def service(self) -> JobService:
+        """What clients ask."""
+        return JobService(self.jobs, booted=self.booted, reread=self.directories.read)
+
+    async def _serve_jobs(self, request: Request) -> object:
+        self.begin()
+        return await self.service.handlers[request.message["op"]](request)
+
+    # Life.
+
+    async def started(self) -> None:
+        """Go on with the jobs of before, or boot; without any job, wait until one is asked for."""
+        if store.NAME in self.kept or self.described_jobs() or self.place.directories:
+            self.begin()
+
+    def begin(self) -> None:
+        """Take up the jobs; once."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        self._install()
+        if self.jobs.restore(self.kept, self._running, self._ended):
+            self._take_up()
+        else:
+            self.load(self.described_jobs())
+            self.directories.read()
+        for spawn in self._stopped:
+            self.jobs.stopped(spawn)
+        for spawn, (pid, _) in self._ended.items():
+            self.acknowledge(f"{KEY}{spawn}", pid)
+        self.directories.watch()
+        self._serve_initctl()
+        self.spawn_task(self._boot())
+
+    def _install(self) -> None:
+        """Upstart's names for the jobs' scripts; without them a job is only not found by these."""
+        place = self.place
+        try:
+            install(place.bin, place.also, requests=place.requests)
+        except OSError as error:
+            self.log(Level.WARNING, f"no initctl here: {error}")
+
+    def _serve_initctl(self) -> None:
+        place = self.place
+        server = InitctlServer(
+            SupervisorInit(self),
+            keep=self.keep,
+            kept=self.kept,
+            holder=os.getppid(),
+            directory=place.requests,
+            log=lambda text: self.log(Level.WARNING, text),
+        )
+        try:
+            server.start()
+        except OSError as error:
+            self.log(Level.WARNING, f"no initctl here: {error}")
+
+    def _take_up(self) -> None:
+        """Compare the jobs that an earlier supervisor had with what there is now."""
+        engine = self.jobs.engine
+        described = set(engine.extra.get(DESCRIBED, ()))
+        from_files = [
+            found.successor or found.job
+            for name, found in engine.classes.items()
+            if name not in described and not found.deleted
+        ]
+        self.directories.read(from_files)
+        # One that was killed amid a `reload` has not done all of it.
+        self.spawn_task(self.reconfigure(self.described_jobs(), frozenset()))
+
+    async def _boot(self) -> None:
+        await boot.emit(self.jobs, self.place.emissions())
+        self.booted.set()
+
+    def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
+        """Leave, or start anew; without `force` every job is stopped first.
+
+        `environment` goes behind RUNLEVEL and PREVLEVEL of the event.
+        """
+        self.spawn_task(self._go_down(down, environment, force=force))
+
+    async def _go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
+        if not force:
+            level = REBOOT if down is Down.REBOOT else HALT
+            left = await self.wind_up(level, environment)
+            if left:
+                self.log(Level.WARNING, f"would not stop: {', '.join(left)}")
+        if down is Down.REBOOT:
+            # Without a state the next supervisor boots.
+            for name in tuple(self.kept):
+                self.drop(name)
+            self.drop(store.NAME)
+            os._exit(0)
+        self.post("x")
+
+    async def wind_up(self, level: str, environment: Environment) -> tuple[str, ...]:
+        """What comes before the end; the jobs that would not stop."""
+        return await shutdown.go_down(self.jobs, level, environment)
+
+    async def serve_reexec(self, request: Request) -> None:
+        """Become the program that is installed now; the connection ends with the old one."""
+        from hostlab.init import resume
+
+        resume.check()
+        self.reexec()
+
+    def reexec(self) -> None:
+        """Become the program that is installed now, once what is in hand is done."""
+        asyncio.get_running_loop().call_soon(self._execute)
+
+    def _execute(self) -> None:
+        from hostlab.init import resume
+
+        try:
+            resume.execute(self.resumption())
+        except OSError as error:
+            self.log(Level.WARNING, f"cannot become another program: {error}")
+
+    def load(self, jobs: Sequence[Job]) -> None:
+        """Tell the engine the jobs of the description."""
+        self.jobs.remember(DESCRIBED, [job.name for job in jobs])
+        for job in jobs:
+            self.jobs.tell(facts.Load(job=job))
+
+    async def reconfigure(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
+        """Stop what is gone, start what is new, restart what is named; the rest goes on."""
+        engine = self.jobs.engine
+        before = list(engine.extra.get(DESCRIBED, ()))
+        names = [job.name for job in wanted]
+        self.jobs.remember(DESCRIBED, [*before, *names])
+        for name in before:
+            if name in engine.classes and name not in names:
+                await self._stop(name)
+                self.jobs.tell(facts.Unload(name=name))
+        for job in wanted:
+            found = engine.classes.get(job.name)
+            must = job.name in restart
+            is_known = found is not None and same_but_places(found.successor or found.job, job)
+            if is_known and not must:
+                continue
+            was_running = found is not None and bool(found.instances)
+            if was_running and must:
+                await self._stop(job.name)
+            self.jobs.tell(facts.Load(job=job))
+            is_late = found is None and self.jobs.boot_position > 0 and _starts_at_boot(job)
+            if (was_running and must) or is_late:
+                await self._start(job.name)
+        self.jobs.remember(DESCRIBED, names)
+
+    async def _stop(self, name: str) -> None:
+        for instance in tuple(self.jobs.engine.classes[name].instances):
+            token = self.jobs.token()
+            fact = facts.Stop(job=name, instance=instance, request=token)
+            try:
+                await self.jobs.ask(token, fact)
+            except UsageError:
+                # It stops already, and whoever asked for that is answered when it is done.
+                await self._gone(name, instance)
+
+    async def _gone(self, name: str, instance: str) -> None:
+        while self.jobs.engine.instance(name, instance) is not None:
+            self.jobs.changed.clear()
+            await self.jobs.changed.wait()
+
+    async def _start(self, name: str) -> None:
+        token = self.jobs.token()
+        try:
+            await self.jobs.ask(token, facts.Start(job=name, request=token))
+        except UsageError as error:
+            self.log(Level.WARNING, f"{name}: {error.message}")
+
+    # What the holder tells.
+
+    def found_running(self, key: str, pid: int) -> None:
+        if key.startswith(KEY):
+            self._running[int(key.removeprefix(KEY))] = pid
+
+    def found_ended(self, key: str, pid: int, status: int) -> None:
+        if not key.startswith(KEY):
+            return
+        spawn = int(key.removeprefix(KEY))
+        if self._has_begun:
+            self.jobs.ended(spawn, pid, status)
+        else:
+            self._running.pop(spawn, None)
+            self._ended[spawn] = (pid, status)
+
+    def found_stopped(self, key: str, pid: int) -> None:
+        if not key.startswith(KEY):
+            return
+        spawn = int(key.removeprefix(KEY))
+        if self._has_begun:
+            self.jobs.stopped(spawn)
+        else:
+            self._stopped.append(spawn)
+
+    def is_settled(self, key: str) -> bool:
+        """What came before the state was read is acknowledged when it has been written down."""
+        return self._has_begun or not key.startswith(KEY)
+
+    def log(self, level: Level, message: str) -> None:
+        """Write down what a person may want to read; a full disk costs the line only."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        place = self.place.state_dir
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            fd = os.open(OWN_LOG, flags, 0o600, dir_fd=place)
+        except OSError:
+            return
+        try:
+            os.write(fd, f"{stamp} {level}: {message}\n".encode(errors="replace"))
+            if os.fstat(fd).st_size > OWN_LOG_BYTES:
+                os.rename(OWN_LOG, f"{OWN_LOG}.1", src_dir_fd=place, dst_dir_fd=place)
+        except OSError:
+            return
+        finally:
+            os.close(fd)
+
+
+def _starts_at_boot(job: Job) -> bool:
+    """Whether a job that is new in a running node would have been started by its boot."""
+    return job.start_on is not None and any(
+        match.name == "startup" for match in job.start_on.matches
+    )

@@ -1,0 +1,170 @@
+"""What people ask of an init's jobs, over its control socket.
+
+Every operation is one of Upstart's: start, stop, restart, reload, emit, set-env and the like; and
+what Upstart lacked: who waits for whom, and a stream of everything that happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from hostlab.errors import Failed, UsageError
+from hostlab.init.jobs import Jobs
+from hostlab.init.supervisor import Request
+from hostlab.jobs import facts, waits
+from hostlab.jobs.effects import Effect
+from hostlab.jobs.expression import Environment
+from hostlab.jobs.report import JobState, report
+
+ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.Reload]]] = {
+    "start": facts.Start,
+    "stop": facts.Stop,
+    "restart": facts.Restart,
+    "reload": facts.Reload,
+}
+SETTLING: Final = frozenset({JobState.STARTING, JobState.STOPPING})
+SETTLED_WITHIN_S: Final = 10.0
+
+
+class JobService:
+    """The operations about jobs."""
+
+    def __init__(self, jobs: Jobs, *, booted: asyncio.Event, reread: Callable[[], None]) -> None:
+        """`booted` is set when the boot's events have been emitted; `reread` reads job files."""
+        self.jobs = jobs
+        self.booted = booted
+        self.reread = reread
+
+    @property
+    def handlers(self) -> dict[str, Callable[[Request], Awaitable[Any]]]:
+        """Operation -> what serves it."""
+        return {
+            "jobs": self.list_jobs,
+            "job": self.control_job,
+            "emit": self.emit,
+            "waits": self.list_waits,
+            "monitor": self.monitor,
+            "configuration": self.configuration,
+            "reload-configuration": self.reload_configuration,
+            "set-variable": self.set_variable,
+            "settled": self.settled,
+        }
+
+    async def list_jobs(self, request: Request) -> list[dict[str, Any]]:
+        """Every instance, and every job that has none."""
+        return rows(self.jobs)
+
+    async def control_job(self, request: Request) -> list[dict[str, Any]]:
+        """start, stop, restart or reload; answers with the job's rows when it is done."""
+        message = request.message
+        name, action = message["name"], message["action"]
+        kind = ACTIONS.get(action)
+        if kind is None:
+            known = ", ".join(ACTIONS)
+            raise UsageError(
+                "bad-action", f"a job is not told to {action!r}", hint=f"one of {known}"
+            )
+        if name not in self.jobs.engine.classes:
+            known = ", ".join(sorted(self.jobs.engine.classes)) or "none"
+            raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
+        if action == "restart" and not self.jobs.engine.classes[name].instances:
+            kind = facts.Start
+        token = self.jobs.token() if message.get("wait", True) else None
+        fact = kind(
+            job=name,
+            environment=_environment(message.get("environment", ())),
+            instance=message.get("instance"),
+            request=token,
+        )
+        if token is None:
+            self.jobs.tell(fact)
+        else:
+            reply = await self.jobs.ask(token, fact)
+            if not reply.ok and action != "stop":
+                why = next((row["reason"] for row in rows(self.jobs, name) if row["reason"]), None)
+                text = reply.message if why is None else f"{reply.message}: {why}"
+                hint = f"`hostlab logs NODE {name}` shows what it wrote"
+                raise Failed("job", f"{name}: {text}", hint=hint)
+        return rows(self.jobs, name)
+
+    async def emit(self, request: Request) -> None:
+        """Emit an event, and wait until everything that it started or stopped is done."""
+        message = request.message
+        name = str(message["name"])
+        environment = _environment(message.get("environment", ()))
+        if not message.get("wait", True):
+            self.jobs.tell(facts.Emit(name=name, environment=environment))
+            return
+        token = self.jobs.token()
+        fact = facts.Emit(
+            name=name,
+            environment=environment,
+            request=token,
+            timeout_s=message.get("timeout_s"),
+        )
+        reply = await self.jobs.ask(token, fact)
+        if not reply.ok:
+            hint = "`hostlab job waits` tells who blocks it" if "blocked" in reply.message else None
+            raise Failed("event", f"{name}: {reply.message}", hint=hint)
+
+    async def list_waits(self, request: Request) -> Any:
+        """Who waits for whom, and why."""
+        return msgspec.to_builtins(waits(self.jobs.engine))
+
+    async def monitor(self, request: Request) -> None:
+        """Every effect from now on, with its wall-clock time; ends when the client hangs up."""
+        gone = asyncio.Event()
+
+        def tell(effect: Effect, wall: float) -> None:
+            request.reply({"time": wall, "effect": msgspec.to_builtins(effect)}, more=True)
+
+        unsubscribe = self.jobs.subscribe(tell)
+        request.connection.at_close.append(gone.set)
+        if not request.connection.is_open:
+            gone.set()
+        request.reply({"subscribed": True}, more=True)
+        try:
+            await gone.wait()
+        finally:
+            unsubscribe()
+
+    async def configuration(self, request: Request) -> Any:
+        """Every job's description, as this init has it."""
+        return [msgspec.to_builtins(each.job) for each in self.jobs.engine.classes.values()]
+
+    async def reload_configuration(self, request: Request) -> None:
+        """Read the job files again; they are read by themselves too, when one changes."""
+        self.reread()
+
+    async def set_variable(self, request: Request) -> None:
+        """Set a variable of every job's environment; without a value, unset it."""
+        message = request.message
+        self.jobs.tell(facts.SetVariable(name=str(message["name"]), value=message.get("value")))
+
+    async def settled(self, request: Request) -> list[dict[str, Any]]:
+        """Answer once the boot is over and no job is starting or stopping; or after `within_s`."""
+        within_s = float(request.message.get("within_s", SETTLED_WITHIN_S))
+        try:
+            async with asyncio.timeout(within_s):
+                await self.booted.wait()
+                while any(row.state in SETTLING for row in report(self.jobs.engine)):
+                    self.jobs.changed.clear()
+                    await self.jobs.changed.wait()
+        except TimeoutError:
+            pass
+        return rows(self.jobs)
+
+
+def rows(jobs: Jobs, name: str | None = None) -> list[dict[str, Any]]:
+    """The rows of all jobs, or of one."""
+    return [
+        msgspec.to_builtins(row) for row in report(jobs.engine) if name is None or row.name == name
+    ]
+
+
+def _environment(pairs: Sequence[Sequence[str]]) -> Environment:
+    return tuple((str(key), str(value)) for key, value in pairs)
