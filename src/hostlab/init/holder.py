@@ -32,6 +32,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -110,6 +111,9 @@ class Holder:
         still is the one who hears of every orphan (prctl(2), PR_SET_CHILD_SUBREAPER).
         """
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # What it keeps for hundreds of jobs is more than the usual limit; a job has that again.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         # A collector walks, and so copies, the pages that every holder shares with the hub.
         gc.disable()
         poll = select.poll()

@@ -323,3 +323,13 @@ def _as_plain_user(place: Path) -> str:
         except SpawnFailed as failed:
             text += f"\n{failed.step}: {failed.hint}"
     return text
+
+
+@ROOT_ONLY
+def test_a_job_of_another_user_may_open_its_output(jobs: Site) -> None:
+    ran = jobs.run(Job(name="a", script="echo again > /dev/stdout", user="65534"))
+    assert (ran.status, ran.out) == (0, "again\n")
+
+
+def test_a_job_has_the_usual_limit_of_open_files(jobs: Site) -> None:
+    assert jobs.run(Job(name="a", script="ulimit -Sn")).out == "1024\n"
