@@ -123,6 +123,7 @@ for _name, _text in (
 @_variables
 @_no_wait
 @click.option("--timeout", "timeout_s", type=float, help="Wait so many seconds at most.")
+@click.option("--watch", is_flag=True, help="Print the events that follow, until it is done.")
 @node_option
 def emit_command(
     event: str,
@@ -130,12 +131,18 @@ def emit_command(
     *,
     no_wait: bool,
     timeout_s: float | None,
+    watch: bool,
     node: str | None,
 ) -> None:
     """Emit an event in a node, or in several; wait until what it starts and stops is done.
 
     Exit 1 if a job fails over it, or if it is still blocked when the time is over.
     """
+    if watch:
+        from hostlab.cli.monitor import emit_watched
+
+        emit_watched(_one(node), event, _pairs(variables), timeout_s=timeout_s)
+        return
     for found in inits_named(node):
         found.emit(event, _pairs(variables), wait=not no_wait, timeout_s=timeout_s)
 

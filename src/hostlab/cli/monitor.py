@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,6 +48,29 @@ def monitor_command(
             names = ", ".join(init.name for init in inits) or "no init"
             print("\n".join(monitor_header(names, nodes=len(inits) > 1)), flush=True)
         _follow(streams, wanted, count=count, as_json=as_json)
+
+
+def emit_watched(
+    init: InitClient,
+    event: str,
+    environment: Sequence[tuple[str, str]],
+    *,
+    timeout_s: float | None,
+) -> None:
+    """Emit an event, and print every event that finishes until it is done itself."""
+    from hostlab.init.client import result
+
+    with init.monitor() as control:
+        pairs = list(environment)
+        number = control.send("emit", name=event, environment=pairs, timeout_s=timeout_s)
+        while True:
+            answer = control.receive()
+            if answer.get("id") == number:
+                result(answer)
+                return
+            finished = _event(answer["effect"])
+            if finished is not None:
+                _print(finished, answer["time"], init.name, several=False, as_json=False)
 
 
 def _follow(
