@@ -26,6 +26,8 @@ from hostlab.spec.job import Job, Process, Step
 from hostlab.spec.job import Readiness as How
 from tests.netns.init.init_site import DEADLINE_S, control_of, holding
 
+TOKEN: Final = "HOSTLAB_TEST_RUN"
+"""By it conftest finds what a test leaves running."""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
@@ -246,7 +248,12 @@ class Tested(Supervisor):
                 argv = ("/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *argv)
             setup = ProcessSetup(
                 argv,
-                {"PATH": PATH, "DIR": str(self.directory), **prepared.environment},
+                {
+                    "PATH": PATH,
+                    "DIR": str(self.directory),
+                    TOKEN: os.environ[TOKEN],
+                    **prepared.environment,
+                },
                 descriptors=tuple(prepared.descriptors.get(n, out) for n in range(highest + 1)),
                 cgroup=group,
                 user=job.user,
