@@ -44,6 +44,8 @@ OWN_LOG_BYTES: Final = 1 << 20
 """Above this it is renamed to `init.log.1`."""
 GOES_DOWN: Final = "goes-down"
 """In the engine's state: how this init is leaving."""
+LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
+"""What is asked of an init that may have no jobs, and does not begin to have any for that."""
 DESCRIBED: Final = "described"
 """Names of the jobs that come from the description, among what the engine's state holds."""
 
@@ -172,8 +174,11 @@ class JobSupervisor(Supervisor):
         return JobService(self.jobs, booted=self.booted, reread=self.directories.read)
 
     async def _serve_jobs(self, request: Request) -> object:
+        op = request.message["op"]
+        if not self._has_begun and op in LISTINGS:
+            return []
         self.begin()
-        return await self.service.handlers[request.message["op"]](request)
+        return await self.service.handlers[op](request)
 
     # Life.
 
