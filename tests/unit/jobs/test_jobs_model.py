@@ -444,7 +444,7 @@ class Model(RuleBasedStateMachine):
 
     def _quieten(self) -> None:
         """When their last instance has gone, jobs start on nothing."""
-        for name in self.engine.classes:
+        for name in list(self.engine.classes):
             self.tell(facts.Load(job=Job(name=name)))
 
 
