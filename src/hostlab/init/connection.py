@@ -42,6 +42,24 @@ class Connection:
         self.at_close: list[Callable[[], None]] = []
         """What else is to be called once at the end."""
 
+    def rest(self) -> tuple[bytes, bytes] | None:
+        """What has come of an unfinished line, and what is not sent yet, for another program.
+
+        None when descriptors are among it, which cannot go on with it.
+        """
+        unsent = b"".join(data for data, _ in self._unsent)
+        if any(descriptors for _, descriptors in self._unsent) or not self._receiver.is_plain:
+            return None
+        return self._receiver.unfinished, unsent
+
+    def go_on(self, unfinished: bytes, unsent: bytes) -> None:
+        """Take up the rest of the same connection in another program."""
+        self._receiver.feed(unfinished)
+        if unsent:
+            self._unsent.append((memoryview(unsent), []))
+            self._unsent_bytes = len(unsent)
+            self._writable()
+
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the message being handled."""
         return self._receiver.take(count)

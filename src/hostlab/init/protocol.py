@@ -94,6 +94,16 @@ class Receiver:
             return None
         return self.feed(data, descriptors)
 
+    @property
+    def unfinished(self) -> bytes:
+        """What has come of a line that is not complete."""
+        return bytes(self._buffer)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no descriptor waits to be taken."""
+        return not self._descriptors
+
     def take(self, count: int) -> list[int]:
         """The next descriptors that arrived, now owned by the caller."""
         if len(self._descriptors) < count:

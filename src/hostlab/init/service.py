@@ -73,7 +73,7 @@ class JobService:
             raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
         if action == "restart" and not self.jobs.engine.classes[name].instances:
             kind = facts.Start
-        token = self.jobs.token() if message.get("wait", True) else None
+        token = self._token(request) if message.get("wait", True) else None
         fact = kind(
             job=name,
             environment=_environment(message.get("environment", ())),
@@ -99,7 +99,7 @@ class JobService:
         if not message.get("wait", True):
             self.jobs.tell(facts.Emit(name=name, environment=environment))
             return
-        token = self.jobs.token()
+        token = self._token(request)
         fact = facts.Emit(
             name=name,
             environment=environment,
@@ -110,6 +110,11 @@ class JobService:
         if not reply.ok:
             hint = "`hostlab job waits` tells who blocks it" if "blocked" in reply.message else None
             raise Failed("event", f"{name}: {reply.message}", hint=hint)
+
+    def _token(self, request: Request) -> str:
+        """Names a request, the same in every program that serves it."""
+        token: str = request.carried.setdefault("token", self.jobs.token())
+        return token
 
     async def list_waits(self, request: Request) -> Any:
         """Who waits for whom, and why."""
