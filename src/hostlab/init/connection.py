@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from hostlab.errors import DecodeError
-from hostlab.init.protocol import Message, Receiver, encode
+from hostlab.init.protocol import MAX_LINE_BYTES, Message, Receiver, encode
 
 MAX_UNSENT_BYTES: Final = 16 << 20
 """A client that does not read is cut off above this."""
@@ -28,12 +28,13 @@ class Connection:
         *,
         received: Callable[[Connection, Message], None],
         closed: Callable[[Connection], None],
+        max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         sock.settimeout(0)
         self.socket = sock
         self._received = received
         self._closed = closed
-        self._receiver = Receiver()
+        self._receiver = Receiver(max_line_bytes)
         self._unsent: deque[tuple[memoryview, list[int]]] = deque()
         self._unsent_bytes = 0
         self._loop = asyncio.get_running_loop()

@@ -41,6 +41,8 @@ from hostlab.spec.job import Console, Job, same_but_places
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
 
+MAX_LINE_BYTES: Final = 4 << 20
+"""Of one command; the longest have an environment, which execve(2) bounds at 2 MiB."""
 OWN_LOG_BYTES: Final = 1 << 20
 """Above this it is renamed to `init.log.1`."""
 GOES_DOWN: Final = "goes-down"
@@ -89,6 +91,8 @@ class Place:
 
 class JobSupervisor(Supervisor):
     """Runs jobs, and serves what is asked of them."""
+
+    max_line_bytes = MAX_LINE_BYTES
 
     def __init__(self, inheritance: Inheritance, place: Place) -> None:
         super().__init__(inheritance)
@@ -408,6 +412,9 @@ class JobSupervisor(Supervisor):
             await self.jobs.ask(token, facts.Start(job=name, request=token))
         except UsageError as error:
             self.log(Level.WARNING, f"{name}: {error.message}")
+
+    def refused(self, uid: int) -> None:
+        self.log(Level.WARNING, f"a client of user {uid} was refused: it is not theirs to ask")
 
     # What the holder tells.
 

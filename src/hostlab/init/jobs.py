@@ -334,7 +334,8 @@ class Jobs:
                     environment=prepared.environment,
                 )
         except SpawnFailed as failed:
-            self._failed(effect, failed.step, failed.errno, os.strerror(failed.errno))
+            reason = os.strerror(failed.errno) if failed.errno else "not found"
+            self._failed(effect, failed.step, failed.errno, reason)
             return
         except Problem as problem:
             self._failed(effect, problem.code, 0, problem.message)

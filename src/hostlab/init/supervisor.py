@@ -22,10 +22,14 @@ from hostlab.errors import DecodeError, Failed, Problem, UsageError
 from hostlab.init.connection import Connection
 from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
 from hostlab.init.process import prepare_to_spawn
-from hostlab.init.protocol import HUNG_UP, Message, peer_uid, receive_bytes
+from hostlab.init.protocol import HUNG_UP, MAX_LINE_BYTES, Message, peer_uid, receive_bytes
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64
+MAX_CONNECTIONS: Final = 1024
+"""Clients at once; a further one is told so and cut off."""
+MAX_REQUESTS: Final = 1000
+"""Commands that one client has waiting; one that sends more is told so and cut off."""
 
 
 class CarriedRequest(msgspec.Struct, frozen=True):
@@ -76,6 +80,9 @@ class Request:
 
 class Supervisor:
     """The shell round a node's decisions: the channel to the holder, and the control socket."""
+
+    max_line_bytes = MAX_LINE_BYTES
+    """Of one command."""
 
     def __init__(self, inheritance: Inheritance) -> None:
         prepare_to_spawn()
@@ -146,6 +153,9 @@ class Supervisor:
         One that has ended already is told to `found_ended`, if need be as `holder.GONE`.
         """
         self.post(f"* {pid} {key}")
+
+    def refused(self, uid: int) -> None:
+        """A client of another user was cut off."""
 
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
@@ -291,13 +301,22 @@ class Supervisor:
                 sock, _ = self.control.accept()
             except OSError:
                 return
-            if peer_uid(sock) != os.getuid():
+            uid = peer_uid(sock)
+            if uid != os.getuid():
                 sock.close()
+                self.refused(uid)
                 continue
-            self._connect(sock)
+            connection = self._connect(sock)
+            if len(self._connections) > MAX_CONNECTIONS:
+                self._cut_off(connection, f"more than {MAX_CONNECTIONS} clients at once")
 
     def _connect(self, sock: socket.socket) -> Connection:
-        connection = Connection(sock, received=self._received, closed=self._hung_up)
+        connection = Connection(
+            sock,
+            received=self._received,
+            closed=self._hung_up,
+            max_line_bytes=self.max_line_bytes,
+        )
         self._connections[connection] = []
         return connection
 
@@ -310,9 +329,17 @@ class Supervisor:
 
     def _begin(self, request: Request) -> None:
         requests = self._connections.get(request.connection)
-        if requests is not None:
-            requests.append(request)
+        if requests is None:
+            return
+        if len(requests) >= MAX_REQUESTS:
+            self._cut_off(request.connection, f"more than {MAX_REQUESTS} commands wait")
+            return
+        requests.append(request)
         self.spawn_task(self._serve(request))
+
+    def _cut_off(self, connection: Connection, why: str) -> None:
+        connection.send({"error": describe(UsageError("too-many", why))})
+        connection.close()
 
     async def _serve(self, request: Request) -> None:
         try:

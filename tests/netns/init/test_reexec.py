@@ -213,7 +213,7 @@ def stored(alone: Alone) -> dict[str, object]:
 
 
 def test_version_that_cannot_read_is_refused(tmp_path: Path) -> None:
-    """Down to a program that reads no state of this version: nothing happens, but that it is said."""
+    """To a program that reads no state of this version: nothing happens, but that it is said."""
     with (
         of_other_version(tmp_path) as (tree, environment),
         standing(tmp_path, slow_jobs(tmp_path), environment=environment) as alone,
@@ -276,7 +276,7 @@ def test_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with node.control() as control:
             pid = control.call("ping")["pid"]
         assert node.reexec()["pid"] == pid
-        assert node.run(["telinit", "u"]).status == 0
-        assert node.run(["runlevel"]).stdout == b"N 2\n"
+        assert node.succeed("telinit u") == ""
+        assert node.succeed("runlevel") == "N 2\n"
         (after,) = [row for row in node.job_table() if row["name"] == "web"]
         assert after == before
