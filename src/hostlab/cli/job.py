@@ -143,6 +143,23 @@ def waits_command(*, node: str | None, as_json: bool) -> None:
         print_table(header, [[row[column] for column in _WAIT_COLUMNS] for row in rows])
 
 
+@job_command.command("reexec", epilog="Example: hostlab job reexec --node alice")
+@node_option
+@json_option
+def reexec_command(*, node: str | None, as_json: bool) -> None:
+    """Have an init go on as the version of hostlab that is installed now; its jobs do not notice.
+
+    Commands and monitors that are connected go on too. Without --node every init does it. Exit 1
+    if the new version cannot go on with the old one's state: then nothing has changed.
+    """
+    rows = [{"node": found.name, **found.reexec()} for found in inits_named(node)]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("node", "pid", "version")
+        print_table([c.upper() for c in columns], [[row[c] for c in columns] for row in rows])
+
+
 @job_command.command("log", epilog="Example: hostlab job log web --node alice -f")
 @click.argument("name", required=False)
 @node_option

@@ -165,6 +165,15 @@ class InitClient:
             pairs = list(environment)
             control.call("emit", name=event, environment=pairs, wait=wait, timeout_s=timeout_s)
 
+    def reexec(self) -> dict[str, Any]:
+        """Have the init become the program that is installed now; its pid and version then.
+
+        Failed when that program cannot go on with the jobs' state; nothing has changed then.
+        """
+        with self.control() as control:
+            found: dict[str, Any] = control.call("reexec")
+            return found
+
     def waits(self) -> list[dict[str, Any]]:
         """Who waits for whom, and why."""
         with self.control() as control:

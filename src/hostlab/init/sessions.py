@@ -64,6 +64,19 @@ class Sessions:
 
     async def exec(self, request: Request) -> dict[str, Any]:
         """Run a program for a client with the client's descriptors, or on a terminal."""
+        pid = request.carried.get("pid")
+        if pid is None:
+            pid = self._start(request)
+        ended = self.around.ended(pid)
+        sessions = self._pids.setdefault(request.connection, set())
+        sessions.add(pid)
+        if not request.connection.is_open:
+            self.disconnected(request.connection)
+        status = await ended
+        sessions.discard(pid)
+        return exit_of(status)
+
+    def _start(self, request: Request) -> int:
         message = request.message
         tty = message.get("tty")
         fds = [] if tty else request.take(3)
@@ -85,18 +98,12 @@ class Sessions:
             )
             pid, pidfd = self._spawn_command(setup)
             os.close(pidfd)
-            ended = self.around.ended(pid)
+            request.carried["pid"] = pid
             request.reply({"pid": pid}, more=True, fds=(master,) if tty else ())
         finally:
             for fd in {*fds, master} - {-1}:
                 os.close(fd)
-        sessions = self._pids.setdefault(request.connection, set())
-        sessions.add(pid)
-        if not request.connection.is_open:
-            self.disconnected(request.connection)
-        status = await ended
-        sessions.discard(pid)
-        return exit_of(status)
+        return pid
 
     def _spawn_command(self, setup: ProcessSetup) -> tuple[int, int]:
         try:

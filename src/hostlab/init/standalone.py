@@ -29,6 +29,7 @@ from hostlab.init.sessions import Sessions
 from hostlab.init.standalone_place import (
     VARIABLE,
     Grounds,
+    bear,
     claim,
     end_groups,
     make_grounds,
@@ -46,8 +47,6 @@ from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
 
-MARK_PREFIX: Final = "hostlab:"
-"""Begins the name of the memfd that each process of hostlab's holds; see `lab.remains`."""
 STARTUP: Final = "startup"
 SYSTEM_LOGS: Final = "/var/log/upstart"
 STDERR: Final = 2
@@ -124,8 +123,7 @@ def run(chosen: Options) -> NoReturn:
     state_dir = claim(chosen.run_directory)
     os.makedirs(chosen.log_directory, mode=0o755, exist_ok=True)
     if chosen.mark:
-        # Kept open for good: by its name whoever audits the machine knows these processes.
-        os.memfd_create(f"{MARK_PREFIX}{chosen.mark}")
+        bear(chosen.mark)
     grounds = make_grounds(state_dir, chosen.mark) if chosen.mark else Grounds(state_dir)
     _link(chosen.log_directory, f"{chosen.run_directory}/{LOGS}")
     control = listen(state_dir, CONTROL)

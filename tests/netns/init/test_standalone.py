@@ -183,7 +183,7 @@ def test_killed_on_its_way_down(tmp_path: Path) -> None:
 
 
 def test_holder_killed(tmp_path: Path) -> None:
-    """Its supervisor goes with it, its jobs do not; the audit names them, the next init ends them."""
+    """Its supervisor goes with it, its jobs stay: the audit names them, the next init ends them."""
     needs_v2()
     with standing(tmp_path, JOBS) as alone:
         web, supervisor = alone.pid("web"), alone.supervisor
