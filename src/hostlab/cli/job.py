@@ -10,7 +10,7 @@ import click
 
 from hostlab.cli.jobfiles import COMMANDS
 from hostlab.cli.output import json_option, print_json, print_table
-from hostlab.cli.targets import complete_node, nodes_named, up_labs
+from hostlab.cli.targets import complete_node, labs, nodes_named, up_labs
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -184,8 +184,10 @@ def inits_named(target: str | None) -> Sequence[InitClient]:
         return [alone]
     if target is not None:
         return nodes_named(target)
-    every: list[InitClient] = [*nodes_named(",".join(f"{lab}/*" for lab in up_labs()))]
-    return [*every, alone] if alone.is_there() else every
+    stands = [alone] if alone.is_there() else []
+    if stands and not labs():
+        return stands
+    return [*nodes_named(",".join(f"{lab}/*" for lab in up_labs())), *stands]
 
 
 def _rows(node: InitClient) -> list[dict[str, Any]]:
@@ -206,8 +208,11 @@ def _one_with(name: str, target: str | None) -> InitClient:
     if target is not None:
         return _one(target)
     nodes = [node for node in inits_named(None) if any(row["name"] == name for row in _rows(node))]
-    if len(nodes) != 1:
-        where = ", ".join(node.name for node in nodes) or "no node"
+    if not nodes:
+        hint = "`hostlab job list` shows which there are"
+        raise UsageError("no-job", f"no node has a job {name!r}", hint=hint)
+    if len(nodes) > 1:
+        where = ", ".join(node.name for node in nodes)
         hint = "name the node: --node NODE"
         raise UsageError("which-node", f"job {name!r} is on {where}", hint=hint)
     return nodes[0]
@@ -218,7 +223,8 @@ def _pairs(words: tuple[str, ...]) -> list[tuple[str, str]]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise UsageError("environment", f"{word!r} is not KEY=VALUE")
+            hint = "one job or event at a time; what follows it are its variables"
+            raise UsageError("environment", f"{word!r} is not KEY=VALUE", hint=hint)
         found.append((name, value))
     return found
 
