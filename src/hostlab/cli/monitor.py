@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from hostlab.cli.job import inits_named, node_option
+from hostlab.cli.inits import inits_named, node_option
 from hostlab.cli.output import json_option
 
 if TYPE_CHECKING:
