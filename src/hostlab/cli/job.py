@@ -8,6 +8,7 @@ import click
 
 from hostlab.cli.inits import inits_named, node_option, one_init
 from hostlab.cli.jobfiles import COMMANDS
+from hostlab.cli.joblogs import instance_option, log_of
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.errors import UsageError
 
@@ -61,7 +62,7 @@ def status_command(
 
 def status_lines(row: dict[str, Any]) -> list[str]:
     """A row as `initctl status` prints it (initctl(8))."""
-    who = f"{row['name']} ({row['instance']})" if row["instance"] else row["name"]
+    who = _who(row)
     processes = dict(row["processes"])
     main = processes.pop("main", None)
     line = f"{who} {row['goal']}/{row['stage']}"
@@ -71,6 +72,10 @@ def status_lines(row: dict[str, Any]) -> list[str]:
         return [line]
     (step, pid), *others = processes.items()
     return [f"{line}, ({step}) process {pid}", *(f"\t{s} process {p}" for s, p in others)]
+
+
+def _who(row: dict[str, Any]) -> str:
+    return f"{row['name']} ({row['instance']})" if row["instance"] else row["name"]
 
 
 def _action(name: str, help_text: str) -> None:
@@ -148,12 +153,18 @@ def waits_command(*, node: str | None, as_json: bool) -> None:
 @node_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now.")
 @click.option("--lines", default=0, help="Only the last N lines.")
-def log_command(name: str | None, *, node: str | None, follow: bool, lines: int) -> None:
+@instance_option
+def log_command(
+    name: str | None, *, node: str | None, follow: bool, lines: int, instance: str
+) -> None:
     """Show what a job wrote; without a name, what the node's init has to say."""
     from hostlab.cli.following import follow_file
 
-    found = one_init(node) if name is None else _one_with(name, node)
-    path = found.init_log_path() if name is None else found.log_path(name)
+    if name is None:
+        path = one_init(node).init_log_path()
+    else:
+        found = _one_with(name, node)
+        path = log_of(found, name, instance, [row["name"] for row in _rows(found)])
     follow_file(path, lines=lines or None, forever=follow)
 
 
@@ -192,4 +203,5 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(rows)
     else:
         header = [column.upper() for column in _COLUMNS]
-        print_table(header, [[row[column] for column in _COLUMNS] for row in rows])
+        shown = [row | {"name": _who(row)} for row in rows]
+        print_table(header, [[row[column] for column in _COLUMNS] for row in shown])

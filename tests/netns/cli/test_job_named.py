@@ -21,6 +21,9 @@ def hostlab(tmp_path: Path) -> Iterator[Hostlab]:
     jobs = tmp_path / "jobs"
     jobs.mkdir()
     (jobs / "web.conf").write_text("start on startup\nexec sleep 1000\n")
+    (jobs / "day.conf").write_text("instance $DAY\ntask\nexec echo today is $DAY\n")
+    (jobs / "day-off.conf").write_text("task\nexec echo none\n")
+    (jobs / "door.conf").write_text("instance $SIDE\nexec sleep 1000\n")
     with made.start("init", "--confdir", str(jobs), "--logdir", str(tmp_path / "log")) as init:
         alone = LocalInit(str(tmp_path / "run" / ".init"))
         wait_until(alone.is_there, "an init that answers")
@@ -48,3 +51,31 @@ def test_a_job_that_nobody_has(hostlab: Hostlab) -> None:
 def test_a_word_that_is_no_variable(hostlab: Hostlab) -> None:
     done = hostlab("job", "start", "web", "db", status=2)
     assert "'db' is not KEY=VALUE\n  hint: one job or event at a time" in done.stderr
+
+
+def test_instances_are_told_apart(hostlab: Hostlab) -> None:
+    for side in ("left", "right"):
+        hostlab("job", "start", "door", f"SIDE={side}")
+    rows = hostlab("job", "list").stdout.splitlines()
+    assert [row.split()[1:4] for row in rows if " door " in row] == [
+        ["door", "(left)", "running"],
+        ["door", "(right)", "running"],
+    ]
+
+
+def test_the_log_of_an_instance(hostlab: Hostlab) -> None:
+    for words in (("day", "DAY=one"), ("day", "DAY=two"), ("day-off",)):
+        hostlab("job", "start", *words)
+    assert hostlab("job", "log", "day", "--instance", "two").stdout == "today is two\n"
+    assert hostlab("job", "log", "day-off").stdout == "none\n"
+    assert hostlab("job", "log", "web").stdout == ""
+    for words in ((), ("--instance", "three")):
+        done = hostlab("job", "log", "day", *words, status=2)
+        assert done.stderr.splitlines() == [
+            "hostlab: day has a log for each instance: one, two",
+            "  hint: name one: --instance one",
+        ]
+
+
+def test_the_log_of_a_job_that_an_init_has_not(hostlab: Hostlab) -> None:
+    assert "no job 'wbe' on init" in hostlab("job", "log", "wbe", "--init", status=2).stderr
