@@ -184,7 +184,7 @@ class JobSupervisor(Supervisor):
 
     async def _serve_jobs(self, request: Request) -> object:
         op = request.message["op"]
-        if not self._has_begun and op in LISTINGS:
+        if op in LISTINGS and not (self._has_begun or self._has_jobs):
             return []
         self.begin()
         return await self.service.handlers[op](request)
@@ -193,9 +193,14 @@ class JobSupervisor(Supervisor):
 
     async def started(self) -> None:
         """Go on with the jobs of before, or boot; without any job, wait until one is asked for."""
-        if store.NAME in self.kept or self.described_jobs() or self.place.directories:
+        if self._has_jobs:
             with contextlib.suppress(Unsupported):
                 self.begin()
+
+    @property
+    def _has_jobs(self) -> bool:
+        """Whether there may be jobs, from before or from now on."""
+        return bool(store.NAME in self.kept or self.described_jobs() or self.place.directories)
 
     def begin(self) -> None:
         """Take up the jobs; once. Unsupported when only a later version can."""

@@ -69,8 +69,9 @@ def test_the_log_of_an_instance(hostlab: Hostlab) -> None:
     assert hostlab("job", "log", "day", "--instance", "two").stdout == "today is two\n"
     assert hostlab("job", "log", "day-off").stdout == "none\n"
     assert hostlab("job", "log", "web").stdout == ""
-    for words in ((), ("--instance", "three")):
-        done = hostlab("job", "log", "day", *words, status=2)
+    chosen: tuple[tuple[str, ...], ...] = ((), ("--instance", "three"))
+    for options in chosen:
+        done = hostlab("job", "log", "day", *options, status=2)
         assert done.stderr.splitlines() == [
             "hostlab: day has a log for each instance: one, two",
             "  hint: name one: --instance one",
