@@ -2,43 +2,100 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from hostlab.lab.paths import LabDirectory
 
 
 @click.command("init", epilog="Example: hostlab init --confdir ./jobs --logdir ./log")
-@click.option("--user", "is_user", is_flag=True, help="A user's session, with his directories.")
+@click.option("--user", "--session", "is_user", is_flag=True, help="A user's session.")
 @click.option(
     "--confdir",
     "confdirs",
     multiple=True,
     metavar="DIR",
-    help="Directory of job files; may be given repeatedly. [default: /etc/init, or the user's]",
+    help="Job files are here instead of in /etc/init or the user's directories; repeatable.",
 )
-@click.option("--logdir", metavar="DIR", help="Where the jobs' logs go. [/var/log/upstart]")
+@click.option("--prepend-confdir", "before", multiple=True, metavar="DIR", help="Here first.")
+@click.option("--append-confdir", "behind", multiple=True, metavar="DIR", help="Here last.")
+@click.option(
+    "--logdir",
+    metavar="DIR",
+    help="Where the jobs' logs go. [default: /var/log/upstart, of a user ~/.cache/upstart]",
+)
+@click.option(
+    "--default-console",
+    type=click.Choice(["log", "none", "output", "owner"]),
+    default="log",
+    show_default=True,
+    help="Of jobs that say no `console`.",
+)
+@click.option("--no-log", is_flag=True, help="`console log` is `console none`.")
 @click.option("--startup-event", default="startup", help="The first event.", show_default=True)
 @click.option("--no-startup-event", is_flag=True, help="Emit nothing at the start.")
+@click.option(
+    "--inherit-env/--no-inherit-env",
+    "inherits",
+    default=None,
+    help="Jobs have init's own environment. [default: of a user, and as PID 1]",
+)
+@click.option("--clear", is_flag=True, help="Remove what an init that was killed left, and exit.")
 def init_command(
     *,
     is_user: bool,
     confdirs: tuple[str, ...],
+    before: tuple[str, ...],
+    behind: tuple[str, ...],
     logdir: str | None,
+    default_console: str,
+    no_log: bool,
     startup_event: str,
     no_startup_event: bool,
+    inherits: bool | None,
+    clear: bool,
 ) -> None:
     """Run Upstart jobs here: as PID 1 of a container, in a session, or beside another init.
 
     Stays in the foreground. Jobs start and stop on events; `hostlab job --init` and `initctl`
-    ask it. SIGTERM stops every job, then the init.
+    ask it. SIGTERM stops every job, then the init. SIGHUP reads the job files again.
     """
     from hostlab.init import standalone
-    from hostlab.lab.paths import init_directory
+    from hostlab.lab.paths import INIT, LabDirectory
+    from hostlab.spec.job import Console
 
+    place = LabDirectory.of(INIT)
+    if clear:
+        _clear(place)
+        return
     standalone.run(
         standalone.options(
-            run_directory=init_directory(),
+            run_directory=place.path,
+            mark=place.mark,
             is_user=is_user,
             confdirs=confdirs,
+            before=before,
+            behind=behind,
             log_directory=logdir,
             startup_event=None if no_startup_event else startup_event,
+            console=Console(default_console),
+            logs=not no_log,
+            inherits=inherits,
         )
     )
+
+
+def _clear(place: LabDirectory) -> None:
+    """End what is left of an init; UsageError while it runs."""
+    import os
+
+    from hostlab.init.standalone_place import claim
+    from hostlab.lab import remains
+
+    fd = claim(place.path)
+    try:
+        remains.clear(place)
+    finally:
+        os.close(fd)

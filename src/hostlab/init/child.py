@@ -107,6 +107,8 @@ class _step:
         raise _Failed(f"{self.name} ({error})", errno.EINVAL) from None
 
 
+USUAL_FILES: Final = 1024
+"""The soft limit of open files that the kernel gives its first process (INR_OPEN_CUR)."""
 _REFUSALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOENT, errno.EROFS})
 
 
@@ -244,6 +246,10 @@ def _limit(setup: ProcessSetup, refused: Report | None) -> list[Limit]:
         else:
             with _step(step):
                 resource.setrlimit(number, (_lower(soft, wanted), wanted))
+    if resource.RLIMIT_NOFILE not in bounds:
+        # Init has raised its own; programs that use select(2) count on the usual one.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        late.append((resource.RLIMIT_NOFILE, _lower(USUAL_FILES, hard), hard))
     return late
 
 
@@ -311,6 +317,8 @@ def _identity(setup: ProcessSetup) -> None:
             with _step("set capabilities"):
                 apply_sets(sets)
         return
+    if setup.owns_output:
+        _give_output(uid, gid)
     if os.geteuid() == 0 and _setgroups_allowed():
         with _step("initgroups"):
             os.setgroups(groups)
@@ -321,6 +329,13 @@ def _identity(setup: ProcessSetup) -> None:
             become(uid, gid, (), sets, set_groups=False)
         else:
             os.setresuid(uid, uid, uid)
+
+
+def _give_output(uid: int, gid: int) -> None:
+    """A pipe is its maker's: without this another user could not open /dev/stdout."""
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):
+            os.fchown(fd, uid, gid)
 
 
 def _setgroups_allowed() -> bool:

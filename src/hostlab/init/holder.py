@@ -32,6 +32,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -95,6 +96,8 @@ class Holder:
         self.stopped: set[int] = set()
         self.orphans: dict[int, int] = {}
         self.kept: dict[str, int] = {}
+        self.untold: set[int] = set()
+        """Signals that were sent while there was no supervisor."""
         self.supervisor = 0
         self.channel: socket.socket | None = None
         self.failures = 0
@@ -108,6 +111,9 @@ class Holder:
         still is the one who hears of every orphan (prctl(2), PR_SET_CHILD_SUBREAPER).
         """
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # What it keeps for hundreds of jobs is more than the usual limit; a job has that again.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         # A collector walks, and so copies, the pages that every holder shares with the hub.
         gc.disable()
         poll = select.poll()
@@ -133,7 +139,11 @@ class Holder:
         """Pass on what is no SIGCHLD (signalfd(2), struct signalfd_siginfo)."""
         for offset in range(0, len(data), SIGNALFD_SIGINFO_BYTES):
             number = int.from_bytes(data[offset : offset + 4], sys.byteorder)
-            if number != signal.SIGCHLD and self.channel is not None:
+            if number == signal.SIGCHLD:
+                continue
+            if self.channel is None:
+                self.untold.add(number)
+            else:
                 self._tell(f"! {number}")
 
     def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
@@ -172,6 +182,8 @@ class Holder:
         for name, fd in self.kept.items():
             self._tell(f"< {name}", fd)
         self._tell(".")
+        while self.untold:
+            self._tell(f"! {self.untold.pop()}")
 
     def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
         status = 1

@@ -3,7 +3,7 @@
 All names stand in one directory that a node's PATH has first, so `shutdown` is this init's also
 where the root has another one. In `/sbin`, for scripts that say `/sbin/initctl`, only names are
 made that are not there, and only where that can be written to. On Debian 12 `systemd-sysv`, where
-it is installed, has `halt`, `init`, `poweroff`, `reboot`, `runlevel`, `shutdown` and `telinit` in
+installed, has `halt`, `init`, `poweroff`, `reboot`, `runlevel`, `shutdown` and `telinit` in
 `/sbin`; without it, as in most containers, none of these exists. The others are Upstart's alone,
 which Debian has not had since version 9. So a job that says `/sbin/shutdown` in a root with
 `systemd-sysv` gets systemd's, which finds no systemd; one that says `shutdown` gets this one.

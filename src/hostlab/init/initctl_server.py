@@ -97,6 +97,15 @@ class InitctlServer:
         os.close(self._place)
         self._place = -1
 
+    async def end(self) -> None:
+        """This init ends, and no supervisor comes after: who waits is told."""
+        for asker, _ in list(self._serving.values()):
+            write_answer(self._place, asker, Answer(1, err="initctl: Disconnected from Upstart\n"))
+        for name in (HOLDER, REQUESTS):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._place)
+        await self.close()
+
     def _open_requests(self) -> None:
         """The FIFO that the holder kept, or a new one where it is not the one that has the name."""
         try:

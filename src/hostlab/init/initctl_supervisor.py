@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hostlab.init.initctl_init import Down, LogPriority
-from hostlab.init.jobs import job_environment
+from hostlab.init.jobs import usual_environment
+from hostlab.init.standalone_place import sessions
 from hostlab.jobs import facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Level, Reply
@@ -36,7 +38,9 @@ class SupervisorInit:
 
     @property
     def default_environment(self) -> Mapping[str, str]:
-        return job_environment(self.supervisor.place.environment)
+        place = self.supervisor.place
+        given = place.job_environment
+        return usual_environment(place.environment) if given is None else given
 
     def tell(self, fact: AnyFact) -> None:
         self.supervisor.jobs.tell(fact)
@@ -77,4 +81,4 @@ class SupervisorInit:
         self.supervisor.log(Level.INFO, text)
 
     def sessions(self) -> Sequence[tuple[int, str]]:
-        return ()
+        return sessions(os.environ.get("XDG_RUNTIME_DIR"))

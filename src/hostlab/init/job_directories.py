@@ -7,6 +7,7 @@ that cannot be meant is told and costs its own job only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 
@@ -18,13 +19,17 @@ from hostlab.linux.inotify import (
     IN_CLOSE_WRITE,
     IN_CREATE,
     IN_DELETE,
+    IN_DELETE_SELF,
+    IN_MOVE_SELF,
     IN_MOVED_FROM,
     IN_MOVED_TO,
     Inotify,
 )
-from hostlab.spec.job import Job, same_but_places
+from hostlab.spec.job import Console, Job, same_but_places
 
 CHANGES = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
+GONE = IN_DELETE_SELF | IN_MOVE_SELF
+APPEARING = IN_CREATE | IN_MOVED_TO
 
 
 class JobDirectories:
@@ -37,29 +42,33 @@ class JobDirectories:
         tell: Callable[[AnyFact], None],
         warn: Callable[[str], None],
         taken: Callable[[], Iterable[str]] = tuple,
+        console: Console = Console.LOG,
     ) -> None:
-        """`taken` are the names of jobs that come from elsewhere, and stand before any file's."""
+        """`taken` are the names of jobs that come from elsewhere, and stand before any file's.
+
+        `console` is that of a job that says none.
+        """
         self.directories = tuple(directories)
         self.jobs: dict[str, Job] = {}
         self._tell = tell
         self._warn = warn
         self._taken = taken
+        self._console = console
         self._warned: set[str] = set()
         self._inotify: Inotify | None = None
 
     def read(self, known: Iterable[Job] = ()) -> None:
         """Tell the engine what is new, has changed or is gone; `known` are jobs it has already."""
         before = {job.name: job for job in known} or self.jobs
+        # First: what changes while they are read is told, and they are read again.
+        self._watch()
         there = [each for each in self.directories if os.path.isdir(each)]
         try:
-            found = read_directories(there)
+            found = read_directories(there, console=self._console)
         except UsageError as error:
-            self._warn(error.message)
+            self._complain({error.message})
             return
-        errors = {str(error) for each in found for error in each.errors}
-        for text in sorted(errors - self._warned):
-            self._warn(text)
-        self._warned = errors
+        self._complain({str(error) for each in found for error in each.errors})
         taken = set(self._taken())
         self.jobs = {
             each.name: each.job for each in found if each.job is not None and each.name not in taken
@@ -69,7 +78,12 @@ class JobDirectories:
         for name, job in self.jobs.items():
             if name not in before or not same_but_places(job, before[name]):
                 self._tell(facts.Load(job=job))
-        self._watch(there)
+
+    def _complain(self, errors: set[str]) -> None:
+        """Say what was not wrong already when the files were read last."""
+        for text in sorted(errors - self._warned):
+            self._warn(text)
+        self._warned = errors
 
     def change(self, directories: Sequence[str]) -> None:
         """Read other directories from now on."""
@@ -80,11 +94,19 @@ class JobDirectories:
         self.watch()
 
     def watch(self) -> None:
-        """Read again whenever a file changes, until `close`."""
-        if self._inotify is None and self.directories:
+        """Read again whenever a file changes, until `close`.
+
+        What changed between the last reading and now is read too.
+        """
+        if self._inotify is not None or not self.directories:
+            return
+        try:
             self._inotify = Inotify()
-            asyncio.get_running_loop().add_reader(self._inotify, self._changed)
-            self._watch([each for each in self.directories if os.path.isdir(each)])
+        except OSError as error:
+            self._warn(f"changed job files are read on request only: {error.strerror}")
+            return
+        asyncio.get_running_loop().add_reader(self._inotify, self._changed)
+        self.read()
 
     def close(self) -> None:
         """Watch no longer."""
@@ -95,16 +117,33 @@ class JobDirectories:
 
     def _changed(self) -> None:
         assert self._inotify is not None
-        self._inotify.wait()
+        self._inotify.discard()
         self.read()
 
-    def _watch(self, directories: Sequence[str]) -> None:
+    def _watch(self) -> None:
         if self._inotify is None:
             return
-        for directory in directories:
-            for place, _, _ in os.walk(directory):
-                self._inotify.add(place, CHANGES)
-        for missing in set(self.directories) - set(directories):
-            parent = os.path.dirname(missing)
-            if os.path.isdir(parent):
-                self._inotify.add(parent, IN_CREATE | IN_MOVED_TO)
+        try:
+            for directory in self.directories:
+                for place, _, _ in os.walk(directory):
+                    self._add(place, CHANGES | GONE)
+                if not os.path.isdir(directory):
+                    self._add(_nearest(directory), APPEARING | GONE)
+        except OSError as error:
+            # The user's watches are used up, fs.inotify.max_user_watches.
+            self._warn(f"changes of job files may go unseen: {error.strerror}")
+
+    def _add(self, path: str, mask: int) -> None:
+        assert self._inotify is not None
+        # It may have gone by now, and then that is told.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            self._inotify.add(path, mask)
+
+
+def _nearest(path: str) -> str:
+    """The directory in which what is missing of a path would appear first."""
+    while path not in ("", "/"):
+        path = os.path.dirname(path)
+        if os.path.isdir(path):
+            return path
+    return "/"

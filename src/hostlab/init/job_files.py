@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from hostlab.errors import SpecError, UsageError
-from hostlab.spec.job import Job
+from hostlab.spec.job import Console, Job
 from hostlab.spec.search import Selected, select_files
 from hostlab.spec.upstart import apply_override, find_errors, job_name, load_conf
 
@@ -35,17 +35,19 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[SpecError, ...] = ()
 
 
-def read_directories(directories: Sequence[str]) -> tuple[JobFile, ...]:
+def read_directories(
+    directories: Sequence[str], *, console: Console = Console.LOG
+) -> tuple[JobFile, ...]:
     """Every job of a search path, by name; the first directory that has a name's `.conf` owns it.
 
-    UsageError for what is no directory.
+    `console` is that of a job that says none. UsageError for what is no directory.
     """
     for directory in directories:
         if not os.path.isdir(directory):
             hint = "--confdir DIR names a directory of job files"
             raise UsageError("no-directory", f"{directory} is no directory", hint=hint)
     selected = select_files([(each, list(_below(each))) for each in directories])
-    return tuple(_read_selected(name, selected[name]) for name in sorted(selected))
+    return tuple(_read_selected(name, selected[name], console) for name in sorted(selected))
 
 
 def read_file(path: str) -> JobFile:
@@ -58,10 +60,10 @@ def read_file(path: str) -> JobFile:
     return read_text(text, file=path, name=name)
 
 
-def read_text(text: str, *, file: str, name: str) -> JobFile:
+def read_text(text: str, *, file: str, name: str, console: Console = Console.LOG) -> JobFile:
     """The job that a text describes; `file` is its name in messages."""
     errors = find_errors(text, file=file)
-    job = None if errors else load_conf(text, file=file, name=name)
+    job = None if errors else load_conf(text, file=file, name=name, console=console)
     return JobFile(name=name, texts={file: text}, job=job, errors=errors)
 
 
@@ -78,10 +80,10 @@ def _below(directory: str) -> Iterator[str]:
                 yield os.path.relpath(os.path.join(place, name), directory)
 
 
-def _read_selected(name: str, files: Selected) -> JobFile:
+def _read_selected(name: str, files: Selected, console: Console) -> JobFile:
     path = os.path.join(*files.conf)
     try:
-        found = read_text(_read(path), file=path, name=name)
+        found = read_text(_read(path), file=path, name=name, console=console)
     except SpecError as error:
         found = JobFile(name=name, texts={}, job=None, errors=(error,))
     return found if files.override is None else _lay_over(found, os.path.join(*files.override))

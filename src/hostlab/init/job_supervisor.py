@@ -35,13 +35,17 @@ from hostlab.jobs import facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
-from hostlab.spec.job import Job, same_but_places
+from hostlab.spec.job import Console, Job, same_but_places
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
 
 OWN_LOG_BYTES: Final = 1 << 20
 """Above this it is renamed to `init.log.1`."""
+GOES_DOWN: Final = "goes-down"
+"""In the engine's state: how this init is leaving."""
+LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
+"""What is asked of an init that may have no jobs, and does not begin to have any for that."""
 DESCRIBED: Final = "described"
 """Names of the jobs that come from the description, among what the engine's state holds."""
 
@@ -64,6 +68,12 @@ class Place:
     emissions: Callable[[], Sequence[Emission]] = tuple
     """The events of the boot."""
     console: int = 2
+    job_environment: Mapping[str, str] | None = None
+    """What every job gets before anybody changes it; None: of `environment`, PATH and TERM."""
+    default_console: Console = Console.LOG
+    """Of the jobs of files that say none."""
+    logs: bool = True
+    """False: what a job would log goes nowhere."""
     also: str | None = "/sbin"
     """Where Upstart's names are made as well, if they are not there."""
 
@@ -86,9 +96,10 @@ class JobSupervisor(Supervisor):
         self.place = place
         self.booted = asyncio.Event()
         self._running: dict[int, int] = {}
-        self._ended: dict[int, tuple[int, int]] = {}
+        self._ended: list[tuple[int, int, int]] = []
         self._stopped: list[int] = []
         self._has_begun = False
+        self._goes_down = False
         self.handlers["reexec"] = self.serve_reexec
         for name in ("jobs", "job", "emit", "waits", "monitor", "configuration", "settled",
                      "reload-configuration", "set-variable"):  # fmt: skip
@@ -126,7 +137,7 @@ class JobSupervisor(Supervisor):
         place = self.place
         cgroups = JobCgroups(place.cgroup, place.v1)
         return Jobs(
-            launcher=Launcher(self, cgroups),
+            launcher=Launcher(self, cgroups, temporary=f"{place.run_directory}/private"),
             cgroups=cgroups,
             logs=Logs(
                 place.log_dir,
@@ -139,7 +150,9 @@ class JobSupervisor(Supervisor):
             adopt=self.adopt,
             log=self.log,
             environment=place.environment,
+            job_environment=place.job_environment,
             console=place.console,
+            has_logs=place.logs,
             network=self.network_of,
             notify_directory=f"{place.run_directory}/notify",
         )
@@ -152,6 +165,7 @@ class JobSupervisor(Supervisor):
             tell=self.jobs.tell,
             warn=lambda text: self.log(Level.WARNING, text),
             taken=lambda: [job.name for job in self.described_jobs()],
+            console=self.place.default_console,
         )
 
     @cached_property
@@ -160,8 +174,11 @@ class JobSupervisor(Supervisor):
         return JobService(self.jobs, booted=self.booted, reread=self.directories.read)
 
     async def _serve_jobs(self, request: Request) -> object:
+        op = request.message["op"]
+        if not self._has_begun and op in LISTINGS:
+            return []
         self.begin()
-        return await self.service.handlers[request.message["op"]](request)
+        return await self.service.handlers[op](request)
 
     # Life.
 
@@ -183,7 +200,7 @@ class JobSupervisor(Supervisor):
             self.directories.read()
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
-        for spawn, (pid, _) in self._ended.items():
+        for spawn, pid, _ in self._ended:
             self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
@@ -224,6 +241,8 @@ class JobSupervisor(Supervisor):
         self.directories.read(from_files)
         # One that was killed amid a `reload` has not done all of it.
         self.spawn_task(self.reconfigure(self.described_jobs(), frozenset()))
+        if (down := engine.extra.get(GOES_DOWN)) is not None:
+            self.go_down(Down(down))
 
     async def _boot(self) -> None:
         await boot.emit(self.jobs, self.place.emissions())
@@ -232,8 +251,13 @@ class JobSupervisor(Supervisor):
     def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
         """Leave, or start anew; without `force` every job is stopped first.
 
-        `environment` goes behind RUNLEVEL and PREVLEVEL of the event.
+        `environment` goes behind RUNLEVEL and PREVLEVEL of the event. What is on its way down goes
+        on so: only force is new. The next supervisor knows it too.
         """
+        if self._goes_down and not force:
+            return
+        self._goes_down = True
+        self.jobs.remember(GOES_DOWN, str(down))
         self.spawn_task(self._go_down(down, environment, force=force))
 
     async def _go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
@@ -248,6 +272,10 @@ class JobSupervisor(Supervisor):
                 self.drop(name)
             self.drop(store.NAME)
             os._exit(0)
+        await self.leave()
+
+    async def leave(self) -> None:
+        """End, and the holder with it."""
         self.post("x")
 
     async def wind_up(self, level: str, environment: Environment) -> tuple[str, ...]:
@@ -339,8 +367,10 @@ class JobSupervisor(Supervisor):
         if self._has_begun:
             self.jobs.ended(spawn, pid, status)
         else:
-            self._running.pop(spawn, None)
-            self._ended[spawn] = (pid, status)
+            # A daemon's first process may have ended, while the daemon runs.
+            if self._running.get(spawn) == pid:
+                del self._running[spawn]
+            self._ended.append((spawn, pid, status))
 
     def found_stopped(self, key: str, pid: int) -> None:
         if not key.startswith(KEY):

@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -65,12 +65,17 @@ class Jobs:
         console: int,
         network: Callable[[Job], int | None],
         notify_directory: str,
+        job_environment: Mapping[str, str] | None = None,
+        has_logs: bool = True,
     ) -> None:
         """`console` is init's own output, for `console output` and `owner`.
 
+        `job_environment` is what jobs get before anybody changes it, if not init's PATH and TERM.
         `network` gives the network namespace of a job that is in another than init's.
         """
-        self.engine = Engine(environment=job_environment(environment), own_environment=environment)
+        given = usual_environment(environment) if job_environment is None else job_environment
+        self.engine = Engine(environment=dict(given), own_environment=environment)
+        self.has_logs = has_logs
         self.launcher = launcher
         self.cgroups = cgroups
         self.logs = logs
@@ -181,11 +186,11 @@ class Jobs:
         self,
         kept: Mapping[str, int],
         running: Mapping[int, int],
-        ended: Mapping[int, tuple[int, int]],
+        ended: Sequence[tuple[int, int, int]],
     ) -> bool:
         """Go on where the last supervisor stood; False when there was none.
 
-        `running` is spawn -> pid, `ended` spawn -> (pid, wait status), both as the holder says.
+        `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says.
         """
         fd = kept.get(store.NAME)
         if fd is None:
@@ -208,7 +213,7 @@ class Jobs:
         self,
         kept: Mapping[str, int],
         running: Mapping[int, int],
-        ended: Mapping[int, tuple[int, int]],
+        ended: Sequence[tuple[int, int, int]],
     ) -> None:
         """Compare what was written down with what is, and do what was left undone."""
         engine = self.engine
@@ -219,29 +224,28 @@ class Jobs:
             for spawn, (instance, step) in engine.spawns.items()
             if step in instance.processes and instance.processes[step].spawn == spawn
         }
-        lost = {effect.spawn for effect in repeated} - running.keys() - ended.keys()
+        pids = {spawn: pid for spawn, pid, _ in reversed(ended)} | dict(running)
+        lost = {effect.spawn for effect in repeated} - pids.keys()
         for effect in repeated:
-            if effect.spawn in running:
-                self.tell(facts.Spawned(spawn=effect.spawn, pid=running[effect.spawn]))
-            elif effect.spawn in ended:
-                self.tell(facts.Spawned(spawn=effect.spawn, pid=ended[effect.spawn][0]))
+            if effect.spawn in pids:
+                self.tell(facts.Spawned(spawn=effect.spawn, pid=pids[effect.spawn]))
         for spawn, pid in running.items():
             self._watch(spawn, pid)
         self.readiness.restore(
             kept,
             [
-                (spawn, known[spawn][0].job, known[spawn][1], pid)
-                for spawn, pid in running.items()
-                if spawn in known
+                (spawn, instance.job, step, known_pid or pids[spawn])
+                for spawn, (instance, step, known_pid) in known.items()
+                if spawn in pids
             ],
             awaited=[
                 spawn for spawn, (instance, *_) in known.items() if instance.state is State.SPAWNED
             ],
         )
-        for spawn, (pid, status) in ended.items():
+        for spawn, pid, status in ended:
             self.ended(spawn, pid, status)
         for spawn, (_, _, known_pid) in known.items():
-            if known_pid is not None and spawn not in running and spawn not in ended:
+            if known_pid is not None and spawn not in pids:
                 # Its end had been acknowledged, which is done after it was written down.
                 self.tell(facts.Signalled(spawn=spawn, signal=signal.SIGKILL))
         for effect in repeated:
@@ -321,7 +325,7 @@ class Jobs:
                     environment=prepared.environment,
                 )
         except SpawnFailed as failed:
-            self._failed(effect, failed.step, failed.errno, os.strerror(failed.errno))
+            self._failed(effect, failed.step, failed.errno, failed.reason)
             return
         except Problem as problem:
             self._failed(effect, problem.code, 0, problem.message)
@@ -349,6 +353,8 @@ class Jobs:
         stack.callback(os.close, null)
         match effect.job.console:
             case Console.NONE:
+                return null, null, null
+            case Console.LOG if not self.has_logs:
                 return null, null, null
             case Console.OUTPUT:
                 return null, self.console, self.console
@@ -404,7 +410,7 @@ class Jobs:
         self.tell(facts.Elapsed())
 
 
-def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def usual_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What every job gets before anybody changes it: init's PATH and TERM (init/job_class.c)."""
     return {name: environment[name] for name in ("PATH", "TERM") if name in environment}
 

@@ -26,6 +26,8 @@ class SpawnFailed(Failed):
         super().__init__("spawn", f"{what}: {_unable(step, number)}", hint=_hint(step, number))
         self.step = step
         self.errno = number
+        self.reason = os.strerror(number) if number else ""
+        """As the engine's message has it behind the step."""
 
 
 def _unable(step: str, number: int) -> str:
@@ -72,6 +74,8 @@ class ProcessSetup:
     oom_score_adj: int | None = None
     apparmor: str | None = None
     """The AppArmor profile that `execve` changes to."""
+    owns_output: bool = False
+    """Standard output and error are pipes that are to belong to its user."""
     script: str | None = None
     """Text of any length for the shell that `argv` starts, which gets its path behind `argv`."""
     further: Mapping[int, int] = field(default_factory=dict)

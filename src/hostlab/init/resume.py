@@ -19,6 +19,7 @@ from hostlab.errors import Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.node import NodeConfig, NodeSupervisor
 from hostlab.init.standalone import Options, StandaloneSupervisor
+from hostlab.init.standalone_place import Grounds
 from hostlab.init.supervisor import Supervisor
 from hostlab.spec.model import Node
 
@@ -38,10 +39,14 @@ class NodeParts(msgspec.Struct, frozen=True):
 
 
 class StandaloneParts(msgspec.Struct, frozen=True):
-    """A stand-alone init's options and its run directory."""
+    """A stand-alone init's options and what it has of the machine."""
 
     options: Options
     state_dir: int
+    cgroup: int | None = None
+    v1: dict[str, int] = {}
+    groups: tuple[str, ...] = ()
+    unified: str | None = None
 
 
 class Resumption(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +65,8 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
             found += [fd for _, _, fd in self.node.shared]
             found += [self.node.cgroup] if self.node.cgroup is not None else []
         if self.standalone is not None:
-            found.append(self.standalone.state_dir)
+            found += [self.standalone.state_dir, *self.standalone.v1.values()]
+            found += [self.standalone.cgroup] if self.standalone.cgroup is not None else []
         return tuple(found)
 
 
@@ -107,9 +113,11 @@ def of_node(config: NodeConfig, inheritance: Inheritance) -> Resumption:
     return Resumption(control=control, channel=channel, node=parts)
 
 
-def of_standalone(chosen: Options, state_dir: int, inheritance: Inheritance) -> Resumption:
+def of_standalone(chosen: Options, grounds: Grounds, inheritance: Inheritance) -> Resumption:
     """For a stand-alone init's supervisor."""
-    parts = StandaloneParts(chosen, state_dir)
+    parts = StandaloneParts(
+        chosen, grounds.state_dir, grounds.cgroup, dict(grounds.v1), grounds.groups, grounds.unified
+    )
     control, channel = inheritance.control.fileno(), inheritance.channel.fileno()
     return Resumption(control=control, channel=channel, standalone=parts)
 
@@ -134,7 +142,8 @@ async def _run(resumption: Resumption, inheritance: Inheritance) -> None:
     else:
         assert resumption.standalone is not None
         parts = resumption.standalone
-        supervisor = StandaloneSupervisor(parts.options, parts.state_dir, inheritance)
+        grounds = Grounds(parts.state_dir, parts.cgroup, parts.v1, parts.groups, parts.unified)
+        supervisor = StandaloneSupervisor(parts.options, grounds, inheritance)
     await supervisor.run()
 
 

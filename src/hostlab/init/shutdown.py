@@ -7,6 +7,9 @@ end; then every job that is left is stopped, by its own signal and within its ow
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +25,10 @@ EVENTS_WITHIN_S: Final = 30.0
 """For what waits for an event on the way down; one that is blocked for ever does not hold it."""
 STOPPED_WITHIN_S: Final = 30.0
 """For all jobs to stop: longer than any usual `kill timeout`, shorter than a person's patience."""
+
+CHILDREN_WITHIN_S: Final = 3.0
+"""For what jobs left behind to end over a signal."""
+KILL_ROUNDS: Final = 20
 
 
 async def go_down(jobs: Jobs, level: str, environment: Environment = ()) -> tuple[str, ...]:
@@ -68,6 +75,58 @@ async def stop_all(jobs: Jobs) -> tuple[str, ...]:
     except TimeoutError:
         pass
     return _live(jobs)
+
+
+async def end_children(holder: int) -> None:
+    """End what else is a child of the holder: what jobs have left behind (init/quiesce.c).
+
+    SIGTERM, and after a time SIGKILL; the caller, who is one too, is spared.
+    """
+    await _end(holder, signal.SIGTERM, CHILDREN_WITHIN_S)
+    for _ in range(KILL_ROUNDS):
+        # What is killed gives its own children to the holder.
+        if not await _end(holder, signal.SIGKILL, CHILDREN_WITHIN_S):
+            return
+
+
+async def _end(holder: int, number: int, within_s: float) -> bool:
+    """Signal all, and wait until these have ended, if they do; False when there was none."""
+    pidfds: dict[int, int] = {}
+    for pid in _children(holder):
+        with contextlib.suppress(ProcessLookupError):
+            pidfds[pid] = os.pidfd_open(pid)
+    try:
+        for pidfd in pidfds.values():
+            for each in (number, signal.SIGCONT):
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, each)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for pidfd in pidfds.values():
+                    await _ended(pidfd)
+    finally:
+        for pidfd in pidfds.values():
+            os.close(pidfd)
+    return bool(pidfds)
+
+
+async def _ended(pidfd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+
+
+def _children(holder: int) -> list[int]:
+    """The holder's children, less the caller; none where the kernel does not tell."""
+    try:
+        with open(f"/proc/{holder}/task/{holder}/children") as file:
+            return [int(word) for word in file.read().split() if int(word) != os.getpid()]
+    except OSError:
+        return []
 
 
 def _live(jobs: Jobs) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The proof that nothing of any lab is left: everything with a mark, less what belongs to a lab
 that runs.
 
-A lab runs when its hub answers. Its marks are the memfd that each of its processes holds, the name
+A lab runs when its hub answers, an init without a lab, which stands among them as `.init`, when its
+control socket is listened to. Its marks are the memfd that each of its processes holds, the name
 of its cgroups, the altname of the machine's links, the comment of nft tables, and its run directory
 with the journal in it. Nothing is judged by how it is called alone: a bridge of somebody else is
 never listed, whatever its name. What only the journal still knows (a process that is a zombie has
@@ -22,9 +23,10 @@ from typing import Final
 
 import msgspec
 
+from hostlab.init.client import LocalInit
 from hostlab.lab import remains
 from hostlab.lab.driver import hub_control
-from hostlab.lab.paths import LabDirectory, base_directory, boot_id, start_time
+from hostlab.lab.paths import INIT, LabDirectory, base_directory, boot_id, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
 
@@ -89,7 +91,7 @@ def audit() -> Audit:
 
 
 def _remnant(kind: str, what: str, lab: str, directory: LabDirectory | None = None) -> Remnant:
-    remedy = f"hostlab down {lab}"
+    remedy = "hostlab init --clear" if lab == INIT else f"hostlab down {lab}"
     if directory is not None and directory.base != base_directory():
         remedy = f"HOSTLAB_RUN={directory.base} {remedy}"
     return Remnant(lab, kind, what, remedy)
@@ -113,11 +115,14 @@ def _bases(directories: dict[int, LabDirectory | None]) -> set[str]:
 def _labs_in(base: str) -> Iterator[LabDirectory]:
     with contextlib.suppress(OSError):
         for entry in os.scandir(base):
-            if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            is_lab = not entry.name.startswith(".") or entry.name == INIT
+            if is_lab and entry.is_dir(follow_symlinks=False):
                 yield LabDirectory(entry.name, base)
 
 
 def _answers(directory: LabDirectory) -> bool:
+    if directory.name == INIT:
+        return LocalInit(directory.path).is_there()
     try:
         control = hub_control(directory)
     except OSError:

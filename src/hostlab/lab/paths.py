@@ -27,11 +27,13 @@ BASE_VARIABLE: Final = "HOSTLAB_RUN"
 OWNER_DIGITS: Final = 8
 REMOVALS: Final = 3
 """A process that is ending may write a last file between the listing and the removal."""
+INIT: Final = ".init"
+"""Where labs have their names an init without a lab has this; no lab's begins with a dot."""
 
 
 def init_directory() -> str:
-    """Where an init without a lab has its run directory; no lab has a name with a dot."""
-    return f"{base_directory()}/.init"
+    """Where an init without a lab has its run directory."""
+    return f"{base_directory()}/{INIT}"
 
 
 def base_directory() -> str:

@@ -15,7 +15,7 @@ import time
 from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
-from hostlab.lab.paths import LabDirectory, boot_id, owner, start_time
+from hostlab.lab.paths import INIT, LabDirectory, boot_id, owner, start_time
 from hostlab.linux import cgroups, rtnetlink
 from hostlab.linux.netlink import Netlink
 from hostlab.plan.journal import What
@@ -78,6 +78,8 @@ def _mark_of(pid: str) -> Mark | None:
         return None
     lab, _, whose = text.partition(":")
     for target in targets:
+        if lab == INIT and target.endswith(f"/{INIT}"):
+            return Mark(lab, whose, LabDirectory(lab, os.path.dirname(target)))
         for part in (f"/{lab}/hub.log", f"/{lab}/nodes/"):
             base, found, _ = target.partition(part)
             if found and base.startswith("/"):
@@ -116,10 +118,13 @@ def lab_cgroups(mark: str | None = None) -> list[str]:
 
 
 def labs_of(base: str) -> set[str]:
-    """The labs of a base directory that processes or cgroups tell of; it may be gone itself."""
+    """The labs of a base directory that processes or cgroups tell of; it may be gone itself.
+
+    An init without a lab is none of them: what is done to every lab is not done to it.
+    """
     end = f":{owner(base)}"
     of_cgroups = {lab_of_cgroup(path) for path in lab_cgroups() if path.endswith(end)}
-    return of_cgroups | set(marked_processes(base=base).values())
+    return (of_cgroups | set(marked_processes(base=base).values())) - {INIT}
 
 
 def marked_links(mark: str | None = None) -> dict[int, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from hostlab.errors import SpecError
-from hostlab.spec.job import Job
+from hostlab.spec.job import Console, Job
 from hostlab.spec.stanzas import STANZAS, Draft
 from hostlab.spec.tokens import Scanner
 
@@ -23,13 +23,21 @@ MAX_ERRORS = 100
 """Of one file, that are told."""
 
 
-def load_conf(text: str, *, file: str, name: str, override: tuple[str, str] | None = None) -> Job:
+def load_conf(
+    text: str,
+    *,
+    file: str,
+    name: str,
+    override: tuple[str, str] | None = None,
+    console: Console = Console.LOG,
+) -> Job:
     """The job that a `.conf` describes; SpecError with file, line and column.
 
+    `console` is where the output of a job goes that says nothing of it (`--default-console`).
     `override` is (text, file) of the `.override` beside it. An error in that one is raised too;
     a caller that wants to go on without it, as Upstart does, calls `apply_override` itself.
     """
-    job = _read(Job(name=name), text, file)
+    job = _read(Job(name=name, console=console), text, file)
     if override is not None:
         override_text, override_file = override
         job = apply_override(job, override_text, file=override_file)

@@ -95,16 +95,23 @@ def signal_all(group: Group, *numbers: int) -> None:
         _signal(group, fresh, numbers)
 
 
-def _signal(group: Group, pids: Sequence[int], numbers: Sequence[int]) -> None:
-    """A number is looked up twice, with a pidfd between: it stands for a process of the task."""
+def _signal(
+    group: Group, pids: Sequence[int], numbers: Sequence[int], *, deadline: float | None = None
+) -> None:
+    """A number is looked up twice, with a pidfd between: it stands for a process of the task.
+
+    With a `deadline`, wait until they have ended; for no others, which may be new.
+    """
     for start in range(0, len(pids), BATCH):
         with _pidfds(pids[start : start + BATCH]) as held:
             members = set(group.processes())
-            for pid, fd in held.items():
-                if pid in members:
-                    for number in numbers:
-                        with contextlib.suppress(ProcessLookupError):
-                            signal.pidfd_send_signal(fd, number)
+            told = [fd for pid, fd in held.items() if pid in members]
+            for fd in told:
+                for number in numbers:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(fd, number)
+            if deadline is not None:
+                _wait_for(told, deadline)
 
 
 @contextlib.contextmanager
@@ -120,25 +127,32 @@ def _pidfds(pids: Sequence[int]) -> Iterator[dict[int, int]]:
             os.close(fd)
 
 
+def _wait_for(pidfds: Sequence[int], deadline: float | None) -> bool:
+    """Wait until all of them have ended; False when that takes too long."""
+    poll = select.poll()
+    for fd in pidfds:
+        poll.register(fd, select.POLLIN)
+    waiting = len(pidfds)
+    while waiting:
+        left = None if deadline is None else (deadline - time.monotonic()) * 1000
+        ended = poll.poll(left) if left is None or left > 0 else []
+        if not ended:
+            return False
+        for fd, _ in ended:
+            poll.unregister(fd)
+        waiting -= len(ended)
+    return True
+
+
 def _wait_by_pidfds(group: Group, timeout_s: float | None) -> bool:
     """Wait for those that are seen, then look again: who is not seen was forked by one of them."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while group.is_running():
         with _pidfds(group.processes()[:BATCH]) as held:
-            poll = select.poll()
-            for fd in held.values():
-                poll.register(fd, select.POLLIN)
-            waiting = len(held)
+            if not _wait_for(list(held.values()), deadline):
+                return False
             if not held:  # all that was seen has ended, and its parent has not yet looked
-                poll.poll(_PAUSE_MS)
-            while waiting:
-                left = None if deadline is None else (deadline - time.monotonic()) * 1000
-                ended = poll.poll(left) if left is None or left > 0 else []
-                if not ended:
-                    return False
-                for fd, _ in ended:
-                    poll.unregister(fd)
-                waiting -= len(ended)
+                select.poll().poll(_PAUSE_MS)
         if deadline is not None and time.monotonic() > deadline:
             return not group.is_running()
     return True
@@ -147,11 +161,12 @@ def _wait_by_pidfds(group: Group, timeout_s: float | None) -> bool:
 def _kill_in_rounds(group: Group, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while group.is_running():
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if time.monotonic() > deadline:
             return False
-        _signal(group, group.processes(), (signal.SIGKILL,))
-        _wait_by_pidfds(group, left)
+        pids = group.processes()
+        _signal(group, pids, (signal.SIGKILL,), deadline=deadline)
+        if not pids:
+            select.poll().poll(_PAUSE_MS)
     return True
 
 

@@ -25,6 +25,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
+from hostlab.init.child import EXECUTE
 from hostlab.init.process import (
     ProcessSetup,
     SpawnFailed,
@@ -346,7 +347,7 @@ def _explained(namespace: Namespace, wanted: Wanted, report: _Report) -> Problem
     reason = os.strerror(report.number) if report.number else ""
     if report.step == _RECORD:
         return places.unusable(namespace.tasks, OSError(report.number, reason))
-    what = wanted.argv[0] if report.step == "exec" else f"{wanted.argv[0]}: {report.step}"
+    what = wanted.argv[0] if report.step == EXECUTE else f"{wanted.argv[0]}: {report.step}"
     return Failed("run", f"unable to run {what}" + (f": {reason}" if reason else ""))
 
 

@@ -129,6 +129,7 @@ class Place:
         self.requests = directory / "requests"
         self.bin = directory / "bin"
         self.holder = holder
+        self.begun: list[subprocess.Popen[str]] = []
         self.shell: tuple[str, ...] = ()
         """What runs the programs; empty is what they say."""
 
@@ -142,7 +143,7 @@ class Place:
 
     def begin(self, program: str, *words: str, **extra: str) -> subprocess.Popen[str]:
         """Start a program."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*self.shell, str(self.bin / program), *words],
             env=self.environment(**extra),
             stdin=subprocess.DEVNULL,
@@ -150,6 +151,15 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.begun.append(process)
+        return process
+
+    def end_clients(self) -> None:
+        """A test that fails leaves nobody who waits."""
+        for process in self.begun:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
 
     def __call__(self, program: str, *words: str, **extra: str) -> tuple[int, str, str]:
         """Run a program: its status, output and errors."""
@@ -205,7 +215,10 @@ def serving(directory: Path, instant: Instant | None = None) -> Iterator[Place]:
     with holding(directory, lambda got: ServingSupervisor(got, directory, instant)) as holder:
         place = Place(directory, holder)
         wait(lambda: _holder(place) == f"{holder}\n", "the server")
-        yield place
+        try:
+            yield place
+        finally:
+            place.end_clients()
 
 
 def _holder(place: Place) -> str:

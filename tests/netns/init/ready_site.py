@@ -26,6 +26,8 @@ from hostlab.spec.job import Job, Process, Step
 from hostlab.spec.job import Readiness as How
 from tests.netns.init.init_site import DEADLINE_S, control_of, holding
 
+TOKEN: Final = "HOSTLAB_TEST_RUN"
+"""By it conftest finds what a test leaves running."""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
@@ -173,10 +175,14 @@ class Tested(Supervisor):
         self.write(msgspec.to_builtins(fact))
         if self.last_fact == type(fact).__name__:
             os.kill(os.getpid(), signal.SIGKILL)
-        if isinstance(fact, facts.Stopped):
+        if isinstance(fact, facts.Stopped) and self.count(fact.spawn, "Stopped") == 1:
+            # As the engine does, which is told twice and acts once.
             os.kill(self.running[fact.spawn][1], signal.SIGCONT)
         elif isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
             self.running[fact.spawn] = (self.running[fact.spawn][0], fact.pid)
+
+    def count(self, spawn: int, kind: str) -> int:
+        return sum(fact["spawn"] == spawn and fact["type"] == kind for fact in self.told)
 
     def keep_it(self, name: str, fd: int) -> None:
         self.names.add(name)
@@ -242,7 +248,12 @@ class Tested(Supervisor):
                 argv = ("/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *argv)
             setup = ProcessSetup(
                 argv,
-                {"PATH": PATH, "DIR": str(self.directory), **prepared.environment},
+                {
+                    "PATH": PATH,
+                    "DIR": str(self.directory),
+                    TOKEN: os.environ[TOKEN],
+                    **prepared.environment,
+                },
                 descriptors=tuple(prepared.descriptors.get(n, out) for n in range(highest + 1)),
                 cgroup=group,
                 user=job.user,

@@ -166,6 +166,7 @@ def test_a_supervisor_that_dies_at_an_instant(tmp_path: Path, call: str, instant
     with serving(tmp_path) as init:
         # Of a supervisor that does not die, for what stops and restarts.
         assert init("start", "foo")[0] == 0
+        init.wait_clean()
     before = len(init.told())
     with serving(tmp_path, instant) as init:
         status, out, err = init(*words)
@@ -178,6 +179,8 @@ def test_a_supervisor_that_dies_at_an_instant(tmp_path: Path, call: str, instant
         if instant not in never.get(call, ()):
             wait((tmp_path / "died").exists, "its death")
         init.wait_clean()
+        # The next one is there, and nothing dies while this test ends.
+        assert init("runlevel") == (0, "N 2\n", "")
         taken = [fact for fact in init.told()[before:] if isinstance(fact, Requested)]
         assert len(taken) == (call != "status")
 

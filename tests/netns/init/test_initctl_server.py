@@ -196,6 +196,17 @@ def test_who_waits_is_left_for_the_next_one(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
+def test_who_waits_is_told_that_init_ends(tmp_path: Path) -> None:
+    async def test(serving: Serving) -> None:
+        serving.ask("1", "start", "foo")
+        await serving.taken(1)
+        await serving.server.end()
+        assert await serving.answer("1") == "e initctl: Disconnected from Upstart\nx 1\n"
+        assert os.listdir(tmp_path) == []
+
+    serve(Site({"foo": "exec true"}), tmp_path, test)
+
+
 def test_the_directory_is_the_owner_s_alone(tmp_path: Path) -> None:
     path = tmp_path / "a" / "requests"
 

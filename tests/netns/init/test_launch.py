@@ -12,7 +12,7 @@ import pytest
 
 from hostlab.errors import Unsupported
 from hostlab.init.child import PR_SET_DUMPABLE
-from hostlab.init.process import SpawnFailed
+from hostlab.init.process import SpawnFailed, prepare_to_spawn
 from hostlab.linux import sock_ops
 from hostlab.linux.clone import CLONE_NEWUSER, clone3
 from hostlab.linux.libc import prctl, unshare
@@ -273,6 +273,7 @@ def test_in_a_plain_users_namespace_a_job_has_its_sandbox_and_says_what_it_lacks
     place = tmp_path / "theirs"
     place.mkdir()
     os.chown(place, 65534, 65534)
+    prepare_to_spawn()
     pid, pidfd = clone3(0)
     if pid == 0:
         try:
@@ -322,3 +323,13 @@ def _as_plain_user(place: Path) -> str:
         except SpawnFailed as failed:
             text += f"\n{failed.step}: {failed.hint}"
     return text
+
+
+@ROOT_ONLY
+def test_a_job_of_another_user_may_open_its_output(jobs: Site) -> None:
+    ran = jobs.run(Job(name="a", script="echo again > /dev/stdout", user="65534"))
+    assert (ran.status, ran.out) == (0, "again\n")
+
+
+def test_a_job_has_the_usual_limit_of_open_files(jobs: Site) -> None:
+    assert jobs.run(Job(name="a", script="ulimit -Sn")).out == "1024\n"

@@ -165,7 +165,17 @@ def test_a_job_with_a_root_of_its_own_has_a_name_without_a_path(site: Site) -> N
 
 
 def test_what_was_said_before_the_end_counts(site: Site) -> None:
-    spawn = start(site, 'say("READY=1\\nSTATUS=last words")')
+    """It lies in the socket when the next supervisor is told of the end."""
+    os.mkfifo(site.directory / "go")
+    lines = (f'open("{site.directory}/go").read()', 'say("READY=1\\nSTATUS=last words")')
+    spawn = start(site, *lines)
+    first = first_of(site, spawn)
+    supervisor = site.call("ping")["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    (site.directory / "go").write_text("")
+    until(lambda: look(first) is None)
+    os.kill(supervisor, signal.SIGKILL)
+    site.reconnect()
     site.wait(spawn, "Ended")
     assert site.facts(spawn) == ["Started", "Ready", "Ended"]
     assert not (site.directory / "notify" / str(spawn)).exists()
