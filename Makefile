@@ -7,11 +7,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What `make test PYTEST="-k checks"` adds.
 PYTEST ?=
-# How long the campaigns are; HOSTLAB_SEED repeats one of kills.
+# How long the campaigns are; HOSTLAB_SEED repeats one of kills, or an input of job files.
 KILLS ?= 300
 FUZZ ?= 100000
+MODEL ?= 10000
 
-.PHONY: demo test check bench kills fuzz docs dev clean
+.PHONY: demo test check bench kills fuzz model docs dev clean
 
 demo:
 	@$(PYTHON) tools/setup.py demo
@@ -36,7 +37,12 @@ kills: dev
 	HOSTLAB_KILLS=$(KILLS) $(BIN)/python -m pytest tests/netns/lab/test_kills.py --timeout=0 -s
 
 fuzz: dev
-	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py --timeout=0
+	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py \
+	    tests/unit/spec/test_upstart_fuzz.py --timeout=0
+
+# Random jobs and events, MODEL runs of 40 steps each.
+model: dev
+	HOSTLAB_MODEL=$(MODEL) $(BIN)/python -m pytest tests/unit/jobs/test_jobs_model.py --timeout=0
 
 # The pages that are made from the code.
 docs: dev

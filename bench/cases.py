@@ -1,4 +1,4 @@
-"""What is compared with what, and what was promised (issue 3, "Speed")."""
+"""What is compared with what, and what was promised (issue 3, "Speed"); the init's part is `init_cases`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import generate, ours, peers
 from bench.floors import FloorLab
+from bench.init_cases import INIT_CASES
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
 from bench.reach import verify
@@ -322,5 +323,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     "exec": exec_case,
     "startup": startup_case,
     "validate": validate_case,
+    **INIT_CASES,
 }
 """Every benchmark, in the order of the report."""

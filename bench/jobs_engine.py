@@ -13,6 +13,8 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from hostlab.jobs import effects, facts
 from hostlab.jobs.engine import Engine
@@ -37,10 +39,10 @@ def engine_with(jobs: int, listeners: list[str]) -> Engine:
     return engine
 
 
-def rate(engine: Engine, fact: facts.Emit) -> float:
+def rate(engine: Engine, fact: facts.Emit, rounds: int) -> float:
     """Events a second, the median of some rounds."""
     found = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         gc.collect()
         begin = time.perf_counter()
         for _ in range(EVENTS):
@@ -49,25 +51,54 @@ def rate(engine: Engine, fact: facts.Emit) -> float:
     return statistics.median(found)
 
 
-def rows(jobs: int) -> list[tuple[str, float, int]]:
-    """What is measured: its name, events a second, and the target."""
-    nobody = facts.Emit(name="tick", environment=(("N", "1"),))
-    matching = ["start on tick\nexec x\n"] * 10
-    literal = ["start on tick N=2\nexec x\n"] * 10
-    glob = ["start on tick N=[2-9]*\nexec x\n"] * 10
-    stopping = ["stop on tick N=$WANTED\nexec x\n"] * 10
-    cases: list[tuple[str, int, list[str], int]] = [
-        ("nobody listens", jobs, [], 100_000),
-        ("nobody listens, a tenth of the jobs", jobs // 10, [], 100_000),
-        ("10 listen and match", jobs, matching, 20_000),
-        ("10 listen, the argument is another", jobs, literal, 50_000),
-        ("10 listen, the glob does not match", jobs, glob, 50_000),
-        ("10 instances listen, the variable is unknown", jobs, stopping, 50_000),
-    ]
-    return [
-        (name, rate(engine_with(count, listeners), nobody), target)
-        for name, count, listeners, target in cases
-    ]
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured: some listeners among many jobs that do not listen, and what to reach."""
+
+    key: str
+    name: str
+    target: int
+    listener: str | None = None
+    share: int = 1
+    """This part of the jobs is there."""
+
+
+TICK: Final = facts.Emit(name="tick", environment=(("N", "1"),))
+LISTENERS: Final = 10
+CASES: Final = (
+    Case("nobody", "nobody listens", 100_000),
+    Case("nobody_tenth", "nobody listens, a tenth of the jobs", 100_000, share=10),
+    Case("match", "10 listen and match", 20_000, "start on tick\nexec x\n"),
+    Case("literal", "10 listen, the argument is another", 50_000, "start on tick N=2\nexec x\n"),
+    Case("glob", "10 listen, the glob does not match", 50_000, "start on tick N=[2-9]*\nexec x\n"),
+    Case(
+        "unknown",
+        "10 instances listen, the variable is unknown",
+        50_000,
+        "stop on tick N=$WANTED\nexec x\n",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came out."""
+
+    key: str
+    name: str
+    rate: float
+    """Events a second."""
+    target: int
+
+
+def rows(jobs: int, rounds: int = ROUNDS) -> list[Row]:
+    """Every case, measured."""
+    found = []
+    for case in CASES:
+        listeners = [] if case.listener is None else [case.listener] * LISTENERS
+        measured = rate(engine_with(jobs // case.share, listeners), TICK, rounds)
+        found.append(Row(case.key, case.name, measured, case.target))
+    return found
 
 
 def starts() -> float:
@@ -95,8 +126,8 @@ def main(write: Callable[[str], None] = print) -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     jobs = parser.parse_args().jobs
     write(f"{'events/s':>10}  {'target':>8}  with {jobs} jobs")
-    for name, measured, target in rows(jobs):
-        write(f"{measured:>10,.0f}  {target:>8,}  {name}")
+    for row in rows(jobs):
+        write(f"{row.rate:>10,.0f}  {row.target:>8,}  {row.name}")
     write(f"{starts():>10,.0f}  {'':>8}  jobs started by an event and stopped by another")
 
 

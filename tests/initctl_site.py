@@ -158,11 +158,16 @@ class Site:
     def reexec(self) -> None:
         self.done.append(("reexec",))
 
-    def change_runlevel(self, level: str, environment: Environment) -> None:
+    def change_runlevel(self, level: str, environment: Environment, *, token: str) -> None:
         self.done.append(("runlevel", level, environment))
+        if not self.knows(token):
+            pairs = (("RUNLEVEL", level), *environment)
+            self.tell(facts.Emit(name="runlevel", environment=pairs, request=token))
 
-    def go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
+    def go_down(self, down: Down, environment: Environment, *, force: bool, token: str) -> None:
         self.done.append((down, environment, force))
+        if not self.knows(token):
+            self.tell(facts.Emit(name="runlevel", environment=environment, request=token))
 
     def broadcast(self, text: str) -> None:
         self.done.append(("broadcast", text))

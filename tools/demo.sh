@@ -1,6 +1,7 @@
 # The demonstration: every command is shown and then run, as it could be typed.
 set -u
 lab=hello file=examples/hello.yaml
+events=events events_file=examples/events.yaml
 
 say() { printf '\n\033[1m%s\033[0m\n' "# $*"; }
 show() { printf '\033[2m$\033[0m %s\n' "$*"; "$@"; }
@@ -10,10 +11,12 @@ show() { printf '\033[2m$\033[0m %s\n' "$*"; "$@"; }
 }
 stop() { echo "make demo: $*" >&2; exit 1; }
 
-if hostlab status "$lab" >/dev/null 2>&1; then
-    stop "a lab named $lab is up already; take it down first: hostlab down $lab"
-fi
-trap 'hostlab down "$lab" >/dev/null 2>&1' EXIT
+for each in "$lab" "$events"; do
+    if hostlab status "$each" >/dev/null 2>&1; then
+        stop "a lab named $each is up already; take it down first: hostlab down $each"
+    fi
+done
+trap 'hostlab down "$lab" >/dev/null 2>&1; hostlab down "$events" >/dev/null 2>&1' EXIT
 
 say "Three hosts, and what must hold between them, in ten lines."
 show cat "$file"
@@ -27,6 +30,14 @@ show hostlab status "$lab" || stop "status failed"
 say "The server is stopped: the checks notice."
 show hostlab job stop web --node "$lab/alice" || stop "job failed"
 show hostlab check "$lab" && stop "the checks hold without a server"
-say "Taken down, and the proof that nothing is left."
 show hostlab down "$lab" || stop "down failed"
+say "Jobs that wait for events: one is emitted, and the monitor shows what follows."
+show cat "$events_file"
+show hostlab up "$events_file" || stop "the lab could not be staged"
+show hostlab job emit I_AM_LOGGING_IN WHO=you --watch -n "$events/desk" || stop "emit failed"
+show hostlab job list -n "$events/desk" || stop "list failed"
+show hostlab job stop greeter -n "$events/desk" || stop "stop failed"
+show hostlab job log tidy -n "$events/desk" || stop "log failed"
+say "Taken down, and the proof that nothing is left."
+show hostlab down "$events" || stop "down failed"
 show hostlab audit || stop "something is left"

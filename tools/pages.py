@@ -10,12 +10,15 @@ from pathlib import Path
 import click
 
 from hostlab.cli.main import COMMANDS, cli
+from hostlab.jobs import boot
 from hostlab.jobs.picture import state_machine_mermaid
 from hostlab.spec.reference import markdown
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH = 100
 STATES = re.compile(r"^```mermaid\n.*?^```\n", re.M | re.S)
+BOOT = re.compile(r"^<!-- boot (?P<way>up|down) -->\n.*?^<!-- boot end -->\n", re.M | re.S)
+FIELD = re.compile(r"\{\w+\}")
 INTRODUCTION = """\
 # The commands
 
@@ -33,17 +36,37 @@ lacks something, 4 when hostlab is at fault.
 
 def pages() -> dict[str, str]:
     """Name -> text of every page that is made from the code."""
-    jobs = (DOCS / "jobs.md").read_text()
+    jobs, events = (DOCS / "jobs.md").read_text(), (DOCS / "events.md").read_text()
     return {
         "description.md": markdown(),
         "commands.md": commands(),
         "jobs.md": STATES.sub(_states, jobs, count=1),
+        "events.md": BOOT.sub(_boot, events),
     }
 
 
 def _states(_: re.Match[str]) -> str:
     """The picture of the state machine: the one Mermaid block of the page on jobs."""
     return f"```mermaid\n{state_machine_mermaid()}```\n"
+
+
+def _boot(block: re.Match[str]) -> str:
+    """A table of the boot's events, between the two lines that mark its place."""
+    table = boot.UP if block["way"] == "up" else boot.DOWN
+    rows = "\n".join(
+        f"| `{row.event}` | {_variables(row)} | {row.each}{', waits' if row.waits else ''} | {row.why} |"
+        for row in table
+    )
+    header = "| event | variables | emitted | whose it was |\n|---|---|---|---|"
+    return f"<!-- boot {block['way']} -->\n{header}\n{rows}\n<!-- boot end -->\n"
+
+
+def _variables(row: boot.Milestone) -> str:
+    """Their names, and the value of one that is always the same."""
+    return " ".join(
+        f"`{name}`" if FIELD.fullmatch(value) else f"`{name}={value}`"
+        for name, value in row.environment
+    )
 
 
 def commands() -> str:

@@ -22,17 +22,27 @@ CONSTRAINTS = ROOT / "constraints.txt"
 POLICY = Path("/usr/sbin/policy-rc.d")
 SEARCH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 TOOLS = {
+    "avahi-daemon": "avahi-daemon",
     "busybox": "busybox-static",
+    "chronyd": "chrony",
+    "cron": "cron",
+    "dbus-daemon": "dbus",
+    "dnsmasq": "dnsmasq",
     "dot": "graphviz",
     "ip": "iproute2",
+    "lldpd": "lldpd",
+    "nginx": "nginx-light",
     "nsenter": "util-linux",
     "openssl": "openssl",
     "pgrep": "procps",
     "ping": "iputils-ping",
+    "redis-server": "redis-server",
+    "rsyslogd": "rsyslog",
     "runc": "runc",
+    "snmpd": "snmpd",
     "tcpdump": "tcpdump",
 }
-"""Programs that tests compare hostlab with -> their Debian packages."""
+"""Programs that tests compare hostlab with, or run in nodes -> their Debian packages."""
 
 
 def main() -> int:
@@ -71,7 +81,7 @@ def main() -> int:
 
 def fingerprint() -> str:
     """Changes when what is installed has to change."""
-    digest = hashlib.sha256(sys.version.encode() + str(ROOT).encode())
+    digest = hashlib.sha256(f"{sys.version}{ROOT}{sorted(TOOLS.items())}".encode())
     for path in (ROOT / "pyproject.toml", CONSTRAINTS):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

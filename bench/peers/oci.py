@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,9 +21,12 @@ def runc_missing() -> str | None:
     return command_missing("runc", "runc") or command_missing("busybox", "busybox-static")
 
 
-def runc_run_true(times: int) -> float:
-    """Milliseconds of `runc run` of `true`, from start to end, the mean of so many in a row."""
-    with _Bundle(("true",)) as bundle:
+def runc_run_true(times: int, *, namespaces: Sequence[str] | None = None) -> float:
+    """Milliseconds of `runc run` of `true`, from start to end, the mean of so many in a row.
+
+    With `namespaces` only these of those that `runc spec` asks for.
+    """
+    with _Bundle(("true",), namespaces) as bundle:
         return mean_ms(lambda: spawn(bundle.runc("run", "--bundle", bundle.path, bundle.id)), times)
 
 
@@ -55,8 +59,9 @@ class RuncContainer:
 class _Bundle:
     """A root of busybox and runc's own default configuration, in a temporary directory."""
 
-    def __init__(self, argv: tuple[str, ...]) -> None:
+    def __init__(self, argv: tuple[str, ...], namespaces: Sequence[str] | None = None) -> None:
         self._argv = argv
+        self._namespaces = namespaces
         self._directory = tempfile.TemporaryDirectory(prefix="hostlab-bench-runc-")
         self.path = self._directory.name
         self.id = os.path.basename(self.path)
@@ -74,6 +79,11 @@ class _Bundle:
         config = json.loads(file.read_text(encoding="utf-8"))
         config["process"]["args"] = self._argv
         config["process"]["terminal"] = False
+        if self._namespaces is not None:
+            linux = config["linux"]
+            linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] in self._namespaces]
+            # It belongs to a UTS namespace.
+            del config["hostname"]
         file.write_text(json.dumps(config), encoding="utf-8")
         return self
 

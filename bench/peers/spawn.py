@@ -38,6 +38,30 @@ def bwrap_true(times: int) -> float:
     return mean_ms(lambda: spawn(argv), times)
 
 
+def unshare_mounts_true(times: int) -> float:
+    """Milliseconds of `unshare` with a mount namespace only, which changes nothing there."""
+    return mean_ms(lambda: spawn(("unshare", "-m", TRUE)), times)
+
+
+def bwrap_mounts_true(times: int) -> float:
+    """Milliseconds of bubblewrap with a mount namespace: a new /tmp and /var/tmp, /usr read-only."""
+    argv = ("bwrap", "--dev-bind", "/", "/", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp")
+    return mean_ms(lambda: spawn((*argv, "--ro-bind", "/usr", "/usr", "--", TRUE)), times)
+
+
+def systemd_run_missing() -> str | None:
+    """Why systemd-run cannot be measured; None when it can."""
+    if not os.path.isdir("/run/systemd/system"):
+        return "systemd does not run here (sd_booted(3))"
+    return command_missing("systemd-run", "systemd")
+
+
+def systemd_run_true(times: int) -> float:
+    """Milliseconds of a transient service that waits for its end."""
+    argv = ("systemd-run", "--quiet", "--wait", "--collect", "-p", "PrivateTmp=yes")
+    return mean_ms(lambda: spawn((*argv, "-p", "ReadOnlyPaths=/usr", TRUE)), times)
+
+
 def nsenter_argv(pid: int) -> tuple[str, ...]:
     """Enter every namespace of a node and run `true` there."""
     return ("nsenter", "-t", str(pid), "-U", "-m", "-u", "-i", "-n", "-p", "-C", "--", TRUE)

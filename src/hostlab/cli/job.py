@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostlab.cli.inits import inits_named, node_option, one_init
 from hostlab.cli.jobfiles import COMMANDS
 from hostlab.cli.output import json_option, print_json, print_table
-from hostlab.cli.targets import complete_node, nodes_named, up_labs
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
     from hostlab.init.client import InitClient
 
-INIT = "."
-"""Stands for the init without a lab; no node has this name."""
 _COLUMNS = ("node", "name", "state", "pid", "status", "reason")
 _WAIT_COLUMNS = ("node", "name", "on_name", "why")
-
-
-def node_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--node`, and `--init` for the one that belongs to no lab; both come as `node`."""
-
-    @functools.wraps(function)
-    def chosen(*args: Any, init: bool, node: str | None, **options: Any) -> Any:
-        return function(*args, node=INIT if init else node, **options)
-
-    text = "NODE or LAB/NODE; needed only where several nodes have the job."
-    option = click.option("-n", "--node", help=text, shell_complete=complete_node)
-    text = "The init that runs here without a lab (`hostlab init`)."
-    return option(click.option("--init", is_flag=True, help=text)(chosen))
 
 
 _variables = click.argument("variables", nargs=-1, metavar="[KEY=VALUE]…")
@@ -123,6 +106,7 @@ for _name, _text in (
 @_variables
 @_no_wait
 @click.option("--timeout", "timeout_s", type=float, help="Wait so many seconds at most.")
+@click.option("--watch", is_flag=True, help="Print the events that follow, until it is done.")
 @node_option
 def emit_command(
     event: str,
@@ -130,12 +114,18 @@ def emit_command(
     *,
     no_wait: bool,
     timeout_s: float | None,
+    watch: bool,
     node: str | None,
 ) -> None:
     """Emit an event in a node, or in several; wait until what it starts and stops is done.
 
     Exit 1 if a job fails over it, or if it is still blocked when the time is over.
     """
+    if watch:
+        from hostlab.cli.monitor import emit_watched
+
+        emit_watched(one_init(node), event, _pairs(variables), timeout_s=timeout_s)
+        return
     for found in inits_named(node):
         found.emit(event, _pairs(variables), wait=not no_wait, timeout_s=timeout_s)
 
@@ -179,42 +169,19 @@ def log_command(name: str | None, *, node: str | None, follow: bool, lines: int)
     """Show what a job wrote; without a name, what the node's init has to say."""
     from hostlab.cli.following import follow_file
 
-    found = _one(node) if name is None else _one_with(name, node)
+    found = one_init(node) if name is None else _one_with(name, node)
     path = found.init_log_path() if name is None else found.log_path(name)
     follow_file(path, lines=lines or None, forever=follow)
-
-
-def inits_named(target: str | None) -> Sequence[InitClient]:
-    """The inits that are named, or that of every node of every lab, and the one without a lab."""
-    from hostlab.init.client import LocalInit
-    from hostlab.lab.paths import init_directory
-
-    alone = LocalInit(init_directory())
-    if target == INIT:
-        return [alone]
-    if target is not None:
-        return nodes_named(target)
-    every: list[InitClient] = [*nodes_named(",".join(f"{lab}/*" for lab in up_labs()))]
-    return [*every, alone] if alone.is_there() else every
 
 
 def _rows(node: InitClient) -> list[dict[str, Any]]:
     return [{"node": node.name, **row} for row in node.job_table()]
 
 
-def _one(target: str | None) -> InitClient:
-    nodes = inits_named(target)
-    if len(nodes) != 1:
-        where = ", ".join(node.name for node in nodes) or "none"
-        hint = "name the node: --node NODE"
-        raise UsageError("which-node", f"one node is needed, there are: {where}", hint=hint)
-    return nodes[0]
-
-
 def _one_with(name: str, target: str | None) -> InitClient:
     """The node that is named, or the only one that has the job."""
     if target is not None:
-        return _one(target)
+        return one_init(target)
     nodes = [node for node in inits_named(None) if any(row["name"] == name for row in _rows(node))]
     if len(nodes) != 1:
         where = ", ".join(node.name for node in nodes) or "no node"

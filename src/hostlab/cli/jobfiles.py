@@ -1,18 +1,22 @@
-"""Commands about job files, which need no init that runs: check, find, show-config, graph."""
+"""Commands about what jobs say, in files or in an init: check, find, show-config, graph."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostlab.cli.inits import node_option, one_init
 from hostlab.cli.output import json_option, print_json
 from hostlab.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
+    from hostlab.init.client import InitClient
     from hostlab.init.job_files import JobFile
     from hostlab.jobs.drawing import Colours
     from hostlab.jobs.relations import Graph
@@ -33,8 +37,58 @@ _KINDS = ("emits", "start-on", "stop-on")
 _STDIN = "-"
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the jobs are that a command is about."""
+
+    directories: tuple[str, ...]
+    is_user: bool
+    node: str | None
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All of them; what is wrong with others is told."""
+        return self.init.configuration() if self.is_live else self._of_files()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether an init that runs is asked, and no file is read."""
+        return self.node is not None
+
+    @property
+    def init(self) -> InitClient:
+        """The init that is asked."""
+        if self.directories or self.is_user:
+            hint = "the jobs of an init that runs are those that it has read itself"
+            raise UsageError("which-jobs", "--confdir and --user go with files only", hint=hint)
+        return one_init(self.node)
+
+    def _of_files(self) -> tuple[Job, ...]:
+        from hostlab.init.job_files import read_directories
+        from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
+
+        directories: Sequence[str] = self.directories
+        if not directories:
+            usual = user_directories(os.environ) if self.is_user else SYSTEM_DIRECTORIES
+            directories = [each for each in usual if os.path.isdir(each)]
+            if not directories:
+                hint = "--confdir DIR names a directory of job files, --node NODE a running init"
+                text = f"there is no {' and no '.join(usual)}"
+                raise UsageError("no-directory", text, hint=hint)
+        found = read_directories(directories)
+        for error in (error for each in found for error in each.errors):
+            print(f"warning: {error}", file=sys.stderr)
+        return tuple(each.job for each in found if each.job is not None)
+
+
 def _places(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the jobs are: `--confdir`, `--user` or `--system`."""
+    """Where the jobs are, as `place`: files (`--confdir`, `--user`), or a running init."""
+
+    @functools.wraps(function)
+    def placed(
+        *args: Any, directories: tuple[str, ...], is_user: bool, node: str | None, **options: Any
+    ) -> Any:
+        return function(*args, place=_Place(directories, is_user, node), **options)
+
     confdir = click.option(
         "--confdir",
         "directories",
@@ -45,7 +99,7 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
     user = click.option(
         "--user/--system", "is_user", default=False, help="Where a user's session has its jobs."
     )
-    return confdir(user(function))
+    return confdir(user(node_option(placed, text="NODE or LAB/NODE: the jobs that its init has.")))
 
 
 @click.command("check", epilog="Example: hostlab job check /etc/init")
@@ -116,14 +170,14 @@ def _count(number: int, what: str) -> str:
 @click.argument("event")
 @_places
 @json_option
-def find_command(event: str, *, directories: tuple[str, ...], is_user: bool, as_json: bool) -> int:
+def find_command(event: str, *, place: _Place, as_json: bool) -> int:
     """Tell which jobs emit EVENT, start on it or stop on it, with file and line.
 
     Exit 1 if there is none.
     """
     from hostlab.jobs.find import find_event
 
-    found = find_event(_jobs(directories, is_user=is_user), event)
+    found = find_event(place.jobs(), event)
     if as_json:
         print_json(
             [
@@ -153,14 +207,13 @@ def show_config_command(
     names: tuple[str, ...],
     *,
     is_enumerated: bool,
-    directories: tuple[str, ...],
-    is_user: bool,
+    place: _Place,
     as_json: bool,
 ) -> None:
     """Show what jobs emit, start on and stop on, as `initctl show-config` does."""
     from hostlab.jobs.listing import show_config
 
-    jobs = _named(_jobs(directories, is_user=is_user), names)
+    jobs = _named(place.jobs(), names)
     if as_json:
         print_json([_config_row(job) for job in jobs])
     else:
@@ -243,18 +296,22 @@ def graph_command(
     kind: str,
     infile: str | None,
     outfile: str | None,
-    directories: tuple[str, ...],
-    is_user: bool,
+    place: _Place,
     **options: Any,
 ) -> None:
-    """Draw which jobs emit, start on and stop on which events, as initctl2dot did."""
+    """Draw which jobs emit, start on and stop on which events, as initctl2dot did.
+
+    The jobs of a running init (`--node`, `--init`) have the colours of their states: green
+    running, orange starting or stopping, red failed, grey waiting or stopped.
+    """
     from hostlab.jobs.drawing import dot, mermaid
     from hostlab.jobs.drawing_svg import svg
     from hostlab.jobs.relations import relate
 
-    jobs = _jobs(directories, is_user=is_user) if infile is None else _listed(infile)
+    jobs = place.jobs() if infile is None else _listed(infile)
     graph = _narrowed(relate(jobs), options)
-    picture = {"dot": dot, "svg": svg, "mermaid": mermaid}[kind](graph, _colours(options))
+    colours = _colours(options, place)
+    picture = {"dot": dot, "svg": svg, "mermaid": mermaid}[kind](graph, colours)
     if outfile in (None, _STDIN):
         sys.stdout.write(picture)
     else:
@@ -275,13 +332,17 @@ def _narrowed(graph: Graph, options: dict[str, Any]) -> Graph:
     return only(graph, kinds, with_alone="alone" not in options["hide"])
 
 
-def _colours(options: dict[str, Any]) -> Colours:
+def _colours(options: dict[str, Any], place: _Place) -> Colours:
     from hostlab.jobs.drawing import Colours
 
     named = {
         name.replace("-", "_"): options[f"color_{name.replace('-', '_')}"] for name in _COLOURS
     }
-    return Colours(**named)
+    if not place.is_live:
+        return Colours(**named)
+    from hostlab.jobs.drawing_states import colours_of
+
+    return Colours(**named, jobs=colours_of(place.init.job_table()))
 
 
 def _listed(path: str) -> tuple[Job, ...]:
@@ -295,23 +356,6 @@ def _listed(path: str) -> tuple[Job, ...]:
 
 def _standard_input() -> str:
     return sys.stdin.buffer.read().decode(errors="replace")
-
-
-def _jobs(directories: Sequence[str], *, is_user: bool) -> tuple[Job, ...]:
-    """The jobs of the search path that is asked for; what is wrong with others is told."""
-    from hostlab.init.job_files import read_directories
-    from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
-
-    if not directories:
-        usual = user_directories(os.environ) if is_user else SYSTEM_DIRECTORIES
-        directories = [each for each in usual if os.path.isdir(each)]
-        if not directories:
-            hint = "--confdir DIR names a directory of job files"
-            raise UsageError("no-directory", f"there is no {' and no '.join(usual)}", hint=hint)
-    found = read_directories(directories)
-    for error in (error for each in found for error in each.errors):
-        print(f"warning: {error}", file=sys.stderr)
-    return tuple(each.job for each in found if each.job is not None)
 
 
 COMMANDS = (check_command, find_command, show_config_command, graph_command)

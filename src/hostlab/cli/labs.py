@@ -250,7 +250,8 @@ def status_command(lab: str | None, *, as_json: bool) -> int:
     for row in status["nodes"]:
         node = nodes.get(row["name"])
         described = found.description.node(row["name"])
-        jobs = node.job_table() if node is not None and described.jobs else []
+        has_jobs = bool(described.jobs or described.job_files)
+        jobs = node.job_table() if node is not None and has_jobs else []
         rows.append({**row, "jobs": jobs})
     if as_json:
         print_json({**status, "nodes": rows})

@@ -152,8 +152,9 @@ def completion_command(shell: str) -> None:
 def audit_command(*, save: str | None, since: str | None, as_json: bool) -> int:
     """Prove that nothing of any lab is left on the machine, or name what is; exit 1 then.
 
-    Labs that run are listed, and are no leftovers. With --since everything counts that differs,
-    whoever made it: links, namespaces, mounts, cgroups, nft tables, processes, sockets and files.
+    Labs that run and task namespaces are listed, and are no leftovers. With --since everything
+    counts that differs, whoever made it: links, namespaces, mounts, cgroups, nft tables, processes,
+    sockets and files.
     """
     if save is not None and since is not None:
         raise UsageError("usage", "--save and --since are two calls: one before, one after")
@@ -197,20 +198,25 @@ def _since(path: str, *, as_json: bool) -> int:
 
 
 def _audit(*, as_json: bool) -> int:
-    from hostlab.lab.audit import audit
+    from hostlab.lab.audit import Remnant, audit
+    from hostlab.tasks.survey import survey
 
     found = audit()
+    namespaces, remains = survey()
+    left = (*found.left, *(Remnant(r.namespace, r.kind, r.what, r.remedy) for r in remains))
     if as_json:
-        print_json(found)
-        return 1 if found.left else 0
+        print_json({"running": found.running, "task_namespaces": namespaces, "left": left})
+        return 1 if left else 0
     for lab in found.running:
         print(f"{lab.name} is running in {lab.directory}")
-    if found.left:
+    for one in namespaces:
+        print(f"task namespace {one.name} is in {one.directory}, {one.running} tasks run")
+    if left:
         print_table(
             ("KIND", "LEFT", "LAB", "REMEDY"),
-            [(one.kind, one.what, one.lab or "-", one.remedy) for one in found.left],
+            [(one.kind, one.what, one.lab or "-", one.remedy) for one in left],
         )
     else:
-        others = "else " if found.running else ""
+        others = "else " if found.running or namespaces else ""
         print(f"nothing {others}of any lab is left")
-    return 1 if found.left else 0
+    return 1 if left else 0

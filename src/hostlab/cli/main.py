@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "job": ("job", "Jobs and events: list, start, emit, who waits; check and draw job files."),
     "monitor": ("monitor", "Follow the events of a node, or of a whole lab."),
     "init": ("init", "Be an init: run Upstart jobs here, without a lab."),
+    "task": ("task", "Run programs that go on without anybody: start, check, list, stop."),
     "cp": ("inside", "Copy files into and out of nodes."),
     "capture": ("look", "Write an interface's packets as pcapng to standard output."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),

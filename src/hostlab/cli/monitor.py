@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from hostlab.cli.job import inits_named, node_option
+from hostlab.cli.inits import inits_named, node_option
 from hostlab.cli.output import json_option
 
 if TYPE_CHECKING:
@@ -38,25 +38,39 @@ def monitor_command(
 
     Of several nodes, by default all that are up, each line names its node. Until ^C.
     """
-    from hostlab.jobs.monitoring import Filter
+    from hostlab.jobs.monitoring import Filter, monitor_header
 
     inits = inits_named(node)
     wanted = Filter(events=events, jobs=jobs)
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         streams = [(init, stack.enter_context(init.monitor())) for init in inits]
         if not as_json:
-            _print_header([init.name for init in inits])
+            names = ", ".join(init.name for init in inits) or "no init"
+            print("\n".join(monitor_header(names, nodes=len(inits) > 1)), flush=True)
         _follow(streams, wanted, count=count, as_json=as_json)
 
 
-def _print_header(names: Sequence[str]) -> None:
-    print("# hostlab event monitor")
-    print("#")
-    print(f"# Connected to {', '.join(names) or 'no init'}")
-    print("#")
-    node = "node, " if len(names) > 1 else ""
-    print(f"# Columns: time, {node}event and environment")
-    print(flush=True)
+def emit_watched(
+    init: InitClient,
+    event: str,
+    environment: Sequence[tuple[str, str]],
+    *,
+    timeout_s: float | None,
+) -> None:
+    """Emit an event, and print every event that finishes until it is done itself."""
+    from hostlab.init.client import result
+
+    with init.monitor() as control:
+        pairs = list(environment)
+        number = control.send("emit", name=event, environment=pairs, timeout_s=timeout_s)
+        while True:
+            answer = control.receive()
+            if answer.get("id") == number:
+                result(answer)
+                return
+            finished = _event(answer["effect"])
+            if finished is not None:
+                _print(finished, answer["time"], init.name, several=False, as_json=False)
 
 
 def _follow(
@@ -109,18 +123,11 @@ def _event(effect: dict[str, Any]) -> EventFinished | None:
 
 
 def _print(event: EventFinished, wall: float, node: str, *, several: bool, as_json: bool) -> None:
-    from hostlab.jobs.monitoring import monitor_line
+    from hostlab.jobs.monitoring import monitor_line, monitor_record
 
     if as_json:
-        row = {
-            "time": wall,
-            "node": node,
-            "event": event.name,
-            "environment": dict(event.environment),
-            "failed": event.failed,
-        }
-        sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+        record = monitor_record(event, wall, node=node)
+        sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
     else:
-        day, clock, rest = monitor_line(event, wall).split(" ", 2)
-        print(f"{day} {clock} {node} {rest}" if several else f"{day} {clock} {rest}")
+        print(monitor_line(event, wall, node=node if several else ""))
     sys.stdout.flush()

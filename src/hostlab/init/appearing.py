@@ -158,7 +158,12 @@ class Ports:
 
     def _look(self, spawn: int, port: Port, pause_s: float) -> None:
         self._timers.pop(spawn, None)
-        if self._is_there(port):
+        try:
+            is_there = self._is_there(port)
+        except OSError as error:
+            self._warn(f"port {port.number} cannot be awaited: {error}")
+            return
+        if is_there:
             port.listens()
             return
         loop = asyncio.get_running_loop()

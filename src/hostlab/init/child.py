@@ -12,6 +12,7 @@ namespaces first, mounts round the change of root, capabilities with the user.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import grp
@@ -106,6 +107,8 @@ class _step:
         raise _Failed(f"{self.name} ({error})", errno.EINVAL) from None
 
 
+USUAL_FILES: Final = 1024
+"""The soft limit of open files that the kernel gives its first process (INR_OPEN_CUR)."""
 _REFUSALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOENT, errno.EROFS})
 
 
@@ -243,6 +246,10 @@ def _limit(setup: ProcessSetup, refused: Report | None) -> list[Limit]:
         else:
             with _step(step):
                 resource.setrlimit(number, (_lower(soft, wanted), wanted))
+    if resource.RLIMIT_NOFILE not in bounds:
+        # Init has raised its own; programs that use select(2) count on the usual one.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        late.append((resource.RLIMIT_NOFILE, _lower(USUAL_FILES, hard), hard))
     return late
 
 
@@ -273,7 +280,10 @@ def _place(setup: ProcessSetup) -> None:
     temporary: tuple[int, ...] = ()
     if setup.private_tmp or setup.readonly_paths:
         with _step("make a mount namespace"):
-            sandbox.isolate()
+            is_nested = sandbox.isolate()
+        if is_nested and setup.capabilities:
+            # They would be there, and hold for nothing that is outside of that namespace.
+            raise _Failed("set capabilities", errno.EPERM)
     if setup.private_tmp and setup.temporary is not None:
         with _step("make a private /tmp"):
             temporary = sandbox.pick_up_temporary(setup.temporary)
@@ -307,6 +317,8 @@ def _identity(setup: ProcessSetup) -> None:
             with _step("set capabilities"):
                 apply_sets(sets)
         return
+    if setup.owns_output:
+        _give_output(uid, gid)
     if os.geteuid() == 0 and _setgroups_allowed():
         with _step("initgroups"):
             os.setgroups(groups)
@@ -319,6 +331,13 @@ def _identity(setup: ProcessSetup) -> None:
             os.setresuid(uid, uid, uid)
 
 
+def _give_output(uid: int, gid: int) -> None:
+    """A pipe is its maker's: without this another user could not open /dev/stdout."""
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):
+            os.fchown(fd, uid, gid)
+
+
 def _setgroups_allowed() -> bool:
     """A user namespace with one mapped id denies setgroups for good (user_namespaces(7))."""
     try:
@@ -326,6 +345,12 @@ def _setgroups_allowed() -> bool:
             return answer.read().strip() != "deny"
     except OSError:
         return True
+
+
+def remember_users() -> None:
+    """Have the C library read its configuration of users now; it costs a child 200 pages."""
+    with contextlib.suppress(KeyError):
+        os.getgrouplist(pwd.getpwuid(0).pw_name, grp.getgrgid(0).gr_gid)
 
 
 def _look_up(setup: ProcessSetup) -> tuple[int | None, int, list[int]]:

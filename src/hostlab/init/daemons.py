@@ -54,14 +54,14 @@ def orphans(
     """Members whose parent is `parent`, the one that was started first at the head.
 
     A member may fork and end between the listing and the look at it; then its child was not in
-    the listing, so that is made again.
+    the listing. So there is none only when two listings in a row say so and are the same.
     """
     before: Collection[int] | None = None
     for _ in range(LOOKS):
         listed = members()
         seen = [look(pid) for pid in listed]
         found = [p for p in seen if p is not None and p.parent == parent and accepts(p)]
-        if found or None not in seen or listed == before:
+        if found or listed == before:
             return sorted(found, key=lambda process: (process.started, process.pid))
         before = listed
     return []
@@ -76,13 +76,13 @@ def is_settled(process: Process, first: int) -> bool:
     return process.session not in (process.pid, first) and look(process.session) is None
 
 
-def children(pid: int) -> tuple[int, ...]:
-    """The children of a process of one thread, dead ones too; everyone where that is not told."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return tuple(map(int, file.read().split()))
-    except OSError:  # Without CONFIG_PROC_CHILDREN.
-        return tuple(int(name) for name in os.listdir("/proc") if name.isdigit())
+def children(parent: int) -> tuple[int, ...]:
+    """The living children of a process.
+
+    /proc/PID/task/TID/children leaves out some while others end (proc(5)).
+    """
+    everyone = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return tuple(pid for pid in everyone if (found := look(pid)) and found.parent == parent)
 
 
 def is_marked(pid: int, spawn: int) -> bool:

@@ -26,6 +26,7 @@ F_DUPFD_QUERY: Final = 1027
 
 Keep = Callable[[str, int], None]
 Drop = Callable[[str], None]
+_UNPOLLED: Final = "!"
 _PLAIN: Final = re.compile(r"[^A-Za-z0-9_.@-]")
 
 
@@ -44,7 +45,7 @@ class Stored:
     """One descriptor that is kept."""
 
     key: str
-    """Its name at the holder: `store:JOB/INSTANCE/NAME:N`."""
+    """Its name at the holder: `store:JOB/INSTANCE/NAME:N`, with `!` where it is never polled."""
     name: str
     fd: int
 
@@ -70,16 +71,15 @@ class FdStore:
         stored = self._stored.setdefault((job, instance), [])
         if any(_is_same(one.fd, fd) for one in stored):
             return True
-        taken = {one.key for one in stored}
+        taken = {one.key.removesuffix(_UNPOLLED) for one in stored}
         prefix = f"{PREFIX}{quote(job)}/{quote(instance)}/{quote(name)}:"
         if len(stored) >= MAX_STORED or len(prefix) > MAX_KEY_BYTES:
             return False
         number = next(n for n in range(MAX_STORED) if f"{prefix}{n}" not in taken)
-        one = Stored(f"{prefix}{number}", name, _copy(fd))
+        one = Stored(f"{prefix}{number}{'' if poll else _UNPOLLED}", name, _copy(fd))
         self._keep(one.key, one.fd)
         stored.append(one)
-        if poll:
-            self._watch(one)
+        self._watch(one)
         return True
 
     def remove(self, job: str, instance: str, name: str) -> None:
@@ -127,6 +127,8 @@ class FdStore:
 
     def _watch(self, one: Stored) -> None:
         """Hear when the other end hangs up; of files there is nothing to hear (EPERM)."""
+        if one.key.endswith(_UNPOLLED):
+            return
         if self._epoll is None:
             self._epoll = select.epoll()
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._hung_up)
@@ -150,7 +152,8 @@ class FdStore:
 
 def _order(key: str) -> tuple[str, int]:
     place, _, number = key.rpartition(":")
-    return place, int(number) if number.isdigit() else 0
+    digits = number.removesuffix(_UNPOLLED)
+    return place, int(digits) if digits.isdigit() else 0
 
 
 def _copy(fd: int) -> int:

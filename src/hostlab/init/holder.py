@@ -32,6 +32,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -110,6 +111,9 @@ class Holder:
         still is the one who hears of every orphan (prctl(2), PR_SET_CHILD_SUBREAPER).
         """
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # What it keeps for hundreds of jobs is more than the usual limit; a job has that again.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         # A collector walks, and so copies, the pages that every holder shares with the hub.
         gc.disable()
         poll = select.poll()
@@ -199,7 +203,8 @@ class Holder:
 
     def _tell(self, text: str, fd: int | None = None) -> None:
         """Best effort: a supervisor that is gone is told again by the next one's start."""
-        assert self.channel is not None
+        if self.channel is None:
+            return
         try:
             if fd is None:
                 self.channel.send(text.encode())
@@ -284,35 +289,39 @@ class Holder:
                 if has_ended:
                     self._supervisor_ended(poll)
                 continue
-            if pid not in self.running and self.channel is not None:
-                # It may have introduced itself and ended since the last look.
-                self._drain(poll)
             if has_ended:
-                self._has_ended(pid, status)
+                self._has_ended(pid, status, poll)
             else:
-                self._has_stopped(pid, is_stopped=os.WIFSTOPPED(status))
+                self._has_stopped(pid, poll, is_stopped=os.WIFSTOPPED(status))
 
-    def _has_ended(self, pid: int, status: int) -> None:
+    def _has_ended(self, pid: int, status: int, poll: select.poll) -> None:
         self.stopped.discard(pid)
-        key = self.running.pop(pid, _NO_KEY)
-        if key != _NO_KEY:
-            self.ended[pid, key] = status
-        else:
+        if pid not in self.running:
+            self.orphans.pop(pid, None)
             self.orphans[pid] = status
             if len(self.orphans) > MAX_ORPHANS:
                 del self.orphans[next(iter(self.orphans))]
-        if self.channel is not None:
+            # It may have introduced itself, or have been adopted, since the last look.
+            if self.channel is not None:
+                self._drain(poll)
+        key = self.running.pop(pid, None)
+        if key is not None:
+            self.orphans.pop(pid, None)
+            self.ended[pid, key] = status
             self._tell(f"- {key} {pid} {status}")
+        elif pid in self.orphans:
+            self._tell(f"- {_NO_KEY} {pid} {status}")
 
-    def _has_stopped(self, pid: int, *, is_stopped: bool) -> None:
+    def _has_stopped(self, pid: int, poll: select.poll, *, is_stopped: bool) -> None:
         """Stopped or going on again; a stop is remembered for the next supervisor."""
+        if pid not in self.running and self.channel is not None:
+            self._drain(poll)
         key = self.running.get(pid)
         if not is_stopped or key is None:
             self.stopped.discard(pid)
             return
         self.stopped.add(pid)
-        if self.channel is not None:
-            self._tell(f"~ {key} {pid}")
+        self._tell(f"~ {key} {pid}")
 
     def _supervisor_ended(self, poll: select.poll) -> None:
         assert self.channel is not None

@@ -98,8 +98,7 @@ class Initctl:
 
 def _told(error: UsageError) -> str:
     """What Upstart says of a request that the engine refuses."""
-    text = error.message[:1].upper() + error.message[1:]
-    return f"{text}\n{error.hint}" if error.hint else text
+    return error.message[:1].upper() + error.message[1:]
 
 
 def _version(program: str) -> str:

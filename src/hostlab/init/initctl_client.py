@@ -52,11 +52,11 @@ refuse() {
 [ -d "$directory" ] || refuse 'No such file or directory'
 [ -x "$directory" ] && [ -w "$directory" ] || refuse 'Permission denied'
 [ -p "$directory/requests" ] && read -r holder <"$directory/holder" &&
-    kill -0 "$holder" 2>/dev/null || refuse 'Connection refused'
+    kill -0 "$holder" 2>&- || refuse 'Connection refused'
 
 id=$$
 tries=0
-until mkfifo -m 600 "$directory/$id" 2>/dev/null; do
+until mkfifo -m 600 "$directory/$id" 2>&-; do
     tries=$((tries + 1))
     [ $tries -lt 100 ] && [ -e "$directory/$id" ] || refuse 'cannot make a FIFO'
     id=$$.$tries

@@ -12,7 +12,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from hostlab.errors import DecodeError
@@ -37,7 +37,8 @@ class Asker:
 
     name: str
     inode: int
-    asked_at: float
+    asked_at: float = field(compare=False)
+    """When it made its FIFO, or the last answer was written to that."""
 
     @property
     def token(self) -> str:

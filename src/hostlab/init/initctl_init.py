@@ -102,11 +102,17 @@ class Init(Protocol):
     def reexec(self) -> None:
         """Replace the supervisor (`telinit u`)."""
 
-    def change_runlevel(self, level: str, environment: Environment) -> None:
-        """Emit `runlevel`, this environment behind RUNLEVEL and PREVLEVEL, and stay up."""
+    def change_runlevel(self, level: str, environment: Environment, *, token: str) -> None:
+        """Emit `runlevel`, this environment behind RUNLEVEL and PREVLEVEL, and stay up.
 
-    def go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
-        """Emit what is emitted on the way down, and go; with `force` go without."""
+        Not again when it knows the token, and not waited for.
+        """
+
+    def go_down(self, down: Down, environment: Environment, *, force: bool, token: str) -> None:
+        """Emit what is emitted on the way down, and go; with `force` go without.
+
+        Not again when it knows the token, and not waited for.
+        """
 
     def broadcast(self, text: str) -> None:
         """Tell everybody who is logged in."""

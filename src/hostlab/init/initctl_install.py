@@ -2,11 +2,11 @@
 
 All names stand in one directory that a node's PATH has first, so `shutdown` is this init's also
 where the root has another one. In `/sbin`, for scripts that say `/sbin/initctl`, only names are
-made that are not there, and only where that can be written to: a root that is the machine's own,
-or read-only, stays as it is. On Debian 12 `systemd-sysv`, where it is installed, has `halt`,
-`init`, `poweroff`, `reboot`, `runlevel`, `shutdown` and `telinit` in `/sbin`; without it, as in
-containers, none of these exists. No package of Debian 12 has `initctl`, `start`, `stop`,
-`restart`, `reload`, `status` or `emit` there.
+made that are not there, and only where that can be written to. On Debian 12 `systemd-sysv`, where
+installed, has `halt`, `init`, `poweroff`, `reboot`, `runlevel`, `shutdown` and `telinit` in
+`/sbin`; without it, as in most containers, none of these exists. The others are Upstart's alone,
+which Debian has not had since version 9. So a job that says `/sbin/shutdown` in a root with
+`systemd-sysv` gets systemd's, which finds no systemd; one that says `shutdown` gets this one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def install(
 ) -> str:
     """Put the names there; what PATH must begin with.
 
-    `requests` is the directory of the server. OSError when `directory` cannot be written to;
-    nothing that is in `also` is changed.
+    `requests` is the directory of the server. `also` is a node's own `/sbin`; beside another init,
+    where it is the machine's, it must be None. OSError when `directory` cannot be written to.
     """
     os.makedirs(directory, mode=0o755, exist_ok=True)
     place = os.open(directory, O_DIRECTORY)

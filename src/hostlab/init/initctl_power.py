@@ -82,7 +82,7 @@ class Power:
         answer = await program.run(self, command, line)
         return Answer(answer.status) if line.has("quiet") else answer
 
-    async def telinit(self, _: Command, line: Line) -> Answer:
+    async def telinit(self, command: Command, line: Line) -> Answer:
         """Change the runlevel, or `q` and `u`."""
         if not line.arguments:
             raise Refusal("missing runlevel", advise=True)
@@ -97,11 +97,11 @@ class Power:
             case "U":
                 self.init.reexec()
             case "0":
-                self.init.go_down(Down.HALT, environment, force=False)
+                self.init.go_down(Down.HALT, environment, force=False, token=command.token)
             case "6":
-                self.init.go_down(Down.REBOOT, environment, force=False)
+                self.init.go_down(Down.REBOOT, environment, force=False, token=command.token)
             case changed:
-                self.init.change_runlevel(changed, environment)
+                self.init.change_runlevel(changed, environment, token=command.token)
         return Answer()
 
     async def runlevel(self, command: Command, _: Line) -> Answer:
@@ -130,7 +130,8 @@ class Power:
             Down.HALT: _AIMS["H"].environment,
             Down.POWEROFF: _AIMS["P"].environment,
         }[down]
-        self.init.go_down(down, () if force else environment, force=force)
+        given = () if force else environment
+        self.init.go_down(down, given, force=force, token=command.token)
         return Answer()
 
     async def shutdown(self, command: Command, line: Line) -> Answer:
@@ -157,7 +158,7 @@ class Power:
         if not delay or line.has("k"):
             self.init.broadcast(_warning(aim, delay, message))
             if not line.has("k"):
-                self._go(aim)
+                self._go(aim, command.token)
             return Answer()
         return await self._later(command, aim, delay, message)
 
@@ -183,23 +184,25 @@ class Power:
                 if not self.is_waiting(command.token):
                     return Answer()
             self.init.broadcast(_warning(aim, 0, message))
-            self._go(aim)
+            self._go(aim, command.token)
             return Answer()
         finally:
             if self._planned is planned:
                 self._planned = None
 
-    def _go(self, aim: Aim) -> None:
+    def _go(self, aim: Aim, token: str) -> None:
         if aim.down is None:
-            self.init.change_runlevel(SINGLE, aim.environment)
+            self.init.change_runlevel(SINGLE, aim.environment, token=token)
         else:
-            self.init.go_down(aim.down, aim.environment, force=False)
+            self.init.go_down(aim.down, aim.environment, force=False, token=token)
 
 
 async def _is_set(event: asyncio.Event, seconds: float) -> bool:
     """Whether an event happens within a time."""
+    if seconds <= 0:
+        return event.is_set()
     try:
-        await asyncio.wait_for(event.wait(), max(0.0, seconds))
+        await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return False
     return True

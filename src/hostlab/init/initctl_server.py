@@ -97,6 +97,15 @@ class InitctlServer:
         os.close(self._place)
         self._place = -1
 
+    async def end(self) -> None:
+        """This init ends, and no supervisor comes after: who waits is told."""
+        for asker, _ in list(self._serving.values()):
+            write_answer(self._place, asker, Answer(1, err="initctl: Disconnected from Upstart\n"))
+        for name in (HOLDER, REQUESTS):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._place)
+        await self.close()
+
     def _open_requests(self) -> None:
         """The FIFO that the holder kept, or a new one where it is not the one that has the name."""
         try:
@@ -134,9 +143,15 @@ class InitctlServer:
         self.init.forget_others(TOKEN_PREFIX, frozenset(asker.token for asker in waiting))
 
     def _sweep(self) -> list[Asker]:
+        """Who waits and is not being served; what is left of others goes."""
         with os.scandir(self._place) as entries:
             names = [entry.name for entry in islice(entries, MAX_SWEPT)]
-        return sweep(self._place, names)
+        # While one is served nobody else may get its name, or it would get its answer too.
+        busy = self._serving
+        return sweep(
+            self._place,
+            (each for each in names if each not in busy and each.rpartition(".")[0] not in busy),
+        )
 
     def _readable(self) -> None:
         try:

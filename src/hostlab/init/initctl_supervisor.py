@@ -63,13 +63,19 @@ class SupervisorInit:
     def reexec(self) -> None:
         self.supervisor.reexec()
 
-    def change_runlevel(self, level: str, environment: Environment) -> None:
+    def change_runlevel(self, level: str, environment: Environment, *, token: str) -> None:
+        if self.knows(token):
+            return
         _, present = self.supervisor.jobs.runlevel
         pairs = (("RUNLEVEL", level), ("PREVLEVEL", present), *environment)
-        self.tell(facts.Emit(name="runlevel", environment=pairs))
+        self.tell(facts.Emit(name="runlevel", environment=pairs, request=token))
 
-    def go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
-        self.supervisor.go_down(down, force=force)
+    def go_down(self, down: Down, environment: Environment, *, force: bool, token: str) -> None:
+        """One that a supervisor's death has cut short is asked for again, and begins again."""
+        if self.knows(token):
+            return
+        self.supervisor.jobs.book.took(token)
+        self.supervisor.go_down(down, environment, force=force)
 
     def broadcast(self, text: str) -> None:
         self.supervisor.log(Level.INFO, text)

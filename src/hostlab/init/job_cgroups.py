@@ -71,6 +71,9 @@ class JobCgroups:
         self._watches: dict[int, _Watch] = {}
         self._epoll: select.epoll | None = None
         self._own: int | None = None
+        if directory is not None:
+            with contextlib.suppress(OSError):
+                self._own = os.open(OWN, _DIRECTORY, dir_fd=directory)
         for name in self._instances():
             for leaf in _directories(self.directory, name):
                 if leaf.isdigit():
@@ -187,10 +190,9 @@ class JobCgroups:
             self._epoll = select.epoll()
             loop.add_reader(self._epoll.fileno(), self._ready)
         self._epoll.register(fd, select.EPOLLPRI | select.EPOLLERR)
+        # A file that was never read counts as changed (kernfs_generic_poll), so that a cgroup that
+        # is empty already is told of too.
         self._watches[fd] = _Watch(spawn, [callback])
-        # Only now: a change between a look and the registration would never be told.
-        if _is_unpopulated(fd):
-            loop.call_soon(self._emptied, fd)
 
     def _open_events(self, spawn: int) -> int:
         path = f"{self._leaves[spawn]}/cgroup.events"

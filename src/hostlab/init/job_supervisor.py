@@ -36,6 +36,7 @@ from hostlab.init.supervisor import Request, Supervisor
 from hostlab.jobs import LATER_VERSION, facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
+from hostlab.jobs.expression import Environment
 from hostlab.spec.job import Console, Job, same_but_places
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ OWN_LOG_BYTES: Final = 1 << 20
 """Above this it is renamed to `init.log.1`."""
 GOES_DOWN: Final = "goes-down"
 """In the engine's state: how this init is leaving."""
+LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
+"""What is asked of an init that may have no jobs, and does not begin to have any for that."""
 DESCRIBED: Final = "described"
 """Names of the jobs that come from the description, among what the engine's state holds."""
 
@@ -99,7 +102,7 @@ class JobSupervisor(Supervisor):
         self.place = place
         self.booted = asyncio.Event()
         self._running: dict[int, int] = {}
-        self._ended: dict[int, tuple[int, int]] = {}
+        self._ended: list[tuple[int, int, int]] = []
         self._stopped: list[int] = []
         self._has_begun = False
         self._goes_down = False
@@ -143,7 +146,7 @@ class JobSupervisor(Supervisor):
         place = self.place
         cgroups = JobCgroups(place.cgroup, place.v1)
         return Jobs(
-            launcher=Launcher(self, cgroups),
+            launcher=Launcher(self, cgroups, temporary=f"{place.run_directory}/private"),
             cgroups=cgroups,
             logs=Logs(
                 place.log_dir,
@@ -180,8 +183,11 @@ class JobSupervisor(Supervisor):
         return JobService(self.jobs, booted=self.booted, reread=self.directories.read)
 
     async def _serve_jobs(self, request: Request) -> object:
+        op = request.message["op"]
+        if not self._has_begun and op in LISTINGS:
+            return []
         self.begin()
-        return await self.service.handlers[request.message["op"]](request)
+        return await self.service.handlers[op](request)
 
     # Life.
 
@@ -211,7 +217,7 @@ class JobSupervisor(Supervisor):
             self.directories.read()
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
-        for spawn, (pid, _) in self._ended.items():
+        for spawn, pid, _ in self._ended:
             self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
@@ -273,20 +279,22 @@ class JobSupervisor(Supervisor):
         await boot.emit(self.jobs, self.place.emissions())
         self.booted.set()
 
-    def go_down(self, down: Down, *, force: bool = False) -> None:
+    def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
         """Leave, or start anew; without `force` every job is stopped first.
 
-        What is on its way down goes on so: only force is new. The next supervisor knows it too.
+        `environment` goes behind RUNLEVEL and PREVLEVEL of the event. What is on its way down goes
+        on so: only force is new. The next supervisor knows it too.
         """
         if self._goes_down and not force:
             return
         self._goes_down = True
         self.jobs.remember(GOES_DOWN, str(down))
-        self.spawn_task(self._go_down(down, force=force))
+        self.spawn_task(self._go_down(down, environment, force=force))
 
-    async def _go_down(self, down: Down, *, force: bool) -> None:
+    async def _go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
         if not force:
-            left = await self.wind_up(REBOOT if down is Down.REBOOT else HALT)
+            level = REBOOT if down is Down.REBOOT else HALT
+            left = await self.wind_up(level, environment)
             if left:
                 self.log(Level.WARNING, f"would not stop: {', '.join(left)}")
         if down is Down.REBOOT:
@@ -301,9 +309,9 @@ class JobSupervisor(Supervisor):
         """End, and the holder with it."""
         self.post("x")
 
-    async def wind_up(self, level: str) -> tuple[str, ...]:
+    async def wind_up(self, level: str, environment: Environment) -> tuple[str, ...]:
         """What comes before the end; the jobs that would not stop."""
-        return await shutdown.go_down(self.jobs, level)
+        return await shutdown.go_down(self.jobs, level, environment)
 
     async def serve_reexec(self, request: Request) -> dict[str, Any]:
         """Become the program that is installed now; that one answers."""
@@ -429,8 +437,10 @@ class JobSupervisor(Supervisor):
         if self._has_begun:
             self.jobs.ended(spawn, pid, status)
         else:
-            self._running.pop(spawn, None)
-            self._ended[spawn] = (pid, status)
+            # A daemon's first process may have ended, while the daemon runs.
+            if self._running.get(spawn) == pid:
+                del self._running[spawn]
+            self._ended.append((spawn, pid, status))
 
     def found_stopped(self, key: str, pid: int) -> None:
         if not key.startswith(KEY):

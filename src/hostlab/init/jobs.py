@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -191,12 +191,12 @@ class Jobs:
         self,
         kept: Mapping[str, int],
         running: Mapping[int, int],
-        ended: Mapping[int, tuple[int, int]],
+        ended: Sequence[tuple[int, int, int]],
     ) -> bool:
         """Go on where the last supervisor stood; False when there was none.
 
         DecodeError `state-version` when it was a later version's, which this one cannot read.
-        `running` is spawn -> pid, `ended` spawn -> (pid, wait status), both as the holder says.
+        `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says.
         """
         fd = kept.get(store.NAME)
         if fd is None:
@@ -221,7 +221,7 @@ class Jobs:
         self,
         kept: Mapping[str, int],
         running: Mapping[int, int],
-        ended: Mapping[int, tuple[int, int]],
+        ended: Sequence[tuple[int, int, int]],
     ) -> None:
         """Compare what was written down with what is, and do what was left undone."""
         engine = self.engine
@@ -232,29 +232,28 @@ class Jobs:
             for spawn, (instance, step) in engine.spawns.items()
             if step in instance.processes and instance.processes[step].spawn == spawn
         }
-        lost = {effect.spawn for effect in repeated} - running.keys() - ended.keys()
+        pids = {spawn: pid for spawn, pid, _ in reversed(ended)} | dict(running)
+        lost = {effect.spawn for effect in repeated} - pids.keys()
         for effect in repeated:
-            if effect.spawn in running:
-                self.tell(facts.Spawned(spawn=effect.spawn, pid=running[effect.spawn]))
-            elif effect.spawn in ended:
-                self.tell(facts.Spawned(spawn=effect.spawn, pid=ended[effect.spawn][0]))
+            if effect.spawn in pids:
+                self.tell(facts.Spawned(spawn=effect.spawn, pid=pids[effect.spawn]))
         for spawn, pid in running.items():
             self._watch(spawn, pid)
         self.readiness.restore(
             kept,
             [
-                (spawn, known[spawn][0].job, known[spawn][1], pid)
-                for spawn, pid in running.items()
-                if spawn in known
+                (spawn, instance.job, step, known_pid or pids[spawn])
+                for spawn, (instance, step, known_pid) in known.items()
+                if spawn in pids
             ],
             awaited=[
                 spawn for spawn, (instance, *_) in known.items() if instance.state is State.SPAWNED
             ],
         )
-        for spawn, (pid, status) in ended.items():
+        for spawn, pid, status in ended:
             self.ended(spawn, pid, status)
         for spawn, (_, _, known_pid) in known.items():
-            if known_pid is not None and spawn not in running and spawn not in ended:
+            if known_pid is not None and spawn not in pids:
                 # Its end had been acknowledged, which is done after it was written down.
                 self.tell(facts.Signalled(spawn=spawn, signal=signal.SIGKILL))
         for effect in repeated:
@@ -334,8 +333,7 @@ class Jobs:
                     environment=prepared.environment,
                 )
         except SpawnFailed as failed:
-            reason = os.strerror(failed.errno) if failed.errno else "not found"
-            self._failed(effect, failed.step, failed.errno, reason)
+            self._failed(effect, failed.step, failed.errno, failed.reason)
             return
         except Problem as problem:
             self._failed(effect, problem.code, 0, problem.message)

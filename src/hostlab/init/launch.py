@@ -23,7 +23,7 @@ from hostlab.jobs.command import command
 from hostlab.jobs.effects import Spawn
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.linux import cgroups, sock_ops
-from hostlab.spec.job import DEFAULT_UMASK, Job, Step
+from hostlab.spec.job import DEFAULT_UMASK, Console, Job, Step
 
 APPARMOR_ENABLED: Final = "/sys/module/apparmor/parameters/enabled"
 FIRST_FD: Final = 3
@@ -149,7 +149,11 @@ class Launcher:
     ) -> dict[str, Any]:
         """What the job changes of what the node prescribes."""
         job = effect.job
-        changes: dict[str, Any] = {"lenient": True, "debug": job.debug}
+        changes: dict[str, Any] = {
+            "lenient": True,
+            "debug": job.debug,
+            "owns_output": job.console is Console.LOG,
+        }
         if job.namespaces:
             changes["namespaces"] = self.around.namespaces_of(job)
         if job.apparmor_switch is not None and effect.step is Step.MAIN:

@@ -199,7 +199,7 @@ class LogFile:
         elif not (length := self._line_length(stream)):
             # The end of the stream, or nothing has come: the move says which.
             room = 1
-        elif _ends_line(file, size) or size >= self._policy.max_bytes + LINE_BYTES:
+        elif ends_line(file, size) or size >= self._policy.max_bytes + LINE_BYTES:
             self._rotate()
             return self._step(stream)
         else:
@@ -212,11 +212,11 @@ class LogFile:
         """Finish the line that the file ends in, then say that lines are dropped."""
         size = os.fstat(file).st_size
         moved = 0
-        if not _ends_line(file, size) and (length := self._line_length(stream)):
+        if not ends_line(file, size) and (length := self._line_length(stream)):
             moved = splice.move(stream.pipe, file, length, size)
             self._bucket.spend(moved)
         self._say(f"more than {self._policy.rate_bytes} bytes/s")
-        _append(file, size + moved, dropping_notice(self._policy))
+        append(file, size + moved, dropping_notice(self._policy))
         return moved or self._discard(stream, DISCARD_BYTES)
 
     def _room(self) -> int:
@@ -242,7 +242,7 @@ class LogFile:
         if not self.is_unsettled:
             return 0
         notice = dropped_notice(self._lines, self._size_bytes, self._reason)
-        written = _append(file, size, notice)
+        written = append(file, size, notice)
         self._total = (self._total[0] + self._lines, self._total[1] + self._size_bytes)
         self._lines = self._size_bytes = 0
         return written
@@ -285,13 +285,13 @@ class LogFile:
         return True
 
 
-def _ends_line(file: int, size: int) -> bool:
+def ends_line(file: int, size: int) -> bool:
     return size == 0 or os.pread(file, 1, size - 1) == b"\n"
 
 
-def _append(file: int, size: int, notice: bytes) -> int:
+def append(file: int, size: int, notice: bytes) -> int:
     """Write a line of ours, whole or not at all; OSError when the disk is full."""
-    text = notice if _ends_line(file, size) else b"\n" + notice
+    text = notice if ends_line(file, size) else b"\n" + notice
     written = os.pwrite(file, text, size)
     if written < len(text):
         os.ftruncate(file, size)

@@ -80,6 +80,6 @@ def read_last(files: Sequence[int], lines: int) -> bytes:
     rest, start = last_lines(files, lines)
     parts = []
     for fd in rest:
-        parts.append(os.pread(fd, os.fstat(fd).st_size - start, start))
+        parts.append(os.pread(fd, max(0, os.fstat(fd).st_size - start), start))
         start = 0
     return b"".join(parts)

@@ -121,7 +121,7 @@ class NodeSupervisor(JobSupervisor):
             "no_new_privs": node.no_new_privs,
             "seccomp": self.config.seccomp,
             "rlimits": (*_fork_limit(self.config.forks), *rlimits(node)),
-            "cgroup": self.config.cgroup,
+            "cgroup": self.jobs.cgroups.commands if "jobs" in vars(self) else self.config.cgroup,
             "apparmor": node.apparmor,
         }
         return ProcessSetup(**(values | changes))

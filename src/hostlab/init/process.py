@@ -26,6 +26,8 @@ class SpawnFailed(Failed):
         super().__init__("spawn", f"{what}: {_unable(step, number)}", hint=_hint(step, number))
         self.step = step
         self.errno = number
+        self.reason = os.strerror(number) if number else ""
+        """As the engine's message has it behind the step."""
 
 
 def _unable(step: str, number: int) -> str:
@@ -72,6 +74,8 @@ class ProcessSetup:
     oom_score_adj: int | None = None
     apparmor: str | None = None
     """The AppArmor profile that `execve` changes to."""
+    owns_output: bool = False
+    """Standard output and error are pipes that are to belong to its user."""
     script: str | None = None
     """Text of any length for the shell that `argv` starts, which gets its path behind `argv`."""
     further: Mapping[int, int] = field(default_factory=dict)
@@ -115,7 +119,7 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
     reader, writer = os.pipe2(os.O_CLOEXEC)
     flags = CLONE_PARENT if channel is not None else 0
     try:
-        pid, pidfd = clone3(flags, cgroup=setup.cgroup)
+        pid, pidfd = clone3(flags, cgroup=setup.cgroup, executes=True)
         if pid == 0:
             child.run(setup, key, channel, writer)
     except BaseException:
@@ -163,7 +167,8 @@ def prepare_to_spawn() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _do_nothing)
-    remember_bounding_set()
+    remember_bounding_set(anew=True)
+    child.remember_users()
 
 
 def _do_nothing(number: int, frame: object) -> None:

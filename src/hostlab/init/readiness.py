@@ -46,7 +46,8 @@ class Prepared:
 
     environment: Mapping[str, str] = field(default_factory=dict)
     descriptors: Mapping[int, int] = field(default_factory=dict)
-    """Number in the process -> descriptor here."""
+    """Number in the process -> descriptor here. Whoever starts one that is given stored ones, which
+    $LISTEN_FDS says, must add LISTEN_PID, which only the child knows before `execve`."""
     ours: tuple[int, ...] = ()
     """Those of the descriptors that `close` closes."""
 

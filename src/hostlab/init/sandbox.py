@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from hostlab.linux.capabilities import remember_bounding_set
 from hostlab.linux.clone import CLONE_NEWNS, CLONE_NEWUSER
 from hostlab.linux.libc import mount, prctl, syscall, unshare
 from hostlab.linux.mounts import (
@@ -31,17 +32,19 @@ OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 
 
-def isolate() -> None:
+def isolate() -> bool:
     """Enter a mount namespace of one's own, whose mounts the node does not see.
 
-    What the node mounts later still comes in. OSError EPERM where the kernel lets this user have
-    no user namespace either.
+    What the node mounts later still comes in. True when it took a user namespace too; OSError
+    EPERM where the kernel lets this user have none.
     """
+    is_nested = False
     try:
         unshare(CLONE_NEWNS)
     except PermissionError:
         uid, gid = os.geteuid(), os.getegid()
         unshare(CLONE_NEWUSER | CLONE_NEWNS)
+        is_nested = True
         # What is not dumpable has its files in /proc owned by the machine's root (proc(5)).
         dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -49,7 +52,9 @@ def isolate() -> None:
         _write("uid_map", f"{uid} {uid} 1")
         _write("gid_map", f"{gid} {gid} 1")
         prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0)
+        remember_bounding_set(anew=True)
     mount(b"none", b"/", None, MS_REC | MS_SLAVE, None)
+    return is_nested
 
 
 def _write(name: str, value: str) -> None:
@@ -66,7 +71,8 @@ def pick_up_temporary(directory: str) -> tuple[int, ...]:
     They are picked up before a `chroot` hides them. The directory is one that only its owner may
     enter, so nobody else can have put anything there.
     """
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    os.makedirs(directory, exist_ok=True)
+    os.chmod(directory, 0o700)
     found = []
     for target in TEMPORARY:
         place = f"{directory}/{target[1:].replace('/', '.')}"
@@ -81,24 +87,23 @@ def pick_up_temporary(directory: str) -> tuple[int, ...]:
 def cover_temporary(mounts: tuple[int, ...]) -> None:
     """Put these mounts, or else new empty file systems, over /tmp and /var/tmp."""
     options = MS_NOSUID | MS_NODEV
-    done = set()
     for number, target in enumerate(TEMPORARY):
-        real = os.path.realpath(target)
-        if real in done or not os.path.isdir(real):
+        # Where /var/tmp is a name of /tmp it must not be covered twice, and may be missing.
+        if number and (os.path.islink(target) or not os.path.isdir(target)):
             continue
-        done.add(real)
+        place = target.encode()
         if mounts:
             syscall(
                 "move_mount",
                 mounts[number],
                 b"",
                 AT_FDCWD,
-                real.encode(),
+                place,
                 MOVE_MOUNT_F_EMPTY_PATH,
                 what=target,
             )
         else:
-            mount(b"tmpfs", real.encode(), b"tmpfs", options, b"mode=1777")
+            mount(b"tmpfs", place, b"tmpfs", options, b"mode=1777")
 
 
 def protect(path: str) -> None:

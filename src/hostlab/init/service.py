@@ -170,10 +170,16 @@ class JobService:
 
 
 def rows(jobs: Jobs, name: str | None = None) -> list[dict[str, Any]]:
-    """The rows of all jobs, or of one."""
-    return [
-        msgspec.to_builtins(row) for row in report(jobs.engine) if name is None or row.name == name
-    ]
+    """The rows of all jobs, or of one; `says` is what a main process last said of itself."""
+    found = []
+    for row in report(jobs.engine):
+        if name is not None and row.name != name:
+            continue
+        instance = jobs.engine.instance(row.name, row.instance)
+        main = instance.main if instance is not None else None
+        says = jobs.readiness.notes(main.spawn).status if main is not None else None
+        found.append({**msgspec.to_builtins(row), "says": says})
+    return found
 
 
 def _environment(pairs: object) -> Environment:

@@ -13,10 +13,13 @@ import signal
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from hostlab.errors import UsageError
 from hostlab.init.jobs import Jobs
 from hostlab.jobs import Goal, facts
 from hostlab.jobs.boot import Emission, shutdown_events
+from hostlab.jobs.expression import Environment
 
 EVENTS_WITHIN_S: Final = 30.0
 """For what waits for an event on the way down; one that is blocked for ever does not hold it."""
@@ -28,9 +31,11 @@ CHILDREN_WITHIN_S: Final = 3.0
 KILL_ROUNDS: Final = 20
 
 
-async def go_down(jobs: Jobs, level: str) -> tuple[str, ...]:
+async def go_down(jobs: Jobs, level: str, environment: Environment = ()) -> tuple[str, ...]:
     """Leave the present runlevel for 0, 1 or 6; the names of the jobs that would not stop."""
-    await emit_all(jobs, shutdown_events(level, jobs.runlevel[1]))
+    first, *rest = shutdown_events(level, jobs.runlevel[1])
+    told = msgspec.structs.replace(first, environment=(*first.environment, *environment))
+    await emit_all(jobs, [told, *rest])
     return await stop_all(jobs)
 
 

@@ -40,6 +40,7 @@ from hostlab.init.standalone_place import (
 from hostlab.jobs import facts
 from hostlab.jobs.boot import Boot, Emission, boot_events
 from hostlab.jobs.effects import Level
+from hostlab.jobs.expression import Environment
 from hostlab.spec.job import Console
 from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
 
@@ -219,9 +220,9 @@ class StandaloneSupervisor(JobSupervisor):
         elif event != "keyboard-request" or self.options.boots:
             self.jobs.tell(facts.Emit(name=event))
 
-    async def wind_up(self, level: str) -> tuple[str, ...]:
+    async def wind_up(self, level: str, environment: Environment) -> tuple[str, ...]:
         if not self.options.is_user:
-            left = await super().wind_up(level)
+            left = await super().wind_up(level, environment)
         else:
             emission = Emission(event="session-end", waits=True)
             await shutdown.emit_all(self.jobs, [emission])

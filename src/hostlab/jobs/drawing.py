@@ -26,6 +26,12 @@ class Colours(msgspec.Struct, frozen=True, kw_only=True):
     bg: str = "white"
     event_text: str = "black"
     job_text: str = "black"
+    jobs: Mapping[str, str] = {}
+    """Job -> the colour of its own box, instead of `job`."""
+
+    def box(self, name: str) -> str:
+        """The colour of a job's box."""
+        return self.jobs.get(name, self.job)
 
     def line(self, kind: Kind) -> str:
         """The colour of lines of a kind."""
@@ -59,7 +65,7 @@ def dot(graph: Graph, colours: Colours) -> str:
         fields = f"<job> {_record(job)} | {{ <start> start on | <stop> stop on }}"
         lines.append(
             f'  {_job(job)} [shape=record, label="{fields}", style=filled, '
-            f"fillcolor={_quoted(colours.job)}, fontcolor={_quoted(colours.job_text)}];"
+            f"fillcolor={_quoted(colours.box(job))}, fontcolor={_quoted(colours.job_text)}];"
         )
     for each in graph.relations:
         to = _event(each.event) if each.other is None else f"{_job(each.other)}:job"
@@ -70,9 +76,9 @@ def dot(graph: Graph, colours: Colours) -> str:
 
 
 def _legend(colours: Colours) -> str:
+    boxes = f"Boxes of colour {colours.job} are" if not colours.jobs else "Boxes are"
     return _quoted(
-        f"Boxes of colour {colours.job} are jobs, diamonds of colour {colours.event} events, "
-        "dotted ones stand for many.",
+        f"{boxes} jobs, diamonds of colour {colours.event} events, dotted ones stand for many.",
         f"Lines: emits {colours.emits}, start on {colours.start_on}, stop on {colours.stop_on}.",
     )
 
@@ -112,6 +118,9 @@ def mermaid(graph: Graph, colours: Colours) -> str:
         if numbers:
             lines.append(f"  linkStyle {','.join(numbers)} stroke:{colours.line(kind)}")
     lines.append(f"  classDef job fill:{colours.job},color:{colours.job_text}")
+    for name in graph.jobs:
+        if name in colours.jobs:
+            lines.append(f"  style {jobs[name]} fill:{colours.jobs[name]}")
     lines.append(f"  classDef event fill:{colours.event},color:{colours.event_text}")
     return "\n".join([*lines, ""])
 

@@ -119,7 +119,7 @@ class _Drawing:
         kind, name = vertex
         x, y, width = self.places[vertex]
         is_job = kind == "job"
-        fill = escape(self.colours.job if is_job else self.colours.event)
+        fill = escape(self.colours.box(name) if is_job else self.colours.event)
         ink = escape(self.colours.job_text if is_job else self.colours.event_text)
         top = y - _HEIGHT / 2
         if is_job:

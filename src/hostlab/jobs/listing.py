@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from hostlab.errors import SpecError, SpecErrors
 from hostlab.spec.condition import parse_on, print_condition, quote
 from hostlab.spec.job import Expression, Job, Match, Operator, Said
-from hostlab.spec.tokens import Scanner
+from hostlab.spec.tokens import NUL, Scanner
 
 JOB_EVENTS = ("starting", "started", "stopping", "stopped")
 _JOB = "JOB="
@@ -103,6 +103,8 @@ class _Reader:
         line = scanner.text[start:].partition("\n")[0]
         if not line.strip() or line.lstrip().startswith("#") or line.strip() == GREP_SEPARATOR:
             scanner.next_line()
+        elif "\0" in line:
+            raise scanner.error(NUL, start + line.index("\0"))
         elif _NAME.match(line):
             self.name = line.strip()
             self.jobs[self.name] = Job(name=self.name)
@@ -111,7 +113,7 @@ class _Reader:
             scanner.position = start
             raise scanner.error("a line that belongs to no job", start, hint=_SHAPE)
         elif found := _ENUMERATED.match(line):
-            words = (found["job"], *_words(found["arguments"], scanner.file))
+            words = (found["job"], *self.arguments(found, start))
             match = Match(found["event"], tuple(word for word in words if word))
             self.check_order(match, start)
             self.add_condition(found["stanza"], start, _either(match, self.condition(found)))
@@ -121,6 +123,19 @@ class _Reader:
             self.stanza(" ".join(stanza["stanza"].split()), start)
         else:
             raise scanner.error("neither a job nor one of its events", start, hint=_SHAPE)
+
+    def arguments(self, found: re.Match[str], start: int) -> tuple[str, ...]:
+        """The arguments of an enumerated operand, out of their quotes."""
+        inner = Scanner(found["arguments"], self.scanner.file)
+        inner.skip_blanks()
+        if not inner.has_token():
+            return ()
+        try:
+            return inner.words()
+        except SpecError as error:
+            inside = inner.offset(error.where) if error.where is not None else 0
+            place = start + found.start("arguments") + inside
+            raise self.scanner.error(error.message, place) from None
 
     def check_order(self, match: Match, start: int) -> None:
         """As in an expression, what has no name comes before what has one."""
@@ -162,14 +177,6 @@ class _Reader:
 _SHAPE = (
     "a job's name begins its line; below it, indented, `emits EVENT`, `start on …`, `stop on …`"
 )
-
-
-def _words(arguments: str, file: str) -> tuple[str, ...]:
-    """The arguments of an enumerated operand, out of their quotes."""
-    if not arguments.strip():
-        return ()
-    scanner = Scanner(arguments.strip(), file)
-    return scanner.words()
 
 
 def _either(match: Match, before: Expression | None) -> Expression:

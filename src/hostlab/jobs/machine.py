@@ -82,7 +82,9 @@ class Machine:
         self._change_state(instance, self._next(instance))
 
     def spawned(self, instance: Instance, step: Step, pid: int) -> None:
-        """A process of it runs its program."""
+        """A process of it runs its program; told once more, it is nothing new."""
+        if instance.processes[step].pid is not None:
+            return
         instance.processes[step].pid = pid
         if step is not Step.MAIN:
             return

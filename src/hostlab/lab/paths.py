@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from hostlab.errors import Problem, Unsupported, UsageError
+from hostlab.linux.procfs import boot_id as boot_id
+from hostlab.linux.procfs import start_time as start_time
 from hostlab.plan.journal import Entry, entries, line
 
 BASE_VARIABLE: Final = "HOSTLAB_RUN"
@@ -59,21 +61,6 @@ def owner(base: str) -> str:
     spaces = [os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("user", "pid")]
     text = f"{os.geteuid()} {spaces} {os.path.abspath(base)}"
     return hashlib.sha256(text.encode()).hexdigest()[:OWNER_DIGITS]
-
-
-def boot_id() -> str:
-    """Differs after every boot of the machine (random(4))."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
-
-
-def start_time(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; tells it from a later one of that pid."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 def _make_private(path: str) -> None:

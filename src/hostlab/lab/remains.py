@@ -111,7 +111,8 @@ def lab_cgroups(mark: str | None = None) -> list[str]:
         tree = f"{base}/{cgroups.TREE}"
         if base is None or not os.path.isdir(tree):
             continue
-        names = [e.name for e in os.scandir(tree) if e.is_dir()]
+        every = [e.name for e in os.scandir(tree) if e.is_dir()]
+        names = [name for name in every if not cgroups.is_of_tasks(name)]
         found += [f"{tree}/{lab}" for lab in names if mark in (None, lab)]
     return found
 

@@ -57,6 +57,9 @@ MASKED: Final = (
 )
 """What tells of the machine, or of its other users; as container runtimes mask it."""
 
+KERNEL_LOG: Final = "/proc/kmsg"
+"""Daemons read it until they die; rsyslogd reads the end of a /dev/null again without a pause."""
+
 READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """What would change the machine: these files ask for uid 0, not for a capability (proc(5))."""
 
@@ -306,7 +309,10 @@ def _mask(plan: RootPlan) -> None:
     if os.path.exists("/proc/sys/net"):
         _writable_again(b"/proc/sys/net")
     for path in survey.masked_files:
-        bind(b"/dev/null", path.encode())
+        if path == KERNEL_LOG:
+            _shut(path.encode())
+        else:
+            bind(b"/dev/null", path.encode())
     for path in survey.masked_directories:
         mount(b"tmpfs", path.encode(), b"tmpfs", _SMALL | MS_NOEXEC | MS_RDONLY, b"size=0")
     for path in plan.masked:
@@ -314,6 +320,14 @@ def _mask(plan: RootPlan) -> None:
             mount(b"tmpfs", path.encode(), b"tmpfs", _SMALL | MS_RDONLY, b"size=0")
         elif os.path.exists(path):
             bind(b"/dev/null", path.encode())
+
+
+def _shut(path: bytes) -> None:
+    """Let nobody open a file: it becomes a socket, which open(2) refuses with ENXIO."""
+    socket = b"/dev/.shut"
+    os.mknod(socket, stat.S_IFSOCK)
+    bind(socket, path)
+    os.unlink(socket)
 
 
 def _writable_again(path: bytes) -> None:

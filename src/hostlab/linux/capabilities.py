@@ -151,9 +151,12 @@ _known: dict[str, int] = {}
 """The bounding set, once it has been read; a child inherits both, the set and the knowledge."""
 
 
-def remember_bounding_set() -> None:
-    """Read the bounding set now, so that children of this process need not: it is 41 calls."""
-    if "bounding" not in _known:
+def remember_bounding_set(*, anew: bool = False) -> None:
+    """Read the bounding set now, so that children of this process need not: it is 41 calls.
+
+    `anew` after entering a user namespace, where the set is full again (user_namespaces(7)).
+    """
+    if anew or "bounding" not in _known:
         _known["bounding"] = bounding_set()
 
 

@@ -21,6 +21,8 @@ MOUNTINFO: Final = "/proc/self/mountinfo"
 LEAF_LINKS: Final = 2
 TREE: Final = "hostlab"
 """The directory that marks everything below it as made by hostlab."""
+TASKS: Final = "tasks:"
+"""Begins, in that directory, the name of a task namespace's cgroup: this, its name, its mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,11 @@ _UNLIMITED: Final[dict[str, tuple[str, _Files, _Files]]] = {
 def unlimited(names: Iterable[str]) -> tuple[tuple[str, _Files, _Files], ...]:
     """(controller, v1 files, v2 files) that lift limits again; None is what the parent has."""
     return tuple(_UNLIMITED[name] for name in names)
+
+
+def is_of_tasks(name: str) -> bool:
+    """Whether a cgroup in hostlab's own is a task namespace's, and not a lab's."""
+    return name.startswith(TASKS) and name.count(":") > 1
 
 
 def write(path: str, value: str) -> None:

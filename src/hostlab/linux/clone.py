@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 from typing import Final
 
 from hostlab.linux.libc import HELD_HANDLE, SYSCALL, oserror
@@ -69,13 +70,18 @@ for _hook in (_before_fork, _after_fork_child, _after_fork_parent):
     _hook.restype = None
 
 
-def clone3(flags: int, *, cgroup: int | None = None) -> tuple[int, int]:
+def clone3(flags: int, *, cgroup: int | None = None, executes: bool = False) -> tuple[int, int]:
     """Fork with `flags`; returns (pid, pidfd), or (0, -1) in the child.
 
     `cgroup` is a descriptor of a cgroup v2 directory in which the child starts (Linux 5.7).
     With CLONE_PARENT the child is its caller's sibling, and its exit signal is the caller's own;
     the kernel then wants none here. The pidfd is close-on-exec.
+
+    A child that soon `executes` a program does without the interpreter's fork hooks, which touch,
+    and so copy, two hundred pages (they seed `random`, renew locks, forget threads). Threads other
+    than the caller's would be waited for in vain, so with any of them the hooks run.
     """
+    hooks = not executes or threading.active_count() > 1
     pidfd = ctypes.c_int(-1)
     arguments = _CloneArgs(
         flags=flags | CLONE_PIDFD | (0 if cgroup is None else CLONE_INTO_CGROUP),
@@ -84,13 +90,16 @@ def clone3(flags: int, *, cgroup: int | None = None) -> tuple[int, int]:
         cgroup=cgroup or 0,
     )
     size = ctypes.c_size_t(ctypes.sizeof(arguments))
-    _before_fork()
+    if hooks:
+        _before_fork()
     pid: int = _syscall(ctypes.c_long(SYSCALL["clone3"]), ctypes.byref(arguments), size)
     if pid == 0:
-        _after_fork_child()
+        if hooks:
+            _after_fork_child()
         return 0, -1
     error = oserror("clone3", f"flags {flags:#x}") if pid < 0 else None
-    _after_fork_parent()
+    if hooks:
+        _after_fork_parent()
     if error is not None:
         raise error
     return pid, pidfd.value

@@ -35,6 +35,9 @@ IFF_UP: Final = 0x1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 19, 28, 52, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_BR_GROUP_FWD_MASK: Final = 9
+LLDP_GROUP: Final = 1 << 0x0E
+"""The bit of 01:80:c2:00:00:0e, to which LLDP is sent (IEEE 802.1AB)."""
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD: Final = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
@@ -51,6 +54,7 @@ _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBI")
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")
 _NDMSG: Final = struct.Struct("=BxxxiHBB")
+_U16: Final = struct.Struct("=H")
 _U32: Final = struct.Struct("=I")
 
 
@@ -91,9 +95,13 @@ def _link_kind(kind: bytes, data: bytes = b"") -> bytes:
 
 
 def bridge_add(name: str, index: int, *, mtu: int, mac: str) -> Request:
-    """A bridge that stays down: ports are added first (see design.md, "Bridges go up last")."""
+    """A bridge that stays down: ports are added first (see design.md, "Bridges go up last").
+
+    It passes LLDP on, as a cable does and a bridge does not: its ports are to be neighbours.
+    """
     body = _IFINFO.pack(0, 0, index, 0, 0) + _name(name) + attribute(IFLA_MTU, _U32.pack(mtu))
-    body += attribute(IFLA_ADDRESS, mac_bytes(mac)) + _link_kind(b"bridge")
+    lldp = attribute(IFLA_BR_GROUP_FWD_MASK, _U16.pack(LLDP_GROUP))
+    body += attribute(IFLA_ADDRESS, mac_bytes(mac)) + _link_kind(b"bridge", lldp)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}")
 
 

@@ -209,6 +209,18 @@ def cgroup_kind() -> Iterator[Finding]:
     yield from _into_cgroup(found.unified)
 
 
+def task_tracking() -> Iterator[Finding]:
+    """What tells which tasks of `hostlab task` run, in a namespace that this user makes."""
+    found = cgroups.find()
+    if found.unified is not None or found.v1:
+        version = "v2" if found.unified is not None else "v1"
+        yield _ok("tasks", f"each is a cgroup ({version}); only one with an exit hook has a keeper")
+        return
+    detail = "no cgroup for tasks: each has a keeper, a process of its own, and no limits"
+    remedy = f"sudo hostlab task NAMESPACE init -u {os.getuid()}, or a delegated cgroup"
+    yield Finding(GROUP, "tasks", State.LIMITED, detail, remedy)
+
+
 def _into_cgroup(unified: str) -> Iterator[Finding]:
     name = "clone3 into a cgroup"
     directory = f"{unified}/{cgroups.TREE}-doctor-{os.getpid()}"
@@ -318,6 +330,7 @@ PROBES: tuple[Callable[[], Iterator[Finding]], ...] = (
     namespace_limits,
     uid_ranges,
     cgroup_kind,
+    task_tracking,
     pidfd,
     time_namespaces,
     filters,

@@ -58,11 +58,29 @@ Closed = TypeVar("Closed", bound=StrEnum)
 Stanza = Callable[["Draft", Scanner, int], None]
 
 
+ACCUMULATED = ("said", "export", "emits", "normal_exit", "cgroups")
+
+
 class Draft:
-    """The job as far as it has been read."""
+    """The job as far as it has been read.
+
+    What accumulates is kept apart, so that a file of many stanzas takes linear time.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.lists: dict[str, list[Any]] = {each: [*getattr(job, each)] for each in ACCUMULATED}
+        self.environment = dict(job.environment)
+        self.inherit = dict.fromkeys(job.inherit)
+
+    def finish(self) -> Job:
+        """The job that all of it makes."""
+        return replace(
+            self.job,
+            environment=tuple(self.environment.items()),
+            inherit=tuple(self.inherit),
+            **{field: tuple(values) for field, values in self.lists.items()},
+        )
 
     def set(self, scanner: Scanner, start: int, stanza: str, **changes: Any) -> None:
         """Change fields, and remember where that was said."""
@@ -79,7 +97,9 @@ class Draft:
         """Change fields by words that are added to them, and remember which and where."""
         line = scanner.line(start)
         said = Said(stanza=stanza, file=scanner.file, line=line, words=words)
-        self.job = replace(self.job, said=(*self.job.said, said), **changes)
+        self.lists["said"].append(said)
+        if changes:
+            self.job = replace(self.job, **changes)
 
 
 def _integer(
@@ -146,8 +166,8 @@ def _words(stanza: str) -> Stanza:
         if not scanner.has_token():
             raise scanner.error("expected token", scanner.position)
         words = scanner.words()
-        values = (*getattr(draft.job, stanza), *words)
-        draft.add(scanner, start, stanza, words, {stanza: values})
+        draft.lists[stanza] += words
+        draft.add(scanner, start, stanza, words, {})
 
     return read
 
@@ -170,15 +190,13 @@ def _env(draft: Draft, scanner: Scanner, start: int) -> None:
     text = scanner.word()
     scanner.end_line()
     key, equals, value = text.partition("=")
-    environment = dict(draft.job.environment)
-    inherit = tuple(name for name in draft.job.inherit if name != key)
+    draft.inherit.pop(key, None)
     if equals:
-        environment[key] = value
+        draft.environment[key] = value
     else:
-        environment.pop(key, None)
-        inherit = (*inherit, key)
-    pairs = tuple(environment.items())
-    draft.set(scanner, start, "env", environment=pairs, inherit=inherit)
+        draft.environment.pop(key, None)
+        draft.inherit[key] = None
+    draft.set(scanner, start, "env")
 
 
 def _on(stanza: str) -> Stanza:
@@ -314,7 +332,8 @@ def _normal(draft: Draft, scanner: Scanner, start: int) -> None:
         else:
             raise scanner.error(f"illegal exit {text!r}: neither a status nor a signal", here)
     scanner.end_line()
-    draft.set(scanner, start, "normal exit", normal_exit=(*draft.job.normal_exit, *ends))
+    draft.lists["normal_exit"] += ends
+    draft.set(scanner, start, "normal exit")
 
 
 def _console(draft: Draft, scanner: Scanner, start: int) -> None:
@@ -391,7 +410,8 @@ def _cgroup(draft: Draft, scanner: Scanner, start: int) -> None:
     name = words[1] if len(words) in (2, 4) else None
     key, value = words[-2:] if len(words) > 2 else (None, None)
     new = Cgroup(controller=words[0], name=name, key=key, value=value)
-    draft.set(scanner, start, "cgroup", cgroups=(*draft.job.cgroups, new))
+    draft.lists["cgroups"].append(new)
+    draft.set(scanner, start, "cgroup")
 
 
 STANZAS: dict[str, Stanza] = {

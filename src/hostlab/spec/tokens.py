@@ -19,6 +19,7 @@ from hostlab.errors import Place, SpecError
 BLANKS = " \t\r"
 LINE_END = "#\n"
 WORD_END = BLANKS + LINE_END
+NUL = "a NUL character, which no argument, variable or path can hold"
 MAX_QUOTED = 200
 """Characters of an offending line that an error repeats; an error behind them repeats none."""
 
@@ -128,6 +129,8 @@ class Scanner:
             lines.append(self.text[start : self.position])
             if self.at_end():
                 raise self.error(f"unterminated block: no line says 'end {kind}'", opened)
+            if "\0" in lines[-1]:
+                raise self.error(NUL, start + lines[-1].index("\0"))
         self.position = closing.end()
         indent = common_blanks(lines)
         return "".join(line[indent:] for line in lines)
@@ -173,6 +176,8 @@ class Scanner:
             blanks = ""
             newline = False
             position += 1
+        if (zero := text.find("\0", self.position, position)) >= 0:
+            raise self.error(NUL, zero)
         self.position = position
         if quote:
             raise self.error("unterminated quoted string", opened)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import lru_cache
 
 from hostlab.errors import SpecError
 from hostlab.spec.job import Console, Job
@@ -17,6 +18,7 @@ from hostlab.spec.tokens import Scanner
 
 MAX_STANZAS = 10_000
 """Of one file; the corpus's longest has 40."""
+MAX_CACHED = 256
 MAX_ERRORS = 100
 """Of one file, that are told."""
 
@@ -62,7 +64,7 @@ def find_errors(text: str, *, file: str) -> tuple[SpecError, ...]:
     like no stanza at all is then taken for the rest of what was wrong (a script whose first line
     is missing) and not reported.
     """
-    scanner = Scanner(text, file)
+    scanner = _scanner(text, file)
     draft = Draft(Job(name=""))
     errors: list[SpecError] = []
     is_lost = False
@@ -106,11 +108,16 @@ def _resume(scanner: Scanner, error: SpecError) -> None:
 
 
 def _read(job: Job, text: str, file: str) -> Job:
-    scanner = Scanner(text, file)
+    scanner = _scanner(text, file)
     draft = Draft(job)
     for start in _starts(scanner):
         _stanza(draft, scanner, start)
-    return draft.job
+    return draft.finish()
+
+
+def _scanner(text: str, file: str) -> Scanner:
+    """An editor's mark of the encoding is no part of the text."""
+    return Scanner(text.removeprefix("\ufeff"), file)
 
 
 def _starts(scanner: Scanner) -> Iterator[int]:
@@ -138,11 +145,13 @@ def _stanza(draft: Draft, scanner: Scanner, start: int) -> None:
     stanza(draft, scanner, start)
 
 
+@lru_cache(MAX_CACHED)
 def _is_misspelt(word: str) -> bool:
     """Whether a word is so near to a stanza's name that it was most likely meant as one."""
     return bool(difflib.get_close_matches(word, STANZAS, n=1, cutoff=0.8))
 
 
+@lru_cache(MAX_CACHED)
 def _nearest(word: str) -> str | None:
     """What a misspelt stanza may have meant."""
     found = difflib.get_close_matches(word, STANZAS, n=1)

@@ -120,3 +120,31 @@ def test_a_reader_that_was_away_for_several_rotations_reads_them_all(
         reader.copy()
         sys.stdout.flush()
     assert capfdbinary.readouterr().out == b"one\none more\ntwo\nthree\n"
+
+
+def held(path: Path) -> bool:
+    """Whether this process has a file open that had this name when it was deleted."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # The one that listed them.
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return f"{path} (deleted)" in links
+
+
+def test_what_was_skipped_is_not_read_when_the_newest_file_is_deleted(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "job.log"
+    (tmp_path / "job.log.1").write_bytes(b"old\n")
+    path.write_bytes(b"one\ntwo\n")
+    with contextlib.closing(LogReader(str(path))) as reader:
+        reader.skip_to_last(1)
+        reader.copy()
+        path.unlink()
+        assert held(path)
+        reader.copy()
+        assert not held(path), "or its directory is never quite gone"
+        path.write_bytes(b"three\n")
+        reader.copy()
+        sys.stdout.flush()
+    assert capfdbinary.readouterr().out == b"two\nthree\n"

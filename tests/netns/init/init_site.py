@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hostlab.init.client import Control
@@ -60,7 +60,9 @@ def holding(
     finally:
         left = [*children(pid), pid] if not pid_namespace else [pid]
         for child in reversed(left):
-            os.kill(child, signal.SIGKILL)
+            # The holder may be reaping some that a test has killed.
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         os.close(pidfd)
         os.waitpid(pid, 0)
 

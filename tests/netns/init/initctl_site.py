@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -30,13 +31,13 @@ from tests.netns.init.init_site import children, holding
 
 DEADLINE_S = 10.0
 LONG = 300
-"""Jobs that make a list too long for a FIFO."""
+"""Jobs that make a list longer than a FIFO holds."""
 JOBS = {
     "foo": "exec sleep 1",
     "held": "exec sleep 1",
     "tty": "instance $TTY\nexec sleep 1",
     "counts": "start on count\ninstance $N\nexec sleep 1",
-    **{f"job-with-a-long-name-{number:04}": "exec sleep 1" for number in range(LONG)},
+    **{f"{'long-name-' * 24}{number:04}": "exec sleep 1" for number in range(LONG)},
 }
 
 
@@ -128,6 +129,7 @@ class Place:
         self.requests = directory / "requests"
         self.bin = directory / "bin"
         self.holder = holder
+        self.begun: list[subprocess.Popen[str]] = []
         self.shell: tuple[str, ...] = ()
         """What runs the programs; empty is what they say."""
 
@@ -141,7 +143,7 @@ class Place:
 
     def begin(self, program: str, *words: str, **extra: str) -> subprocess.Popen[str]:
         """Start a program."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*self.shell, str(self.bin / program), *words],
             env=self.environment(**extra),
             stdin=subprocess.DEVNULL,
@@ -149,6 +151,15 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.begun.append(process)
+        return process
+
+    def end_clients(self) -> None:
+        """A test that fails leaves nobody who waits."""
+        for process in self.begun:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
 
     def __call__(self, program: str, *words: str, **extra: str) -> tuple[int, str, str]:
         """Run a program: its status, output and errors."""
@@ -168,6 +179,16 @@ class Place:
     def left(self) -> list[str]:
         """What is in the directory of requests, but for what belongs there."""
         return sorted(set(os.listdir(self.requests)) - {"requests", "holder"})
+
+    def is_held(self) -> bool:
+        """Whether the holder has the FIFO of requests open."""
+        fifo = (self.requests / "requests").stat()
+        found = set()
+        for fd in os.listdir(f"/proc/{self.holder}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                held = os.stat(f"/proc/{self.holder}/fd/{fd}")
+                found.add((held.st_dev, held.st_ino))
+        return (fifo.st_dev, fifo.st_ino) in found
 
     def wait_clean(self) -> None:
         """Until no client's files are left: they go after the client has its answer."""
@@ -194,7 +215,10 @@ def serving(directory: Path, instant: Instant | None = None) -> Iterator[Place]:
     with holding(directory, lambda got: ServingSupervisor(got, directory, instant)) as holder:
         place = Place(directory, holder)
         wait(lambda: _holder(place) == f"{holder}\n", "the server")
-        yield place
+        try:
+            yield place
+        finally:
+            place.end_clients()
 
 
 def _holder(place: Place) -> str:

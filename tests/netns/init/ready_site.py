@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,17 @@ from hostlab.spec.job import Job, Process, Step
 from hostlab.spec.job import Readiness as How
 from tests.netns.init.init_site import DEADLINE_S, control_of, holding
 
+TOKEN: Final = "HOSTLAB_TEST_RUN"
+"""By it conftest finds what a test leaves running."""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    """Look again until it is so; what another process does in /proc is told by nobody."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.002)
 
 
 class Site:
@@ -63,6 +75,15 @@ class Site:
     def call(self, op: str, **message: Any) -> Any:
         return self.control.call(op, **message)
 
+    def members(self, spawn: int) -> list[int]:
+        """The processes in a spawn's cgroup."""
+        assert self.cgroup is not None
+        return [int(pid) for pid in (self.cgroup / str(spawn) / "cgroup.procs").read_text().split()]
+
+    def kept(self) -> list[str]:
+        """What the holder keeps."""
+        return list(self.control.call("kept"))
+
     def kill_supervisor(self) -> None:
         """kill -9; the next call is answered by the next one."""
         os.kill(self.control.call("ping")["pid"], signal.SIGKILL)
@@ -88,6 +109,7 @@ class Tested(Supervisor):
         self.told: list[dict[str, Any]] = []
         self.warnings: list[str] = []
         self.changed = asyncio.Condition()
+        self.names = set(self.kept)
         self.last_fact: str | None = None
         self.handlers |= {
             "start": self.start,
@@ -100,11 +122,13 @@ class Tested(Supervisor):
             "stopping": self.is_stopping,
             "die_after": self.die_after,
             "inotifies": self.inotifies,
+            "release": self.release,
+            "kept": self.list_kept,
         }
         self.readiness = Readiness(
             tell=self.tell,
-            keep=self.keep,
-            drop=self.drop,
+            keep=self.keep_it,
+            drop=self.drop_it,
             adopt=self.adopt,
             members=self.members,
             warn=self.warn,
@@ -151,10 +175,22 @@ class Tested(Supervisor):
         self.write(msgspec.to_builtins(fact))
         if self.last_fact == type(fact).__name__:
             os.kill(os.getpid(), signal.SIGKILL)
-        if isinstance(fact, facts.Stopped):
+        if isinstance(fact, facts.Stopped) and self.count(fact.spawn, "Stopped") == 1:
+            # As the engine does, which is told twice and acts once.
             os.kill(self.running[fact.spawn][1], signal.SIGCONT)
         elif isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
             self.running[fact.spawn] = (self.running[fact.spawn][0], fact.pid)
+
+    def count(self, spawn: int, kind: str) -> int:
+        return sum(fact["spawn"] == spawn and fact["type"] == kind for fact in self.told)
+
+    def keep_it(self, name: str, fd: int) -> None:
+        self.names.add(name)
+        self.keep(name, fd)
+
+    def drop_it(self, name: str) -> None:
+        self.names.discard(name)
+        self.drop(name)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -175,7 +211,9 @@ class Tested(Supervisor):
         number = int(key[4:])
         if not self.readiness.ended(number, pid, status):
             self.running.pop(number, None)
-            self.write({"type": "Ended", "spawn": number, "pid": pid, "status": status})
+            left = self.members(number)
+            end = {"type": "Ended", "spawn": number, "pid": pid, "status": status, "left": left}
+            self.write(end)
             self.readiness.forget(number)
 
     def found_stopped(self, key: str, pid: int) -> None:
@@ -205,12 +243,21 @@ class Tested(Supervisor):
                 (self.cgroup / str(number)).mkdir()
                 group = os.open(self.cgroup / str(number), os.O_RDONLY)
             highest = max(prepared.descriptors, default=2)
+            argv = tuple(message["argv"])
+            if "LISTEN_FDS" in prepared.environment:
+                argv = ("/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *argv)
             setup = ProcessSetup(
-                tuple(message["argv"]),
-                {"PATH": PATH, "DIR": str(self.directory), **prepared.environment},
+                argv,
+                {
+                    "PATH": PATH,
+                    "DIR": str(self.directory),
+                    TOKEN: os.environ[TOKEN],
+                    **prepared.environment,
+                },
                 descriptors=tuple(prepared.descriptors.get(n, out) for n in range(highest + 1)),
                 cgroup=group,
                 user=job.user,
+                directory=message.get("directory", "/"),
             )
             pid, pidfd = spawn(setup, key=job_key(number), channel=self.channel)
         finally:
@@ -252,6 +299,12 @@ class Tested(Supervisor):
 
     async def is_stopping(self, request: Request) -> None:
         self.readiness.stopping(request.message["spawn"])
+
+    async def release(self, request: Request) -> None:
+        self.readiness.release(request.message["job"], request.message["instance"])
+
+    async def list_kept(self, request: Request) -> list[str]:
+        return sorted(self.names)
 
     async def die_after(self, request: Request) -> None:
         self.last_fact = request.message["kind"]

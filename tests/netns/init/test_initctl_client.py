@@ -70,6 +70,35 @@ def test_a_long_answer(any_shell: Place) -> None:
     any_shell.wait_clean()
 
 
+def test_without_any_environment(init: Place) -> None:
+    found = subprocess.run(
+        [str(init.bin / "status"), "foo"], env={}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "foo stop/waiting\n"
+
+
+def test_a_root_with_busybox_alone(init: Place) -> None:
+    """As a container's: no Python, no coreutils, no libraries."""
+    busybox = Path(shutil.which("busybox") or "/nowhere")
+    if not busybox.exists() or b"ld-linux" in busybox.read_bytes()[:4096]:
+        pytest.skip("here: no busybox that needs no library")
+    root = init.directory
+    (root / "usr" / "bin").mkdir(parents=True)
+    (root / "bin").rename(root / "ours")
+    shutil.copy(busybox, root / "usr" / "bin" / "busybox")
+    (root / "bin").symlink_to("usr/bin")
+    for applet in ("sh", "mkfifo", "cat", "rm"):
+        (root / "bin" / applet).symlink_to("busybox")
+    install(str(root / "ours"), None, requests="/requests")
+    for words, lines in ((("status", "foo"), 1), (("initctl", "list"), len(JOBS))):
+        command = ["/usr/sbin/chroot", str(root), f"/ours/{words[0]}", *words[1:]]
+        found = subprocess.run(
+            command, env={}, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+        assert (found.returncode, found.stderr) == (0, "")
+        assert len(found.stdout.splitlines()) == lines
+
+
 def test_within_a_job_without_arguments(init: Place) -> None:
     """As `stop` in a pre-start script."""
     init("start", "tty", "TTY=a")
@@ -124,6 +153,7 @@ ONCE: dict[str, tuple[tuple[str, ...], str]] = {
     "restart": (("restart", "foo"), "foo start/running, process 1002\n"),
     "emit": (("emit", "count", "N=1"), ""),
     "emit-no-wait": (("initctl", "emit", "-n", "count", "N=1"), ""),
+    "telinit": (("telinit", "3"), ""),
     "status": (("status", "foo"), "foo start/running, process 1001\n"),
 }
 
@@ -136,14 +166,21 @@ def test_a_supervisor_that_dies_at_an_instant(tmp_path: Path, call: str, instant
     with serving(tmp_path) as init:
         # Of a supervisor that does not die, for what stops and restarts.
         assert init("start", "foo")[0] == 0
+        init.wait_clean()
     before = len(init.told())
     with serving(tmp_path, instant) as init:
         status, out, err = init(*words)
         assert (status, err) == (0, "")
         assert out == expected
-        if call != "status" or instant not in (Instant.BEFORE_TAKING, Instant.TAKEN):
+        never = {
+            "status": {Instant.BEFORE_TAKING, Instant.TAKEN},
+            "telinit": {Instant.BEFORE_TAKING},
+        }
+        if instant not in never.get(call, ()):
             wait((tmp_path / "died").exists, "its death")
         init.wait_clean()
+        # The next one is there, and nothing dies while this test ends.
+        assert init("runlevel") == (0, "N 2\n", "")
         taken = [fact for fact in init.told()[before:] if isinstance(fact, Requested)]
         assert len(taken) == (call != "status")
 
@@ -355,14 +392,25 @@ def test_planted_names_of_the_server_itself(tmp_path: Path) -> None:
 
 
 def test_the_fifo_is_the_holder_s_and_survives(init: Place) -> None:
-    before = (init.requests / "requests").stat().st_ino
-    init.kill_supervisor()
-    assert init("status", "foo")[0] == 0
-    assert (init.requests / "requests").stat().st_ino == before
+    assert init.is_held()
     (init.requests / "requests").unlink()
     init.kill_supervisor()
     wait((init.requests / "requests").exists, "the FIFO")
     assert init("status", "foo")[0] == 0
+    wait(init.is_held, "the new FIFO at the holder")
+
+
+def test_a_name_that_is_taken(any_shell: Place) -> None:
+    program = " ".join([*any_shell.shell, str(any_shell.bin / "status"), "foo"])
+    taken = f"{any_shell.requests}/$$"
+    found = subprocess.run(
+        ["sh", "-c", f"mkfifo {taken} {taken}.1; exec {program}"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (found.stdout, found.stderr) == ("foo stop/waiting\n", "")
 
 
 def test_names_in_sbin_are_only_added(tmp_path: Path) -> None:

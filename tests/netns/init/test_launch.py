@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from hostlab.errors import Unsupported
-from hostlab.init.process import SpawnFailed
+from hostlab.init.child import PR_SET_DUMPABLE
+from hostlab.init.process import SpawnFailed, prepare_to_spawn
 from hostlab.linux import sock_ops
+from hostlab.linux.clone import CLONE_NEWUSER, clone3
+from hostlab.linux.libc import prctl, unshare
 from hostlab.spec.job import Cgroup, Job, Process, ResourceLimit, Resources, Step
 from tests.netns.init.job_site import Alone, Site, needs_v2, site, wait
 
@@ -257,3 +260,76 @@ def test_a_refused_priority_is_told_and_the_job_runs(jobs: Site) -> None:
     assert ran.warnings == (
         'unable to set "nofile" resource limit: Operation not permitted; it goes without',
     )
+
+
+@ROOT_ONLY
+def test_in_a_plain_users_namespace_a_job_has_its_sandbox_and_says_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    """One user id, no cgroup, no right to raise anything: a lab's node of a plain user."""
+    for each in (tmp_path, *tmp_path.parents):
+        if str(each).startswith("/tmp/"):
+            each.chmod(0o755)
+    place = tmp_path / "theirs"
+    place.mkdir()
+    os.chown(place, 65534, 65534)
+    prepare_to_spawn()
+    pid, pidfd = clone3(0)
+    if pid == 0:
+        try:
+            _become_plain_root()
+            (place / "told").write_text(_as_plain_user(place))
+        finally:
+            os._exit(0)
+    assert wait(pid, pidfd) == 0
+    assert (place / "told").read_text().splitlines() == [
+        "0 0 ro mine 0000000000000400",
+        "unable to set priority: Permission denied; it goes without",
+        "nothing limits its pids: no cgroup here",
+        "setgid: a lab of a plain user has one user id; `hostlab doctor` says how to get more",
+    ]
+
+
+def _become_plain_root() -> None:
+    """Root of a user namespace that a plain user has made."""
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    unshare(CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", "0 65534 1"), ("gid_map", "0 65534 1")):
+        Path(f"/proc/self/{name}").write_text(text)
+
+
+def _as_plain_user(place: Path) -> str:
+    job = Job(
+        name="a",
+        script=(
+            "touch /tmp/mine\necho $(id -u) $(id -g) $(touch /usr/x 2>/dev/null || echo ro)"
+            " $(ls /tmp) $(sed -n 's/CapEff:.//p' /proc/self/status)\n"
+        ),
+        user="root",
+        nice=-3,
+        private_tmp=True,
+        readonly_paths=("/usr",),
+        capabilities=("NET_BIND_SERVICE",),
+        resources=Resources(pids=9),
+    )
+    with site(place, unified=False, v1=False) as jobs:
+        ran = jobs.run(job)
+        text = "\n".join((ran.out.strip(), *sorted(ran.warnings, reverse=True)))
+        try:
+            jobs.run(Job(name="b", exec="true", user="nobody"))
+        except SpawnFailed as failed:
+            text += f"\n{failed.step}: {failed.hint}"
+    return text
+
+
+@ROOT_ONLY
+def test_a_job_of_another_user_may_open_its_output(jobs: Site) -> None:
+    ran = jobs.run(Job(name="a", script="echo again > /dev/stdout", user="65534"))
+    assert (ran.status, ran.out) == (0, "again\n")
+
+
+def test_a_job_has_the_usual_limit_of_open_files(jobs: Site) -> None:
+    assert jobs.run(Job(name="a", script="ulimit -Sn")).out == "1024\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.init import log_file
+from hostlab.init.log_file import append
 from hostlab.init.log_policy import DAY_S, LogPolicy
 from hostlab.linux.splice import PIPE_BYTES
 from tests.netns.init.log_site import Keeper, logging, small_disk, until, write
@@ -59,8 +62,12 @@ def test_what_an_earlier_process_wrote_stands_before_what_the_next_one_writes(
 ) -> None:
     async def scenario() -> None:
         async with logging(tmp_path) as logs:
+            before = b""
             for text in (b"pre-start\n", b"main\n", b"post-start\n"):
                 fd = logs.writer("job")
+                if before:
+                    assert (tmp_path / "job.log").read_bytes() == before
+                before += text
                 write(fd, text)
                 os.close(fd)
 
@@ -75,19 +82,19 @@ def test_the_next_supervisor_goes_on_in_order_with_what_is_kept(tmp_path: Path) 
             writers = [logs.writer("job") for _ in range(11)]
         for number, fd in enumerate(writers):
             write(fd, b"from %d\n" % number)
-        for fd in writers[:-1]:
+        for fd in writers[1:]:
             os.close(fd)
-        keeper.keep("journal", writers[-1])
-        keeper.keep("log:garbage", writers[-1])
+        keeper.keep("journal", writers[0])
+        keeper.keep("log:garbage", writers[0])
         async with logging(tmp_path, keeper) as logs:
-            logs.restore(keeper.tell())
+            logs.restore(dict(reversed(keeper.tell().items())))
             assert len(logs.pipes()) == 1
             new = logs.writer("job")
             os.close(new)
             assert len(set(logs.pipes())) == 2, "a name is never given twice"
             keeper.drop("journal")
             keeper.drop("log:garbage")
-            os.close(writers[-1])
+            os.close(writers[0])
             await until(lambda: not keeper.kept, "the last writer has gone")
         keeper.close()
 
@@ -112,6 +119,21 @@ def test_a_file_is_rotated_at_a_line_and_the_oldest_goes(tmp_path: Path) -> None
         [b"0006", b"0007", b"0008"],
         [b"0009"],
     ]
+
+
+def test_a_turn_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "TURN_BYTES", 15)
+
+    async def scenario() -> None:
+        async with logging(tmp_path, policy=LogPolicy(max_bytes=10)) as logs:
+            fd = logs.writer("job")
+            write(fd, TEN)
+            logs.flush()
+            assert len(b"".join(files(tmp_path, "job"))) == 20
+            await until(lambda: files(tmp_path, "job")[-1] == b"line 0009\n", "the other turns")
+            os.close(fd)
+
+    asyncio.run(scenario())
 
 
 def test_a_line_that_is_not_finished_holds_up_a_rotation(tmp_path: Path) -> None:
@@ -309,6 +331,7 @@ def test_a_full_disk_stops_no_writer_and_the_log_says_what_it_lacks() -> None:
         text = (place / "job.log").read_bytes()
         (match,) = DROPPED.finditer(text)
         assert text[match.end() :] == b"after\n"
+        assert text[match.start() - 1 :].startswith(b"\nhostlab: ")
         assert match[3].decode() == os.strerror(errno.ENOSPC)
         assert int(match[2]) == wrote - kept
         assert text[: match.start()].rstrip(b"\n") == (line * (kept // 100 + 1))[:kept].rstrip(
@@ -318,6 +341,42 @@ def test_a_full_disk_stops_no_writer_and_the_log_says_what_it_lacks() -> None:
     with small_disk(1 << 20) as place:
         (place / "ballast").write_bytes(bytes(8192))
         asyncio.run(scenario(place))
+
+
+def test_a_notice_is_written_whole_or_not_at_all() -> None:
+    with small_disk(1 << 20) as place:
+        before = b"x" * 4085 + b"\n"
+        (place / "job.log").write_bytes(before)
+        with pytest.raises(OSError, match="No space"), (place / "ballast").open("wb") as file:
+            file.write(bytes(2 << 20))
+        fd = os.open(place / "job.log", os.O_RDWR)
+        with pytest.raises(OSError, match="No space"):
+            append(fd, len(before), b"hostlab: a notice that does not fit\n")
+        os.close(fd)
+        assert (place / "job.log").read_bytes() == before
+
+
+def test_a_log_that_cannot_be_written_is_not_tried_at_every_line(tmp_path: Path) -> None:
+    now = 0.0
+
+    async def scenario() -> None:
+        nonlocal now
+        (tmp_path / "job.log").mkdir()
+        policy = LogPolicy(retry_s=5.0)
+        async with logging(tmp_path, policy=policy, monotonic=lambda: now) as logs:
+            fd = logs.writer("job")
+            for text, at in ((b"one\n", 0.0), (b"two\n", 4.9), (b"three\n", 5.1)):
+                now = at
+                write(fd, text)
+                logs.flush()
+                with contextlib.suppress(OSError):
+                    (tmp_path / "job.log").rmdir()
+            os.close(fd)
+
+    asyncio.run(scenario())
+    assert (tmp_path / "job.log").read_bytes() == (
+        b"hostlab: 2 lines (8 bytes) dropped: Is a directory\nthree\n"
+    )
 
 
 def test_a_log_that_cannot_be_opened_is_told_when_it_can_without_a_further_line(

@@ -23,10 +23,13 @@ from hostlab.init.process import (
     spawn,
     start,
 )
-from hostlab.linux.clone import CLONE_NEWUSER, clone3
+from hostlab.linux.clone import CLONE_NEWNS, CLONE_NEWUSER, clone3
+from hostlab.linux.libc import mount
+from hostlab.linux.mounts import MS_REC
 from tests.netns.init.job_site import TOKEN, run, wait
 
 pytestmark = pytest.mark.netns
+MS_SHARED = 1 << 20
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 
 
@@ -81,18 +84,27 @@ def test_limits_are_set_also_those_below_what_python_uses() -> None:
         (resource.RLIMIT_FSIZE, 0, 0),
         (resource.RLIMIT_CORE, 0, resource.RLIM_INFINITY),
     )
-    text = said("ulimit -Sn; ulimit -Hn; ulimit -Sv; ulimit -Hv; ulimit -f", rlimits=limits)
+    # Whoever looks up a user opens files, with numbers above the limit to come.
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(9)]
+    line = "ulimit -Sn; ulimit -Hn; ulimit -Sv; ulimit -Hv; ulimit -f"
+    text = said(line, rlimits=limits, user="daemon" if os.geteuid() == 0 else None)
+    for fd in held:
+        os.close(fd)
     assert text.split() == ["5", "6", str(20_000_000 // 1024), str(30_000_000 // 1024), "0"]
 
 
-def test_a_job_cannot_lift_what_its_node_limits() -> None:
-    limits = ((resource.RLIMIT_NPROC, 100, 100), (resource.RLIMIT_NPROC, 50, 200))
-    with pytest.raises(SpawnFailed, match='unable to set "nproc" resource limit'):
+@pytest.mark.parametrize(
+    ("name", "text"), [("nproc", "Max processes"), ("nofile", "Max open files")]
+)
+def test_a_job_cannot_lift_what_its_node_limits(name: str, text: str) -> None:
+    number = getattr(resource, f"RLIMIT_{name.upper()}")
+    limits = ((number, 100, 100), (number, 50, 200))
+    with pytest.raises(SpawnFailed, match=f'unable to set "{name}" resource limit'):
         start(shell("true", rlimits=limits), key="", channel=None)
-    ran = run(setup("grep", "processes", "/proc/self/limits", rlimits=limits, lenient=True))
-    assert ran.out.split()[2:4] == ["50", "100"]
+    ran = run(setup("grep", text, "/proc/self/limits", rlimits=limits, lenient=True))
+    assert ran.out.removeprefix(text).split()[:2] == ["50", "100"]
     assert ran.warnings == (
-        'unable to set "nproc" resource limit: Operation not permitted; it goes without',
+        f'unable to set "{name}" resource limit: Operation not permitted; it goes without',
     )
 
 
@@ -145,6 +157,13 @@ def test_descriptors_get_their_numbers_whatever_those_were_before(tmp_path: Path
         os.close(fd)
     names = [Path(line).name for line in ran.out.splitlines()]
     assert names == ["c", "a", "b", "a", "8"]
+
+
+def test_a_failure_is_heard_of_whatever_descriptors_a_job_has() -> None:
+    with open("/dev/null") as null:
+        further = dict.fromkeys(range(3, 100), null.fileno())
+        with pytest.raises(SpawnFailed, match="unable to execute"):
+            start(setup("/no/such", further=further), key="", channel=None)
 
 
 def test_a_script_of_a_megabyte_and_what_it_starts_has_no_descriptor_of_it() -> None:
@@ -292,6 +311,20 @@ def test_private_tmp_is_seen_by_no_other(tmp_path: Path) -> None:
     assert not Path("/tmp/mine").exists()
 
 
+def test_a_sandbox_is_not_seen_where_mounts_are_shared() -> None:
+    """As on a host that systemd has booted."""
+    pid, pidfd = clone3(CLONE_NEWNS)
+    if pid == 0:
+        try:
+            mount(b"none", b"/", None, MS_REC | MS_SHARED, None)
+            before = Path("/proc/self/mountinfo").read_text()
+            said("touch /tmp/mine", private_tmp=True, readonly_paths=("/etc",))
+            os._exit(0 if Path("/proc/self/mountinfo").read_text() == before else 1)
+        finally:
+            os._exit(2)
+    assert wait(pid, pidfd) == 0
+
+
 def _mounts_at(target: str) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [line for line in lines if line.split()[4] == target]
@@ -344,7 +377,8 @@ def test_a_plain_user_has_a_sandbox_too(tmp_path: Path) -> None:
             os.setresuid(65534, 65534, 65534)
             ran = run(
                 shell(
-                    "id -u; touch /tmp/mine; ls /tmp; touch /usr/x; grep CapEff /proc/self/status",
+                    "id -u; touch /tmp/mine; ls /tmp; touch /usr/x; grep Cap /proc/self/status",
+                    capabilities=(),
                     private_tmp=True,
                     readonly_paths=("/usr",),
                     nice=-1,
@@ -352,15 +386,16 @@ def test_a_plain_user_has_a_sandbox_too(tmp_path: Path) -> None:
                     rlimits=((resource.RLIMIT_CORE, 0, 0),),
                 )
             )
-            with pytest.raises(SpawnFailed, match="set capabilities: Operation not permitted"):
-                start(shell("true", capabilities=("NET_RAW",)), key="", channel=None)
+            for more in ({}, {"private_tmp": True}):
+                with pytest.raises(SpawnFailed, match="capabilities: Operation not permitted"):
+                    start(shell("true", capabilities=("NET_RAW",), **more), key="", channel=None)
             (place / "told").write_text(f"{ran.out}{ran.warnings}")
         finally:
             os._exit(0)
     assert wait(pid, pidfd) == 0
     text = (place / "told").read_text()
     assert text.startswith("65534\nmine\n")
-    assert "CapEff:\t0000000000000000" in text
+    assert text.count(":\t0000000000000000") == 5
     assert "set priority" in text
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import select
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hostlab.init import following
+from hostlab.init.appearing import Port, Ports
 from hostlab.init.daemons import look
+from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3, namespace_fd
 from hostlab.spec.job import Expect, Readiness
-from tests.netns.init.ready_site import Site, ready_site
+from tests.netns.init.ready_site import Site, ready_site, until
 
 pytestmark = pytest.mark.netns
 
@@ -53,14 +54,6 @@ def python(body: str) -> str:
 def main_of(site: Site, spawn: int) -> int:
     """The pid that the engine would have now."""
     return int([fact for fact in site.call("facts", spawn=spawn) if fact.get("pid")][-1]["pid"])
-
-
-def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
-    """Look again until it is so; what another process does in /proc is told by nobody."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        select.select([], [], [], 0.002)
 
 
 def go(site: Site) -> Path:
@@ -248,6 +241,7 @@ def test_whoever_ends_while_it_is_adopted_is_not_lost(any_site: Site) -> None:
         any_site.wait(spawn, "Ended")
         ends = [fact for fact in any_site.call("facts", spawn=spawn) if fact["type"] == "Ended"]
         assert len(ends) == 1
+        assert ends[0]["left"] == [], "its daemon lives, and nobody follows it"
         statuses.append(ends[0]["status"])
         assert look(ends[0]["pid"]) is None
     # 0: the daemon had ended before its parent's end was told. 7: it was adopted, or almost.
@@ -274,7 +268,15 @@ def test_a_descriptor_that_is_closed_without_a_newline_says_nothing(site: Site) 
 
 
 def test_a_newline_before_the_end_counts(site: Site) -> None:
-    spawn = site.start(Readiness(kind=Expect.FD, fd=3), "echo >&3; exit 0")
+    path = go(site)
+    spawn = site.start(Readiness(kind=Expect.FD, fd=3), f"read line < {path}; echo >&3; exit 0")
+    first = main_of(site, spawn)
+    supervisor = site.call("ping")["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    path.write_text("\n")
+    until(lambda: look(first) is None)
+    os.kill(supervisor, signal.SIGKILL)
+    site.reconnect()
     site.wait(spawn, "Ended")
     assert site.facts(spawn) == ["Started", "Ready", "Ended"]
 
@@ -348,3 +350,44 @@ def test_anothers_socket_is_not_the_jobs(site: Site) -> None:
         spawn = site.start(Readiness(kind=Expect.PORT, port=port), "exec sleep 0.3")
         site.wait(spawn, "Ended")
         assert site.facts(spawn) == ["Started", "Ended"]
+
+
+def test_a_port_in_another_network_namespace(tmp_path: Path) -> None:
+    """Its sockets are listed there, and what listens here is none of it."""
+    reader, writer = os.pipe()
+    pid, pidfd = clone3(CLONE_NEWNET | (CLONE_NEWUSER if os.geteuid() else 0))
+    if pid == 0:
+        try:
+            os.close(writer)
+            os.read(reader, 1)
+            with socket.socket() as sock:
+                sock.bind(("0.0.0.0", 4587))
+                sock.listen()
+                signal.pause()
+        finally:
+            os._exit(0)
+    os.close(reader)
+    home = namespace_fd(pid, "net")
+    seen: list[str] = []
+
+    async def look_twice() -> None:
+        ports, listens = Ports(warn=seen.append), asyncio.Event()
+        ports.wait(1, Port(4587, tuple, None, lambda: seen.append("here")))
+        ports.wait(2, Port(4587, tuple, home, listens.set))
+        assert not listens.is_set()
+        os.write(writer, b"x")
+        async with asyncio.timeout(10):
+            await listens.wait()
+        ports.forget(1)
+        assert seen == []
+        ports.wait(3, Port(4587, tuple, reader_of_nothing, listens.set))
+
+    reader_of_nothing = os.open("/dev/null", os.O_RDONLY)
+    try:
+        asyncio.run(look_twice())
+        assert "cannot be awaited" in seen[0]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for fd in (pidfd, home, writer, reader_of_nothing):
+            os.close(fd)

@@ -290,6 +290,11 @@ def test_file_of_the_kernel_is_closed(site: Site, path: str, flags: int) -> None
     assert not outcome.through, outcome
 
 
+def test_kernel_log_has_no_end_to_read_again_and_again(site: Site) -> None:
+    """rsyslogd took a whole CPU where it found a /dev/null there."""
+    assert_refused(site.attempt("inside", "open_file", path="/proc/kmsg", flags=0), errno.ENXIO)
+
+
 ALLOWED = {
     "/proc/sys/net/": "the network namespace's own",
     "/proc/self/": "the process' own",

@@ -120,7 +120,7 @@ class Later:
 
     def __init__(self) -> None:
         self.site = Site()
-        self.now = time.time()
+        self.now = time.time() + 1
         self.gone: set[str] = set()
         self.initctl = Initctl(
             self.site, is_waiting=lambda token: token not in self.gone, clock=self.clock

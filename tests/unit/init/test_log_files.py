@@ -46,6 +46,14 @@ def test_files_come_oldest_first_over_a_gap_and_without_strangers(tmp_path: Path
         assert [os.read(fd, 100) for fd in files] == [b"job.log.3", b"job.log.1", b"job.log"]
 
 
+def test_a_file_that_is_met_twice_during_a_rotation_counts_once(tmp_path: Path) -> None:
+    path = lay(tmp_path, [b"old\n", b"new\n"])
+    os.rename(f"{path}.1", f"{path}.2")
+    os.link(path, f"{path}.1")
+    with opened(path) as files:
+        assert read_last(files, 9) == b"old\nnew\n"
+
+
 def test_a_log_that_is_not_there_has_no_files(tmp_path: Path) -> None:
     with opened(str(tmp_path / "none" / "job.log")) as files:
         assert files == []

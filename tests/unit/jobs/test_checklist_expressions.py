@@ -185,7 +185,7 @@ def test_restore_takes_up_what_was_held() -> None:
     assert (again.values, again.events) == (progress.values, progress.events)
 
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=4)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1, max_size=4)
 OPERANDS = st.builds(
     lambda name, positional, keyed: Match(
         name,

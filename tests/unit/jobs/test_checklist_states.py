@@ -664,6 +664,21 @@ def test_reload_signals_the_main_process_only() -> None:
         world.tell(facts.Reload(job="j"))
 
 
+def test_a_process_that_is_told_of_twice_is_started_once() -> None:
+    world = World(j="exec x\nexpect notify\nexpect timeout 5\nkill mode control-group\n")
+    world.start("j")
+    world.runs("j")
+    deadline = world.engine.next_deadline()
+    world.tell(facts.Emptied(spawn=1))
+    world.now += 1.0
+    world.tell(facts.Spawned(spawn=1, pid=9))
+    assert world.engine.next_deadline() == deadline
+    assert world.instance("j").group is None
+    main = world.instance("j").main
+    assert main is not None
+    assert main.pid == world.pid
+
+
 def test_facts_about_a_process_that_is_gone_are_ignored() -> None:
     world = World(j="exec x\nrespawn\n")
     world.running("j")

@@ -39,7 +39,7 @@ from tests.unit.jobs.model_machine import Processes
 
 pytestmark = pytest.mark.unit
 
-RUNS = int(os.environ.get("HOSTLAB_MODEL", "30"))
+RUNS = int(os.environ.get("HOSTLAB_MODEL", "20"))
 STEPS = 40
 MAX_SETTLING = 400
 MAX_TRIES = 5
@@ -444,7 +444,7 @@ class Model(RuleBasedStateMachine):
 
     def _quieten(self) -> None:
         """When their last instance has gone, jobs start on nothing."""
-        for name in self.engine.classes:
+        for name in list(self.engine.classes):
             self.tell(facts.Load(job=Job(name=name)))
 
 

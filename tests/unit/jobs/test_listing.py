@@ -80,6 +80,20 @@ def test_an_edited_listing() -> None:
     assert show_config([b]) == "b\n  start on (x or y)\n  stop on z\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ('  start on x (job: a, env: b "c)', "-:2:30"),
+        ("  start on x (job:, env: A=1 b)", "-:2:1"),
+        ("  start on x (job:, env: b\0)", "-:2:27"),
+    ],
+)
+def test_an_error_of_an_enumerated_operand_has_its_place(line: str, place: str) -> None:
+    with pytest.raises(SpecErrors) as caught:
+        read_listing(f"a\n{line}\n", file="-")
+    assert [str(each.where) for each in caught.value.errors] == [place]
+
+
 def test_every_error_of_a_listing_has_its_place() -> None:
     text = "  emits x\na b\na\n  start on and\n  stops on x\n  emits x y\n  emits z\n"
     with pytest.raises(SpecErrors) as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostlab.jobs.waits import Party, Wait, waits
+from hostlab.jobs.waits import Party, Wait, circle, waits
 from hostlab.spec.job import Step
 from tests.unit.jobs.jobs_world import World
 
@@ -41,6 +41,25 @@ def test_half_an_and_of_stop_on() -> None:
     world.running("j")
     world.emit("a")
     assert told(world) == [("a #3", "j stop on", "still without: b")]
+
+
+def test_jobs_that_wait_for_each_other_are_told_from_those_that_only_wait() -> None:
+    half = World(half="start on starting main and later\n", main="exec x\n")
+    half.start("main")
+    assert waits(half.engine)
+    assert circle(waits(half.engine)) == ()
+    world = World(
+        a="start on go\nstop on starting b\n",
+        b="start on go\nstop on starting a\n",
+        c="start on starting a and later\n",
+    )
+    world.emit("go", request="r")
+    assert [(each.name, each.on_name) for each in circle(waits(world.engine))] == [
+        ("starting #2", "b"),
+        ("b", "starting #3"),
+        ("starting #3", "a"),
+        ("a", "starting #2"),
+    ]
 
 
 def test_a_chain_from_request_to_process() -> None:

@@ -1,0 +1,87 @@
+"""The task namespaces of this machine, made on purpose, and what is left of others.
+
+A namespace's cgroups say in which directory it is, by an extended attribute, so that one below
+another `HOSTLAB_RUN` is not taken for a remnant. A plain user sees his own and root's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import msgspec
+
+from hostlab.linux import cgroups
+from hostlab.tasks import places
+from hostlab.tasks.figures import running_tasks
+from hostlab.tasks.places import Namespace
+
+
+class Found(msgspec.Struct, frozen=True, order=True):
+    """A namespace that is there."""
+
+    name: str
+    directory: str
+    uid: int
+    running: int
+    """How many tasks run in it."""
+
+
+class Remains(msgspec.Struct, frozen=True, order=True):
+    """What is left of a namespace that is not whole."""
+
+    namespace: str
+    kind: str
+    what: str
+    remedy: str
+
+
+def survey() -> tuple[tuple[Found, ...], tuple[Remains, ...]]:
+    """Look at the run directories and the cgroups."""
+    whole = {one.directory: one for one in places.namespaces()}
+    left: set[Remains] = set()
+    for path in task_cgroups():
+        directory = _directory_of(path)
+        namespace = whole.get(directory) or places.found_in(directory)
+        if namespace is None:
+            name = os.path.basename(path).split(":")[1]
+            left.add(Remains(name, "cgroup", path, _remedy(name, directory)))
+        else:
+            whole[directory] = namespace
+    for base in places.bases():
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(base):
+                if entry.path not in whole and not places.found_in(entry.path):
+                    remedy = _remedy(entry.name, entry.path)
+                    left.add(Remains(entry.name, "run directory", entry.path, remedy))
+    return tuple(sorted(_found(one) for one in whole.values())), tuple(sorted(left))
+
+
+def task_cgroups() -> list[str]:
+    """The cgroups that task namespaces have, whole or not."""
+    hierarchies = cgroups.find()
+    found = []
+    for base in dict.fromkeys((hierarchies.unified, *hierarchies.v1.values())):
+        tree = f"{base}/{cgroups.TREE}"
+        if base is not None and os.path.isdir(tree):
+            found += [e.path for e in os.scandir(tree) if cgroups.is_of_tasks(e.name)]
+    return found
+
+
+def _found(namespace: Namespace) -> Found:
+    running = len(running_tasks(namespace))
+    return Found(namespace.name, namespace.directory, namespace.uid, running)
+
+
+def _directory_of(path: str) -> str:
+    for name in places.ATTRIBUTES:
+        with contextlib.suppress(OSError):
+            return os.getxattr(path, name).decode(errors="replace")
+    return ""
+
+
+def _remedy(name: str, directory: str) -> str:
+    """Made once more it is whole, and can be taken away."""
+    base = os.path.dirname(directory).removesuffix("-tasks")
+    where = "" if not base or f"{base}-tasks" in places.bases() else f"HOSTLAB_RUN={base} "
+    return f"{where}hostlab task {name} init; {where}hostlab task {name} release"

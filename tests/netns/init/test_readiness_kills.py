@@ -1,0 +1,55 @@
+"""A supervisor killed at any instant while processes become ready: each is told, and followed."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+from hostlab.init.daemons import look
+from hostlab.spec.job import Expect, Readiness
+from tests.netns.init.ready_site import ready_site
+
+pytestmark = pytest.mark.netns
+
+ROUNDS = 15
+SEED = 20_261_121
+FORKS = 'exec /usr/bin/python3 -S -c "import os, signal\n{}signal.pause()"'
+LEAVE = "if os.fork(): os._exit(0)\n"
+SESSION = "os.setsid()\n"
+WAYS = (
+    (Readiness(kind=Expect.STOP), "kill -STOP $$; exec sleep 1000"),
+    (Readiness(kind=Expect.FORK), FORKS.format(LEAVE)),
+    (Readiness(kind=Expect.DAEMON), FORKS.format(LEAVE + SESSION + LEAVE)),
+    (Readiness(kind=Expect.FORK), FORKS.format(LEAVE + SESSION + LEAVE)),
+    (Readiness(kind=Expect.DAEMON), FORKS.format(LEAVE + SESSION)),
+    (Readiness(kind=Expect.NOTIFY), "systemd-notify --ready; exec sleep 1000"),
+    (Readiness(kind=Expect.FD, fd=3), "echo >&3; exec sleep 1000"),
+)
+
+
+@pytest.mark.parametrize("has_cgroup", [True, False], ids=["cgroup", "no cgroup"])
+def test_kills_at_random_instants_lose_no_readiness(tmp_path: Path, has_cgroup: bool) -> None:
+    chance = random.Random(SEED)
+    with ready_site(tmp_path, has_cgroup=has_cgroup) as site:
+        for _ in range(ROUNDS):
+            spawns = [site.start(how, program) for how, program in WAYS]
+            pid = site.call("ping")["pid"]
+            select.select([], [], [], chance.random() * 0.06)
+            os.kill(pid, signal.SIGKILL)
+            site.reconnect()
+            for spawn in spawns:
+                told = site.wait(spawn, "Ready", "Stopped")
+                assert len(told) >= 1
+            for spawn in spawns:
+                main = [f for f in site.call("facts", spawn=spawn) if f.get("pid")][-1]["pid"]
+                process = look(main)
+                if process is not None and process.parent == site.holder:
+                    os.kill(main, signal.SIGKILL)
+                (end,) = site.wait(spawn, "Ended")
+                assert look(end["pid"]) is None
+                assert end["left"] == []
