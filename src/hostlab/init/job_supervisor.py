@@ -184,7 +184,7 @@ class JobSupervisor(Supervisor):
 
     async def _serve_jobs(self, request: Request) -> object:
         op = request.message["op"]
-        if not self._has_begun and op in LISTINGS:
+        if not self._has_begun and self._unreadable is None and op in LISTINGS:
             return []
         self.begin()
         return await self.service.handlers[op](request)
