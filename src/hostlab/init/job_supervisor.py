@@ -445,7 +445,9 @@ class JobSupervisor(Supervisor):
             # A daemon's first process may have ended, while the daemon runs.
             if self._running.get(spawn) == pid:
                 del self._running[spawn]
-            self._ended.append((spawn, pid, status))
+            if (spawn, pid, status) not in self._ended:
+                # A program that follows another in place hears some of it twice.
+                self._ended.append((spawn, pid, status))
 
     def found_stopped(self, key: str, pid: int) -> None:
         if not key.startswith(KEY):

@@ -333,7 +333,7 @@ class Jobs:
                     environment=prepared.environment,
                 )
         except SpawnFailed as failed:
-            self._failed(effect, failed.step, failed.errno, failed.reason or "not found")
+            self._failed(effect, failed.step, failed.errno, failed.reason)
             return
         except Problem as problem:
             self._failed(effect, problem.code, 0, problem.message)

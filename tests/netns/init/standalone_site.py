@@ -224,3 +224,4 @@ def end(alone: Alone) -> None:
         alone.process.wait(ENDS_WITHIN_S)
     place = LabDirectory(INIT, str(alone.run.parent))
     remains.clear(place)
+    assert remains.lab_cgroups(place.mark) == []
