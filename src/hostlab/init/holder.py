@@ -118,11 +118,8 @@ class Holder:
         gc.disable()
         poll = select.poll()
         poll.register(self.signals, select.POLLIN)
-        if self.eager:
-            self._start_supervisor(poll)
-        else:
-            poll.register(self.control, select.POLLIN)
-        pause = None
+        poll.register(self.control, select.POLLIN)
+        pause = self._restart(poll, has_paused=False)
         while True:
             ready = poll.poll(pause)
             for fd, _ in ready:
@@ -153,12 +150,15 @@ class Holder:
         if self.supervisor or not work:
             return None
         if self.failures < RESTARTS_AT_ONCE or has_paused:
-            self._start_supervisor(poll)
-            return None
+            # A node without a process or a descriptor to be had lives on: that may change.
+            with contextlib.suppress(OSError):
+                self._start_supervisor(poll)
+                return None
         _unregister(poll, self.control.fileno())
         return RESTART_PAUSE_MS
 
     def _start_supervisor(self, poll: select.poll) -> None:
+        self.failures += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         pid = os.fork()
@@ -168,7 +168,6 @@ class Holder:
         _unregister(poll, self.control.fileno())
         self.supervisor, self.channel = pid, ours
         self.asked_for = False
-        self.failures += 1
         poll.register(ours, select.POLLIN)
         self._tell_all()
 
@@ -237,17 +236,17 @@ class Holder:
             self.running[pid] = rest
         elif verb == "=":
             number, _, key = rest.partition(" ")
-            if number.isdigit():
+            if number.isdecimal():
                 self.ended.pop((int(number), key), None)
         elif verb == "*":
             number, _, key = rest.partition(" ")
-            if number.isdigit() and key:
+            if number.isdecimal() and key:
                 self._adopt(int(number), key)
         elif verb == "?":
             self._tell_all()
         elif verb == "x":
             os._exit(0)
-        elif verb == "<" and fd is not None and len(self.kept) < MAX_KEPT:
+        elif verb == "<" and fd is not None and (rest in self.kept or len(self.kept) < MAX_KEPT):
             self._drop(rest)
             self.kept[rest], fd = fd, None
         elif verb == ">":

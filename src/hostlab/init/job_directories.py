@@ -73,7 +73,7 @@ class JobDirectories:
         self.jobs = {
             each.name: each.job for each in found if each.job is not None and each.name not in taken
         }
-        for name in before.keys() - self.jobs.keys():
+        for name in before.keys() - self.jobs.keys() - taken:
             self._tell(facts.Unload(name=name))
         for name, job in self.jobs.items():
             if name not in before or not same_but_places(job, before[name]):

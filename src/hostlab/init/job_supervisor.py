@@ -109,6 +109,7 @@ class JobSupervisor(Supervisor):
         self._unreadable: Unsupported | None = None
         self.is_resumed = False
         """Whether this program has followed another one in place (`resume`)."""
+        self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
         for name in ("jobs", "job", "emit", "waits", "monitor", "configuration", "settled",
                      "reload-configuration", "set-variable"):  # fmt: skip
@@ -276,12 +277,12 @@ class JobSupervisor(Supervisor):
         ]
         self.directories.read(from_files)
         # One that was killed amid a `reload` has not done all of it.
-        self.spawn_task(self.reconfigure(self.described_jobs(), frozenset()))
+        self.spawn_task(self.reconfigure(frozenset()))
         if (down := engine.extra.get(GOES_DOWN)) is not None:
             self.go_down(Down(down))
 
     async def _boot(self) -> None:
-        await boot.emit(self.jobs, self.place.emissions())
+        await boot.emit(self.jobs, self.place.emissions)
         self.booted.set()
 
     def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
@@ -379,8 +380,15 @@ class JobSupervisor(Supervisor):
         for job in jobs:
             self.jobs.tell(facts.Load(job=job))
 
-    async def reconfigure(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
-        """Stop what is gone, start what is new, restart what is named; the rest goes on."""
+    async def reconfigure(self, restart: frozenset[str]) -> None:
+        """Stop what is gone, start what is new, restart what is named; the rest goes on.
+
+        One after another, and each to what is described then: the last description stands.
+        """
+        async with self._reconfiguring:
+            await self._reconfigure(self.described_jobs(), restart)
+
+    async def _reconfigure(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
         engine = self.jobs.engine
         before = list(engine.extra.get(DESCRIBED, ()))
         names = [job.name for job in wanted]

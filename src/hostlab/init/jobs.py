@@ -42,6 +42,8 @@ KEY: Final = "job:"
 """How the holder names the processes of jobs: with their spawn number behind it."""
 REQUESTS: Final = "requests"
 """In the engine's `extra`: the requests whose askers have not heard yet."""
+ASKED: Final = "ask:"
+"""Begins the request of somebody who is gone when this supervisor is."""
 BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
@@ -121,7 +123,7 @@ class Jobs:
 
     def token(self) -> str:
         """A name for a request that no other has, in any supervisor's life."""
-        return f"{os.getpid()}.{time.monotonic_ns()}.{next(self._tokens)}"
+        return f"{ASKED}{os.getpid()}.{time.monotonic_ns()}.{next(self._tokens)}"
 
     async def request(self, token: str, fact: AnyFact, *, wait: bool = True) -> Reply:
         """Tell a request of this token, once in all supervisors' lives, and wait for its answer.
@@ -172,6 +174,17 @@ class Jobs:
         self.engine.extra[REQUESTS] = msgspec.to_builtins(self.book.entries)
         self._store.begin(self.engine)
 
+    def close(self) -> None:
+        """Let go of what this process has; the holder has its own."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for spawn in tuple(self._pidfds):
+            self._forget(spawn)
+        self.readiness.close()
+        self.logs.close()
+        self.cgroups.close()
+        self._store.close()
+
     # What the holder tells.
 
     def ended(self, spawn: int, pid: int, status: int) -> None:
@@ -199,6 +212,8 @@ class Jobs:
         `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says.
         """
         fd = kept.get(store.NAME)
+        # Not a number that the holder may still tell of: what has it is not what gets it.
+        self.engine.next_spawn = 1 + max((*running, *(spawn for spawn, *_ in ended)), default=0)
         if fd is None:
             self._begin()
             return False
@@ -212,6 +227,7 @@ class Jobs:
             self._begin()
             return False
         self.engine.own_environment = own
+        self.book.forget_others(ASKED, frozenset())
         self._begin()
         self.logs.restore(kept)
         self._reconcile(kept, running, ended)
@@ -270,19 +286,31 @@ class Jobs:
     def _take(self, fact: AnyFact) -> None:
         now = time.monotonic()
         if self._store.is_long:
-            self._begin()
+            self._shorten()
         self._store.append(fact, now)
         done = self.engine.handle(fact, now)
         self._told(self.engine, fact, done)
         if isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
             self._watch(fact.spawn, fact.pid)
         for effect in done:
-            self._carry_out(effect)
+            try:
+                self._carry_out(effect)
+            except OSError as error:
+                # What is refused to one job is no matter of the others.
+                self.log(Level.WARNING, f"{_about(effect)}: {error}")
         if self._watchers:
             wall = time.time()
             for effect in done:
                 for watcher in tuple(self._watchers):
                     watcher(effect, wall)
+
+    def _shorten(self) -> None:
+        """Store everything anew, or, where no descriptor is left for that, go on as it is."""
+        try:
+            self._begin()
+        except OSError as error:
+            self._store.postpone()
+            self.log(Level.WARNING, f"the state grows: it cannot be stored anew: {error}")
 
     def _begun(self, engine: Engine) -> None:
         """Take up what stood beside the stored state of an engine."""
@@ -421,6 +449,19 @@ class Jobs:
 def usual_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What every job gets before anybody changes it: init's PATH and TERM (init/job_class.c)."""
     return {name: environment[name] for name in ("PATH", "TERM") if name in environment}
+
+
+def _about(effect: Effect) -> str:
+    """Which job an effect is about, for a person."""
+    match effect:
+        case effects.Spawn():
+            return f"{effect.job.name}: its {effect.step} process"
+        case effects.Kill():
+            return f"process {effect.pid} cannot be sent signal {effect.signal}"
+        case effects.InstanceRemoved():
+            return f"{effect.job}: clearing away after it"
+        case _:
+            return type(effect).__name__
 
 
 def _end_of(spawn: int, status: int) -> facts.Exited | facts.Signalled:

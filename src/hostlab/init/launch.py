@@ -37,6 +37,10 @@ class Around(Protocol):
     def channel(self) -> socket.socket | None:
         """To the holder, whose child the process is; None makes it the caller's."""
 
+    def wait_for_room(self) -> None:
+        """Wait until the holder takes what a new process says first."""
+        ...
+
     def setup(
         self, argv: tuple[str, ...], extra: Mapping[str, str], **changes: Any
     ) -> ProcessSetup:
@@ -108,6 +112,7 @@ class Launcher:
             }
             found = command(effect.process)
             setup = self.around.setup(found.argv, values, script=found.script, **changes)
+            self.around.wait_for_room()
             started = start(setup, key=key_of(effect.spawn), channel=self.around.channel)
         except BaseException:
             self.cgroups.remove(effect.spawn)

@@ -158,7 +158,9 @@ class NodeSupervisor(JobSupervisor):
         self.node = _stored(self.config)
         self.begin()
         self.directories.change(self.node.job_files)
-        await self.reconfigure(self.node.jobs, frozenset(request.message.get("restart", ())))
+        await self.reconfigure(frozenset(request.message.get("restart", ())))
+        # A name that is described no longer is a file's again.
+        self.directories.read()
 
 
 def _log_directory(config: NodeConfig) -> int:

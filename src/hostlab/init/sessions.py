@@ -34,6 +34,10 @@ class Surroundings(Protocol):
 
     channel: socket.socket
 
+    def wait_for_room(self) -> None:
+        """Wait until the holder takes what a new process says first."""
+        ...
+
     def setup(
         self, argv: tuple[str, ...], extra: Mapping[str, str], **changes: Any
     ) -> ProcessSetup:
@@ -106,6 +110,7 @@ class Sessions:
         return pid
 
     def _spawn_command(self, setup: ProcessSetup) -> tuple[int, int]:
+        self.around.wait_for_room()
         try:
             return spawn(setup, key=KEY, channel=self.around.channel)
         except SpawnFailed as failed:

@@ -64,6 +64,10 @@ class Store:
         """Whether the facts have outgrown the snapshot, so that `begin` is due."""
         return self._size > self._bound
 
+    def postpone(self) -> None:
+        """Let it grow to twice that size before `begin` is due again."""
+        self._bound *= 2
+
     def close(self) -> None:
         """Let go of this process' descriptor; the holder has its own."""
         if self._fd >= 0:

@@ -223,7 +223,16 @@ class Supervisor:
             except BlockingIOError:
                 self._make_room()
 
-    def _make_room(self) -> None:
+    def wait_for_room(self) -> None:
+        """Wait until the holder takes more; before a process is started that speaks to it first.
+
+        Such a process waits for the holder and we wait for the process: a holder that waits
+        for us meanwhile, with more ends to tell than the channel holds, would wait for ever.
+        """
+        while not self._make_room() & select.POLLOUT:
+            pass
+
+    def _make_room(self) -> int:
         """Wait until the holder takes more; it may itself be waiting to tell us something."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN | select.POLLOUT)
@@ -232,6 +241,7 @@ class Supervisor:
             self._unheard.append(receive_bytes(self.channel, size=DATAGRAM_BYTES))
             if len(self._unheard) == 1:
                 asyncio.get_running_loop().call_soon(self._hear_later)
+        return events
 
     def _hear_later(self) -> None:
         while self._unheard:

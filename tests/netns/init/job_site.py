@@ -42,6 +42,9 @@ class Alone:
         values = {"argv": argv, "environment": environment, **self.values, **changes}
         return ProcessSetup(**values)
 
+    def wait_for_room(self) -> None:
+        """There is no holder."""
+
     def namespaces_of(self, job: Job) -> tuple[int, ...]:
         return ()
 
