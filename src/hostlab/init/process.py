@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
-from hostlab.init import child
+from hostlab.init import child, direct
+from hostlab.linux import vfork
 from hostlab.linux.capabilities import remember_bounding_set
 from hostlab.linux.clone import CLONE_PARENT, clone3
 
@@ -116,6 +117,11 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
 
     With a `channel` the process is the holder's child and tells it `key` first; else the caller's.
     """
+    made = direct.plan(setup, key, channel)
+    if made is not None:
+        started = _start_directly(setup, made, channel)
+        if started is not None:
+            return started
     reader, writer = os.pipe2(os.O_CLOEXEC)
     flags = CLONE_PARENT if channel is not None else 0
     try:
@@ -140,6 +146,24 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
             os.waitpid(pid, 0)
         raise SpawnFailed(step, int(number), setup.argv[0])
     return Started(pid, pidfd, tuple(warnings))
+
+
+def _start_directly(
+    setup: ProcessSetup, made: direct.Plan, channel: socket.socket | None
+) -> Started | None:
+    """The short way; None when the holder has too much to take just now."""
+    flags = CLONE_PARENT if channel is not None else 0
+    pid, pidfd, results = vfork.run(made.rows, flags, setup.cgroup)
+    failed = made.failed(results)
+    if failed is None:
+        return Started(pid, pidfd, ())
+    os.close(pidfd)
+    if channel is None:
+        os.waitpid(pid, 0)
+    step, number = failed
+    if step == direct.TELL and number == errno.EAGAIN:
+        return None
+    raise SpawnFailed(step, number, setup.argv[0])
 
 
 def exit_of(status: int) -> dict[str, int | None]:
@@ -168,6 +192,7 @@ def prepare_to_spawn() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _do_nothing)
     remember_bounding_set(anew=True)
+    vfork.prepare()
     child.remember_users()
 
 
