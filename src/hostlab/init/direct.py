@@ -2,7 +2,7 @@
 
 `plan` says what `child` would do, for a set-up that asks for nothing that must be looked up or
 decided in the new process: no user, no root of its own, no limits, no script. Everything else goes
-the long way.
+the long way. docs/decisions/vfork.md gives the reasons.
 """
 
 from __future__ import annotations

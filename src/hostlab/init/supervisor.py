@@ -20,7 +20,7 @@ import msgspec
 
 from hostlab.errors import DecodeError, Failed, Problem, UsageError
 from hostlab.init.connection import Connection
-from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
+from hostlab.init.holder import DATAGRAM_BYTES, SIGNALLED, Inheritance
 from hostlab.init.process import prepare_to_spawn
 from hostlab.init.protocol import HUNG_UP, MAX_LINE_BYTES, Message, peer_uid, receive_bytes
 
@@ -290,6 +290,8 @@ class Supervisor:
             self.found_stopped(key, int(pid))
         elif verb == "!":
             self.signalled(int(rest))
+            # Last, as with a status.
+            self.acknowledge(SIGNALLED, int(rest))
         elif verb == "<" and fds:
             self.kept[rest] = fds[0]
         elif verb == ".":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,22 @@ def test_what_fails_is_named_alike(
         monkeypatch.setattr(direct, "plan", lambda *_: None)
     assert found[0] == found[1]
     assert found[0][0] == step
+
+
+def test_a_holder_that_has_much_to_take_is_no_failure_yet() -> None:
+    """The long way waits until it takes more; nothing has been told of the process by then."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                theirs.send(b"?")
+        made = direct.plan(setup("true"), "k", theirs)
+        assert made is not None
+        pid, pidfd, results = vfork.run(made.rows, 0, None)
+        os.close(pidfd)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 127
+    assert made.failed(results) == (direct.TELL, errno.EAGAIN)
 
 
 def test_descriptors_that_change_places(tmp_path: Path) -> None:

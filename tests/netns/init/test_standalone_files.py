@@ -121,6 +121,7 @@ def test_editors(tmp_path: Path, save: Callable[[Path, str], None]) -> None:
 def test_directories_that_come_and_go(tmp_path: Path) -> None:
     """One that is there later, deep below what is there; a new one in one; one made anew."""
     later = tmp_path / "not" / "there" / "yet"
+    (tmp_path / "attic").mkdir()
     words = ("--confdir", str(tmp_path / "jobs"), "--append-confdir", str(later),
              "--logdir", str(tmp_path / "logs"))  # fmt: skip
     with standing(tmp_path, WEB, words=words) as alone:
@@ -140,7 +141,8 @@ def test_directories_that_come_and_go(tmp_path: Path) -> None:
             later.mkdir(parents=True)
             (later / f"again{number}.conf").write_text("exec true")
             wait_names(alone, "web", f"again{number}")
-            later.rename(tmp_path / f"gone{number}")
+            # To where nobody looks.
+            later.rename(tmp_path / "attic" / f"gone{number}")
             wait_names(alone, "web")
 
 
