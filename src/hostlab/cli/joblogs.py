@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hostlab.errors import UsageError
-from hostlab.init.log_policy import log_name
+from hostlab.init.logs.policy import log_name
 
 if TYPE_CHECKING:
     from hostlab.init.client import InitClient

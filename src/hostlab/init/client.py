@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.init.log_files import opened, read_last
-from hostlab.init.log_policy import log_name
+from hostlab.init.logs.files import opened, read_last
+from hostlab.init.logs.policy import log_name
 from hostlab.init.protocol import CONTROL, HUNG_UP, LOGS, OWN_LOG, Message, Receiver, connect, send
 from hostlab.spec.job import Job
 

@@ -20,18 +20,18 @@ from hostlab import __version__
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, shutdown, store
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl_init import Down
-from hostlab.init.initctl_install import install
-from hostlab.init.initctl_server import InitctlServer
-from hostlab.init.initctl_supervisor import SupervisorInit
-from hostlab.init.job_cgroups import JobCgroups
+from hostlab.init.initctl.install import install
+from hostlab.init.initctl.server import InitctlServer
+from hostlab.init.initctl.supervisor import SupervisorInit
+from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_directories import JobDirectories
 from hostlab.init.jobs import KEY, Jobs
-from hostlab.init.launch import Launcher
-from hostlab.init.logs import Logs
-from hostlab.init.process import ProcessSetup
+from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launcher
+from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.jobs import LATER_VERSION, facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission

@@ -23,12 +23,12 @@ import msgspec
 
 from hostlab.errors import DecodeError, Problem
 from hostlab.init import store
-from hostlab.init.initctl_requests import Requests
-from hostlab.init.job_cgroups import JobCgroups
-from hostlab.init.launch import Launcher
-from hostlab.init.logs import Logs
-from hostlab.init.process import SpawnFailed
-from hostlab.init.readiness import Readiness
+from hostlab.init.initctl.requests import Requests
+from hostlab.init.logs.pipes import Logs
+from hostlab.init.readiness.protocols import Readiness
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launcher
+from hostlab.init.spawning.process import SpawnFailed
 from hostlab.jobs import LATER_VERSION, Engine, effects, facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Effect, Level, Reply

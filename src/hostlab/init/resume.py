@@ -26,9 +26,9 @@ from hostlab.errors import DecodeError, Failed, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor
 from hostlab.init.node import NodeConfig, NodeSupervisor
-from hostlab.init.process import ProcessSetup, spawn
-from hostlab.init.standalone import Options, StandaloneSupervisor
-from hostlab.init.standalone_place import Grounds, bear
+from hostlab.init.spawning.process import ProcessSetup, spawn
+from hostlab.init.standalone.place import Grounds, bear
+from hostlab.init.standalone.supervisor import Options, StandaloneSupervisor
 from hostlab.init.store import load
 from hostlab.init.supervisor import CarriedConnection
 from hostlab.spec.model import Node

@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from hostlab.errors import UsageError
-from hostlab.init.child import EXECUTE
 from hostlab.init.connection import Connection
-from hostlab.init.process import ProcessSetup, SpawnFailed, exit_of, signal_group, spawn
+from hostlab.init.spawning.child import EXECUTE
+from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, exit_of, signal_group, spawn
 from hostlab.init.supervisor import Request
 
 TIOCSPTLCK: Final = 0x40045431

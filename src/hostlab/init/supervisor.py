@@ -21,8 +21,8 @@ import msgspec
 from hostlab.errors import DecodeError, Failed, Problem, UsageError
 from hostlab.init.connection import Connection
 from hostlab.init.holder import DATAGRAM_BYTES, SIGNALLED, Inheritance
-from hostlab.init.process import prepare_to_spawn
 from hostlab.init.protocol import HUNG_UP, MAX_LINE_BYTES, Message, peer_uid, receive_bytes
+from hostlab.init.spawning.process import prepare_to_spawn
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64

@@ -17,11 +17,11 @@ import msgspec
 import pytest
 
 from hostlab.init import boot
-from hostlab.init.job_cgroups import JobCgroups
 from hostlab.init.jobs import Jobs
-from hostlab.init.launch import Launcher
-from hostlab.init.logs import Logs
-from hostlab.init.process import prepare_to_spawn
+from hostlab.init.logs.pipes import Logs
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launcher
+from hostlab.init.spawning.process import prepare_to_spawn
 from hostlab.jobs import facts
 from hostlab.jobs.boot import Emission
 from hostlab.jobs.effects import Level
@@ -221,6 +221,6 @@ def test_a_process_of_a_lost_state_is_not_taken_for_a_new_one(tmp_path: Path) ->
             assert instance is not None
             assert instance.main is not None
             assert instance.main.pid is not None
-            jobs.ended(8, *os.waitpid(instance.main.pid, 0))
+            jobs.ended(8, *os.waitpid(instance.main.pid, 0))  # noqa: ASYNC222 (it has ended)
 
     asyncio.run(test())

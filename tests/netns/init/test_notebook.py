@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.initctl_client import SESSION_PREFIX
+from hostlab.init.initctl.script import SESSION_PREFIX
 from hostlab.jobs.drawing_states import STATE_COLOURS
 from hostlab.jobs.report import JobState
 from hostlab.sync import Lab, Node

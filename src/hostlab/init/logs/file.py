@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from hostlab.init.log_policy import (
+from hostlab.init.logs.policy import (
     Bucket,
     Dropped,
     LogPolicy,

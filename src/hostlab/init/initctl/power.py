@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hostlab.init.initctl_init import Answer, Command, Down, Init
-from hostlab.init.initctl_options import COMMON, Line, Option, Refusal, help_text, read_line
+from hostlab.init.initctl.options import COMMON, Line, Option, Refusal, help_text, read_line
+from hostlab.init.initctl.surroundings import Answer, Command, Down, Init
 from hostlab.jobs.boot import HALT, NO_RUNLEVEL, REBOOT, SINGLE
 from hostlab.jobs.expression import Environment
 

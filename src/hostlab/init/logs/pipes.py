@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from hostlab.init.log_file import LogFile, Stream
-from hostlab.init.log_policy import Dropped, LogPolicy, log_name
+from hostlab.init.logs.file import LogFile, Stream
+from hostlab.init.logs.policy import Dropped, LogPolicy, log_name
 from hostlab.linux.splice import PIPE_BYTES, Peek, widen
 
 KEY: Final = "log"

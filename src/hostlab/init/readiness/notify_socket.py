@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from hostlab.init.notify import MAX_DATAGRAM_BYTES, Message, parse
+from hostlab.init.readiness.notify import MAX_DATAGRAM_BYTES, Message, parse
 from hostlab.linux.pidfd import SCM_PIDFD, SO_PASSPIDFD, cgroup_id
 
 MAX_DESCRIPTORS: Final = 253

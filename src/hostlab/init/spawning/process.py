@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
-from hostlab.init import child, direct
+from hostlab.init.spawning import child, direct
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import remember_bounding_set
 from hostlab.linux.clone import CLONE_PARENT, clone3

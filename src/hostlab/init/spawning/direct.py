@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Problem
-from hostlab.init.sandbox import TEMPORARY
+from hostlab.init.spawning.sandbox import TEMPORARY
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import bits_to_drop, capget, exact_sets, mask_of
 from hostlab.linux.clone import CLONE_NEWNS
@@ -34,7 +34,7 @@ from hostlab.linux.mounts import (
 )
 
 if TYPE_CHECKING:
-    from hostlab.init.process import ProcessSetup
+    from hostlab.init.spawning.process import ProcessSetup
 
 PR_SET_DUMPABLE: Final = 4
 PR_CAPBSET_DROP: Final = 24

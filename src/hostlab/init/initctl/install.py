@@ -16,8 +16,8 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from hostlab.init.initctl import INITCTL, NAMES
-from hostlab.init.initctl_client import DEFAULT_BIN, DEFAULT_DIRECTORY, script
+from hostlab.init.initctl.programs import INITCTL, NAMES
+from hostlab.init.initctl.script import DEFAULT_BIN, DEFAULT_DIRECTORY, script
 
 O_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

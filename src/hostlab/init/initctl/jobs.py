@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hostlab.init.initctl_call import Call, text_of
-from hostlab.init.initctl_init import Answer, LogPriority
-from hostlab.init.initctl_options import Option, Refusal
+from hostlab.init.initctl.call import Call, text_of
+from hostlab.init.initctl.options import Option, Refusal
+from hostlab.init.initctl.surroundings import Answer, LogPriority
 from hostlab.jobs import facts
 from hostlab.jobs.listing import show_config
 from hostlab.jobs.reachable import unreachable

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Final
 
 from hostlab.errors import UsageError
-from hostlab.init.initctl_call import Call
-from hostlab.init.initctl_environment import ENVIRONMENT_COMMANDS
-from hostlab.init.initctl_init import Answer, Command, Init
-from hostlab.init.initctl_jobs import JOB_COMMANDS, UPSTART_VERSION
-from hostlab.init.initctl_options import COMMON, Option, Refusal, help_text, read_line
-from hostlab.init.initctl_power import PROGRAMS, Power
+from hostlab.init.initctl.call import Call
+from hostlab.init.initctl.environment import ENVIRONMENT_COMMANDS
+from hostlab.init.initctl.jobs import JOB_COMMANDS, UPSTART_VERSION
+from hostlab.init.initctl.options import COMMON, Option, Refusal, help_text, read_line
+from hostlab.init.initctl.power import PROGRAMS, Power
+from hostlab.init.initctl.surroundings import Answer, Command, Init
 
 INITCTL: Final = "initctl"
 COMMANDS: Final = {**JOB_COMMANDS, **ENVIRONMENT_COMMANDS}

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hostlab.init.process import signal_group
+from hostlab.init.spawning.process import signal_group
 from hostlab.linux import cgroups
 from hostlab.spec.job import KillMode
 

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from hostlab.init.fd_store import MAX_KEY_BYTES, Drop, Keep, quote
-from hostlab.init.notify import Message
+from hostlab.init.readiness.fd_store import MAX_KEY_BYTES, Drop, Keep, quote
+from hostlab.init.readiness.notify import Message
 from hostlab.jobs.journal import AnyFact
 from hostlab.spec.job import Expect, Job
 

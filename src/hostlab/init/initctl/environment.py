@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from hostlab.init.initctl_call import Call, text_of
-from hostlab.init.initctl_jobs import Verb
-from hostlab.init.initctl_options import Option, Refusal
+from hostlab.init.initctl.call import Call, text_of
+from hostlab.init.initctl.jobs import Verb
+from hostlab.init.initctl.options import Option, Refusal
 from hostlab.jobs.facts import SetVariable
 from hostlab.jobs.instance import Instance
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from hostlab.errors import Unsupported
-from hostlab.init.cgroup_stanza import limit_of
-from hostlab.init.job_cgroups import JobCgroups, Place, group_name
-from hostlab.init.process import ProcessSetup, SpawnFailed, start
+from hostlab.init.spawning.cgroup_stanza import limit_of
+from hostlab.init.spawning.cgroups import JobCgroups, Place, group_name
+from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, start
 from hostlab.jobs.command import command
 from hostlab.jobs.effects import Spawn
 from hostlab.jobs.environment import ExpansionError, expand

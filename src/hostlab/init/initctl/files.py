@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hostlab.errors import DecodeError
-from hostlab.init.initctl_init import Answer, Command
+from hostlab.init.initctl.surroundings import Answer, Command
 
 MAX_REQUEST_BYTES: Final = 4 * 2**20
 PIPE_BUF: Final = 4096

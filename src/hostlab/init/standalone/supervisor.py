@@ -20,13 +20,13 @@ from hostlab.errors import Failed
 from hostlab.init import boot, shutdown
 from hostlab.init.connection import Connection
 from hostlab.init.holder import Holder, Inheritance
-from hostlab.init.initctl_client import SESSION_PREFIX
-from hostlab.init.initctl_init import Down
+from hostlab.init.initctl.script import SESSION_PREFIX
+from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_supervisor import JobSupervisor, Place
-from hostlab.init.process import DEFAULT_PATH, ProcessSetup
 from hostlab.init.protocol import CONTROL, LOGS, listen
 from hostlab.init.sessions import Sessions
-from hostlab.init.standalone_place import (
+from hostlab.init.spawning.process import DEFAULT_PATH, ProcessSetup
+from hostlab.init.standalone.place import (
     VARIABLE,
     Grounds,
     bear,

@@ -13,8 +13,8 @@ import signal
 from collections.abc import Collection
 from typing import Final
 
-from hostlab.init import daemons
-from hostlab.init.watch import Hands, Watch
+from hostlab.init.readiness import daemons
+from hostlab.init.readiness.watch import Hands, Watch
 from hostlab.jobs import facts
 from hostlab.spec.job import Expect
 

@@ -12,12 +12,12 @@ import signal
 import socket
 from typing import Final
 
-from hostlab.init import daemons, notify_socket
-from hostlab.init.fd_store import FdStore
-from hostlab.init.following import Following, is_of
-from hostlab.init.notify import Message
-from hostlab.init.notify_socket import Datagram
-from hostlab.init.watch import Hands, Watch
+from hostlab.init.readiness import daemons, notify_socket
+from hostlab.init.readiness.fd_store import FdStore
+from hostlab.init.readiness.following import Following, is_of
+from hostlab.init.readiness.notify import Message
+from hostlab.init.readiness.notify_socket import Datagram
+from hostlab.init.readiness.watch import Hands, Watch
 from hostlab.jobs import facts
 from hostlab.spec.job import Expect
 

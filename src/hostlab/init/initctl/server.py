@@ -16,9 +16,7 @@ from itertools import islice
 from typing import Final
 
 from hostlab.errors import DecodeError
-from hostlab.init.initctl import Initctl
-from hostlab.init.initctl_client import DEFAULT_DIRECTORY
-from hostlab.init.initctl_files import (
+from hostlab.init.initctl.files import (
     MAX_NAME_BYTES,
     TOKEN_PREFIX,
     Asker,
@@ -29,7 +27,9 @@ from hostlab.init.initctl_files import (
     sweep,
     write_answer,
 )
-from hostlab.init.initctl_init import Answer, Command, Init
+from hostlab.init.initctl.programs import Initctl
+from hostlab.init.initctl.script import DEFAULT_DIRECTORY
+from hostlab.init.initctl.surroundings import Answer, Command, Init
 
 KEPT_AS: Final = "initctl"
 """The FIFO's name among what the holder keeps."""

@@ -26,13 +26,13 @@ import termios
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from hostlab.init import sandbox
+from hostlab.init.spawning import sandbox
 from hostlab.linux.capabilities import apply_sets, become, exact_sets, mask_of
 from hostlab.linux.libc import close_all_but, prctl, setns
 from hostlab.linux.seccomp import apply as apply_seccomp
 
 if TYPE_CHECKING:
-    from hostlab.init.process import ProcessSetup
+    from hostlab.init.spawning.process import ProcessSetup
 
 Limit = tuple[int, int, int]
 """(resource, soft, hard)."""

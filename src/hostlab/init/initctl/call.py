@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hostlab.init.initctl_init import Command, Init
-from hostlab.init.initctl_options import Line, Refusal
+from hostlab.init.initctl.options import Line, Refusal
+from hostlab.init.initctl.surroundings import Command, Init
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.expression import Environment

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hostlab.init.initctl_init import Down, LogPriority
+from hostlab.init.initctl.surroundings import Down, LogPriority
 from hostlab.init.jobs import usual_environment
-from hostlab.init.standalone_place import sessions
+from hostlab.init.standalone.place import sessions
 from hostlab.jobs import facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Level, Reply
