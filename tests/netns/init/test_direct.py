@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -111,9 +112,9 @@ def test_a_holder_that_has_much_to_take_is_no_failure_yet() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            while True:
-                theirs.send(b"?")
+        with contextlib.suppress(BlockingIOError):
+            while theirs.send(b"?"):
+                pass
         made = direct.plan(setup("true"), "k", theirs)
         assert made is not None
         pid, pidfd, results = vfork.run(made.rows, 0, None)
