@@ -119,13 +119,8 @@ def test_a_holder_that_has_much_to_take_is_no_failure_yet() -> None:
     with ours, theirs:
         theirs.setblocking(False)
         with contextlib.suppress(BlockingIOError):
-<<<<<<< HEAD
-            while True:
-                theirs.send(b"?")
-=======
             while theirs.send(b"?"):
                 pass
->>>>>>> bench
         made = direct.plan(setup("true"), "k", theirs)
         assert made is not None
         pid, pidfd, results = vfork.run(made.rows, 0, None)
