@@ -16,10 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from hostlab.init.holder import Inheritance
+from hostlab.init.initctl import files as initctl_files
+from hostlab.init.initctl import server as initctl_server
 from hostlab.init.initctl.files import Asker
 from hostlab.init.initctl.install import install
-from hostlab.init.initctl.programs import files as initctl_files
-from hostlab.init.initctl.programs import server as initctl_server
 from hostlab.init.initctl.server import InitctlServer
 from hostlab.init.initctl.surroundings import Answer
 from hostlab.init.supervisor import Supervisor

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.initctl.programs import server as initctl_server
+from hostlab.init.initctl import server as initctl_server
 from hostlab.init.initctl.server import InitctlServer
 from hostlab.jobs.effects import Reply
 from hostlab.jobs.facts import Fact

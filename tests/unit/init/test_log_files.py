@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hostlab.init.logs import files as log_files
 from hostlab.init.logs.files import opened, read_last
-from hostlab.init.logs.pipes import files as log_files
 
 pytestmark = pytest.mark.unit
 

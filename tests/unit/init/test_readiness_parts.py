@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostlab.init.readiness import daemons
 from hostlab.init.readiness.fd_store import quote, unquote
 from hostlab.init.readiness.notify import MAX_STATUS_CHARACTERS, parse
-from hostlab.init.readiness.protocols import daemons
 from hostlab.init.readiness.watch import PAGE_BYTES, Memory, Notes, kept_parts
 from hostlab.linux.pipe import peek
 

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Collection
 from typing import Final
 
-from hostlab.init.readiness.protocols import daemons
+from hostlab.init.readiness import daemons
 from hostlab.init.readiness.watch import Hands, Watch
 from hostlab.jobs import facts
 from hostlab.spec.job import Expect

@@ -12,11 +12,11 @@ import signal
 import socket
 from typing import Final
 
+from hostlab.init.readiness import daemons, notify_socket
 from hostlab.init.readiness.fd_store import FdStore
 from hostlab.init.readiness.following import Following, is_of
 from hostlab.init.readiness.notify import Message
 from hostlab.init.readiness.notify_socket import Datagram
-from hostlab.init.readiness.protocols import daemons, notify_socket
 from hostlab.init.readiness.watch import Hands, Watch
 from hostlab.jobs import facts
 from hostlab.spec.job import Expect

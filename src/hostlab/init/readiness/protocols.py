@@ -22,11 +22,11 @@ from typing import Final, assert_never
 
 from hostlab.errors import UsageError
 from hostlab.init.holder import GONE
+from hostlab.init.readiness import daemons, notify_socket
 from hostlab.init.readiness.appearing import Files, Port, Ports
 from hostlab.init.readiness.fd_store import Drop, FdStore, Keep, unquote
 from hostlab.init.readiness.following import Following
 from hostlab.init.readiness.messages import Messages
-from hostlab.init.readiness.protocols import daemons, notify_socket
 from hostlab.init.readiness.watch import Hands, Notes, Watch, kept_parts
 from hostlab.jobs import effects, facts
 from hostlab.jobs.journal import AnyFact
