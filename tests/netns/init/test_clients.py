@@ -308,7 +308,7 @@ BROKEN = {
     "no-directory": "chdir /nonexistent\nexec true",
 }
 REASONS = {
-    "no-user": "find setuid user nobody-has-this-name: not found",
+    "no-user": "find setuid user nobody-has-this-name",
     "no-program": "execute: No such file or directory",
     "no-permission": "execute: Permission denied",
     "no-directory": "change working directory: No such file or directory",

@@ -48,7 +48,7 @@ def test_garbage_is_a_decode_error(line: bytes) -> None:
 
 
 def test_a_line_without_end_and_descriptors_without_a_message_are_bounded() -> None:
-    receiver = Receiver(100)
+    receiver = Receiver(max_line_bytes=100)
     receiver.feed(bytes(100))
     with pytest.raises(DecodeError):
         receiver.feed(b"x")
