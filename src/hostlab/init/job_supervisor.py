@@ -393,6 +393,9 @@ class JobSupervisor(Supervisor):
         """What came before the state was read is acknowledged when it has been written down."""
         return self._has_begun or not key.startswith(KEY)
 
+    def refused(self, uid: int) -> None:
+        self.log(Level.WARNING, f"refused: a client of user {uid}")
+
     def log(self, level: Level, message: str) -> None:
         """Write down what a person may want to read; a full disk costs the line only."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")

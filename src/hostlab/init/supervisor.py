@@ -12,6 +12,7 @@ import asyncio
 import os
 import select
 import socket
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -24,6 +25,10 @@ from hostlab.init.protocol import HUNG_UP, Message, peer_uid, receive_bytes
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64
+ACCEPT_PAUSE_S: Final = 0.5
+"""Without a descriptor for a client; of when there is one again the kernel tells nobody."""
+MAX_REFUSED: Final = 100
+"""Users whose refusal is told, once of each."""
 
 
 class Request:
@@ -62,6 +67,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
         self._restored = asyncio.Event()
+        self._refused: set[int] = set()
 
     async def run(self) -> None:
         """Serve until the holder goes away."""
@@ -72,7 +78,7 @@ class Supervisor:
         loop.add_reader(self.channel, self._from_holder, gone)
         await self._restored.wait()
         await self.started()
-        loop.add_reader(self.control, self._accept)
+        self._listen()
         await gone
 
     async def started(self) -> None:
@@ -104,6 +110,10 @@ class Supervisor:
         One that has ended already is told to `found_ended`, if need be as `holder.GONE`.
         """
         self.post(f"* {pid} {key}")
+
+    def refused(self, uid: int) -> None:
+        """A client of another user was sent away; told once of each user."""
+        sys.stderr.write(f"refused: a client of user {uid}\n")
 
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
@@ -222,14 +232,27 @@ class Supervisor:
         if self.is_settled(key):
             self.acknowledge(key, pid)
 
+    def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self.control, self._accept)
+
     def _accept(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 sock, _ = self.control.accept()
-            except OSError:
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
-            if peer_uid(sock) != os.getuid():
+            except OSError:
+                # Who waits there goes on waiting, and would wake us without end (accept(2)).
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self.control)
+                loop.call_later(ACCEPT_PAUSE_S, self._listen)
+                return
+            uid = peer_uid(sock)
+            if uid != os.getuid():
                 sock.close()
+                if uid not in self._refused and len(self._refused) < MAX_REFUSED:
+                    self._refused.add(uid)
+                    self.refused(uid)
                 continue
             self._connections.add(Connection(sock, received=self._received, closed=self._hung_up))
 
