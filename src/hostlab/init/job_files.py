@@ -21,6 +21,8 @@ MAX_BYTES = 2**20
 """Of one file; the longest that anybody is known to have written has 10,000."""
 MAX_FILES = 100_000
 """Of one directory, with those below it."""
+MAX_DIRECTORIES = 10_000
+"""Below one directory. A link to `/` would have init read a whole disk while nobody is served."""
 SUFFIXES = (".conf", ".override")
 
 
@@ -70,10 +72,22 @@ def read_text(text: str, *, file: str, name: str, console: Console = Console.LOG
     return JobFile(name=name, texts={file: text}, job=job, errors=errors, remarks=remarks)
 
 
+def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
+    """A directory and those below it, with the names of their files; UsageError for too many."""
+    for number, (place, _, names) in enumerate(os.walk(directory)):
+        if number >= MAX_DIRECTORIES:
+            raise UsageError(
+                "directories",
+                f"{directory} has more than {MAX_DIRECTORIES} directories below it",
+                hint="name one that has job files only",
+            )
+        yield place, names
+
+
 def _below(directory: str) -> Iterator[str]:
     """The files that name a job, relative to the directory."""
     found = 0
-    for place, _, names in os.walk(directory):
+    for place, names in walk(directory):
         for name in names:
             # A name that is all suffix has none, for splitext and for Upstart.
             if os.path.splitext(name)[1] in SUFFIXES:

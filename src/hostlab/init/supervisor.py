@@ -30,6 +30,10 @@ MAX_CONNECTIONS: Final = 1024
 """Clients at once; a further one is told so and cut off."""
 MAX_REQUESTS: Final = 1000
 """Commands that one client has waiting; one that sends more is told so and cut off."""
+ACCEPT_PAUSE_S: Final = 0.5
+"""Without a descriptor for a client; of when there is one again the kernel tells nobody."""
+MAX_REFUSED: Final = 100
+"""Users whose refusal is told, once of each."""
 
 
 class CarriedRequest(msgspec.Struct, frozen=True):
@@ -100,6 +104,7 @@ class Supervisor:
         self._carried: tuple[CarriedConnection, ...] = ()
         self._restored = asyncio.Event()
         self._hung_up_on: asyncio.Future[None] | None = None
+        self._refused: set[int] = set()
 
     async def run(self) -> None:
         """Serve until the holder goes away."""
@@ -112,7 +117,7 @@ class Supervisor:
         await self._restored.wait()
         await self.started()
         self._take_up_clients()
-        loop.add_reader(self.control, self._accept)
+        self._listen()
         await gone
 
     def hear_holder(self) -> None:
@@ -307,16 +312,27 @@ class Supervisor:
         if self.is_settled(key):
             self.acknowledge(key, pid)
 
+    def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self.control, self._accept)
+
     def _accept(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 sock, _ = self.control.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
             except OSError:
+                # Who waits there goes on waiting, and would wake us without end (accept(2)).
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self.control)
+                loop.call_later(ACCEPT_PAUSE_S, self._listen)
                 return
             uid = peer_uid(sock)
             if uid != os.getuid():
                 sock.close()
-                self.refused(uid)
+                if uid not in self._refused and len(self._refused) < MAX_REFUSED:
+                    self._refused.add(uid)
+                    self.refused(uid)
                 continue
             connection = self._connect(sock)
             if len(self._connections) > MAX_CONNECTIONS:

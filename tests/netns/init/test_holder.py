@@ -264,6 +264,7 @@ def test_a_client_of_another_user_is_refused(tmp_path: Path) -> None:
                 told = b""
             os._exit(1 if told else 0)
         assert os.waitpid(pid, 0)[1] == 0
+        assert (tmp_path / "log").read_text() == "refused: a client of user 65534\n"
 
 
 def test_a_supervisor_that_dies_at_its_start_is_not_started_without_a_pause(
@@ -391,3 +392,33 @@ def test_a_full_channel_in_both_directions_is_no_deadlock(tmp_path: Path) -> Non
     """The holder waits to tell of ends, a new process to introduce itself, we for the process."""
     with holding(tmp_path, Hasty), control_of(tmp_path) as control:
         assert control.call("start") == 2 * AT_ONCE
+
+
+class Full(Supervisor):
+    """Has no descriptor left when it is told so."""
+
+    async def started(self) -> None:
+        self.handlers |= {"fill": self.fill, "empty": self.empty, "used": self.used}
+
+    async def fill(self, request: Request) -> None:
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, self.limits[1]))
+
+    async def empty(self, request: Request) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+
+    async def used(self, request: Request) -> float:
+        return time.process_time()
+
+
+def test_without_a_descriptor_for_a_client_nothing_spins(tmp_path: Path) -> None:
+    with holding(tmp_path, Full), control_of(tmp_path) as control:
+        control.call("fill")
+        with control_of(tmp_path) as another:
+            before = control.call("used")
+            assert not select.select([another.socket], [], [], PAUSE_S / 2)[0]
+            assert control.call("used") - before < PAUSE_S / 4
+            control.call("empty")
+            another.call("ping")

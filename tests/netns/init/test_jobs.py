@@ -221,6 +221,6 @@ def test_a_process_of_a_lost_state_is_not_taken_for_a_new_one(tmp_path: Path) ->
             assert instance is not None
             assert instance.main is not None
             assert instance.main.pid is not None
-            jobs.ended(8, *os.waitpid(instance.main.pid, 0))  # noqa: ASYNC222 (it has ended)
+            jobs.ended(8, *await asyncio.to_thread(os.waitpid, instance.main.pid, 0))
 
     asyncio.run(test())
