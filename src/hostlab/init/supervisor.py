@@ -249,10 +249,10 @@ class Supervisor:
                 return
             uid = peer_uid(sock)
             if uid != os.getuid():
-                sock.close()
                 if uid not in self._refused and len(self._refused) < MAX_REFUSED:
                     self._refused.add(uid)
                     self.refused(uid)
+                sock.close()
                 continue
             self._connections.add(Connection(sock, received=self._received, closed=self._hung_up))
 
