@@ -18,6 +18,7 @@ The channel is a SOCK_SEQPACKET pair; a datagram is one command:
     < NAME  (fd)     keep this           < NAME  (fd)        you kept this
     > NAME           drop it             .                   that is all from before
     ?                tell all again      ! NUMBER            this signal was sent to the holder
+    = NUMBER !       signal acted on
     x                end, with everything in the node
 
 Adopting: an orphan, which the kernel has made the holder's child, is from then on recorded and
@@ -61,6 +62,8 @@ GONE: Final = -1
 RESTARTS_AT_ONCE: Final = 5
 RESTART_PAUSE_MS: Final = 1000
 """After so many supervisors died without a command served, the next one waits this long."""
+SIGNALLED: Final = "!"
+"""In place of a key: a signal's number is acknowledged, not a process' end."""
 _NO_KEY: Final = "?"
 
 
@@ -96,8 +99,8 @@ class Holder:
         self.stopped: set[int] = set()
         self.orphans: dict[int, int] = {}
         self.kept: dict[str, int] = {}
-        self.untold: set[int] = set()
-        """Signals that were sent while there was no supervisor."""
+        self.unheard: set[int] = set()
+        """Signals to be passed on that no supervisor has acted on yet."""
         self.supervisor = 0
         self.channel: socket.socket | None = None
         self.failures = 0
@@ -138,9 +141,8 @@ class Holder:
             number = int.from_bytes(data[offset : offset + 4], sys.byteorder)
             if number == signal.SIGCHLD:
                 continue
-            if self.channel is None:
-                self.untold.add(number)
-            else:
+            self.unheard.add(number)
+            if self.channel is not None:
                 self._tell(f"! {number}")
 
     def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
@@ -181,8 +183,8 @@ class Holder:
         for name, fd in self.kept.items():
             self._tell(f"< {name}", fd)
         self._tell(".")
-        while self.untold:
-            self._tell(f"! {self.untold.pop()}")
+        for number in self.unheard:
+            self._tell(f"! {number}")
 
     def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
         status = 1
@@ -238,6 +240,8 @@ class Holder:
             number, _, key = rest.partition(" ")
             if number.isdecimal():
                 self.ended.pop((int(number), key), None)
+            if key == SIGNALLED and number.isdigit():
+                self.unheard.discard(int(number))
         elif verb == "*":
             number, _, key = rest.partition(" ")
             if number.isdecimal() and key:

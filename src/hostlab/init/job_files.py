@@ -15,7 +15,7 @@ import msgspec
 from hostlab.errors import SpecError, UsageError
 from hostlab.spec.job import Console, Job
 from hostlab.spec.search import Selected, select_files
-from hostlab.spec.upstart import apply_override, find_errors, job_name, load_conf
+from hostlab.spec.upstart import apply_override, find_errors, find_remarks, job_name, load_conf
 
 MAX_BYTES = 2**20
 """Of one file; the longest that anybody is known to have written has 10,000."""
@@ -35,6 +35,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     job: Job | None
     """None when its `.conf` is wrong; a wrong `.override` is left away, as Upstart does."""
     errors: tuple[SpecError, ...] = ()
+    remarks: tuple[SpecError, ...] = ()
+    """What Upstart would reject, and is taken as it was meant."""
 
 
 def read_directories(
@@ -66,7 +68,8 @@ def read_text(text: str, *, file: str, name: str, console: Console = Console.LOG
     """The job that a text describes; `file` is its name in messages."""
     errors = find_errors(text, file=file)
     job = None if errors else load_conf(text, file=file, name=name, console=console)
-    return JobFile(name=name, texts={file: text}, job=job, errors=errors)
+    remarks = () if errors else find_remarks(text, file=file)
+    return JobFile(name=name, texts={file: text}, job=job, errors=errors, remarks=remarks)
 
 
 def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
@@ -113,7 +116,11 @@ def _lay_over(found: JobFile, path: str) -> JobFile:
     if job is not None and not errors:
         job = apply_override(job, text, file=path)
     return msgspec.structs.replace(
-        found, job=job, texts={**found.texts, path: text}, errors=(*found.errors, *errors)
+        found,
+        job=job,
+        texts={**found.texts, path: text},
+        errors=(*found.errors, *errors),
+        remarks=(*found.remarks, *(() if errors else find_remarks(text, file=path))),
     )
 
 

@@ -23,13 +23,13 @@ import msgspec
 
 from hostlab.errors import DecodeError, Problem
 from hostlab.init import store
-from hostlab.init.initctl_requests import Requests
-from hostlab.init.job_cgroups import JobCgroups
-from hostlab.init.launch import Launcher
-from hostlab.init.logs import Logs
-from hostlab.init.process import SpawnFailed
-from hostlab.init.readiness import Readiness
-from hostlab.jobs import Engine, effects, facts
+from hostlab.init.initctl.requests import Requests
+from hostlab.init.logs.pipes import Logs
+from hostlab.init.readiness.protocols import Readiness
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launcher
+from hostlab.init.spawning.process import SpawnFailed
+from hostlab.jobs import LATER_VERSION, Engine, effects, facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Effect, Level, Reply
 from hostlab.jobs.instance import GROUP_MODES
@@ -164,6 +164,11 @@ class Jobs:
         self.engine.extra[key] = value
         self._begin()
 
+    @property
+    def state_fd(self) -> int:
+        """Descriptor of the stored state."""
+        return self._store.fd
+
     def _begin(self) -> None:
         """Store everything anew."""
         self.engine.extra[REQUESTS] = msgspec.to_builtins(self.book.entries)
@@ -203,6 +208,7 @@ class Jobs:
     ) -> bool:
         """Go on where the last supervisor stood; False when there was none.
 
+        DecodeError `state-version` when it was a later version's, which this one cannot read.
         `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says.
         """
         fd = kept.get(store.NAME)
@@ -215,6 +221,8 @@ class Jobs:
         try:
             self.engine = store.load(fd, self._begun, self._told)
         except DecodeError as error:
+            if error.code == LATER_VERSION:
+                raise
             self.log(Level.WARNING, f"the state of before is lost: {error.message}")
             self._begin()
             return False

@@ -34,6 +34,11 @@ class Store:
         self._size = 0
         self._bound = 0
 
+    @property
+    def fd(self) -> int:
+        """Descriptor of what is stored."""
+        return self._fd
+
     def begin(self, engine: Engine) -> None:
         """Store the whole state; what was written before is not needed any more."""
         data = encode(capture(engine)) + b"\n"

@@ -12,31 +12,61 @@ import asyncio
 import os
 import select
 import socket
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
+
 from hostlab.errors import DecodeError, Failed, Problem, UsageError
 from hostlab.init.connection import Connection
-from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
-from hostlab.init.process import prepare_to_spawn
-from hostlab.init.protocol import HUNG_UP, Message, peer_uid, receive_bytes
+from hostlab.init.holder import DATAGRAM_BYTES, SIGNALLED, Inheritance
+from hostlab.init.protocol import HUNG_UP, MAX_LINE_BYTES, Message, peer_uid, receive_bytes
+from hostlab.init.spawning.process import prepare_to_spawn
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64
+MAX_CONNECTIONS: Final = 1024
+"""Clients at once; a further one is told so and cut off."""
+MAX_REQUESTS: Final = 1000
+"""Commands that one client has waiting; one that sends more is told so and cut off."""
 ACCEPT_PAUSE_S: Final = 0.5
 """Without a descriptor for a client; of when there is one again the kernel tells nobody."""
 MAX_REFUSED: Final = 100
 """Users whose refusal is told, once of each."""
 
 
+class CarriedRequest(msgspec.Struct, frozen=True):
+    """A command that is being served while the supervisor becomes another program."""
+
+    message: Message
+    carried: dict[str, Any]
+
+
+class CarriedConnection(msgspec.Struct, frozen=True):
+    """A client that does not notice that the supervisor becomes another program."""
+
+    fd: int
+    unfinished: bytes
+    unsent: bytes
+    requests: tuple[CarriedRequest, ...]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that were started for it."""
+        return tuple(each.carried["pid"] for each in self.requests if "pid" in each.carried)
+
+
 class Request:
     """One command of one client."""
 
-    def __init__(self, connection: Connection, message: Message) -> None:
+    def __init__(
+        self, connection: Connection, message: Message, carried: dict[str, Any] | None = None
+    ) -> None:
         self.connection = connection
         self.message = message
+        self.carried: dict[str, Any] = {} if carried is None else carried
+        """What whoever serves it must know to go on with it in another program (`reexec`)."""
 
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the command."""
@@ -55,6 +85,9 @@ class Request:
 class Supervisor:
     """The shell round a node's decisions: the channel to the holder, and the control socket."""
 
+    max_line_bytes = MAX_LINE_BYTES
+    """Of one command."""
+
     def __init__(self, inheritance: Inheritance) -> None:
         prepare_to_spawn()
         self.control = inheritance.control
@@ -65,8 +98,12 @@ class Supervisor:
         """Told by the holder while it was being told something."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, list[Request]] = {}
+        """The clients, and what is being served of each."""
+        self._expected: dict[int, asyncio.Future[int]] = {}
+        self._carried: tuple[CarriedConnection, ...] = ()
         self._restored = asyncio.Event()
+        self._hung_up_on: asyncio.Future[None] | None = None
         self._refused: set[int] = set()
 
     async def run(self) -> None:
@@ -74,12 +111,23 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self.channel.settimeout(0)
         self.control.settimeout(0)
-        gone = loop.create_future()
-        loop.add_reader(self.channel, self._from_holder, gone)
+        gone: asyncio.Future[None] = loop.create_future()
+        self._hung_up_on = gone
+        self.hear_holder()
         await self._restored.wait()
         await self.started()
+        self._take_up_clients()
         self._listen()
         await gone
+
+    def hear_holder(self) -> None:
+        """Listen to what the holder tells."""
+        asyncio.get_running_loop().add_reader(self.channel, self._from_holder)
+
+    def leave_holder(self) -> None:
+        """Listen to it no longer: what it tells from now on is for another program."""
+        self._hear_later()
+        asyncio.get_running_loop().remove_reader(self.channel)
 
     async def started(self) -> None:
         """Called once everything from before is known and before commands are served."""
@@ -112,8 +160,7 @@ class Supervisor:
         self.post(f"* {pid} {key}")
 
     def refused(self, uid: int) -> None:
-        """A client of another user was sent away; told once of each user."""
-        sys.stderr.write(f"refused: a client of user {uid}\n")
+        """A client of another user was cut off."""
 
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
@@ -127,9 +174,39 @@ class Supervisor:
 
         Asked for right after `spawn`, before the loop can read the channel, so never too late.
         """
+        if pid in self._expected:
+            return self._expected.pop(pid)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[pid] = future
         return future
+
+    def carry(self) -> tuple[CarriedConnection, ...]:
+        """The clients, for another program."""
+        found = []
+        for connection, requests in self._connections.items():
+            rest = connection.rest()
+            if rest is not None:
+                each = tuple(CarriedRequest(r.message, r.carried) for r in requests)
+                found.append(CarriedConnection(connection.socket.fileno(), *rest, each))
+        return tuple(found)
+
+    def expect(self, clients: tuple[CarriedConnection, ...]) -> None:
+        """Have these clients of the program before this one, once all is known from before.
+
+        Asked for before the channel is read: what has ended of theirs is told only once.
+        """
+        self._carried = clients
+        for client in clients:
+            for pid in client.pids:
+                self._expected[pid] = self.ended(pid)
+
+    def _take_up_clients(self) -> None:
+        for client in self._carried:
+            connection = self._connect(socket.socket(fileno=client.fd))
+            for each in client.requests:
+                self._begin(Request(connection, each.message, each.carried))
+            connection.go_on(client.unfinished, client.unsent)
+        self._carried = ()
 
     def keep(self, name: str, fd: int) -> None:
         """Have the holder keep a descriptor for the next supervisor."""
@@ -189,7 +266,7 @@ class Supervisor:
                 {"message": "a task of the supervisor failed", "exception": error, "task": task}
             )
 
-    def _from_holder(self, gone: asyncio.Future[None]) -> None:
+    def _from_holder(self) -> None:
         self._hear_later()
         while True:
             try:
@@ -200,7 +277,8 @@ class Supervisor:
                 data, fds = b"", []
             if not data:
                 asyncio.get_running_loop().remove_reader(self.channel)
-                gone.set_result(None)
+                assert self._hung_up_on is not None
+                self._hung_up_on.set_result(None)
                 return
             self._told(data.decode(), fds)
 
@@ -217,6 +295,8 @@ class Supervisor:
             self.found_stopped(key, int(pid))
         elif verb == "!":
             self.signalled(int(rest))
+            # Last, as with a status.
+            self.acknowledge(SIGNALLED, int(rest))
         elif verb == "<" and fds:
             self.kept[rest] = fds[0]
         elif verb == ".":
@@ -254,16 +334,50 @@ class Supervisor:
                     self.refused(uid)
                 sock.close()
                 continue
-            self._connections.add(Connection(sock, received=self._received, closed=self._hung_up))
+            connection = self._connect(sock)
+            if len(self._connections) > MAX_CONNECTIONS:
+                self._cut_off(connection, f"more than {MAX_CONNECTIONS} clients at once")
+
+    def _connect(self, sock: socket.socket) -> Connection:
+        connection = Connection(
+            sock,
+            received=self._received,
+            closed=self._hung_up,
+            max_line_bytes=self.max_line_bytes,
+        )
+        self._connections[connection] = []
+        return connection
 
     def _hung_up(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self.disconnected(connection)
 
     def _received(self, connection: Connection, message: Message) -> None:
-        self.spawn_task(self._serve(Request(connection, message)))
+        self._begin(Request(connection, message))
+
+    def _begin(self, request: Request) -> None:
+        requests = self._connections.get(request.connection)
+        if requests is None:
+            return
+        if len(requests) >= MAX_REQUESTS:
+            self._cut_off(request.connection, f"more than {MAX_REQUESTS} commands wait")
+            return
+        requests.append(request)
+        self.spawn_task(self._serve(request))
+
+    def _cut_off(self, connection: Connection, why: str) -> None:
+        connection.send({"error": describe(UsageError("too-many", why))})
+        connection.close()
 
     async def _serve(self, request: Request) -> None:
+        try:
+            await self._answer(request)
+        finally:
+            requests = self._connections.get(request.connection, [])
+            if request in requests:
+                requests.remove(request)
+
+    async def _answer(self, request: Request) -> None:
         op = request.message.get("op")
         handler = self.handlers.get(op) if isinstance(op, str) else None
         try:

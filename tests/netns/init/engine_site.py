@@ -9,11 +9,11 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
-from hostlab.init.job_cgroups import JobCgroups
 from hostlab.init.jobs import Jobs
-from hostlab.init.launch import Launcher
-from hostlab.init.logs import Logs
-from hostlab.init.process import prepare_to_spawn
+from hostlab.init.logs.pipes import Logs
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launcher
+from hostlab.init.spawning.process import prepare_to_spawn
 from hostlab.jobs.effects import Level
 from tests.netns.init.job_site import DEADLINE_S, Alone
 

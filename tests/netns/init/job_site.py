@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from hostlab.init.job_cgroups import JobCgroups
-from hostlab.init.launch import Launched, Launcher
-from hostlab.init.process import DEFAULT_PATH, ProcessSetup, prepare_to_spawn, start
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launched, Launcher
+from hostlab.init.spawning.process import DEFAULT_PATH, ProcessSetup, prepare_to_spawn, start
 from hostlab.jobs.effects import Spawn
 from hostlab.linux import cgroups
 from hostlab.spec.job import Job, Process, Step

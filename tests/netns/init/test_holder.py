@@ -17,8 +17,8 @@ import pytest
 
 from hostlab.init import protocol
 from hostlab.init.holder import MAX_KEPT, RESTART_PAUSE_MS, RESTARTS_AT_ONCE, Holder
-from hostlab.init.process import ProcessSetup, spawn
 from hostlab.init.protocol import connect, encode
+from hostlab.init.spawning.process import ProcessSetup, spawn
 from hostlab.init.supervisor import Request, Supervisor
 from tests.netns.init.init_site import children, control_of, holding
 
