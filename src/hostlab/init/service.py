@@ -21,7 +21,7 @@ from hostlab.jobs.classes import JobClass
 from hostlab.jobs.effects import Effect
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.expression import Environment
-from hostlab.jobs.report import JobState, report
+from hostlab.jobs.report import is_settling, report
 from hostlab.jobs.status import status_lines
 
 ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.Reload]]] = {
@@ -30,7 +30,6 @@ ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.R
     "restart": facts.Restart,
     "reload": facts.Reload,
 }
-SETTLING: Final = frozenset({JobState.STARTING, JobState.STOPPING})
 SETTLED_WITHIN_S: Final = 10.0
 MAX_S: Final = 1e9
 """The longest time that anybody can wait, in seconds: thirty years."""
@@ -191,7 +190,7 @@ class JobService:
         try:
             async with asyncio.timeout(within_s):
                 await self.booted.wait()
-                while any(row.state in SETTLING for row in report(self.jobs.engine)):
+                while is_settling(self.jobs.engine):
                     self.jobs.changed.clear()
                     await self.jobs.changed.wait()
         except TimeoutError:
