@@ -210,7 +210,7 @@ class JobSupervisor(Supervisor):
         if self._unreadable is not None:
             raise self._unreadable
         try:
-            had_jobs = self.jobs.restore(self.kept, self._running, self._ended)
+            had_jobs = self.jobs.restore(self.kept, self._running, self._ended, self.carried_tokens)
         except DecodeError as error:
             self._unreadable = self._other_program(error)
             raise self._unreadable from None

@@ -205,11 +205,13 @@ class Jobs:
         kept: Mapping[str, int],
         running: Mapping[int, int],
         ended: Sequence[tuple[int, int, int]],
+        asking: frozenset[str] = frozenset(),
     ) -> bool:
         """Go on where the last supervisor stood; False when there was none.
 
         DecodeError `state-version` when it was a later version's, which this one cannot read.
-        `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says.
+        `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says;
+        `asking` are the requests of clients that this supervisor has taken over.
         """
         fd = kept.get(store.NAME)
         # Not a number that the holder may still tell of: what has it is not what gets it.
@@ -227,7 +229,7 @@ class Jobs:
             self._begin()
             return False
         self.engine.own_environment = own
-        self.book.forget_others(ASKED, frozenset())
+        self.book.forget_others(ASKED, asking)
         self._begin()
         self.logs.restore(kept)
         self._reconcile(kept, running, ended)

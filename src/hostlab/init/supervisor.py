@@ -12,6 +12,7 @@ import asyncio
 import os
 import select
 import socket
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -160,7 +161,8 @@ class Supervisor:
         self.post(f"* {pid} {key}")
 
     def refused(self, uid: int) -> None:
-        """A client of another user was cut off."""
+        """A client of another user was sent away; told once of each user."""
+        sys.stderr.write(f"refused: a client of user {uid}\n")
 
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
@@ -199,6 +201,12 @@ class Supervisor:
         for client in clients:
             for pid in client.pids:
                 self._expected[pid] = self.ended(pid)
+
+    @property
+    def carried_tokens(self) -> frozenset[str]:
+        """The requests of clients that have come over from another program (`resume`)."""
+        each = (request for client in self._carried for request in client.requests)
+        return frozenset(str(one.carried["token"]) for one in each if "token" in one.carried)
 
     def _take_up_clients(self) -> None:
         for client in self._carried:

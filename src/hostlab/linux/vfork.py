@@ -54,6 +54,7 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
         "prctl": 157,
         "seccomp": 317,
         "sendto": 44,
+        "setrlimit": 160,
         "setsid": 112,
         "umask": 95,
         "unshare": 272,

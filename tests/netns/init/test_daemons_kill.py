@@ -21,7 +21,7 @@ from tests.netns.init.daemon_site import (
     surprises,
 )
 from tests.netns.init.init_site import children
-from tests.netns.lab.lab_site import wait_until
+from tests.netns.lab.lab_site import needs_hostlab_in_nodes, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -57,6 +57,7 @@ def test_they_outlive_their_supervisor(lab: Lab) -> None:
 
 
 def test_they_go_on_when_init_becomes_another_program(lab: Lab) -> None:
+    needs_hostlab_in_nodes()
     server = lab["server"]
     before = main_processes(lab)
     with server.control() as control:

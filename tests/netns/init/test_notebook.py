@@ -18,7 +18,7 @@ from hostlab.jobs.drawing_states import STATE_COLOURS
 from hostlab.jobs.report import JobState
 from hostlab.sync import Lab, Node
 from tests.netns.cli.cli_site import Hostlab, plain_users_python
-from tests.netns.lab.lab_site import site, wait_until
+from tests.netns.lab.lab_site import needs_hostlab_in_nodes, site, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -163,7 +163,8 @@ def hostlab(lab: Lab) -> Hostlab:
 
 
 def in_session(node: Node, command: str) -> str:
-    """Run a command as someone whose session it is."""
+    """Run a command as someone whose session it is; `hostlab init --user` runs in the node."""
+    needs_hostlab_in_nodes()
     done = node.execute(
         ("bash", "-c", command),
         user="someone",

@@ -266,6 +266,7 @@ def test_holder_of_an_older_version(tmp_path: Path) -> None:
 
 def test_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a lab's node, by the command and by `telinit u`; where its boot stood it stays."""
+    lab_site.needs_hostlab_in_nodes()
     with lab_site.site(tmp_path, monkeypatch) as site:
         lab = site.up(
             "nodes: {a: {jobs: {web: sleep 1000, down: {exec: sleep 1000, start_on: startup}}}}"

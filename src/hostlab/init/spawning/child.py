@@ -39,6 +39,8 @@ Limit = tuple[int, int, int]
 ROOT_HOME: Final = "/root"
 """HOME of a process that says nothing else of it, unless it is another user's."""
 PR_SET_DUMPABLE: Final = 4
+USUAL_FILES: Final = 1024
+"""The soft limit of open files that the kernel gives its first process (INR_OPEN_CUR)."""
 EXECUTE: Final = "execute"
 SETUID: Final = "setuid"
 SCRIPT_FD: Final = 9
@@ -107,8 +109,6 @@ class _step:
         raise _Failed(f"{self.name} ({error})", errno.EINVAL) from None
 
 
-USUAL_FILES: Final = 1024
-"""The soft limit of open files that the kernel gives its first process (INR_OPEN_CUR)."""
 _REFUSALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOENT, errno.EROFS})
 
 

@@ -12,12 +12,14 @@ import errno
 import functools
 import itertools
 import os
+import resource
 import socket
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Problem
+from hostlab.init.spawning.child import USUAL_FILES
 from hostlab.init.spawning.sandbox import TEMPORARY
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import bits_to_drop, capget, exact_sets, mask_of
@@ -127,6 +129,7 @@ def plan(setup: ProcessSetup, key: str, channel: socket.socket | None) -> Plan |
         made.add("set umask", "umask", setup.umask)
         _place(made, setup)
         _identity(made, setup)
+        _usual_files(made)
         _execute(made, setup)
     except (ValueError, Problem):
         return None
@@ -247,6 +250,17 @@ def _capability_rows(
         if sets.ambient >> bit & 1
     ]
     return (*drops, capset, clear, *raises), (header, data)
+
+
+def _usual_files(made: Plan) -> None:
+    """As in `child`: init has raised its own limit of open files."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = USUAL_FILES if hard == resource.RLIM_INFINITY else min(USUAL_FILES, hard)
+    unlimited = (1 << 64) - 1
+    limit = struct.pack("=QQ", soft, unlimited if hard == resource.RLIM_INFINITY else hard)
+    buffer = ctypes.create_string_buffer(limit, len(limit))
+    made.alive.append(buffer)
+    made.add("set limits", "setrlimit", resource.RLIMIT_NOFILE, ctypes.addressof(buffer))
 
 
 def _execute(made: Plan, setup: ProcessSetup) -> None:
