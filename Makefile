@@ -34,7 +34,8 @@ bench: dev
 
 # The long campaigns; short ones are part of `make test`.
 kills: dev
-	HOSTLAB_KILLS=$(KILLS) $(BIN)/python -m pytest tests/netns/lab/test_kills.py --timeout=0 -s
+	HOSTLAB_KILLS=$(KILLS) $(BIN)/python -m pytest tests/netns/lab/test_kills.py \
+	    tests/netns/init/test_supervisor_kills.py --timeout=0 -s
 
 fuzz: dev
 	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py \
