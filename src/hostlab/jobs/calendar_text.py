@@ -136,7 +136,7 @@ class _Reader:
     def timestamp(self) -> Calendar:
         """`@SECONDS` since 1970."""
         digits = self.text[1:]
-        if not _NUMBER.fullmatch(digits) or int(digits) >= 7_258_118_400:  # noqa: PLR2004
+        if not _NUMBER.fullmatch(digits) or int(digits) >= 7_258_118_400:
             self.fail("behind `@` stands no number of seconds until the year 2199")
         then = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=int(digits))
         fields = (then.year, then.month, then.day, then.hour, then.minute, then.second * SECOND)
@@ -205,7 +205,9 @@ class _Reader:
                 self.at += len(sign)
                 return True
         if self.next() not in ("", " "):
-            self.fail(f"{quoted(self.next())} cannot stand behind a weekday", "write `Mon,Wed..Fri`")
+            self.fail(
+                f"{quoted(self.next())} cannot stand behind a weekday", "write `Mon,Wed..Fri`"
+            )
         return False
 
     def fail_word(self, word: str) -> NoReturn:
@@ -226,7 +228,7 @@ class _Reader:
             self.at = begin
             return None, None, None, False
         is_from_end = False
-        while self.next() in ("-", "~") and len(chains) < 3:  # noqa: PLR2004
+        while self.next() in ("-", "~") and len(chains) < 3:
             if is_from_end:
                 self.fail("behind the last days of a month (`~`) stands no further field")
             is_from_end = self.next() == "~"
@@ -298,7 +300,7 @@ class _Reader:
             self.fail("here a number is missing", "write a number, or `*` for every value")
         value = int(found[0][:20]) * unit
         self.at = found.end()
-        if unit != 1 and re.match(r"\.[^.]", self.rest()):
+        if unit != 1 and re.match(r"\.(?!\.)", self.rest()):
             fraction = re.compile(r"\.([0-9]+)").match(self.text, self.at)
             if fraction is None:
                 self.fail("behind the point stand digits")
@@ -316,9 +318,9 @@ def _whole_year(part: Part) -> Part:
 
 
 def _century(year: int) -> int:
-    if year < 70:  # noqa: PLR2004
+    if year < 70:
         return 2000 + year
-    return 1900 + year if year < 100 else year  # noqa: PLR2004
+    return 1900 + year if year < 100 else year
 
 
 def _component(
@@ -364,9 +366,7 @@ def _check(
             raise _Fault(at, f"{value // unit} is no {name}: it is a number from {limits}", hint)
     if not part.step or part.stop is not None:
         return
-    is_reached = (
-        part.start - part.step >= low if is_from_end else part.start + part.step <= high
-    )
+    is_reached = part.start - part.step >= low if is_from_end else part.start + part.step <= high
     if not is_reached:
         hint = f"leave out `/{part.step // unit}`"
         raise _Fault(at, f"the step leads beyond the last {name} at once", hint)
@@ -382,7 +382,9 @@ def show(calendar: Calendar) -> str:
     date += "~" if calendar.is_from_end else "-"
     date += _show(calendar.day, 2)
     time = f"{_show(calendar.hour, 2)}:{_show(calendar.minute, 2)}:"
-    time += "*" if calendar.second == (Part(0, None, SECOND),) else _show(calendar.second, 2, SECOND)
+    time += (
+        "*" if calendar.second == (Part(0, None, SECOND),) else _show(calendar.second, 2, SECOND)
+    )
     return " ".join([*days, date, time, *([calendar.zone] if calendar.zone else [])])
 
 
@@ -394,9 +396,7 @@ def _show_weekdays(bits: int) -> str:
         else:
             runs.append([])
     return ",".join(
-        f"{run[0]}..{run[-1]}" if len(run) > 2 else ",".join(run)  # noqa: PLR2004
-        for run in runs
-        if run
+        f"{run[0]}..{run[-1]}" if len(run) > 2 else ",".join(run) for run in runs if run
     )
 
 

@@ -3,7 +3,7 @@
 What systemd 252 gets wrong is kept out of the comparison, and nothing else is:
 
 - an open step (`3/12`) makes it skip the first days of a month, or hours of its first day, when the
-  step leads beyond the end of the month before; so it is asked for `3..31/12`, which means the same;
+  step leads beyond the end of the month before; so it is asked for `3..31/12`, which is the same;
 - of the elements of a list behind `~` each has a range that is three days shorter than that of the
   one before it; so the days of such lists are taken from the 22 that the third may have;
 - now and then it gives up (`Resource deadlock avoided`) near a change of a zone's clock.
@@ -154,7 +154,7 @@ def ask(expressions: list[str], at: datetime, zone: str) -> dict[str, Said | Non
         ["systemd-analyze", "calendar", f"--iterations={ITERATIONS}",
          f"--base-time={at:%Y-%m-%d %H:%M:%S} UTC", "--", *expressions],
         env={**os.environ, "TZ": zone, "LC_ALL": "C.UTF-8"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S,
+        capture_output=True, text=True, timeout=DEADLINE_S,
         check=False,
     )  # fmt: skip
     said: dict[str, Said | None] = dict.fromkeys(GAVE_UP.findall(done.stderr))
@@ -207,8 +207,10 @@ def test_systemd_agrees() -> None:
                 counts["given up"] += 1
             elif own is None and NOTHING == theirs == normal:
                 counts["refused by both"] += 1
-            elif own is not None and own.elapses == theirs.elapses and (
-                normal is None or own.normal == normal.normal
+            elif (
+                own is not None
+                and own.elapses == theirs.elapses
+                and (normal is None or own.normal == normal.normal)
             ):
                 counts["agreed"] += 1
             else:
