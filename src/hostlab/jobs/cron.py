@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Final, NamedTuple
 
-from cronsim import CronSim, CronSimError
-
 from hostlab.errors import Place, SpecError
 from hostlab.jobs import zones
 from hostlab.spec.source import Wrong, quoted
@@ -75,6 +73,8 @@ class Cron:
 
     def next_elapse(self, after: datetime, local: tzinfo) -> datetime | None:
         """The first instant behind `after`, in UTC; None when there is none within 50 years."""
+        from cronsim import CronSim
+
         zone = (zones.find(self.zone) if self.zone else None) or local
         # Without its fold a time of the doubled hour would be taken for the first one.
         for found in CronSim(self.fields, after.astimezone(zone)):
@@ -106,6 +106,8 @@ class _Fault(Wrong):
 
 
 def _fields(text: str, at: int) -> str:
+    from cronsim import CronSim, CronSimError
+
     words = text.split()
     if words and words[0].startswith("@"):
         return _shorthand(words, at)
