@@ -119,10 +119,13 @@ def check_command(paths: tuple[str, ...], *, no_scripts: bool, as_json: bool) ->
         wrong = [*each.errors, *(() if no_scripts else _script_errors(each))]
         errors += wrong
         row = {"name": each.name, "files": list(each.texts), "valid": not wrong}
-        rows.append({**row, "errors": [_error_row(error) for error in wrong]})
+        told = {"errors": wrong, "remarks": each.remarks}
+        rows.append({**row, **{key: [_error_row(e) for e in some] for key, some in told.items()}})
     if as_json:
         print_json(rows)
     else:
+        for remark in (remark for each in found for remark in each.remarks):
+            print(f"warning: {remark}", file=sys.stderr)
         for error in errors:
             print(error, file=sys.stderr)
         bad = sum(not row["valid"] for row in rows)

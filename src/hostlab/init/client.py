@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.init.log_files import opened, read_last
-from hostlab.init.log_policy import log_name
+from hostlab.init.logs.files import opened, read_last
+from hostlab.init.logs.policy import log_name
 from hostlab.init.protocol import CONTROL, HUNG_UP, LOGS, OWN_LOG, Message, Receiver, connect, send
 from hostlab.spec.job import Job
 
@@ -164,6 +164,15 @@ class InitClient:
         with self.control() as control:
             pairs = list(environment)
             control.call("emit", name=event, environment=pairs, wait=wait, timeout_s=timeout_s)
+
+    def reexec(self) -> dict[str, Any]:
+        """Have the init become the program that is installed now; its pid and version then.
+
+        Failed when that program cannot go on with the jobs' state; nothing has changed then.
+        """
+        with self.control() as control:
+            found: dict[str, Any] = control.call("reexec")
+            return found
 
     def waits(self) -> list[dict[str, Any]]:
         """Who waits for whom, and why."""

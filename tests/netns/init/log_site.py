@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hostlab.init.logs import Logs
+from hostlab.init.logs.pipes import Logs
 from hostlab.linux.clone import CLONE_NEWNS, clone3
 from hostlab.linux.libc import mount
 from hostlab.linux.mounts import make_private
