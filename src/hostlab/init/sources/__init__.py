@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from hostlab.errors import Problem
+from hostlab.jobs.classes import JobClass
 from hostlab.jobs.facts import Emit
 from hostlab.spec.job import Job, Match
 
@@ -43,6 +44,16 @@ class Surroundings:
     """Descriptor of a directory that outlives the machine's start; None where there is none."""
     host: str = ""
     """What tells this host from others: seeds what is random."""
+    started: float = 0.0
+    """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+
+
+def described(classes: Iterable[JobClass]) -> Iterator[Job]:
+    """The descriptions that instances have, and those that wait for them to go."""
+    for found in classes:
+        yield found.job
+        if found.successor is not None:
+            yield found.successor
 
 
 class Source(Protocol):

@@ -68,7 +68,7 @@ class TimerSource:
     def __init__(self, surroundings: Surroundings, clocks: Clocks | None = None) -> None:
         self._surroundings = surroundings
         self._clocks = clocks or SystemClocks()
-        self._timers = Timers(local_zone(), seed=surroundings.host)
+        self._timers = Timers(local_zone(), seed=surroundings.host, started=surroundings.started)
         self._words: dict[str, tuple[str, ...]] = {}
         self._noted = 0
         self._notes = -1
