@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,42 @@ def test_who_connects_while_it_ends_waits_for_the_next() -> None:
             with bridge.trigger() as process:
                 assert b"/some/path" in exchange(connection, b"")
                 assert process.wait(DEADLINE_S) == 0
+
+
+def test_a_web_server_on_a_unix_socket(tmp_path: Path) -> None:
+    """Its clients have no address, which http.server wants to log."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        client.settimeout(DEADLINE_S)
+        client.connect(path)
+        fd = listener.fileno()
+        variables = environment(UPSTART_FDS=str(fd))
+        with running(command("page.py"), env=variables, pass_fds=(fd,)) as process:
+            assert b"/some/path" in exchange(client, GET)
+            assert process.wait(DEADLINE_S) == 0
+
+
+def test_one_socket_of_several_by_its_name() -> None:
+    """Two listeners with names, as a unit's FileDescriptorName= gives them."""
+    program = (
+        "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid())\n"
+        "from hostlab import activation\n"
+        "listener = activation.listener(('127.0.0.1', 1), name='admin')\n"
+        "print([each.name for each in activation.given()], listener.getsockname()[1])\n"
+        "try: activation.listener(('127.0.0.1', 1), name='other')\n"
+        "except activation.ActivationError as error: print(error)\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as web, socket.create_server(("::1", 0),
+            family=socket.AF_INET6) as admin:  # fmt: skip
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{web.fileno()} 4<&{admin.fileno()}',
+             sys.executable, "-c", program],
+            env=environment(LISTEN_FDS="2", LISTEN_FDNAMES="web:admin"),
+            pass_fds=(web.fileno(), admin.fileno()), capture_output=True, text=True,
+            timeout=DEADLINE_S, check=True,
+        )  # fmt: skip
+        names, error = done.stdout.splitlines()
+        assert names == f"['web', 'admin'] {admin.getsockname()[1]}"
+        assert error.startswith("0 sockets could be meant by one of type SOCK_STREAM called other")

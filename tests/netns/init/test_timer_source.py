@@ -123,6 +123,9 @@ def test_the_next_supervisor_goes_on() -> None:
             pass
         before = read_notes(os.pread(init.kept[KEPT], 65536, 0))
         assert set(before) == {"CALENDAR=daily", "CALENDAR=hourly"}
+        # One that dies when only some of the jobs have come has forgotten none of the others.
+        async with listening(init, "CALENDAR=hourly", clocks=clocks):
+            pass
         clocks.ahead_s = 2 * DAY
         async with listening(init, "CALENDAR=daily", "CALENDAR=hourly", clocks=clocks):
             assert len(init.told) == 2
@@ -138,10 +141,18 @@ def test_a_persistent_timer_outlives_the_machines_start(directory: int, tmp_path
         init = Init(directory)
         source = TimerSource(init.surroundings())
         daily = Match("timer", ("CALENDAR=daily", "PERSISTENT=1"))
-        source.listen(frozenset({daily, Match("timer", ("CALENDAR=hourly",))}))
+        yearly = Match("timer", ("CALENDAR=yearly", "PERSISTENT=1"))
+        source.listen(frozenset({daily, yearly, Match("timer", ("CALENDAR=hourly",))}))
         source.close()
-        assert list(read_notes((tmp_path / FILE).read_bytes())) == ["CALENDAR=daily PERSISTENT=1"]
+        noted = ["CALENDAR=daily PERSISTENT=1", "CALENDAR=yearly PERSISTENT=1"]
+        assert sorted(read_notes((tmp_path / FILE).read_bytes())) == noted
         finish(init)
+        # A start in which only one of the jobs came.
+        between = Init(directory)
+        source = TimerSource(between.surroundings())
+        source.listen(frozenset({yearly}))
+        source.close()
+        finish(between)
         later = Init(directory)
         source = TimerSource(later.surroundings(), SetClocks(3 * DAY))
         # The jobs come one after the other; what comes first does not forget the others.
