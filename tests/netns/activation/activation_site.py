@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import hostlab
@@ -114,16 +114,19 @@ def upstart(argv: list[str], host: str = "127.0.0.1", **more: str) -> Iterator[U
 
 
 @contextlib.contextmanager
-def systemd(argv: list[str], address: tuple[str, int]) -> Iterator[subprocess.Popen[str]]:
+def systemd(
+    argv: list[str], *addresses: tuple[str, int], options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
     """systemd-socket-activate, listening; it becomes the service when somebody connects."""
-    host, port = address
-    listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    kept = [word for name in KEPT for word in ("-E", name)]
-    variables = environment()
-    with running(
-        [SYSTEMD, "-l", listen, *kept, *argv], env=variables, stderr=subprocess.PIPE
-    ) as process:
+    words = list(options)
+    for host, port in addresses:
+        words += ["-l", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    for name in KEPT:
+        words += ["-E", name]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with running([SYSTEMD, *words, *argv], env=environment(), **pipes) as process:
         assert process.stderr is not None
-        line = process.stderr.readline()
-        assert "Listening" in line, line
+        for _ in addresses:
+            line = process.stderr.readline()
+            assert "Listening" in line, line
         yield process

@@ -148,25 +148,21 @@ def test_a_web_server_on_a_unix_socket(tmp_path: Path) -> None:
             assert process.wait(DEADLINE_S) == 0
 
 
+@needs_systemd
 def test_one_socket_of_several_by_its_name() -> None:
     """Two listeners with names, as a unit's FileDescriptorName= gives them."""
     program = (
-        "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid())\n"
         "from hostlab import activation\n"
         "listener = activation.listener(('127.0.0.1', 1), name='admin')\n"
         "print([each.name for each in activation.given()], listener.getsockname()[1])\n"
         "try: activation.listener(('127.0.0.1', 1), name='other')\n"
         "except activation.ActivationError as error: print(error)\n"
     )
-    with socket.create_server(("127.0.0.1", 0)) as web, socket.create_server(("::1", 0),
-            family=socket.AF_INET6) as admin:  # fmt: skip
-        done = subprocess.run(
-            ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{web.fileno()} 4<&{admin.fileno()}',
-             sys.executable, "-c", program],
-            env=environment(LISTEN_FDS="2", LISTEN_FDNAMES="web:admin"),
-            pass_fds=(web.fileno(), admin.fileno()), capture_output=True, text=True,
-            timeout=DEADLINE_S, check=True,
-        )  # fmt: skip
-        names, error = done.stdout.splitlines()
-        assert names == f"['web', 'admin'] {admin.getsockname()[1]}"
-        assert error.startswith("0 sockets could be meant by one of type SOCK_STREAM called other")
+    addresses = ("127.0.0.1", free_port()), ("::1", free_port(socket.AF_INET6))
+    argv = [sys.executable, "-c", program]
+    with systemd(argv, *addresses, options=("--fdname=web:admin",)) as process:
+        connect(addresses[0]).close()
+        assert process.stdout is not None
+        names, error = process.stdout.read().splitlines()
+    assert names == f"['web', 'admin'] {addresses[1][1]}"
+    assert error.startswith("0 sockets could be meant by one of type SOCK_STREAM called other")
