@@ -382,10 +382,14 @@ def show(calendar: Calendar) -> str:
     date += "~" if calendar.is_from_end else "-"
     date += _show(calendar.day, 2)
     time = f"{_show(calendar.hour, 2)}:{_show(calendar.minute, 2)}:"
-    time += (
-        "*" if calendar.second == (Part(0, None, SECOND),) else _show(calendar.second, 2, SECOND)
-    )
+    time += "*" if _is_every_second(calendar.second) else _show(calendar.second, 2, SECOND)
     return " ".join([*days, date, time, *([calendar.zone] if calendar.zone else [])])
+
+
+def _is_every_second(component: Component) -> bool:
+    return Part(0, None, SECOND) in (component or ()) and all(
+        not part.start % SECOND and not part.step % SECOND for part in component or ()
+    )
 
 
 def _show_weekdays(bits: int) -> str:

@@ -6,6 +6,7 @@ What systemd 252 gets wrong is kept out of the comparison, and nothing else is:
   step leads beyond the end of the month before; so it is asked for `3..31/12`, which is the same;
 - of the elements of a list behind `~` each has a range that is three days shorter than that of the
   one before it; so the days of such lists are taken from the 22 that the third may have;
+- of a local time that comes twice it takes the first one or the second, as mktime(3) guesses;
 - now and then it gives up (`Resource deadlock avoided`) near a change of a zone's clock.
 """
 
@@ -191,11 +192,25 @@ def ours(text: str, at: datetime, zone: str) -> Said | None:
     return Said(calendar_text.show(calendar), tuple(elapses))
 
 
+def is_doubled(own: Said, theirs: Said, text: str, zone: str) -> bool:
+    """Whether the first elapses that differ are one local time, at its two instants."""
+    name = calendar_text.parse(text).zone or zone
+    for one, other in zip(own.elapses, theirs.elapses, strict=False):
+        if one != other:
+            return local(one, name) == local(other, name)
+    return False
+
+
+def local(elapse: str, zone: str) -> datetime:
+    at = datetime.strptime(elapse, "%a %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    return at.astimezone(zones.find(zone)).replace(tzinfo=None)
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="here: no systemd-analyze")
 def test_systemd_agrees() -> None:
     random_ = random.Random(SEED)
     different: list[str] = []
-    counts = dict.fromkeys(("agreed", "refused by both", "given up"), 0)
+    counts = dict.fromkeys(("agreed", "refused by both", "given up", "doubled"), 0)
     for _ in range(EXPRESSIONS // BATCH):
         at, zone = base(random_), random_.choice(LOCAL_ZONES)
         made = [expression(random_) for _ in range(BATCH)]
@@ -213,9 +228,11 @@ def test_systemd_agrees() -> None:
                 and (normal is None or own.normal == normal.normal)
             ):
                 counts["agreed"] += 1
+            elif own is not None and is_doubled(own, theirs, text, zone):
+                counts["doubled"] += 1
             else:
                 different.append(f"{text!r} at {at} in {zone}: {normal}, {theirs}, here {own}")
     assert not different, f"{len(different)} of {EXPRESSIONS}: " + "\n".join(different[:20])
     assert sum(counts.values()) == EXPRESSIONS
     assert counts["agreed"] > EXPRESSIONS * 9 // 10
-    assert counts["given up"] < EXPRESSIONS // 100
+    assert counts["given up"] + counts["doubled"] < EXPRESSIONS // 50

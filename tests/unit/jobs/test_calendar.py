@@ -60,6 +60,7 @@ annually → *-01-01 00:00:00
 @1234567890 → 2009-02-13 23:31:30 UTC
 Mon..Sun → *-*-* 00:00:00
 99-1-1 → 1999-01-01 00:00:00
+*:*:2/9,0/1 → *-*-* *:*:*
 *:*:5..6,1..50/7.5 → *-*-* *:*:01..46/7.500000,05..06
 """
 BAD = [
@@ -105,7 +106,7 @@ def test_every_form_of_the_manual() -> None:
     for line in FORMS.strip().splitlines():
         text, _, normal = line.partition(" → ")
         assert show(parse(text)) == normal, text
-        assert parse(normal) == parse(text), text
+        assert show(parse(normal)) == normal, text
 
 
 @pytest.mark.parametrize(("text", "at", "hint"), BAD)
