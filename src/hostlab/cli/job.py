@@ -49,29 +49,12 @@ def status_command(
     name: str, variables: tuple[str, ...], *, node: str | None, as_json: bool
 ) -> int:
     """Show a job's instances as `initctl status` does; exit 1 if it has failed."""
-    found = _one_with(name, node)
-    rows = [row for row in _rows(found) if row["name"] == name]
+    rows, lines = _one_with(name, node).status_of(name, _pairs(variables))
     if as_json:
         print_json(rows)
     else:
-        for row in rows:
-            for line in status_lines(row):
-                print(line)
+        print("\n".join(lines))
     return 1 if any(row["state"] == "failed" for row in rows) else 0
-
-
-def status_lines(row: dict[str, Any]) -> list[str]:
-    """A row as `initctl status` prints it (initctl(8))."""
-    who = _who(row)
-    processes = dict(row["processes"])
-    main = processes.pop("main", None)
-    line = f"{who} {row['goal']}/{row['stage']}"
-    if main is not None:
-        return [f"{line}, process {main}", *(f"\t{s} process {p}" for s, p in processes.items())]
-    if not processes:
-        return [line]
-    (step, pid), *others = processes.items()
-    return [f"{line}, ({step}) process {pid}", *(f"\t{s} process {p}" for s, p in others)]
 
 
 def _who(row: dict[str, Any]) -> str:

@@ -134,6 +134,16 @@ class InitClient:
             table: list[dict[str, Any]] = control.call("jobs")
             return table
 
+    def status_of(
+        self, name: str, environment: Sequence[tuple[str, str]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """A job's rows, or the row of the instance that this environment names, and the lines of
+        `initctl status`.
+        """
+        with self.control() as control:
+            found = control.call("status", name=name, environment=list(environment))
+            return found["rows"], found["lines"]
+
     def job(
         self,
         name: str,

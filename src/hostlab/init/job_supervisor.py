@@ -113,8 +113,8 @@ class JobSupervisor(Supervisor):
         """Whether this program has followed another one in place (`resume`)."""
         self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
-        for name in ("jobs", "job", "emit", "waits", "monitor", "configuration", "settled",
-                     "reload-configuration", "set-variable"):  # fmt: skip
+        for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
+                     "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
 
     # What a place adds.

@@ -353,11 +353,13 @@ class Jobs:
 
     def _spawn(self, effect: effects.Spawn) -> None:
         is_main = effect.step is Step.MAIN
+        doing = "open its log and sockets"
         try:
             with contextlib.ExitStack() as stack:
                 stdio = self._stdio(effect, stack)
                 prepared = self.readiness.prepare(effect)
                 stack.callback(prepared.close)
+                doing = "fork"
                 launched = self.launcher.launch(
                     effect,
                     stdio=stdio,
@@ -371,7 +373,7 @@ class Jobs:
             self._failed(effect, problem.code, 0, problem.message)
             return
         except OSError as error:
-            self._failed(effect, "fork", error.errno or 0, str(error.strerror or error))
+            self._failed(effect, doing, error.errno or 0, str(error.strerror or error))
             return
         for warning in launched.warnings:
             self.log(Level.WARNING, f"{effect.job.name}: {warning}")

@@ -17,9 +17,12 @@ from hostlab.init.jobs import Jobs
 from hostlab.init.protocol import Message
 from hostlab.init.supervisor import Request
 from hostlab.jobs import facts, waits
+from hostlab.jobs.classes import JobClass
 from hostlab.jobs.effects import Effect
+from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.expression import Environment
-from hostlab.jobs.report import JobState, report
+from hostlab.jobs.report import is_settling, report
+from hostlab.jobs.status import status_lines
 
 ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.Reload]]] = {
     "start": facts.Start,
@@ -27,7 +30,6 @@ ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.R
     "restart": facts.Restart,
     "reload": facts.Reload,
 }
-SETTLING: Final = frozenset({JobState.STARTING, JobState.STOPPING})
 SETTLED_WITHIN_S: Final = 10.0
 MAX_S: Final = 1e9
 """The longest time that anybody can wait, in seconds: thirty years."""
@@ -47,6 +49,7 @@ class JobService:
         """Operation -> what serves it."""
         return {
             "jobs": self.list_jobs,
+            "status": self.status,
             "job": self.control_job,
             "emit": self.emit,
             "waits": self.list_waits,
@@ -61,6 +64,34 @@ class JobService:
         """Every instance, and every job that has none."""
         return rows(self.jobs)
 
+    async def status(self, request: Request) -> dict[str, Any]:
+        """A job's rows, and the lines that `initctl status` prints of them.
+
+        With an environment it is the one instance that this names, as with `initctl`.
+        """
+        name = _text(request.message, "name")
+        environment = dict(_environment(request.message.get("environment", ())))
+        found = self._class(name)
+        table = rows(self.jobs, name)
+        instances = dict(sorted(found.instances.items()))
+        if environment:
+            whole = self.jobs.engine.class_environment(found.job) | environment
+            try:
+                chosen = expand(found.job.instance, whole)
+            except ExpansionError as error:
+                raise UsageError("instance", error.message) from None
+            table = [row for row in table if row["instance"] == chosen]
+            instances = {key: each for key, each in instances.items() if key == chosen}
+        lines = [line for each in instances.values() for line in status_lines(name, each)]
+        return {"rows": table, "lines": lines or status_lines(name, None)}
+
+    def _class(self, name: str) -> JobClass:
+        found = self.jobs.engine.classes.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.jobs.engine.classes)) or "none"
+            raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
+        return found
+
     async def control_job(self, request: Request) -> list[dict[str, Any]]:
         """start, stop, restart or reload; answers with the job's rows when it is done."""
         message = request.message
@@ -71,10 +102,8 @@ class JobService:
             raise UsageError(
                 "bad-action", f"a job is not told to {action!r}", hint=f"one of {known}"
             )
-        if name not in self.jobs.engine.classes:
-            known = ", ".join(sorted(self.jobs.engine.classes)) or "none"
-            raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
-        if action == "restart" and not self.jobs.engine.classes[name].instances:
+        found = self._class(name)
+        if action == "restart" and not found.instances:
             kind = facts.Start
         token = self._token(request) if message.get("wait", True) else None
         fact = kind(
@@ -90,7 +119,7 @@ class JobService:
             if not reply.ok and action != "stop":
                 why = next((row["reason"] for row in rows(self.jobs, name) if row["reason"]), None)
                 text = reply.message if why is None else f"{reply.message}: {why}"
-                hint = f"`hostlab logs NODE {name}` shows what it wrote"
+                hint = f"`hostlab job log {name}` shows what it wrote"
                 raise Failed("job", f"{name}: {text}", hint=hint)
         return rows(self.jobs, name)
 
@@ -161,7 +190,7 @@ class JobService:
         try:
             async with asyncio.timeout(within_s):
                 await self.booted.wait()
-                while any(row.state in SETTLING for row in report(self.jobs.engine)):
+                while is_settling(self.jobs.engine):
                     self.jobs.changed.clear()
                     await self.jobs.changed.wait()
         except TimeoutError:

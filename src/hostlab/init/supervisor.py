@@ -329,10 +329,10 @@ class Supervisor:
                 return
             uid = peer_uid(sock)
             if uid != os.getuid():
-                sock.close()
                 if uid not in self._refused and len(self._refused) < MAX_REFUSED:
                     self._refused.add(uid)
                     self.refused(uid)
+                sock.close()
                 continue
             connection = self._connect(sock)
             if len(self._connections) > MAX_CONNECTIONS:

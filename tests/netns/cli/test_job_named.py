@@ -63,6 +63,16 @@ def test_instances_are_told_apart(hostlab: Hostlab) -> None:
     ]
 
 
+def test_variables_name_the_instance_whose_status_is_asked(hostlab: Hostlab) -> None:
+    hostlab("job", "start", "door", "SIDE=left")
+    hostlab("job", "start", "door", "SIDE=right")
+    named = hostlab("job", "status", "door", "SIDE=left").stdout
+    assert named.startswith("door (left) start/running, process ")
+    assert len(named.splitlines()) == 1
+    assert hostlab("job", "status", "door", "SIDE=none").stdout == "door stop/waiting\n"
+    assert len(hostlab("job", "status", "door").stdout.splitlines()) == 2
+
+
 def test_the_log_of_an_instance(hostlab: Hostlab) -> None:
     for words in (("day", "DAY=one"), ("day", "DAY=two"), ("day-off",)):
         hostlab("job", "start", *words)

@@ -159,7 +159,7 @@ class StandaloneSupervisor(JobSupervisor):
             v1=grounds.v1,
             directories=chosen.directories,
             emissions=self._emissions,
-            also="/sbin" if chosen.boots else None,
+            also="/sbin" if chosen.boots and _has_own_root() else None,
             default_console=chosen.console,
             logs=chosen.logs,
         )
@@ -258,6 +258,16 @@ class StandaloneSupervisor(JobSupervisor):
             msgspec.structs.replace(each, event=first) if each.event == STARTUP else each
             for each in events
         )
+
+
+def _has_own_root() -> bool:
+    """Whether `/` is a container's: PID 1 of a pid namespace may well see the machine's own.
+
+    Container managers say so by a variable (systemd.io/CONTAINER_INTERFACE) or a file.
+    """
+    marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
+    named = bool(os.environ.get("container"))  # noqa: SIM112 (its name)
+    return named or any(os.path.exists(mark) for mark in marks)
 
 
 def _link(target: str, path: str) -> None:
