@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.sources import Sources, Surroundings
+from hostlab.init.sources import MODULES, Sources, Surroundings
 from hostlab.init.sources.timer import FILE, KEPT, SystemClocks, TimerSource, read_notes
 from hostlab.jobs.facts import Emit
 from hostlab.spec.job import Job, Match
@@ -199,8 +199,10 @@ def test_ten_thousand_timers_sleep() -> None:
 def test_a_mistake_costs_its_own_timer_only() -> None:
     async def main() -> None:
         init = Init()
-        async with listening(init, "CALENDAR=daly", "EVERY=100ms"):
+        async with listening(init, "CALENDAR=daly", "EVERY=100ms") as source:
             await init.wait_told(1)
+            words = ("CALENDAR=daly", "EVERY=100ms", "EVERY=1h")
+            source.listen(frozenset(Match("timer", (text,)) for text in words))
         assert init.warnings == [
             "timer CALENDAR=daly: `daly` is neither a weekday nor a shorthand"
             " (did you mean `daily`?)"
@@ -235,6 +237,29 @@ def test_a_source_is_open_while_somebody_listens() -> None:
         sources.look()
         assert list(sources.names) == []
         assert KEPT not in init.kept
+        sources.close()
+
+    asyncio.run(main())
+
+
+def test_a_source_that_cannot_be_opened_costs_its_events_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And is tried again when somebody listens anew."""
+
+    async def main() -> None:
+        init = Init()
+        jobs = [job("a", "start on timer EVERY=100ms")]
+        sources = Sources(init.surroundings(), lambda: jobs)
+        with monkeypatch.context() as patch:
+            patch.setitem(MODULES, "timer", "hostlab.init.sources.nothing")
+            sources.look()
+        assert len(init.warnings) == 1
+        taken = jobs.pop()
+        sources.look()
+        jobs.append(taken)
+        sources.look()
+        await init.wait_told(1)
         sources.close()
 
     asyncio.run(main())

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pytest
 
 from hostlab.errors import SpecError
-from hostlab.jobs import calendar_text, zones
+from hostlab.jobs import calendar_form, calendar_text, zones
 
 pytestmark = pytest.mark.netns
 
@@ -189,7 +189,7 @@ def ours(text: str, at: datetime, zone: str) -> Said | None:
         if after is None:
             break
         elapses.append(f"{after:%a %Y-%m-%d %H:%M:%S} UTC")
-    return Said(calendar_text.show(calendar), tuple(elapses))
+    return Said(calendar_form.show(calendar), tuple(elapses))
 
 
 def is_doubled(own: Said, theirs: Said, text: str, zone: str) -> bool:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hostlab.errors import Place, SpecError
 from hostlab.jobs.calendar import EVERY_DAY, MAX_YEAR, SECOND, Calendar, Component, Part
-from hostlab.jobs.calendar_text import parse, show
+from hostlab.jobs.calendar_form import show
+from hostlab.jobs.calendar_text import parse
 
 pytestmark = pytest.mark.unit
 

@@ -97,7 +97,7 @@ class Sources:
                 for match in expression.matches if expression else ():
                     if match.name in MODULES:
                         wanted.setdefault(match.name, set()).add(match)
-        for name in [name for name in self._open if name not in wanted]:
+        for name in [name for name in self._listening if name not in wanted]:
             self._close(name)
         for name, matches in wanted.items():
             operands = frozenset(matches)
@@ -117,9 +117,11 @@ class Sources:
 
     def _close(self, name: str) -> None:
         del self._listening[name]
-        self._open.pop(name).close()
+        source = self._open.pop(name, None)
+        if source is not None:
+            source.close()
 
     def close(self) -> None:
         """Close all."""
-        for name in self.names:
+        for name in tuple(self._listening):
             self._close(name)

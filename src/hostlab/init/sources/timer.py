@@ -70,6 +70,8 @@ class TimerSource:
         self._clocks = clocks or SystemClocks()
         self._timers = Timers(local_zone(), seed=surroundings.host, started=surroundings.started)
         self._words: dict[str, tuple[str, ...]] = {}
+        self._wrong: set[str] = set()
+        """Operands that were told to be no timers."""
         self._noted = 0
         self._notes = -1
         self._of_earlier_starts = self._read_file()
@@ -93,7 +95,8 @@ class TimerSource:
         for key in self._words.keys() - wanted.keys():
             self._timers.remove(key)
             del self._words[key]
-        for key in sorted(wanted.keys() - self._words.keys()):
+        self._wrong &= wanted.keys()
+        for key in sorted(wanted.keys() - self._words.keys() - self._wrong):
             self._add(key, wanted[key])
         self._note_all()
         self._due()
@@ -104,6 +107,7 @@ class TimerSource:
         except SpecError as error:
             hint = f" ({error.hint})" if error.hint else ""
             self._surroundings.warn(f"timer {key}: {error.message}{hint}")
+            self._wrong.add(key)
             return
         clocks = self._clocks
         since = self._remembered.pop(key, None)
