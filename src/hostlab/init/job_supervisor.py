@@ -29,6 +29,7 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
+from hostlab.init.sources import Sources, Surroundings, described
 from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
@@ -37,6 +38,7 @@ from hostlab.jobs import LATER_VERSION, facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
+from hostlab.linux import procfs
 from hostlab.spec.job import Console, Job, same_but_places
 
 if TYPE_CHECKING:
@@ -179,6 +181,21 @@ class JobSupervisor(Supervisor):
         )
 
     @cached_property
+    def sources(self) -> Sources:
+        """What turns the world outside into events."""
+        surroundings = Surroundings(
+            tell=self.jobs.tell,
+            warn=lambda text: self.log(Level.WARNING, text),
+            keep=self.keep,
+            drop=self.drop,
+            kept=self.kept,
+            directory=self.place.state_dir,
+            host=os.uname().nodename,
+            started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+        )
+        return Sources(surroundings, lambda: described(self.jobs.engine.classes.values()))
+
+    @cached_property
     def service(self) -> JobService:
         """What clients ask."""
         return JobService(self.jobs, booted=self.booted, reread=self.directories.read)
@@ -227,6 +244,8 @@ class JobSupervisor(Supervisor):
             self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
+        self.jobs.on_descriptions = self.sources.changed
+        self.sources.changed()
         self.spawn_task(self._boot())
 
     def _other_program(self, error: DecodeError) -> Unsupported:
@@ -305,6 +324,7 @@ class JobSupervisor(Supervisor):
                 self.log(Level.WARNING, f"would not stop: {', '.join(left)}")
         if down is Down.REBOOT:
             # Without a state the next supervisor boots.
+            self.sources.close()
             for name in tuple(self.kept):
                 self.drop(name)
             self.drop(store.NAME)

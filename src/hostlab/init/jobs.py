@@ -102,6 +102,8 @@ class Jobs:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._watchers: list[Watcher] = []
+        self.on_descriptions: Callable[[], None] | None = None
+        """Called when a job has come, gone or changed."""
         self._pidfds: dict[int, int] = {}
         self._tokens = itertools.count(1)
 
@@ -294,6 +296,8 @@ class Jobs:
         self._told(self.engine, fact, done)
         if isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
             self._watch(fact.spawn, fact.pid)
+        if self.on_descriptions is not None and isinstance(fact, facts.Load | facts.Unload):
+            self.on_descriptions()
         for effect in done:
             try:
                 self._carry_out(effect)

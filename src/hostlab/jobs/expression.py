@@ -20,9 +20,10 @@ Nothing here recurses: the nodes are in postfix order, so children stand before 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from hostlab.jobs import timer_event
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.glob import is_literal, matcher, matches
 from hostlab.spec.job import Expression, Match, Operator
@@ -35,9 +36,10 @@ Held = TypeVar("Held")
 class Argument:
     """One argument of an operand, taken apart."""
 
-    __slots__ = ("_matcher", "key", "negated", "pattern", "position", "variable")
+    __slots__ = ("_matcher", "is_literal", "key", "negated", "pattern", "position", "variable")
 
-    def __init__(self, text: str, position: int) -> None:
+    def __init__(self, text: str, position: int, *, is_literal: bool = False) -> None:
+        """One that is literal has no pattern and no variables in it: it is a value."""
         # Upstart looks for `!=` anywhere before it looks for `=`.
         key, found, pattern = text.partition("!=")
         self.negated = bool(found)
@@ -47,14 +49,21 @@ class Argument:
         self.pattern = pattern if found else text
         self.position = position
         # What can be worked out once is: this is asked for each event and each listener.
-        self._matcher = None if "$" in self.pattern else matcher(self.pattern)
+        self.is_literal = is_literal
+        self._matcher: Callable[[str], bool] | None = None
+        if is_literal:
+            self._matcher = self.pattern.__eq__
+        elif "$" not in self.pattern:
+            self._matcher = matcher(self.pattern)
         simple = re.fullmatch(r"\$([A-Za-z_][A-Za-z0-9_]*)", self.pattern)
         self.variable: str | None = simple[1] if simple else None
         """The variable that the whole pattern is."""
 
     def fixed(self) -> str | None:
         """The one value it accepts; None when it accepts several or needs an environment."""
-        if self.negated or "$" in self.pattern or not is_literal(self.pattern):
+        if self.negated:
+            return None
+        if not self.is_literal and ("$" in self.pattern or not is_literal(self.pattern)):
             return None
         return self.pattern
 
@@ -95,8 +104,10 @@ class Leaf:
         self.name = match.name
         self.index = index
         """Its place among the nodes."""
+        is_timer = match.name == timer_event.EVENT
+        texts = timer_event.arguments(match) if is_timer else match.arguments
         self.arguments = tuple(
-            Argument(text, position) for position, text in enumerate(match.arguments)
+            Argument(text, position, is_literal=is_timer) for position, text in enumerate(texts)
         )
 
     def accepts(

@@ -1,0 +1,127 @@
+"""Sources: what happens outside, turned into events. Upstart calls them bridges.
+
+A source is a module with a function `open_source(surroundings)`. It is imported when a job listens
+to one of its events, is told what the jobs listen to whenever that changes, and is closed when
+nobody listens any more. It tells an event by `surroundings.tell(facts.Emit(…))`, does nothing
+while nothing happens (the kernel wakes it by a descriptor), and blocks nobody.
+
+What a source must not lose with its supervisor it has the holder keep (`keep`, `kept`); what is
+to outlive the machine's start it writes into `directory`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from hostlab.errors import Problem
+from hostlab.jobs.classes import JobClass
+from hostlab.jobs.facts import Emit
+from hostlab.spec.job import Job, Match
+
+MODULES: Final[Mapping[str, str]] = {"timer": "hostlab.init.sources.timer"}
+"""By the event's name; `*-device-added` and its like are to be matched by their ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an init gives its sources."""
+
+    tell: Callable[[Emit], None]
+    """Tell the engine of an event."""
+    warn: Callable[[str], None]
+    """Write a line into init's log."""
+    keep: Callable[[str, int], None]
+    """Have the holder keep a descriptor by a name."""
+    drop: Callable[[str], None]
+    """Have it closed."""
+    kept: Mapping[str, int]
+    """What it kept of an earlier supervisor."""
+    directory: int | None = None
+    """Descriptor of a directory that outlives the machine's start; None where there is none."""
+    host: str = ""
+    """What tells this host from others: seeds what is random."""
+    started: float = 0.0
+    """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+
+
+def described(classes: Iterable[JobClass]) -> Iterator[Job]:
+    """The descriptions that instances have, and those that wait for them to go."""
+    for found in classes:
+        yield found.job
+        if found.successor is not None:
+            yield found.successor
+
+
+class Source(Protocol):
+    """Turns something outside into events."""
+
+    def listen(self, operands: frozenset[Match]) -> None:
+        """From now on, jobs listen to these; never empty. Called anew at each change."""
+
+    def close(self) -> None:
+        """Nobody listens any more, or init ends."""
+
+
+class Sources:
+    """The sources of one init."""
+
+    def __init__(self, surroundings: Surroundings, jobs: Callable[[], Iterable[Job]]) -> None:
+        """`jobs` gives every description that is in use now."""
+        self._surroundings = surroundings
+        self._jobs = jobs
+        self._open: dict[str, Source] = {}
+        self._listening: dict[str, frozenset[Match]] = {}
+        self._is_due = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sources that are open."""
+        return tuple(self._open)
+
+    def changed(self) -> None:
+        """A job has come, gone or changed; looked at once for many that come together."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self.look)
+
+    def look(self) -> None:
+        """Open and close sources as the jobs need them."""
+        self._is_due = False
+        wanted: dict[str, set[Match]] = {}
+        for job in self._jobs():
+            for expression in (job.start_on, job.stop_on):
+                for match in expression.matches if expression else ():
+                    if match.name in MODULES:
+                        wanted.setdefault(match.name, set()).add(match)
+        for name in [name for name in self._listening if name not in wanted]:
+            self._close(name)
+        for name, matches in wanted.items():
+            operands = frozenset(matches)
+            if self._listening.get(name) != operands:
+                self._listen(name, operands)
+
+    def _listen(self, name: str, operands: frozenset[Match]) -> None:
+        self._listening[name] = operands
+        try:
+            if name not in self._open:
+                module = importlib.import_module(MODULES[name])
+                self._open[name] = cast("Source", module.open_source(self._surroundings))
+            self._open[name].listen(operands)
+        except (OSError, Problem, ImportError) as error:
+            # A machine that lacks what a source needs loses its events, not its jobs.
+            self._surroundings.warn(f"no {name} events: {error}")
+
+    def _close(self, name: str) -> None:
+        del self._listening[name]
+        source = self._open.pop(name, None)
+        if source is not None:
+            source.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for name in tuple(self._listening):
+            self._close(name)

@@ -1,0 +1,225 @@
+"""Timers as events: `timer CALENDAR=… NAME=… AT=…`.
+
+Two timerfds, one a clock, armed for the next deadline only, so an init with ten thousand timers
+sleeps until one of them is due. That of the wall clock becomes readable when the clock is set, too.
+
+What `Timers` wants remembered is noted for the next supervisor in a memfd that the holder keeps:
+first all of it, then a line a firing. An event is told before it is noted, so a supervisor that is
+killed between the two tells it twice rather than never. Of persistent timers it is also written to
+a file, which is found again after the machine's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from datetime import UTC, datetime, tzinfo
+from typing import Final, Protocol
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from hostlab.errors import SpecError
+from hostlab.init.sources import Surroundings
+from hostlab.jobs import timer_event, timer_operand
+from hostlab.jobs.facts import Emit
+from hostlab.jobs.timers import Firing, Timers
+from hostlab.linux.timerfd import CLOCK_BOOTTIME, CLOCK_REALTIME, TimerFd
+from hostlab.spec.job import Match
+
+KEPT: Final = "timers"
+"""What the holder calls the memfd."""
+FILE: Final = "timers.json"
+MAX_NOTES: Final = 4096
+"""Lines behind the first, after which all is noted anew; more, where there are more timers."""
+LOCALTIME: Final = "/etc/localtime"
+_Notes = dict[str, float]
+
+
+class Clocks(Protocol):
+    """The two clocks of `Timers`."""
+
+    def wall(self) -> float: ...
+    def monotonic(self) -> float: ...
+
+
+class SystemClocks:
+    """The machine's."""
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since the machine's start, with those in which it slept."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def open_source(surroundings: Surroundings) -> TimerSource:
+    """The source of timers."""
+    return TimerSource(surroundings)
+
+
+class TimerSource:
+    """Arms what the jobs' operands say, and tells of what is due."""
+
+    def __init__(self, surroundings: Surroundings, clocks: Clocks | None = None) -> None:
+        self._surroundings = surroundings
+        self._clocks = clocks or SystemClocks()
+        self._timers = Timers(local_zone(), seed=surroundings.host, started=surroundings.started)
+        self._words: dict[str, tuple[str, ...]] = {}
+        self._wrong: set[str] = set()
+        """Operands that were told to be no timers."""
+        self._noted = 0
+        self._notes = -1
+        self._of_earlier_starts = self._read_file()
+        self._remembered = self._of_earlier_starts | self._read_kept()
+        self._fds: list[TimerFd] = []
+        with contextlib.ExitStack() as stack:
+            for clock in (CLOCK_REALTIME, CLOCK_BOOTTIME):
+                fd = TimerFd(clock)
+                stack.callback(fd.close)
+                self._fds.append(fd)
+                asyncio.get_running_loop().add_reader(fd.fd, self._wake, fd)
+            stack.pop_all()
+
+    def listen(self, operands: frozenset[Match]) -> None:
+        """Arm what is new, forget what is gone; an operand that cannot be meant is told."""
+        wanted = {
+            " ".join(match.arguments): timer_event.arguments(match)
+            for match in operands
+            if timer_event.says_when(match)
+        }
+        for key in self._words.keys() - wanted.keys():
+            self._timers.remove(key)
+            del self._words[key]
+        self._wrong &= wanted.keys()
+        for key in sorted(wanted.keys() - self._words.keys() - self._wrong):
+            self._add(key, wanted[key])
+        self._note_all()
+        self._due()
+
+    def _add(self, key: str, words: tuple[str, ...]) -> None:
+        try:
+            timer = timer_operand.parse(words)
+        except SpecError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            self._surroundings.warn(f"timer {key}: {error.message}{hint}")
+            self._wrong.add(key)
+            return
+        clocks = self._clocks
+        since = self._remembered.pop(key, None)
+        self._timers.add(key, timer, clocks.wall(), clocks.monotonic(), since=since)
+        self._words[key] = words
+
+    def close(self) -> None:
+        """Nobody waits for a timer any more."""
+        for fd in self._fds:
+            asyncio.get_running_loop().remove_reader(fd.fd)
+            fd.close()
+        self._fds.clear()
+        if self._notes >= 0:
+            os.close(self._notes)
+            self._notes = -1
+            self._surroundings.drop(KEPT)
+
+    # What is due.
+
+    def _wake(self, fd: TimerFd) -> None:
+        # Whether it expired or the clock was set: `Timers` sees both by the clocks.
+        fd.read()
+        self._due()
+
+    def _due(self) -> None:
+        fired = self._timers.due(self._clocks.wall(), self._clocks.monotonic())
+        for firing in fired:
+            self._tell(firing)
+        if fired:
+            self._note([firing.name for firing in fired])
+        for fd, at in zip(
+            self._fds, (self._timers.next_wall(), self._timers.next_monotonic()), strict=True
+        ):
+            fd.set(at)
+
+    def _tell(self, firing: Firing) -> None:
+        variables = timer_event.environment(self._words[firing.name])
+        at = datetime.fromtimestamp(self._clocks.wall() - firing.late_s, UTC)
+        told = ("AT", f"{at:%Y-%m-%dT%H:%M:%SZ}")
+        self._surroundings.tell(Emit(name=timer_event.EVENT, environment=(*variables, told)))
+
+    # What is remembered.
+
+    def _note(self, names: list[str]) -> None:
+        if self._noted > max(MAX_NOTES, len(self._timers)):
+            self._note_all()
+            return
+        since = self._timers.remembered()
+        changed = {name: since[name] for name in names}
+        os.write(self._notes, msgspec.json.encode(changed) + b"\n")
+        self._noted += 1
+        if changed.keys() & self._timers.persistent().keys():
+            self._write_file()
+
+    def _note_all(self) -> None:
+        fd = os.memfd_create("hostlab timers", os.MFD_CLOEXEC)
+        with open(fd, "wb", closefd=False) as file:
+            # What was remembered of timers whose jobs have not come yet is not forgotten.
+            notes = self._remembered | dict(self._timers.remembered())
+            file.write(msgspec.json.encode(notes) + b"\n")
+        self._surroundings.keep(KEPT, fd)
+        if self._notes >= 0:
+            os.close(self._notes)
+        self._notes, self._noted = fd, 0
+        self._write_file()
+
+    def _write_file(self) -> None:
+        directory = self._surroundings.directory
+        persistent = dict(self._timers.persistent())
+        if directory is None or not persistent:
+            return
+        persistent = self._of_earlier_starts | persistent
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        new = f"{FILE}.new"
+        try:
+            with open(os.open(new, flags, 0o600, dir_fd=directory), "wb") as file:
+                file.write(msgspec.json.encode(persistent))
+            os.rename(new, FILE, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            self._surroundings.warn(f"persistent timers are not remembered: {error}")
+
+    def _read_kept(self) -> _Notes:
+        """What an earlier supervisor noted."""
+        fd = self._surroundings.kept.get(KEPT)
+        return {} if fd is None else read_notes(os.pread(fd, os.fstat(fd).st_size, 0))
+
+    def _read_file(self) -> _Notes:
+        """What is written of the persistent ones."""
+        directory = self._surroundings.directory
+        if directory is None:
+            return {}
+        try:
+            fd = os.open(FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        except OSError:
+            return {}
+        with open(fd, "rb") as file:
+            return read_notes(file.read())
+
+
+def read_notes(data: bytes) -> _Notes:
+    """Lines of names and instants, a later one before an earlier; a torn last one is left out."""
+    notes: _Notes = {}
+    for line in data.splitlines():
+        with contextlib.suppress(msgspec.DecodeError):
+            notes.update(msgspec.json.decode(line, type=_Notes))
+    return notes
+
+
+def local_zone(path: str = LOCALTIME) -> tzinfo:
+    """The zone of the machine, or of the node; UTC where none is set."""
+    try:
+        with open(path, "rb") as file:
+            return ZoneInfo.from_file(file, key=os.path.realpath(path).partition("zoneinfo/")[2])
+    except (OSError, ValueError):
+        return UTC

@@ -1,0 +1,265 @@
+"""The source of timers on the kernel's own timerfd: events, memory, sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hostlab.init.sources import MODULES, Sources, Surroundings
+from hostlab.init.sources.timer import FILE, KEPT, SystemClocks, TimerSource, read_notes
+from hostlab.jobs.facts import Emit
+from hostlab.spec.job import Job, Match
+from hostlab.spec.upstart import load_conf
+
+pytestmark = pytest.mark.netns
+
+DEADLINE_S = 20.0
+DAY = 86400.0
+
+
+@dataclass
+class Init:
+    """What a source needs of an init, and what it has told."""
+
+    directory: int | None = None
+    told: list[Emit] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    kept: dict[str, int] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def surroundings(self) -> Surroundings:
+        return Surroundings(
+            self.tell, self.warnings.append, self.keep, self.drop, self.kept, self.directory
+        )
+
+    def tell(self, emit: Emit) -> None:
+        self.told.append(emit)
+        self.changed.set()
+
+    def keep(self, name: str, fd: int) -> None:
+        self.drop(name)
+        self.kept[name] = os.dup(fd)
+
+    def drop(self, name: str) -> None:
+        if name in self.kept:
+            os.close(self.kept.pop(name))
+
+    async def wait_told(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.told) < count:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@dataclass
+class SetClocks(SystemClocks):
+    """The machine's clocks, but the wall clock can be set without setting the machine's."""
+
+    ahead_s: float = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.ahead_s
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path, os.O_PATH)
+    yield fd
+    os.close(fd)
+
+
+@asynccontextmanager
+async def listening(
+    init: Init, *arguments: str, clocks: SystemClocks | None = None
+) -> AsyncIterator[TimerSource]:
+    """A source with one operand for each text, which a supervisor's death ends."""
+    source = TimerSource(init.surroundings(), clocks)
+    try:
+        source.listen(frozenset(Match("timer", (text,)) for text in arguments))
+        yield source
+    finally:
+        kept = {name: os.dup(fd) for name, fd in init.kept.items()}
+        source.close()
+        init.kept.update(kept)
+
+
+def finish(init: Init) -> None:
+    for name in list(init.kept):
+        init.drop(name)
+
+
+def test_events_come_at_their_time() -> None:
+    async def main() -> None:
+        init = Init()
+        started = SystemClocks().monotonic()
+        async with listening(init, "EVERY=200ms", "CALENDAR=*:*:*", "EVERY=1h"):
+            await init.wait_told(7)
+        assert SystemClocks().monotonic() - started >= 0.2
+        beat = dict(next(e for e in init.told if e.environment[0][0] == "EVERY").environment)
+        assert (beat["EVERY"], beat["NAME"]) == ("200ms", "EVERY=200ms")
+        second = dict(next(e for e in init.told if e.environment[0][0] == "CALENDAR").environment)
+        assert second["AT"].endswith("Z")
+        assert {emit.name for emit in init.told} == {"timer"}
+        assert not init.warnings
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_the_next_supervisor_goes_on() -> None:
+    """What was due while nobody was there comes at once; what has come is not repeated."""
+
+    async def main() -> None:
+        init = Init()
+        clocks = SetClocks()
+        async with listening(init, "CALENDAR=daily", "CALENDAR=hourly", clocks=clocks):
+            pass
+        before = read_notes(os.pread(init.kept[KEPT], 65536, 0))
+        assert set(before) == {"CALENDAR=daily", "CALENDAR=hourly"}
+        # One that dies when only some of the jobs have come has forgotten none of the others.
+        async with listening(init, "CALENDAR=hourly", clocks=clocks):
+            pass
+        clocks.ahead_s = 2 * DAY
+        async with listening(init, "CALENDAR=daily", "CALENDAR=hourly", clocks=clocks):
+            assert len(init.told) == 2
+        async with listening(init, "CALENDAR=daily", "CALENDAR=hourly", clocks=clocks):
+            assert len(init.told) == 2
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_a_persistent_timer_outlives_the_machines_start(directory: int, tmp_path: Path) -> None:
+    async def main() -> None:
+        init = Init(directory)
+        source = TimerSource(init.surroundings())
+        daily = Match("timer", ("CALENDAR=daily", "PERSISTENT=1"))
+        yearly = Match("timer", ("CALENDAR=yearly", "PERSISTENT=1"))
+        source.listen(frozenset({daily, yearly, Match("timer", ("CALENDAR=hourly",))}))
+        source.close()
+        noted = ["CALENDAR=daily PERSISTENT=1", "CALENDAR=yearly PERSISTENT=1"]
+        assert sorted(read_notes((tmp_path / FILE).read_bytes())) == noted
+        finish(init)
+        # A start in which only one of the jobs came.
+        between = Init(directory)
+        source = TimerSource(between.surroundings())
+        source.listen(frozenset({yearly}))
+        source.close()
+        finish(between)
+        later = Init(directory)
+        source = TimerSource(later.surroundings(), SetClocks(3 * DAY))
+        # The jobs come one after the other; what comes first does not forget the others.
+        source.listen(frozenset({Match("timer", ("CALENDAR=hourly",))}))
+        source.listen(frozenset({daily, Match("timer", ("CALENDAR=hourly",))}))
+        source.close()
+        assert [dict(emit.environment)["CALENDAR"] for emit in later.told] == ["daily"]
+        finish(later)
+
+    asyncio.run(main())
+
+
+def test_the_clock_is_set() -> None:
+    """What a cancelled timerfd makes the source do; the machine's clock is left alone."""
+
+    async def main() -> None:
+        init, clocks = Init(), SetClocks()
+        async with listening(init, "CALENDAR=daily", "EVERY=1h", clocks=clocks) as source:
+            clocks.ahead_s = DAY
+            source._wake(source._fds[0])
+            assert [dict(emit.environment)["NAME"] for emit in init.told] == ["CALENDAR=daily"]
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_ten_thousand_timers_sleep() -> None:
+    """One is due soon: the process wakes for it, and for nothing else."""
+
+    async def main() -> None:
+        init = Init()
+        hours = [f"EVERY={seconds}s" for seconds in range(10_000, 20_000)]
+        async with listening(init, *hours, "EVERY=500ms"):
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            await init.wait_told(2)
+            after = resource.getrusage(resource.RUSAGE_SELF)
+        assert after.ru_nvcsw - before.ru_nvcsw <= 6
+        assert after.ru_utime - before.ru_utime < 0.1
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_a_mistake_costs_its_own_timer_only() -> None:
+    async def main() -> None:
+        init = Init()
+        async with listening(init, "CALENDAR=daly", "EVERY=100ms") as source:
+            await init.wait_told(1)
+            words = ("CALENDAR=daly", "EVERY=100ms", "EVERY=1h")
+            source.listen(frozenset(Match("timer", (text,)) for text in words))
+        assert init.warnings == [
+            "timer CALENDAR=daly: `daly` is neither a weekday nor a shorthand"
+            " (did you mean `daily`?)"
+        ]
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_a_torn_note_is_left_out() -> None:
+    assert read_notes(b'{"a":1.0,"b":2.0}\n{"a":3.0}\n{"b":') == {"a": 3.0, "b": 2.0}
+    assert read_notes(b"") == {}
+
+
+def job(name: str, text: str) -> Job:
+    return load_conf(f"{text}\nexec true\n", file=f"{name}.conf", name=name)
+
+
+def test_a_source_is_open_while_somebody_listens() -> None:
+    async def main() -> None:
+        init = Init()
+        jobs = [job("a", "start on startup")]
+        sources = Sources(init.surroundings(), lambda: jobs)
+        sources.look()
+        assert list(sources.names) == []
+        jobs.append(job("b", "start on started a or timer EVERY=100ms\nstop on timer EVERY=1h"))
+        sources.changed()
+        sources.changed()
+        await init.wait_told(1)
+        assert list(sources.names) == ["timer"]
+        del jobs[1]
+        sources.look()
+        assert list(sources.names) == []
+        assert KEPT not in init.kept
+        sources.close()
+
+    asyncio.run(main())
+
+
+def test_a_source_that_cannot_be_opened_costs_its_events_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And is tried again when somebody listens anew."""
+
+    async def main() -> None:
+        init = Init()
+        jobs = [job("a", "start on timer EVERY=100ms")]
+        sources = Sources(init.surroundings(), lambda: jobs)
+        with monkeypatch.context() as patch:
+            patch.setitem(MODULES, "timer", "hostlab.init.sources.nothing")
+            sources.look()
+        assert len(init.warnings) == 1
+        taken = jobs.pop()
+        sources.look()
+        jobs.append(taken)
+        sources.look()
+        await init.wait_told(1)
+        sources.close()
+
+    asyncio.run(main())
