@@ -106,7 +106,7 @@ class Launcher:
                 "cgroup": place.directory or self.cgroups.commands,
                 "enter": place.enter,
             }
-            found = command(effect.process)
+            found = command(effect.process, values)
             setup = self.around.setup(found.argv, values, script=found.script, **changes)
             started = start(setup, key=key_of(effect.spawn), channel=self.around.channel)
         except BaseException:

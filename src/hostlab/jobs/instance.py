@@ -89,6 +89,10 @@ class Instance:
             environment.update(self.stop_environment)
         environment["UPSTART_JOB"] = self.job.name
         environment["UPSTART_INSTANCE"] = self.name
+        process = self.job.process(step)
+        if process is not None and process.commands and self.main and self.main.pid:
+            # What the commands of a unit know their service by (systemd.exec(5)).
+            environment["MAINPID"] = str(self.main.pid)
         return tuple(environment.items())
 
     def event_environment(self, *, stop: bool) -> Environment:

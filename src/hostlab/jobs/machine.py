@@ -174,6 +174,13 @@ class Machine:
             case _:
                 self._not_ready(instance)
 
+    def refuse(self, instance: Instance, why: str) -> None:
+        """What it requires has failed: its start has failed before anything of it ran."""
+        instance.trouble = why
+        self._log(Level.WARNING, f"{instance} is not started: {why}")
+        self._fail(instance, Step.PRE_START, None)
+        self.change_goal(instance, Goal.STOP)
+
     def skip_hold(self, instance: Instance) -> None:
         """Do not wait for a delayed respawn any longer."""
         if instance.hold_at is not None:
@@ -297,10 +304,12 @@ class Machine:
             TABLE[state].step in instance.processes
         )
         if instance.goal is Goal.START and self._is_failure(instance, status):
-            if instance.job.respawn.enabled and not self._runs_away(instance):
+            respawn = instance.job.respawn
+            again = respawn.enabled and status not in respawn.never_on
+            if again and not self._runs_away(instance):
                 self._respawn(instance, scripted=scripted)
                 return
-            if not instance.job.respawn.enabled:
+            if not again:
                 self._fail(instance, Step.MAIN, status)
         self.change_goal(instance, Goal.STOP)
         if instance.state is state and state is not State.RUNNING and not scripted:

@@ -344,6 +344,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     resources: Resources = Resources()
     private_tmp: bool = False
     readonly_paths: tuple[str, ...] = ()
+    """Paths that it cannot write to; one with a `-` before it may be missing."""
     directories: tuple[Directory, ...] = ()
     """Made before anything of the job runs."""
     tcp_congestion: str | None = None

@@ -14,8 +14,7 @@ import msgspec
 from hostlab.spec.source import Wrong, quoted
 from hostlab.spec.systemd.syntax import Entry
 from hostlab.spec.systemd.unit import Reader
-from hostlab.spec.systemd.unit_names import UnitName, UnitType, unit_name
-from hostlab.spec.systemd.values import boolean
+from hostlab.spec.systemd.unit_names import UnitType, unit_name
 
 STAGED = frozenset(
     {UnitType.SERVICE, UnitType.TARGET, UnitType.SOCKET, UnitType.TIMER, UnitType.PATH}
@@ -66,6 +65,8 @@ class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
     reload_propagated_from: tuple[str, ...] = ()
     default_after: tuple[str, ...] = ()
     """Ordering that nobody wrote: the first to go when there is a cycle."""
+    has_defaults: bool = False
+    """`DefaultDependencies=yes`, which a target and what it pulls both need for their order."""
 
     @property
     def pulls(self) -> tuple[str, ...]:
@@ -94,33 +95,35 @@ def dependencies_of(reader: Reader, *, triggers: str | None = None) -> Dependenc
     if triggers is not None and unit.name.type is not UnitType.SERVICE:
         found["before"][triggers] = None
     default: dict[str, None] = {}
-    if reader.value("Unit", "DefaultDependencies", boolean, True):
-        _add_defaults(unit.name, found, default)
+    has_defaults = reader.flag("Unit", "DefaultDependencies", default=True)
+    if has_defaults:
+        _add_defaults(reader, found, default)
     if unit.name.type is UnitType.SERVICE:
         _add_of_service(reader, found)
     for names in found.values():
         names.pop(unit.name.name, None)
     values = {field: tuple(names) for field, names in found.items()}
-    return Dependencies(**values, default_after=tuple(default))
+    return Dependencies(**values, default_after=tuple(default), has_defaults=has_defaults)
 
 
 def _add_defaults(
-    name: UnitName, found: dict[str, dict[str, None]], default: dict[str, None]
+    reader: Reader, found: dict[str, dict[str, None]], default: dict[str, None]
 ) -> None:
     """`DefaultDependencies=yes`; what requires the early boot is ordered behind it only, since a
     node that runs jobs has that boot behind it."""
+    name = reader.unit.name
     match name.type:
         case UnitType.SERVICE:
             default |= dict.fromkeys(("sysinit.target", "basic.target"))
         case UnitType.SOCKET | UnitType.PATH:
             default["sysinit.target"] = None
         case UnitType.TIMER:
-            default |= dict.fromkeys(("sysinit.target", "time-set.target", "time-sync.target"))
-        case UnitType.TARGET:
-            pulled = (*found["wants"], *found["requires"], *found["binds_to"], *found["upholds"])
-            default |= {each: None for each in pulled if each not in found["before"]}
+            default["sysinit.target"] = None
+            if reader.entries("Timer", "OnCalendar"):
+                default |= dict.fromkeys(("time-set.target", "time-sync.target"))
         case _:
-            return
+            # A target's order behind what it pulls depends on those too: see linking.py.
+            pass
     if name.name != SHUTDOWN:
         found["conflicts"][SHUTDOWN] = None
         found["before"][SHUTDOWN] = None
@@ -141,10 +144,6 @@ def _add_of_service(reader: Reader, found: dict[str, dict[str, None]]) -> None:
     if reader.raw("Service", "Type") == "dbus" or reader.raw("Service", "BusName"):
         found["requires"]["dbus.socket"] = None
         found["after"]["dbus.socket"] = None
-    template = reader.unit.name.template
-    if template is not None and reader.unit.name.instance:
-        # An instance of a socket with Accept=yes is ordered behind it by that socket.
-        return
 
 
 def install_of(reader: Reader) -> Install:

@@ -70,11 +70,23 @@ class _Links:
             for other in each.default_after:
                 if other in self.jobs:
                     yield Edge(name, other, Strength.DEFAULT)
+            if name.endswith(".target") and each.has_defaults:
+                for other in each.pulls:
+                    if self._follows(name, other):
+                        yield Edge(name, other, Strength.DEFAULT)
             for other in each.before:
                 if other in self.jobs:
                     its = self.named[other]
                     back = {*its.requires, *its.binds_to}
                     yield Edge(other, name, self._strength(other, name, back))
+
+    def _follows(self, target: str, other: str) -> bool:
+        """Whether a target is ordered behind what it pulls, although nobody says so."""
+        its = self.named.get(other)
+        if its is None or not its.has_defaults:
+            return False
+        own = self.named[target]
+        return other not in own.before and target not in (*its.after, *its.default_after)
 
     def _strength(self, name: str, other: str, required: set[str]) -> Strength:
         if other in required:
@@ -97,8 +109,6 @@ class _Links:
                 self._start(other, _about("stopped", name, "RESULT=failed"))
             for other in each.on_success:
                 self._start(other, _about("stopped", name, "RESULT=ok"))
-            for other in each.upholds:
-                self._start(other, _about("stopped", other))
 
     def _stop_conditions(self) -> None:
         for name, each in self.named.items():
@@ -156,9 +166,7 @@ def any_of(matches: Iterable[Match]) -> Expression | None:
     return Expression(tuple(nodes)) if nodes else None
 
 
-def propagated(
-    verb: str, name: str, units: Mapping[str, Dependencies]
-) -> tuple[str, ...]:
+def propagated(verb: str, name: str, units: Mapping[str, Dependencies]) -> tuple[str, ...]:
     """The other units that a `restart` or `reload` of one is passed on to, each once.
 
     A restart reaches, if they run, those that require it, are bound to it or part of it, and what

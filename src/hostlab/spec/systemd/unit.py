@@ -17,6 +17,7 @@ from hostlab.spec.source import Wrong
 from hostlab.spec.systemd.specifiers import Machine, expand_specifiers
 from hostlab.spec.systemd.syntax import Entry, parse_unit
 from hostlab.spec.systemd.unit_names import UnitName, unit_name
+from hostlab.spec.systemd.values import boolean
 from hostlab.spec.systemd.words import split_words
 
 Read = TypeVar("Read")
@@ -115,6 +116,12 @@ class Reader:
                 return parse(entry.value)
             except Wrong as wrong:
                 self.wrong(entry, wrong)
+        return default
+
+    def flag(self, section: str, key: str, *, default: bool = False) -> bool:
+        """A yes or no."""
+        for _, found in reversed(self.each(section, (key,), boolean)):
+            return found
         return default
 
     def words(self, section: str, *keys: str) -> tuple[str, ...]:
