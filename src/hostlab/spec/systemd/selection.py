@@ -120,7 +120,7 @@ class Selection:
             if (each := _linked(path)) and is_unit_name(each) and unit_name(each).instance
         }
         own = {name for name in self._names if not unit_name(name).is_template}
-        return tuple(sorted(own | {self.resolve(name) for name in linked}))
+        return tuple(sorted(own | {self._own(name) for name in linked}))
 
     def templates(self) -> tuple[str, ...]:
         """Every template."""
@@ -144,13 +144,21 @@ class Selection:
             name = target
         return name
 
+    def _own(self, name: str) -> str:
+        """As `resolve`, also for an instance of which there is only an alias of its template."""
+        name = self.resolve(name)
+        found = unit_name(name)
+        if name in self._fragments or found.template is None or found.instance is None:
+            return name
+        return unit_name(self.resolve(found.template)).instantiate(found.instance)
+
     def select(self, name: str) -> Selected:
         """The files of a unit, by its name or an alias."""
-        name = self.resolve(name)
+        name = self._own(name)
         path, link = self._fragments.get(name, ("", None))
         template = unit_name(name).template
         if not path and template is not None:
-            path, link = self._fragments.get(self.resolve(template), ("", None))
+            path, link = self._fragments.get(template, ("", None))
         masked = link == DEV_NULL
         aliases = tuple(sorted(each for each in self._names.get(name, ()) if each != name))
         names = (name, *aliases)
@@ -169,8 +177,9 @@ class Selection:
         """Their paths in the order in which they are laid over the fragment."""
         found: dict[str, str | None] = {}
         for name in names:
+            folders = tuple(_drop_in_folders(name))
             for number in range(len(self.directories)):
-                for folder in _drop_in_folders(name):
+                for folder in folders:
                     self._take(found, number, folder)
         for number in range(len(self.directories)):
             self._take(found, number, f"{unit_name(names[0]).type}.d")
@@ -189,7 +198,7 @@ class Selection:
                 for file, link in folders.get(f"{name}.{kind}", ()):
                     if is_unit_name(file):
                         found.setdefault(file, link != DEV_NULL)
-        return tuple(sorted({self.resolve(name) for name, counts in found.items() if counts}))
+        return tuple(sorted({self._own(name) for name, counts in found.items() if counts}))
 
 
 def _linked(path: str) -> str:

@@ -11,6 +11,7 @@ from hostlab.spec.source import Wrong, quoted
 
 MAX_NAME = 255
 _VALID = re.compile(r"[A-Za-z0-9:_.\\@-]+")
+_ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})")
 _PLAIN = re.compile(r"[A-Za-z0-9:_.]")
 
 
@@ -28,6 +29,9 @@ class UnitType(StrEnum):
     PATH = "path"
     SLICE = "slice"
     SCOPE = "scope"
+
+
+_SUFFIXES = frozenset(each.value for each in UnitType)
 
 
 class UnitName(msgspec.Struct, frozen=True):
@@ -63,7 +67,7 @@ class UnitName(msgspec.Struct, frozen=True):
 def unit_name(name: str) -> UnitName:
     """A unit's name; Wrong when it cannot be one."""
     stem, dot, suffix = name.rpartition(".")
-    if not dot or suffix not in set(UnitType):
+    if not dot or suffix not in _SUFFIXES:
         known = ", ".join(f".{each}" for each in UnitType)
         raise Wrong(f"{quoted(name)} has no unit's suffix", f"one of {known}")
     if not stem or len(name) > MAX_NAME or not _VALID.fullmatch(name) or name[0] == "@":
@@ -99,7 +103,7 @@ def unescape(text: str) -> str:
     raw = bytearray()
     position = 0
     while position < len(text):
-        found = re.compile(r"\\x([0-9a-fA-F]{2})").match(text, position)
+        found = _ESCAPE.match(text, position)
         if found:
             raw.append(int(found[1], 16))
             position = found.end()
