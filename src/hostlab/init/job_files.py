@@ -15,6 +15,7 @@ import msgspec
 from hostlab.errors import SpecError, UsageError
 from hostlab.spec.job import Console, Job
 from hostlab.spec.search import Selected, select_files
+from hostlab.spec.systemd.unit import Unit
 from hostlab.spec.upstart import apply_override, find_errors, job_name, load_conf
 
 MAX_BYTES = 2**20
@@ -33,6 +34,10 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     job: Job | None
     """None when its `.conf` is wrong; a wrong `.override` is left away, as Upstart does."""
     errors: tuple[SpecError, ...] = ()
+    warnings: tuple[SpecError, ...] = ()
+    """What of a unit counts as not said, or will not be quite so."""
+    unit: Unit | None = None
+    """Of a unit's file: what it says line by line."""
 
 
 def read_directories(
@@ -54,7 +59,7 @@ def read_file(path: str) -> JobFile:
     """The job of one `.conf`, or of an `.override` alone, as if nothing were below it."""
     name = job_name(os.path.basename(path))
     try:
-        text = _read(path, regular=False)
+        text = read_content(path, regular=False)
     except SpecError as error:
         return JobFile(name=name, texts={}, job=None, errors=(error,))
     return read_text(text, file=path, name=name)
@@ -83,7 +88,7 @@ def _below(directory: str) -> Iterator[str]:
 def _read_selected(name: str, files: Selected, console: Console) -> JobFile:
     path = os.path.join(*files.conf)
     try:
-        found = read_text(_read(path), file=path, name=name, console=console)
+        found = read_text(read_content(path), file=path, name=name, console=console)
     except SpecError as error:
         found = JobFile(name=name, texts={}, job=None, errors=(error,))
     return found if files.override is None else _lay_over(found, os.path.join(*files.override))
@@ -91,7 +96,7 @@ def _read_selected(name: str, files: Selected, console: Console) -> JobFile:
 
 def _lay_over(found: JobFile, path: str) -> JobFile:
     try:
-        text = _read(path)
+        text = read_content(path)
     except SpecError as error:
         return msgspec.structs.replace(found, errors=(*found.errors, error))
     errors = find_errors(text, file=path)
@@ -103,7 +108,7 @@ def _lay_over(found: JobFile, path: str) -> JobFile:
     )
 
 
-def _read(path: str, *, regular: bool = True) -> str:
+def read_content(path: str, *, regular: bool = True) -> str:
     """A file's text; bytes that are no UTF-8 are U+FFFD. SpecError when it cannot be had."""
     try:
         # A FIFO in a directory would be waited for.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,6 @@ def test_what_is_left_has_no_circle_and_only_circles_cost_edges(edges: list[Edge
     assert len(pairs) == len(kept) + len(cycles)
     for cycle in cycles:
         closed = (*cycle.units, cycle.units[0])
-        circle = set(zip(closed, closed[1:], strict=False))
+        circle = set(itertools.pairwise(closed))
         assert circle <= pairs
         assert (cycle.dropped.later, cycle.dropped.earlier) in circle
