@@ -460,17 +460,15 @@ class Engine:
         main = instance.main
         if main is None or main.pid is None:
             raise UsageError("not-running", f"Job is not running: {instance}")
-        self.effect(
-            effects.Kill(
-                spawn=main.spawn,
-                pid=main.pid,
-                signal=instance.job.reload_signal,
-                scope=KillMode.PROCESS,
-            )
-        )
+        job = instance.job
+        if job.reload is not None:
+            self._machine.reload(instance)
+        else:
+            scope, number = KillMode.PROCESS, job.reload_signal
+            self.effect(effects.Kill(spawn=main.spawn, pid=main.pid, signal=number, scope=scope))
         if fact.request is not None:
-            job, name = instance.job.name, instance.name
-            self.effect(effects.Reply(request=fact.request, ok=True, job=job, instance=name))
+            name = instance.name
+            self.effect(effects.Reply(request=fact.request, ok=True, job=job.name, instance=name))
 
     def _wait_for(self, instance: Instance, request: str | None, verb: str) -> None:
         """Whoever waited for the instance's last change has waited long enough."""

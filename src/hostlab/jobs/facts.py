@@ -67,7 +67,7 @@ class Restart(JobRequest, frozen=True, kw_only=True):
 
 
 class Reload(JobRequest, frozen=True, kw_only=True):
-    """Send the reload signal to an instance's main process."""
+    """Send the reload signal to an instance's main process, or run what it reloads with."""
 
 
 class SetVariable(Fact, frozen=True, kw_only=True):

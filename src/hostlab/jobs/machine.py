@@ -102,7 +102,7 @@ class Machine:
     def spawn_failed(self, instance: Instance, step: Step) -> None:
         """There is no such process, its set-up failed."""
         self._forget(instance, step)
-        if step not in (Step.POST_START, Step.PRE_STOP):
+        if step not in (Step.POST_START, Step.PRE_STOP, Step.RELOAD):
             self._fail(instance, step, None)
             moved = instance.state
             self.change_goal(instance, Goal.STOP)
@@ -154,7 +154,7 @@ class Machine:
                 if status:
                     self._fail(instance, step, status)
                     self.change_goal(instance, Goal.STOP)
-            case Step.SECURITY | Step.POST_START | Step.PRE_STOP:
+            case Step.SECURITY | Step.POST_START | Step.PRE_STOP | Step.RELOAD:
                 # Upstart ignores these: little can be done about a post-start or pre-stop that
                 # fails, and a profile that does not load has never kept a job from starting.
                 pass
@@ -180,6 +180,11 @@ class Machine:
         self._log(Level.WARNING, f"{instance} is not started: {why}")
         self._fail(instance, Step.PRE_START, None)
         self.change_goal(instance, Goal.STOP)
+
+    def reload(self, instance: Instance) -> None:
+        """Run what the job reloads with; one that still runs from the last time is left alone."""
+        if Step.RELOAD not in instance.processes:
+            self._spawn(instance, Step.RELOAD)
 
     def skip_hold(self, instance: Instance) -> None:
         """Do not wait for a delayed respawn any longer."""

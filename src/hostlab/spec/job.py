@@ -37,6 +37,8 @@ class Step(StrEnum):
     POST_START = "post-start"
     PRE_STOP = "pre-stop"
     POST_STOP = "post-stop"
+    RELOAD = "reload"
+    """No part of the life: what a request to reload runs beside the main process."""
 
 
 class Command(Value, frozen=True, kw_only=True):
@@ -377,6 +379,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return self.pre_stop
             case Step.POST_STOP:
                 return self.post_stop
+            case Step.RELOAD:
+                return self.reload
 
 
 def same_but_places(one: Job, other: Job) -> bool:

@@ -227,3 +227,21 @@ def test_what_waits_still_waits_after_the_supervisor_was_replaced() -> None:
     assert under_way(w)["a"] == "starting"
     w.runs("b.service")
     assert under_way(w)["a"] == "spawned"
+
+
+def test_a_reload_runs_its_commands_beside_the_main_process() -> None:
+    w = world(a_service="[Service]\nExecStart=/bin/a\nExecReload=/bin/a --reload $MAINPID")
+    w.start("a.service")
+    w.runs("a.service")
+    main = str(w.pid)
+    for _ in range(2):
+        w.tell(facts.Reload(job="a.service", request="r"))
+    assert [each.step for each in w.spawns()] == [Step.MAIN, Step.RELOAD]
+    assert dict(w.spawns()[-1].environment)["MAINPID"] == main
+    assert w.replies() == {"r": True}
+    w.does("a.service", Step.RELOAD, status=1)
+    assert w.status("a.service") == "start/running"
+    assert not w.instance("a.service").failed
+    w.tell(facts.Reload(job="a.service"))
+    w.tell(facts.SpawnFailed(spawn=w.spawn_number("a.service", Step.RELOAD), step="x", errno=2))
+    assert w.status("a.service") == "start/running"
