@@ -265,6 +265,10 @@ class Engine:
                 self._log(Level.WARNING, text)
                 instance.trouble = f"{fact.step}{why}"
                 machine.spawn_failed(instance, step)
+            case facts.Skipped():
+                self._log(Level.INFO, f"{instance} is skipped: {fact.reason}")
+                instance.trouble = fact.reason
+                machine.skipped(instance, step)
             case facts.Exited():
                 if fact.status:
                     self._ended(

@@ -103,6 +103,12 @@ class SpawnFailed(ProcessFact, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Skipped(ProcessFact, frozen=True, kw_only=True):
+    """The process was not started: what the job needs of its node is not so, and that is well."""
+
+    reason: str
+
+
 class Exited(ProcessFact, frozen=True, kw_only=True):
     """The process ended by itself."""
 

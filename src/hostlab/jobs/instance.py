@@ -53,6 +53,8 @@ class Instance:
         self.fds: tuple[int, ...] = ()
 
         self.failed = False
+        self.skipped = False
+        """A condition did not hold, so nothing of this run was started."""
         self.failed_step: Step | None = None
         self.exit_status: int | None = None
         self.main_status: int | None = None
@@ -106,6 +108,8 @@ class Instance:
         return tuple(environment.items())
 
     def _result(self) -> dict[str, str]:
+        if self.skipped:
+            return {"RESULT": "skipped"}
         if not self.failed:
             return {"RESULT": "ok"}
         if self.failed_step is None:

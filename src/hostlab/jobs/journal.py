@@ -30,6 +30,7 @@ AnyFact = (
     | facts.SetVariable
     | facts.Spawned
     | facts.SpawnFailed
+    | facts.Skipped
     | facts.Exited
     | facts.Signalled
     | facts.Stopped

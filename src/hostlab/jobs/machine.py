@@ -111,6 +111,14 @@ class Machine:
         if TABLE[instance.state].step is step:
             self.advance(instance)
 
+    def skipped(self, instance: Instance, step: Step) -> None:
+        """A condition of it does not hold: it stops again, nothing has failed."""
+        self._forget(instance, step)
+        instance.skipped = True
+        self.change_goal(instance, Goal.STOP)
+        if TABLE[instance.state].step is step:
+            self.advance(instance)
+
     def stopped(self, instance: Instance, step: Step) -> None:
         """SIGSTOP stopped a process: the way `expect stop` says ready."""
         kind = instance.job.readiness.kind
@@ -252,6 +260,7 @@ class Machine:
             instance.start_environment = None
         instance.stop_environment = None
         instance.failed = False
+        instance.skipped = False
         instance.failed_step = None
         instance.exit_status = None
         instance.main_status = None
@@ -277,6 +286,9 @@ class Machine:
     def _spawn(self, instance: Instance, step: Step) -> None:
         process = instance.job.process(step)
         if process is None or (step is Step.SECURITY and not self.around.apparmor):
+            return
+        if step is Step.POST_STOP and instance.skipped:
+            # Nothing of it ran that there was to clean up after.
             return
         spawn = self.around.new_spawn(instance, step)
         instance.processes[step] = Running(spawn)

@@ -245,3 +245,21 @@ def test_a_reload_runs_its_commands_beside_the_main_process() -> None:
     w.tell(facts.Reload(job="a.service"))
     w.tell(facts.SpawnFailed(spawn=w.spawn_number("a.service", Step.RELOAD), step="x", errno=2))
     assert w.status("a.service") == "start/running"
+
+
+def test_a_condition_that_does_not_hold_skips_the_start_and_fails_nobody() -> None:
+    w = world(
+        a_service="Requires=b.service\nAfter=b.service",
+        b_service="[Service]\nExecStart=/bin/b\nExecStopPost=/bin/c",
+    )
+    w.start("a.service", request="r")
+    w.tell(facts.Skipped(spawn=w.spawn_number("b.service"), reason="no file"))
+    assert [each.step for each in w.spawns()] == [Step.MAIN, Step.MAIN]
+    assert under_way(w) == {"a": "spawned"}
+    assert w.logged("b.service is skipped: no file")
+    assert w.event("stopped")["RESULT"] == "skipped"
+    w = world(b_service="[Service]\nExecStart=/bin/b\nExecStopPost=/bin/c")
+    w.start("b.service")
+    w.runs("b.service")
+    gone(w, "b.service", status=0)
+    assert w.spawns()[-1].step is Step.POST_STOP
