@@ -13,6 +13,7 @@ from hostlab.cli.main import COMMANDS, cli
 from hostlab.jobs import boot
 from hostlab.jobs.picture import state_machine_mermaid
 from hostlab.spec.reference import markdown
+from hostlab.spec.systemd import reference as directives
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH = 100
@@ -42,6 +43,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands(),
         "jobs.md": STATES.sub(_states, jobs, count=1),
         "events.md": BOOT.sub(_boot, events),
+        "systemd-directives.md": directives.page(),
     }
 
 

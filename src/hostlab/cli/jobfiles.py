@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hostlab.jobs.drawing import Colours
     from hostlab.jobs.relations import Graph
     from hostlab.spec.job import Job
+    from hostlab.spec.systemd.unit import Unit
 
 _COLOURS = {
     "emits": ("green", "lines to what a job emits"),
@@ -105,29 +106,37 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("check", epilog="Example: hostlab job check /etc/init")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|-...", type=click.Path())
 @click.option("--no-scripts", is_flag=True, help="Do not ask the shell whether it reads scripts.")
+@click.option("--explain", is_flag=True, help="Tell what becomes of each line of systemd units.")
 @json_option
-def check_command(paths: tuple[str, ...], *, no_scripts: bool, as_json: bool) -> int:
+def check_command(paths: tuple[str, ...], *, no_scripts: bool, explain: bool, as_json: bool) -> int:
     """Name every error of job files with file:line:column; `-` is standard input.
 
     Directories are one search path, as Upstart's: the first one that has a job owns its name, and
-    overrides are laid over it. Exit 2 if there was an error; a bad file never stops the others.
+    overrides are laid over it. The same holds for systemd's units, FILE.service and the like; what
+    of them cannot be meant is a warning, an error is only a unit that means nothing. Exit 2 if
+    there was an error; a bad file never stops the others.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     errors: list[SpecError] = []
     found = _read_paths(paths)
     for each in found:
         wrong = [*each.errors, *(() if no_scripts else _script_errors(each))]
         errors += wrong
-        row = {"name": each.name, "files": list(each.texts), "valid": not wrong}
-        told = {"errors": wrong, "remarks": each.remarks}
-        rows.append({**row, **{key: [_error_row(e) for e in some] for key, some in told.items()}})
+        told = {"errors": wrong, "warnings": each.warnings}
+        row: dict[str, Any] = {"name": each.name, "files": list(each.texts), "valid": not wrong}
+        row |= {key: [_error_row(one) for one in some] for key, some in told.items()}
+        if each.unit is not None and explain:
+            row["directives"] = _directive_rows(each.unit)
+        rows.append(row)
     if as_json:
         print_json(rows)
     else:
-        for remark in (remark for each in found for remark in each.remarks):
-            print(f"warning: {remark}", file=sys.stderr)
         for error in errors:
             print(error, file=sys.stderr)
+        for warning in (warning for each in found for warning in each.warnings):
+            print(f"warning: {warning}", file=sys.stderr)
+        for line in (line for row in rows for line in row.get("directives", ())):
+            print(_explained(line))
         bad = sum(not row["valid"] for row in rows)
         print(f"{_count(len(rows), 'job')}, {bad} with errors")
     return 2 if errors else 0
@@ -135,21 +144,45 @@ def check_command(paths: tuple[str, ...], *, no_scripts: bool, as_json: bool) ->
 
 def _read_paths(paths: Sequence[str]) -> list[JobFile]:
     from hostlab.init.job_files import read_directories, read_file, read_text
+    from hostlab.init.unit_files import is_unit_file, read_unit_directories, read_unit_file
 
     found: list[JobFile] = []
     for path in paths:
         if path == _STDIN:
             found.append(read_text(_standard_input(), file=_STDIN, name="stdin"))
         elif not os.path.isdir(path):
-            found.append(read_file(path))
+            found.append(read_unit_file(path) if is_unit_file(path) else read_file(path))
     directories = [path for path in paths if path != _STDIN and os.path.isdir(path)]
-    return [*found, *read_directories(directories)]
+    return [*found, *read_directories(directories), *read_unit_directories(directories)]
 
 
 def _script_errors(found: JobFile) -> tuple[SpecError, ...]:
     from hostlab.init.shell_check import script_errors
 
     return () if found.job is None else script_errors(found.job, found.texts)
+
+
+def _directive_rows(unit: Unit) -> list[dict[str, Any]]:
+    from hostlab.spec.systemd.loading import explain
+
+    return [
+        {
+            "file": entry.file,
+            "line": entry.line,
+            "section": entry.section,
+            "key": entry.key,
+            "value": entry.value,
+            "effect": row.effect.value if row else "unknown",
+            "text": row.text if row else None,
+        }
+        for entry, row in explain(unit)
+    ]
+
+
+def _explained(row: dict[str, Any]) -> str:
+    """One directive with its place and what becomes of it."""
+    text = f": {row['text']}" if row["text"] else ""
+    return f"{row['file']}:{row['line']}: {row['key']}= {row['effect']}{text}"
 
 
 def _error_row(error: SpecError) -> dict[str, Any]:

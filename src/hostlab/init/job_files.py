@@ -15,6 +15,7 @@ import msgspec
 from hostlab.errors import SpecError, UsageError
 from hostlab.spec.job import Console, Job
 from hostlab.spec.search import Selected, select_files
+from hostlab.spec.systemd.unit import Unit
 from hostlab.spec.upstart import apply_override, find_errors, find_remarks, job_name, load_conf
 
 MAX_BYTES = 2**20
@@ -35,8 +36,11 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     job: Job | None
     """None when its `.conf` is wrong; a wrong `.override` is left away, as Upstart does."""
     errors: tuple[SpecError, ...] = ()
-    remarks: tuple[SpecError, ...] = ()
-    """What Upstart would reject, and is taken as it was meant."""
+    warnings: tuple[SpecError, ...] = ()
+    """What is taken as it was meant, though Upstart would reject it; what of a unit counts as not
+    said, or will not be quite so."""
+    unit: Unit | None = None
+    """Of a unit's file: what it says line by line."""
 
 
 def read_directories(
@@ -58,7 +62,7 @@ def read_file(path: str) -> JobFile:
     """The job of one `.conf`, or of an `.override` alone, as if nothing were below it."""
     name = job_name(os.path.basename(path))
     try:
-        text = _read(path, regular=False)
+        text = read_content(path, regular=False)
     except SpecError as error:
         return JobFile(name=name, texts={}, job=None, errors=(error,))
     return read_text(text, file=path, name=name)
@@ -68,8 +72,8 @@ def read_text(text: str, *, file: str, name: str, console: Console = Console.LOG
     """The job that a text describes; `file` is its name in messages."""
     errors = find_errors(text, file=file)
     job = None if errors else load_conf(text, file=file, name=name, console=console)
-    remarks = () if errors else find_remarks(text, file=file)
-    return JobFile(name=name, texts={file: text}, job=job, errors=errors, remarks=remarks)
+    warnings = () if errors else find_remarks(text, file=file)
+    return JobFile(name=name, texts={file: text}, job=job, errors=errors, warnings=warnings)
 
 
 def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
@@ -100,7 +104,7 @@ def _below(directory: str) -> Iterator[str]:
 def _read_selected(name: str, files: Selected, console: Console) -> JobFile:
     path = os.path.join(*files.conf)
     try:
-        found = read_text(_read(path), file=path, name=name, console=console)
+        found = read_text(read_content(path), file=path, name=name, console=console)
     except SpecError as error:
         found = JobFile(name=name, texts={}, job=None, errors=(error,))
     return found if files.override is None else _lay_over(found, os.path.join(*files.override))
@@ -108,7 +112,7 @@ def _read_selected(name: str, files: Selected, console: Console) -> JobFile:
 
 def _lay_over(found: JobFile, path: str) -> JobFile:
     try:
-        text = _read(path)
+        text = read_content(path)
     except SpecError as error:
         return msgspec.structs.replace(found, errors=(*found.errors, error))
     errors = find_errors(text, file=path)
@@ -120,11 +124,11 @@ def _lay_over(found: JobFile, path: str) -> JobFile:
         job=job,
         texts={**found.texts, path: text},
         errors=(*found.errors, *errors),
-        remarks=(*found.remarks, *(() if errors else find_remarks(text, file=path))),
+        warnings=(*found.warnings, *(() if errors else find_remarks(text, file=path))),
     )
 
 
-def _read(path: str, *, regular: bool = True) -> str:
+def read_content(path: str, *, regular: bool = True) -> str:
     """A file's text; bytes that are no UTF-8 are U+FFFD. SpecError when it cannot be had."""
     try:
         # A FIFO in a directory would be waited for.

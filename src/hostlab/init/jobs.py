@@ -29,6 +29,7 @@ from hostlab.init.readiness.protocols import Readiness
 from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import SpawnFailed
+from hostlab.init.unit_conditions import judge
 from hostlab.jobs import LATER_VERSION, Engine, effects, facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Effect, Level, Reply
@@ -355,6 +356,8 @@ class Jobs:
 
     def _spawn(self, effect: effects.Spawn) -> None:
         is_main = effect.step is Step.MAIN
+        if not self._is_wanted(effect):
+            return
         doing = "open its log and sockets"
         try:
             with contextlib.ExitStack() as stack:
@@ -383,6 +386,23 @@ class Jobs:
         self.tell(facts.Spawned(spawn=effect.spawn, pid=launched.pid))
         if is_main:
             self.readiness.started(effect, launched.pid)
+
+    def _is_wanted(self, effect: effects.Spawn) -> bool:
+        """Whether what the job needs of its node holds, asked before the first of its processes."""
+        job = effect.job
+        first = Step.MAIN if job.pre_start is None else Step.PRE_START
+        if not job.requirements or effect.step is not first:
+            return True
+        judged = judge(job.requirements)
+        for warning in judged.warnings:
+            self.log(Level.WARNING, f"{job.name}: {warning}")
+        if judged.holds:
+            return True
+        if judged.asserted:
+            self._failed(effect, "start", 0, judged.why)
+        else:
+            self.tell(facts.Skipped(spawn=effect.spawn, reason=judged.why))
+        return False
 
     def _failed(self, effect: effects.Spawn, step: str, number: int, reason: str) -> None:
         self.readiness.forget(effect.spawn)

@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from hostlab import __version__
+from hostlab.version import __version__
 from hostlab.errors import DecodeError, Failed, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor

@@ -26,6 +26,7 @@ from hostlab.jobs.facts import Fact
 from hostlab.jobs.instance import Instance
 from hostlab.jobs.listeners import Index, Listener
 from hostlab.jobs.machine import Machine
+from hostlab.jobs.ordering import Ordering
 from hostlab.jobs.states import Goal, State
 from hostlab.spec.job import Job, KillMode, Step
 from hostlab.spec.signals import signal_name
@@ -66,6 +67,7 @@ class Engine:
         self.extra: dict[str, Any] = {}
         """What a later version's state said and this one does not know."""
         self._machine = Machine(self)
+        self._ordering = Ordering(self.classes)
         self._effects: list[Effect] = []
         self._timers: list[_Timer] = []
         self._timer_serial = 0
@@ -109,6 +111,7 @@ class Engine:
 
     def adopt_class(self, found: JobClass) -> None:
         """Take up a class with its instances, after the events that they hold."""
+        self._ordering.forget()
         self.classes[found.job.name] = found
         self._listen(found)
         for instance in found.instances.values():
@@ -262,6 +265,10 @@ class Engine:
                 self._log(Level.WARNING, text)
                 instance.trouble = f"{fact.step}{why}"
                 machine.spawn_failed(instance, step)
+            case facts.Skipped():
+                self._log(Level.INFO, f"{instance} is skipped: {fact.reason}")
+                instance.trouble = fact.reason
+                machine.skipped(instance, step)
             case facts.Exited():
                 if fact.status:
                     self._ended(
@@ -313,6 +320,7 @@ class Engine:
     # Descriptions.
 
     def _load(self, job: Job) -> None:
+        self._ordering.forget()
         found = self.classes.get(job.name)
         if found is None:
             found = JobClass(job, self.next_class)
@@ -337,6 +345,7 @@ class Engine:
     def _settle(self, found: JobClass) -> None:
         """The last instance has gone: what waited for that happens now."""
         if found.deleted:
+            self._ordering.forget()
             self._deafen(found)
             del self.classes[found.job.name]
         elif found.successor is not None:
@@ -344,6 +353,7 @@ class Engine:
 
     def _replace(self, found: JobClass, job: Job) -> None:
         """Give a class another description, and that one the events that the old one held."""
+        self._ordering.forget()
         old = found.start_on
         if old is not None:
             self.index.remove(found.start_order, old.tree)
@@ -454,17 +464,15 @@ class Engine:
         main = instance.main
         if main is None or main.pid is None:
             raise UsageError("not-running", f"Job is not running: {instance}")
-        self.effect(
-            effects.Kill(
-                spawn=main.spawn,
-                pid=main.pid,
-                signal=instance.job.reload_signal,
-                scope=KillMode.PROCESS,
-            )
-        )
+        job = instance.job
+        if job.reload is not None:
+            self._machine.reload(instance)
+        else:
+            scope, number = KillMode.PROCESS, job.reload_signal
+            self.effect(effects.Kill(spawn=main.spawn, pid=main.pid, signal=number, scope=scope))
         if fact.request is not None:
-            job, name = instance.job.name, instance.name
-            self.effect(effects.Reply(request=fact.request, ok=True, job=job, instance=name))
+            name = instance.name
+            self.effect(effects.Reply(request=fact.request, ok=True, job=job.name, instance=name))
 
     def _wait_for(self, instance: Instance, request: str | None, verb: str) -> None:
         """Whoever waited for the instance's last change has waited long enough."""
@@ -504,6 +512,8 @@ class Engine:
                 return
             if not event.handled:
                 event.handled = True
+                if event.holds is not None:
+                    self._keep_order(event, *event.holds)
                 listeners = self.index.find(event.name, event.environment)
                 if listeners:
                     self._offer(event, listeners)
@@ -515,6 +525,21 @@ class Engine:
             if not event.blockers:
                 self._finish(event)
         queue.begin_pass()
+
+    def _keep_order(self, event: Event, job: str, name: str) -> None:
+        """An instance's `starting` or `stopping` waits for those that it is ordered behind."""
+        instance = self.instance(job, name)
+        if instance is None or instance.blocker != event.serial:
+            return
+        for other in self._ordering.before(instance):
+            if not self._waits_for(other, instance):
+                self._hold(other, [event])
+
+    def _waits_for(self, instance: Instance, other: Instance) -> bool:
+        """Whether an instance's own event is held by another, which then cannot wait for it."""
+        event = self.queue.events.get(instance.blocker or 0)
+        blocker = Blocker(BlockerKind.JOB, other.job.name, other.name)
+        return event is not None and blocker in event.blockers
 
     def _offer(self, event: Event, listeners: list[Listener[Owner]]) -> None:
         """Show an event to everyone whose condition it may match.
@@ -621,6 +646,9 @@ class Engine:
             instance = self.instance(*event.holds)
             if instance is not None and instance.blocker == event.serial:
                 instance.blocker = None
+                why = self._ordering.unmet(instance)
+                if why is not None:
+                    self._machine.refuse(instance, why)
                 self._machine.advance(instance)
         self._answer(event, ok=not event.failed, message="Event failed" if event.failed else "")
         if event.failed and not event.name.endswith(FAILED):

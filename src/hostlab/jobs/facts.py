@@ -67,7 +67,7 @@ class Restart(JobRequest, frozen=True, kw_only=True):
 
 
 class Reload(JobRequest, frozen=True, kw_only=True):
-    """Send the reload signal to an instance's main process."""
+    """Send the reload signal to an instance's main process, or run what it reloads with."""
 
 
 class SetVariable(Fact, frozen=True, kw_only=True):
@@ -101,6 +101,12 @@ class SpawnFailed(ProcessFact, frozen=True, kw_only=True):
     """What was being done: `chdir`, `setuid`, `execve`."""
     errno: int
     reason: str = ""
+
+
+class Skipped(ProcessFact, frozen=True, kw_only=True):
+    """The process was not started: what the job needs of its node is not so, and that is well."""
+
+    reason: str
 
 
 class Exited(ProcessFact, frozen=True, kw_only=True):

@@ -53,6 +53,8 @@ class Instance:
         self.fds: tuple[int, ...] = ()
 
         self.failed = False
+        self.skipped = False
+        """A condition did not hold, so nothing of this run was started."""
         self.failed_step: Step | None = None
         self.exit_status: int | None = None
         self.main_status: int | None = None
@@ -89,6 +91,10 @@ class Instance:
             environment.update(self.stop_environment)
         environment["UPSTART_JOB"] = self.job.name
         environment["UPSTART_INSTANCE"] = self.name
+        process = self.job.process(step)
+        if process is not None and process.commands and self.main and self.main.pid:
+            # What the commands of a unit know their service by (systemd.exec(5)).
+            environment["MAINPID"] = str(self.main.pid)
         return tuple(environment.items())
 
     def event_environment(self, *, stop: bool) -> Environment:
@@ -102,6 +108,8 @@ class Instance:
         return tuple(environment.items())
 
     def _result(self) -> dict[str, str]:
+        if self.skipped:
+            return {"RESULT": "skipped"}
         if not self.failed:
             return {"RESULT": "ok"}
         if self.failed_step is None:

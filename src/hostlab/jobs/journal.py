@@ -33,6 +33,7 @@ AnyFact = (
     | facts.SetVariable
     | facts.Spawned
     | facts.SpawnFailed
+    | facts.Skipped
     | facts.Exited
     | facts.Signalled
     | facts.Stopped

@@ -102,12 +102,20 @@ class Machine:
     def spawn_failed(self, instance: Instance, step: Step) -> None:
         """There is no such process, its set-up failed."""
         self._forget(instance, step)
-        if step not in (Step.POST_START, Step.PRE_STOP):
+        if step not in (Step.POST_START, Step.PRE_STOP, Step.RELOAD):
             self._fail(instance, step, None)
             moved = instance.state
             self.change_goal(instance, Goal.STOP)
             if instance.state is not moved:
                 return
+        if TABLE[instance.state].step is step:
+            self.advance(instance)
+
+    def skipped(self, instance: Instance, step: Step) -> None:
+        """A condition of it does not hold: it stops again, nothing has failed."""
+        self._forget(instance, step)
+        instance.skipped = True
+        self.change_goal(instance, Goal.STOP)
         if TABLE[instance.state].step is step:
             self.advance(instance)
 
@@ -154,7 +162,7 @@ class Machine:
                 if status:
                     self._fail(instance, step, status)
                     self.change_goal(instance, Goal.STOP)
-            case Step.SECURITY | Step.POST_START | Step.PRE_STOP:
+            case Step.SECURITY | Step.POST_START | Step.PRE_STOP | Step.RELOAD:
                 # Upstart ignores these: little can be done about a post-start or pre-stop that
                 # fails, and a profile that does not load has never kept a job from starting.
                 pass
@@ -173,6 +181,18 @@ class Machine:
                 self.advance(instance)
             case _:
                 self._not_ready(instance)
+
+    def refuse(self, instance: Instance, why: str) -> None:
+        """What it requires has failed: its start has failed before anything of it ran."""
+        instance.trouble = why
+        self._log(Level.WARNING, f"{instance} is not started: {why}")
+        self._fail(instance, Step.PRE_START, None)
+        self.change_goal(instance, Goal.STOP)
+
+    def reload(self, instance: Instance) -> None:
+        """Run what the job reloads with; one that still runs from the last time is left alone."""
+        if Step.RELOAD not in instance.processes:
+            self._spawn(instance, Step.RELOAD)
 
     def skip_hold(self, instance: Instance) -> None:
         """Do not wait for a delayed respawn any longer."""
@@ -240,6 +260,7 @@ class Machine:
             instance.start_environment = None
         instance.stop_environment = None
         instance.failed = False
+        instance.skipped = False
         instance.failed_step = None
         instance.exit_status = None
         instance.main_status = None
@@ -265,6 +286,9 @@ class Machine:
     def _spawn(self, instance: Instance, step: Step) -> None:
         process = instance.job.process(step)
         if process is None or (step is Step.SECURITY and not self.around.apparmor):
+            return
+        if step is Step.POST_STOP and instance.skipped:
+            # Nothing of it ran that there was to clean up after.
             return
         spawn = self.around.new_spawn(instance, step)
         instance.processes[step] = Running(spawn)
@@ -297,10 +321,12 @@ class Machine:
             TABLE[state].step in instance.processes
         )
         if instance.goal is Goal.START and self._is_failure(instance, status):
-            if instance.job.respawn.enabled and not self._runs_away(instance):
+            respawn = instance.job.respawn
+            again = respawn.enabled and status not in respawn.never_on
+            if again and not self._runs_away(instance):
                 self._respawn(instance, scripted=scripted)
                 return
-            if not instance.job.respawn.enabled:
+            if not again:
                 self._fail(instance, Step.MAIN, status)
         self.change_goal(instance, Goal.STOP)
         if instance.state is state and state is not State.RUNNING and not scripted:

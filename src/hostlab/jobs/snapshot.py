@@ -94,6 +94,7 @@ class StoredInstance(Part, kw_only=True):
     """(place in the list, request, verb)."""
     fds: tuple[int, ...] = ()
     failed: bool = False
+    skipped: bool = False
     failed_step: Step | None = None
     exit_status: int | None = None
     main_status: int | None = None
@@ -135,9 +136,9 @@ class Snapshot(Part, kw_only=True):
     classes: tuple[StoredClass, ...] = ()
 
 
-_PLAIN = ("name", "serial", "goal", "state", "group", "blocker", "fds", "failed", "failed_step",
-          "exit_status", "main_status", "trouble", "respawn_since", "respawn_count", "main_since",
-          "last_delay_s", "delay_s", *TIMES, "extra")  # fmt: skip
+_PLAIN = ("name", "serial", "goal", "state", "group", "blocker", "fds", "failed", "skipped",
+          "failed_step", "exit_status", "main_status", "trouble", "respawn_since",
+          "respawn_count", "main_since", "last_delay_s", "delay_s", *TIMES, "extra")  # fmt: skip
 """Fields of an instance that are stored as they are."""
 _PLAIN_EVENT = ("name", "serial", "environment", "handled", "failed", "holds", "request",
                 "timeout_at", "fds", "extra")  # fmt: skip

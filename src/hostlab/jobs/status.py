@@ -21,8 +21,9 @@ ORDER = (
     Step.PRE_STOP,
     Step.POST_STOP,
     Step.SECURITY,
+    Step.RELOAD,
 )
-"""In which processes are told of (init/process.h)."""
+"""In which processes are told of (init/process.h), and ours after them."""
 _BARE = (Step.MAIN, Step.PRE_START, Step.POST_STOP)
 """The steps that are alone when they run, so that their line need not name them."""
 

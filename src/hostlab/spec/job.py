@@ -37,10 +37,23 @@ class Step(StrEnum):
     POST_START = "post-start"
     PRE_STOP = "pre-stop"
     POST_STOP = "post-stop"
+    RELOAD = "reload"
+    """No part of the life: what a request to reload runs beside the main process."""
+
+
+class Command(Value, frozen=True, kw_only=True):
+    """One of the commands of a step, as a systemd unit's Exec lines have them."""
+
+    argv: tuple[str, ...]
+    """The words, unquoted; with `expand`, `$X` and `${X}` in them are yet to be replaced."""
+    expand: bool = False
+    """There are variables in it (systemd.service(5), "Command lines")."""
+    ignore_failure: bool = False
+    """However it ends, the next one runs, and the step has not failed because of it."""
 
 
 class Process(Value, frozen=True, kw_only=True):
-    """What one step of a job runs: exactly one of the three is given."""
+    """What one step of a job runs: exactly one of the four is given."""
 
     exec: str | None = None
     """A command line: given to `/bin/sh -e -c` if it has shell characters, else split in words."""
@@ -48,6 +61,10 @@ class Process(Value, frozen=True, kw_only=True):
     """Lines for `/bin/sh -e`."""
     argv: tuple[str, ...] = ()
     """An exact argument vector."""
+    commands: tuple[Command, ...] = ()
+    """One after the other; the first that fails ends it."""
+    privileged: bool = False
+    """As root with every capability, whatever the job says of itself."""
 
 
 class Operator(StrEnum):
@@ -102,6 +119,9 @@ class Respawn(Value, frozen=True, kw_only=True):
     delay_min_s: float = 0.0
     """Wait before the first respawn; each further one within the interval doubles it."""
     delay_max_s: float = 0.0
+    never_on: tuple[int, ...] = ()
+    """Ends after which it is not started again although it has failed: an exit status, or a
+    signal << 8."""
 
 
 class KillMode(StrEnum):
@@ -160,6 +180,10 @@ class Readiness(Value, frozen=True, kw_only=True):
     """It must be ready within this, or the start has failed; None waits for ever as Upstart did."""
     watchdog_s: float | None = None
     """Once ready it must say `WATCHDOG=1` at least this often, or SIGABRT ends it."""
+    pid_file: str | None = None
+    """The file in which a daemon that has forked away writes its pid."""
+    bus_name: str | None = None
+    """The name on the system bus that it takes when it is ready."""
 
 
 class Console(StrEnum):
@@ -197,6 +221,37 @@ class Resources(Value, frozen=True, kw_only=True):
     pids: int | None = None
 
 
+class Directory(Value, frozen=True, kw_only=True):
+    """A directory that is made before the job starts, and belongs to its user."""
+
+    path: str
+    mode: int = 0o755
+    kept: bool = True
+    """It stays when the job has stopped."""
+
+
+class EnvironmentFile(Value, frozen=True, kw_only=True):
+    """A file of variables, read when a process of the job starts."""
+
+    path: str
+    """May be a glob."""
+    optional: bool = False
+    """It may be missing."""
+
+
+class Requirement(Value, frozen=True, kw_only=True):
+    """What must hold when the job is about to start (`Condition…=` and `Assert…=` of a unit)."""
+
+    kind: str
+    """The directive's name behind `Condition` or `Assert`: `PathExists`."""
+    value: str
+    negated: bool = False
+    triggering: bool = False
+    """One of those marked so is enough (`|`)."""
+    asserted: bool = False
+    """If it does not hold the start has failed; otherwise it is skipped, which is no failure."""
+
+
 class Said(Value, frozen=True, kw_only=True):
     """Where a stanza of the job stands, so that a search can name file and line."""
 
@@ -217,7 +272,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     argv: tuple[str, ...] = ()
     """An exact argument vector (an OCI bundle's `process.args`); instead of `exec`."""
     script: str | None = None
-    """Lines for `/bin/sh -e`; instead of `exec`. With none of the three the job is a state."""
+    """Lines for `/bin/sh -e`; instead of `exec`. With none of these the job is a state."""
+    commands: tuple[Command, ...] = ()
+    """What a unit runs; instead of `exec`."""
+    environment_files: tuple[EnvironmentFile, ...] = ()
+    """Read when a process starts, above `environment`."""
     environment: tuple[tuple[str, str], ...] = ()
     inherit: tuple[str, ...] = ()
     """Variables taken from init's own environment (`env KEY` without a value)."""
@@ -257,10 +316,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     emits: tuple[str, ...] = ()
     """Events that it says it emits; globs."""
 
+    after: tuple[str, ...] = ()
+    """Jobs that this one never starts beside: it waits until those that are starting have started,
+    and they wait with stopping until it has stopped."""
+    requires: tuple[str, ...] = ()
+    """Jobs that must run, or have ended well, when it goes on from `starting`; or it has failed."""
+    requirements: tuple[Requirement, ...] = ()
+    """Of the machine, when it is about to start."""
+
     readiness: Readiness = Readiness()
     respawn: Respawn = Respawn()
     kill: Kill = Kill()
     reload_signal: int = SIGHUP
+    reload: Process | None = None
+    """What a reload runs, instead of the signal; `$MAINPID` is the main process."""
     normal_exit: tuple[int, ...] = ()
     """Ends of the main process that are no failure: an exit status, or a signal << 8."""
 
@@ -277,6 +346,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     resources: Resources = Resources()
     private_tmp: bool = False
     readonly_paths: tuple[str, ...] = ()
+    """Paths that it cannot write to; one with a `-` before it may be missing."""
+    directories: tuple[Directory, ...] = ()
+    """Made before anything of the job runs."""
     tcp_congestion: str | None = None
     """Congestion control of its TCP sockets, `bbr` for example."""
 
@@ -292,9 +364,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """What the job runs in this step; None when the step is empty."""
         match step:
             case Step.MAIN:
-                if self.exec is None and self.script is None and not self.argv:
+                if self.exec is None and self.script is None and not (self.argv or self.commands):
                     return None
-                return Process(exec=self.exec, script=self.script, argv=self.argv)
+                return Process(
+                    exec=self.exec, script=self.script, argv=self.argv, commands=self.commands
+                )
             case Step.SECURITY:
                 return self.security
             case Step.PRE_START:
@@ -305,6 +379,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return self.pre_stop
             case Step.POST_STOP:
                 return self.post_stop
+            case Step.RELOAD:
+                return self.reload
 
 
 def same_but_places(one: Job, other: Job) -> bool:

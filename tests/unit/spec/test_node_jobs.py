@@ -124,6 +124,18 @@ def test_what_a_key_means(keys: str, fields: dict[str, Any]) -> None:
 
 
 NOT_SAID = {
+    **dict.fromkeys(
+        (
+            "commands",
+            "environment_files",
+            "directories",
+            "reload",
+            "after",
+            "requires",
+            "requirements",
+        ),
+        "what a systemd unit says",
+    ),
     "author": "a comment of the file",
     "version": "a comment of the file",
     "inherit": "init's own environment is no part of a description",

@@ -19,11 +19,12 @@ from hostlab.errors import Unsupported
 from hostlab.init.spawning.cgroup_stanza import limit_of
 from hostlab.init.spawning.cgroups import JobCgroups, Place, group_name
 from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, start
+from hostlab.init.unit_setup import file_variables, make_directories, remove_directories
 from hostlab.jobs.command import command
 from hostlab.jobs.effects import Spawn
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.linux import cgroups, sock_ops
-from hostlab.spec.job import DEFAULT_UMASK, Console, Job, Step
+from hostlab.spec.job import DEFAULT_UMASK, Console, Directory, Job, Step
 
 APPARMOR_ENABLED: Final = "/sys/module/apparmor/parameters/enabled"
 FIRST_FD: Final = 3
@@ -81,6 +82,8 @@ class Launcher:
         self.around = around
         self.cgroups = job_cgroups
         self.temporary = temporary
+        self._transient: dict[tuple[str, str], tuple[Directory, ...]] = {}
+        """Directories of instances, some of which go with them."""
 
     def launch(
         self,
@@ -97,7 +100,10 @@ class Launcher:
         """
         warnings: list[str] = []
         numbers = _numbered(effect.fds, further or {})
+        make_directories(effect.job)
+        self._transient[effect.job.name, effect.instance] = effect.job.directories
         values = dict(effect.environment)
+        values |= file_variables(effect.job.environment_files, warnings)
         if effect.fds:
             values[FDS] = " ".join(str(number) for number in list(numbers)[: len(effect.fds)])
         values |= environment or {}
@@ -110,7 +116,7 @@ class Launcher:
                 "cgroup": place.directory or self.cgroups.commands,
                 "enter": place.enter,
             }
-            found = command(effect.process)
+            found = command(effect.process, values)
             setup = self.around.setup(found.argv, values, script=found.script, **changes)
             self.around.wait_for_room()
             started = start(setup, key=key_of(effect.spawn), channel=self.around.channel)
@@ -122,8 +128,9 @@ class Launcher:
         return Launched(started.pid, started.pidfd, (*warnings, *started.warnings))
 
     def forget(self, job: str, instance: str) -> None:
-        """An instance is gone: so go its cgroups, and its private /tmp."""
+        """An instance is gone: so go its cgroups, its private /tmp, and directories of its run."""
         self.cgroups.remove_instance(job, instance)
+        remove_directories(self._transient.pop((job, instance), ()))
         if self.temporary is not None:
             with contextlib.suppress(OSError):
                 shutil.rmtree(f"{self.temporary}/{group_name(job, instance)}")
@@ -165,7 +172,7 @@ class Launcher:
             profile = _profile(job.apparmor_switch, values, warnings)
             if profile is not None:
                 changes["apparmor"] = profile
-        if effect.step is Step.SECURITY:
+        if effect.step is Step.SECURITY or effect.process.privileged:
             return changes
         if job.limits:
             node = self.around.setup(("true",), {}).rlimits
