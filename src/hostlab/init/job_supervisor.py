@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from hostlab.version import __version__
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, shutdown, store
 from hostlab.init.holder import Inheritance
@@ -40,6 +39,7 @@ from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
 from hostlab.linux import procfs
 from hostlab.spec.job import Console, Job, same_but_places
+from hostlab.version import __version__
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption

@@ -21,7 +21,6 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from hostlab.version import __version__
 from hostlab.errors import DecodeError, Failed, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor
@@ -32,6 +31,7 @@ from hostlab.init.standalone.supervisor import Options, StandaloneSupervisor
 from hostlab.init.store import load
 from hostlab.init.supervisor import CarriedConnection
 from hostlab.spec.model import Node
+from hostlab.version import __version__
 
 MODULE: Final = "hostlab.init.resume"
 CHECK: Final = "--check"
