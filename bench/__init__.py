@@ -27,4 +27,6 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     reach.py      does every node answer its neighbours?    measure.py    rounds, medians, ratios
     memory.py     proportional set size                     report.py     table, JSON, Markdown
     generate.py   descriptions of any size                  machine.py    where it was measured
+    init_cases.py the same for the init           ours_init.py  the seam to hostlab's init
+    flood.py      a job that writes much          jobs_engine.py events through the engine alone
 """

@@ -1,4 +1,7 @@
-"""What is compared with what, and what was promised (issue 3, "Speed"); the init's part is `init_cases`."""
+"""What is compared with what, and what was promised (issue 3, "Speed").
+
+What concerns the init is in `init_cases`.
+"""
 
 from __future__ import annotations
 

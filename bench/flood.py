@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def hostlab(size_bytes: int) -> Metrics:
         expected = [b"%d" % at for at in range(1, WITNESS_LINES + 1)]
         return {
             "flood_ms": took_s * 1e3,
-            "whole_share": _share(_logged(node, "alone") + _logged(node, "beside")),
+            "whole_share": whole_share(_logged(node, "alone") + _logged(node, "beside")),
             "others_whole_share": float(witness == expected),
         }
 
@@ -98,11 +99,11 @@ def _logged(node: ours_init.Node, job: str) -> list[Sequence[bytes]]:
     return [lines]
 
 
-def _share(logs: Sequence[Sequence[bytes]]) -> float:
+def whole_share(logs: Sequence[Sequence[bytes]]) -> float:
     """How many lines follow the one before them; 1 when none is missing in what was kept."""
     steps = [
         int(after) == int(before) + 1 if before.isdigit() and after.isdigit() else False
         for lines in logs
-        for before, after in zip(lines, lines[1:], strict=False)
+        for before, after in itertools.pairwise(lines)
     ]
     return sum(steps) / len(steps)

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hostlab.init.initctl import Initctl
-from hostlab.init.initctl_init import Answer, Command, Down, LogPriority
-from hostlab.init.initctl_requests import Requests
+from hostlab.init.initctl.programs import Initctl
+from hostlab.init.initctl.requests import Requests
+from hostlab.init.initctl.surroundings import Answer, Command, Down, LogPriority
 from hostlab.jobs import effects, facts
 from hostlab.jobs.effects import Effect, Reply
 from hostlab.jobs.engine import Engine
@@ -32,7 +32,7 @@ TURNS = 100
 
 
 class Site:
-    """An init (`hostlab.init.initctl_init.Init`) for one test."""
+    """An init (`hostlab.init.initctl.surroundings.Init`) for one test."""
 
     def __init__(
         self,

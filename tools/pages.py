@@ -56,11 +56,14 @@ def _boot(block: re.Match[str]) -> str:
     """A table of the boot's events, between the two lines that mark its place."""
     table = boot.UP if block["way"] == "up" else boot.DOWN
     rows = "\n".join(
-        f"| `{row.event}` | {_variables(row)} | {row.each}{', waits' if row.waits else ''} | {row.why} |"
-        for row in table
+        f"| `{row.event}` | {_variables(row)} | {_emitted(row)} | {row.why} |" for row in table
     )
     header = "| event | variables | emitted | whose it was |\n|---|---|---|---|"
     return f"<!-- boot {block['way']} -->\n{header}\n{rows}\n<!-- boot end -->\n"
+
+
+def _emitted(row: boot.Milestone) -> str:
+    return f"{row.each}, waits" if row.waits else row.each
 
 
 def _variables(row: boot.Milestone) -> str:

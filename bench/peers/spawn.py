@@ -44,7 +44,7 @@ def unshare_mounts_true(times: int) -> float:
 
 
 def bwrap_mounts_true(times: int) -> float:
-    """Milliseconds of bubblewrap with a mount namespace: a new /tmp and /var/tmp, /usr read-only."""
+    """Milliseconds of bubblewrap with a mount namespace: its own /tmp, /usr read-only."""
     argv = ("bwrap", "--dev-bind", "/", "/", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp")
     return mean_ms(lambda: spawn((*argv, "--ro-bind", "/usr", "/usr", "--", TRUE)), times)
 

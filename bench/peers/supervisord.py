@@ -13,6 +13,7 @@ from bench import ours_init
 from bench.peers.network import OWN_ENVIRONMENT
 
 DESCRIPTORS_EACH = 4
+"""Two pipes and a log of each program; it closes as many in each child."""
 HEAD = """[supervisord]
 nodaemon=true
 minfds={descriptors}
@@ -60,7 +61,7 @@ class Supervisord:
     def __enter__(self) -> Supervisord:
         command = _command()
         assert command, "asked for by supervisord_missing()"
-        descriptors = 1024 + DESCRIPTORS_EACH * self._count
+        descriptors = max(1024, 48 + DESCRIPTORS_EACH * self._count)
         text = HEAD.format(directory=self._scratch.name, descriptors=descriptors)
         for at in range(self._count):
             name = ours_init.job_name(at)

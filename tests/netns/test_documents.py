@@ -2,14 +2,18 @@
 
 A block marked `console` has commands after `$ ` and what they print; one marked `yaml title=NAME`
 is a file. What differs from run to run (times, process ids, the order of verdicts) is not compared,
-nor is what `…` stands for: a part of a line, or alone on a line, any lines.
+nor is what `…` stands for: a part of a line, or alone on a line, any lines. A process that a page
+leaves in the background has its pid in `init.pid`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,6 +100,21 @@ def place(tmp_path: Path) -> Iterator[Path]:
     labs = tmp_path / "labs"
     for lab in labs.read_text().split() if labs.exists() else ():
         run(f"hostlab down {lab}", tmp_path)
+    background = tmp_path / "init.pid"
+    if background.exists():
+        end(int(background.read_text()))
+
+
+def end(pid: int) -> None:
+    """Ask a process to end, if it has not, and wait until it has."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with os.fdopen(pidfd):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        assert select.select([pidfd], [], [], DEADLINE_S)[0], f"process {pid} does not end"
 
 
 def run(command: str, directory: Path) -> str:

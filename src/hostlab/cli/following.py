@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from hostlab.init.log_files import Identity, identity, last_lines, opened
+from hostlab.init.logs.files import Identity, identity, last_lines, opened
 from hostlab.linux.inotify import (
     IN_CREATE,
     IN_DELETE,

@@ -62,7 +62,7 @@ def init_command(
     Stays in the foreground. Jobs start and stop on events; `hostlab job --init` and `initctl`
     ask it. SIGTERM stops every job, then the init. SIGHUP reads the job files again.
     """
-    from hostlab.init import standalone
+    from hostlab.init.standalone import supervisor as standalone
     from hostlab.lab.paths import INIT, LabDirectory
     from hostlab.spec.job import Console
 
@@ -91,7 +91,7 @@ def _clear(place: LabDirectory) -> None:
     """End what is left of an init; UsageError while it runs."""
     import os
 
-    from hostlab.init.standalone_place import claim
+    from hostlab.init.standalone.place import claim
     from hostlab.lab import remains
 
     fd = claim(place.path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostlab.cli.joblogs import instance_option, log_of
 from hostlab.cli.output import json_option, print_json
 from hostlab.cli.targets import complete_node, nodes_named, one_node
 from hostlab.errors import UsageError
@@ -122,19 +123,18 @@ def shell_command(node: str, *, user: str | None) -> int:
 @click.argument("job", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now.")
 @click.option("-n", "--lines", default=0, help="Only the last N lines.")
-def logs_command(node: str, job: str | None, *, follow: bool, lines: int) -> None:
+@instance_option
+def logs_command(node: str, job: str | None, *, follow: bool, lines: int, instance: str) -> None:
     """Show what a node's jobs wrote; JOB may be left out where there is only one."""
     from hostlab.cli.following import follow_file
 
     chosen = one_node(node)
-    names = [row["name"] for row in chosen.job_table()]
+    names = sorted({row["name"] for row in chosen.job_table()})
     if job is None and len(names) != 1:
         known = ", ".join(names) or "none"
         raise UsageError("which-job", f"name a job of {chosen.name}: {known}")
-    name = job or names[0]
-    if name not in names:
-        raise UsageError("no-job", f"no job {name!r} on {chosen.name}", hint=", ".join(names))
-    follow_file(chosen.log_path(name), lines=lines or None, forever=follow)
+    path = log_of(chosen, job or names[0], instance, names)
+    follow_file(path, lines=lines or None, forever=follow)
 
 
 @click.command("cp", epilog="Example: hostlab cp page.html alice:/srv/")

@@ -8,6 +8,7 @@ import click
 
 from hostlab.cli.inits import inits_named, node_option, one_init
 from hostlab.cli.jobfiles import COMMANDS
+from hostlab.cli.joblogs import instance_option, log_of
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.errors import UsageError
 
@@ -48,29 +49,16 @@ def status_command(
     name: str, variables: tuple[str, ...], *, node: str | None, as_json: bool
 ) -> int:
     """Show a job's instances as `initctl status` does; exit 1 if it has failed."""
-    found = _one_with(name, node)
-    rows = [row for row in _rows(found) if row["name"] == name]
+    rows, lines = _one_with(name, node).status_of(name, _pairs(variables))
     if as_json:
         print_json(rows)
     else:
-        for row in rows:
-            for line in status_lines(row):
-                print(line)
+        print("\n".join(lines))
     return 1 if any(row["state"] == "failed" for row in rows) else 0
 
 
-def status_lines(row: dict[str, Any]) -> list[str]:
-    """A row as `initctl status` prints it (initctl(8))."""
-    who = f"{row['name']} ({row['instance']})" if row["instance"] else row["name"]
-    processes = dict(row["processes"])
-    main = processes.pop("main", None)
-    line = f"{who} {row['goal']}/{row['stage']}"
-    if main is not None:
-        return [f"{line}, process {main}", *(f"\t{s} process {p}" for s, p in processes.items())]
-    if not processes:
-        return [line]
-    (step, pid), *others = processes.items()
-    return [f"{line}, ({step}) process {pid}", *(f"\t{s} process {p}" for s, p in others)]
+def _who(row: dict[str, Any]) -> str:
+    return f"{row['name']} ({row['instance']})" if row["instance"] else row["name"]
 
 
 def _action(name: str, help_text: str) -> None:
@@ -143,17 +131,40 @@ def waits_command(*, node: str | None, as_json: bool) -> None:
         print_table(header, [[row[column] for column in _WAIT_COLUMNS] for row in rows])
 
 
+@job_command.command("reexec", epilog="Example: hostlab job reexec --node alice")
+@node_option
+@json_option
+def reexec_command(*, node: str | None, as_json: bool) -> None:
+    """Have an init go on as the version of hostlab that is installed now; its jobs do not notice.
+
+    Commands and monitors that are connected go on too. Without --node every init does it. Exit 1
+    if the new version cannot go on with the old one's state: then nothing has changed.
+    """
+    rows = [{"node": found.name, **found.reexec()} for found in inits_named(node)]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("node", "pid", "version")
+        print_table([c.upper() for c in columns], [[row[c] for c in columns] for row in rows])
+
+
 @job_command.command("log", epilog="Example: hostlab job log web --node alice -f")
 @click.argument("name", required=False)
 @node_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now.")
 @click.option("--lines", default=0, help="Only the last N lines.")
-def log_command(name: str | None, *, node: str | None, follow: bool, lines: int) -> None:
+@instance_option
+def log_command(
+    name: str | None, *, node: str | None, follow: bool, lines: int, instance: str
+) -> None:
     """Show what a job wrote; without a name, what the node's init has to say."""
     from hostlab.cli.following import follow_file
 
-    found = one_init(node) if name is None else _one_with(name, node)
-    path = found.init_log_path() if name is None else found.log_path(name)
+    if name is None:
+        path = one_init(node).init_log_path()
+    else:
+        found = _one_with(name, node)
+        path = log_of(found, name, instance, [row["name"] for row in _rows(found)])
     follow_file(path, lines=lines or None, forever=follow)
 
 
@@ -166,8 +177,11 @@ def _one_with(name: str, target: str | None) -> InitClient:
     if target is not None:
         return one_init(target)
     nodes = [node for node in inits_named(None) if any(row["name"] == name for row in _rows(node))]
-    if len(nodes) != 1:
-        where = ", ".join(node.name for node in nodes) or "no node"
+    if not nodes:
+        hint = "`hostlab job list` shows which there are"
+        raise UsageError("no-job", f"no node has a job {name!r}", hint=hint)
+    if len(nodes) > 1:
+        where = ", ".join(node.name for node in nodes)
         hint = "name the node: --node NODE"
         raise UsageError("which-node", f"job {name!r} is on {where}", hint=hint)
     return nodes[0]
@@ -178,7 +192,8 @@ def _pairs(words: tuple[str, ...]) -> list[tuple[str, str]]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise UsageError("environment", f"{word!r} is not KEY=VALUE")
+            hint = "one job or event at a time; what follows it are its variables"
+            raise UsageError("environment", f"{word!r} is not KEY=VALUE", hint=hint)
         found.append((name, value))
     return found
 
@@ -188,4 +203,5 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(rows)
     else:
         header = [column.upper() for column in _COLUMNS]
-        print_table(header, [[row[column] for column in _COLUMNS] for row in rows])
+        shown = [row | {"name": _who(row)} for row in rows]
+        print_table(header, [[row[column] for column in _COLUMNS] for row in shown])

@@ -123,19 +123,18 @@ def check_command(paths: tuple[str, ...], *, no_scripts: bool, explain: bool, as
         wrong = [*each.errors, *(() if no_scripts else _script_errors(each))]
         errors += wrong
         row: dict[str, Any] = {"name": each.name, "files": list(each.texts), "valid": not wrong}
-        row |= {"errors": [_error_row(error) for error in wrong]}
-        if each.unit is not None:
-            row["warnings"] = [_error_row(warning) for warning in each.warnings]
-            if explain:
-                row["directives"] = _directive_rows(each.unit)
+        told = {"errors": wrong, "remarks": each.remarks}
+        row |= {key: [_error_row(e) for e in some] for key, some in told.items()}
+        if explain and each.unit is not None:
+            row["directives"] = _directive_rows(each.unit)
         rows.append(row)
     if as_json:
         print_json(rows)
     else:
+        for remark in (remark for each in found for remark in each.remarks):
+            print(f"warning: {remark}", file=sys.stderr)
         for error in errors:
             print(error, file=sys.stderr)
-        for warning in (warning for each in found for warning in each.warnings):
-            print(f"warning: {warning}", file=sys.stderr)
         for line in (line for row in rows for line in row.get("directives", ())):
             print(_explained(line))
         bad = sum(not row["valid"] for row in rows)

@@ -47,7 +47,7 @@ def monitor_command(
         if not as_json:
             names = ", ".join(init.name for init in inits) or "no init"
             print("\n".join(monitor_header(names, nodes=len(inits) > 1)), flush=True)
-        _follow(streams, wanted, count=count, as_json=as_json)
+        _follow(streams, wanted, stack, count=count, as_json=as_json)
 
 
 def emit_watched(
@@ -74,9 +74,19 @@ def emit_watched(
 
 
 def _follow(
-    streams: list[tuple[InitClient, Control]], wanted: Filter, *, count: int | None, as_json: bool
+    streams: list[tuple[InitClient, Control]],
+    wanted: Filter,
+    stack: contextlib.ExitStack,
+    *,
+    count: int | None,
+    as_json: bool,
 ) -> None:
-    """Print what comes, in the order of its time as far as it comes together."""
+    """Print what comes, in the order of its time as far as it comes together.
+
+    Failed when every init is gone before there were `count` events.
+    """
+    from hostlab.errors import Failed
+
     poll = select.poll()
     by_fd = {control.socket.fileno(): (init, control) for init, control in streams}
     for fd in by_fd:
@@ -88,8 +98,12 @@ def _follow(
         for fd, _ in [] if any(c.has_answer for _, c in by_fd.values()) else poll.poll():
             if not _hear(*by_fd[fd], heard):
                 poll.unregister(fd)
-                init, _ = by_fd.pop(fd)
-                print(f"# {init.name}: its init hung up", file=sys.stderr)
+                init, old = by_fd.pop(fd)
+                next_one = _subscribe_again(init, old)
+                if next_one is not None:
+                    stack.enter_context(next_one)
+                    by_fd[next_one.socket.fileno()] = (init, next_one)
+                    poll.register(next_one.socket, select.POLLIN)
         for init, control in by_fd.values():
             while control.has_answer:
                 _hear(init, control, heard)
@@ -98,6 +112,30 @@ def _follow(
             if event is not None and wanted.wants(event) and (count is None or printed < count):
                 _print(event, wall, name, several=several, as_json=as_json)
                 printed += 1
+    if count is not None and printed < count:
+        raise Failed("monitor", f"no init is left; {printed} of {count} events were seen")
+
+
+def _subscribe_again(init: InitClient, old: Control) -> Control | None:
+    """To the supervisor that follows one that has ended; None when its holder has ended, too."""
+    from hostlab.errors import Problem
+    from hostlab.init.protocol import HUNG_UP
+
+    old.close()
+    while True:
+        try:
+            found = init.monitor()
+        except OSError:
+            break
+        except Problem as problem:
+            if problem.code == HUNG_UP:
+                continue
+            break
+        text = "another supervisor goes on; what it did until now is not shown"
+        print(f"# {init.name}: {text}", file=sys.stderr, flush=True)
+        return found
+    print(f"# {init.name}: its init hung up", file=sys.stderr, flush=True)
+    return None
 
 
 def _hear(

@@ -1,14 +1,17 @@
 """A node's boot and its end: the events that unchanged jobs wait for, emitted one after another.
 
 Where it stands is known from the events' own requests, which the engine's state holds, so that a
-supervisor that was killed in the middle goes on with the next one.
+supervisor that was killed in the middle goes on with the next one. Which events they are is stored
+too: what is mounted, or which interfaces there are, may be something else by then.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
+
+import msgspec
 
 from hostlab.init.jobs import BOOT, Jobs
 from hostlab.jobs import facts
@@ -16,6 +19,8 @@ from hostlab.jobs.boot import Emission, Mount, boot_events, described_boot
 from hostlab.spec.model import Node
 
 MOUNTINFO: Final = "/proc/self/mountinfo"
+EVENTS: Final = "boot-events"
+"""In the engine's state: all events of a boot that is not over; none once it is."""
 
 
 def events_of(node: Node) -> tuple[Emission, ...]:
@@ -42,15 +47,20 @@ def mounts(path: str = MOUNTINFO) -> tuple[Mount, ...]:
     return tuple(found)
 
 
-async def emit(jobs: Jobs, emissions: Sequence[Emission]) -> None:
-    """Emit what has not been emitted yet, in order."""
+async def emit(jobs: Jobs, emissions: Callable[[], Sequence[Emission]]) -> None:
+    """Emit what has not been emitted yet, in order; `emissions` are those of a new boot."""
+    if EVENTS not in jobs.engine.extra:
+        jobs.remember(EVENTS, msgspec.to_builtins(tuple(emissions())))
+    events = msgspec.convert(jobs.engine.extra[EVENTS], tuple[Emission, ...])
+    if not events:
+        return
     if jobs.boot_position:
         last = f"{BOOT}{jobs.boot_position - 1}"
-        if emissions[jobs.boot_position - 1].waits and jobs.book.knows(last):
+        if events[jobs.boot_position - 1].waits and jobs.book.knows(last):
             await jobs.book.answer(last)
             jobs.book.forget(last)
-    while jobs.boot_position < len(emissions):
-        emission = emissions[jobs.boot_position]
+    while jobs.boot_position < len(events):
+        emission = events[jobs.boot_position]
         token = f"{BOOT}{jobs.boot_position}"
         fact = facts.Emit(name=emission.event, environment=emission.environment, request=token)
         if emission.waits:
@@ -58,6 +68,7 @@ async def emit(jobs: Jobs, emissions: Sequence[Emission]) -> None:
         else:
             await jobs.request(token, fact, wait=False)
             jobs.book.forget(token)
+    jobs.remember(EVENTS, [])
 
 
 def _decoded(text: str) -> str:

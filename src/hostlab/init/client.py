@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.init.log_files import opened, read_last
-from hostlab.init.log_policy import log_name
+from hostlab.init.logs.files import opened, read_last
+from hostlab.init.logs.policy import log_name
 from hostlab.init.protocol import CONTROL, HUNG_UP, LOGS, OWN_LOG, Message, Receiver, connect, send
 from hostlab.spec.job import Job
 
@@ -134,6 +134,16 @@ class InitClient:
             table: list[dict[str, Any]] = control.call("jobs")
             return table
 
+    def status_of(
+        self, name: str, environment: Sequence[tuple[str, str]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """A job's rows, or the row of the instance that this environment names, and the lines of
+        `initctl status`.
+        """
+        with self.control() as control:
+            found = control.call("status", name=name, environment=list(environment))
+            return found["rows"], found["lines"]
+
     def job(
         self,
         name: str,
@@ -164,6 +174,15 @@ class InitClient:
         with self.control() as control:
             pairs = list(environment)
             control.call("emit", name=event, environment=pairs, wait=wait, timeout_s=timeout_s)
+
+    def reexec(self) -> dict[str, Any]:
+        """Have the init become the program that is installed now; its pid and version then.
+
+        Failed when that program cannot go on with the jobs' state; nothing has changed then.
+        """
+        with self.control() as control:
+            found: dict[str, Any] = control.call("reexec")
+            return found
 
     def waits(self) -> list[dict[str, Any]]:
         """Who waits for whom, and why."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from hostlab.errors import DecodeError
-from hostlab.init.protocol import Message, Receiver, encode
+from hostlab.init.protocol import MAX_LINE_BYTES, Message, Receiver, encode
 
 MAX_UNSENT_BYTES: Final = 16 << 20
 """A client that does not read is cut off above this."""
@@ -28,12 +28,13 @@ class Connection:
         *,
         received: Callable[[Connection, Message], None],
         closed: Callable[[Connection], None],
+        max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         sock.settimeout(0)
         self.socket = sock
         self._received = received
         self._closed = closed
-        self._receiver = Receiver()
+        self._receiver = Receiver(max_line_bytes)
         self._unsent: deque[tuple[memoryview, list[int]]] = deque()
         self._unsent_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -41,6 +42,24 @@ class Connection:
         self.is_open = True
         self.at_close: list[Callable[[], None]] = []
         """What else is to be called once at the end."""
+
+    def rest(self) -> tuple[bytes, bytes] | None:
+        """What has come of an unfinished line, and what is not sent yet, for another program.
+
+        None when descriptors are among it, which cannot go on with it.
+        """
+        unsent = b"".join(data for data, _ in self._unsent)
+        if any(descriptors for _, descriptors in self._unsent) or not self._receiver.is_plain:
+            return None
+        return self._receiver.unfinished, unsent
+
+    def go_on(self, unfinished: bytes, unsent: bytes) -> None:
+        """Take up the rest of the same connection in another program."""
+        self._receiver.feed(unfinished)
+        if unsent:
+            self._unsent.append((memoryview(unsent), []))
+            self._unsent_bytes = len(unsent)
+            self._writable()
 
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the message being handled."""

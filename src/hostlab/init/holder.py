@@ -18,6 +18,7 @@ The channel is a SOCK_SEQPACKET pair; a datagram is one command:
     < NAME  (fd)     keep this           < NAME  (fd)        you kept this
     > NAME           drop it             .                   that is all from before
     ?                tell all again      ! NUMBER            this signal was sent to the holder
+    = NUMBER !       signal acted on
     x                end, with everything in the node
 
 Adopting: an orphan, which the kernel has made the holder's child, is from then on recorded and
@@ -61,6 +62,8 @@ GONE: Final = -1
 RESTARTS_AT_ONCE: Final = 5
 RESTART_PAUSE_MS: Final = 1000
 """After so many supervisors died without a command served, the next one waits this long."""
+SIGNALLED: Final = "!"
+"""In place of a key: a signal's number is acknowledged, not a process' end."""
 _NO_KEY: Final = "?"
 
 
@@ -96,8 +99,8 @@ class Holder:
         self.stopped: set[int] = set()
         self.orphans: dict[int, int] = {}
         self.kept: dict[str, int] = {}
-        self.untold: set[int] = set()
-        """Signals that were sent while there was no supervisor."""
+        self.unheard: set[int] = set()
+        """Signals to be passed on that no supervisor has acted on yet."""
         self.supervisor = 0
         self.channel: socket.socket | None = None
         self.failures = 0
@@ -118,11 +121,8 @@ class Holder:
         gc.disable()
         poll = select.poll()
         poll.register(self.signals, select.POLLIN)
-        if self.eager:
-            self._start_supervisor(poll)
-        else:
-            poll.register(self.control, select.POLLIN)
-        pause = None
+        poll.register(self.control, select.POLLIN)
+        pause = self._restart(poll, has_paused=False)
         while True:
             ready = poll.poll(pause)
             for fd, _ in ready:
@@ -141,9 +141,8 @@ class Holder:
             number = int.from_bytes(data[offset : offset + 4], sys.byteorder)
             if number == signal.SIGCHLD:
                 continue
-            if self.channel is None:
-                self.untold.add(number)
-            else:
+            self.unheard.add(number)
+            if self.channel is not None:
                 self._tell(f"! {number}")
 
     def _restart(self, poll: select.poll, *, has_paused: bool) -> int | None:
@@ -153,12 +152,15 @@ class Holder:
         if self.supervisor or not work:
             return None
         if self.failures < RESTARTS_AT_ONCE or has_paused:
-            self._start_supervisor(poll)
-            return None
+            # A node without a process or a descriptor to be had lives on: that may change.
+            with contextlib.suppress(OSError):
+                self._start_supervisor(poll)
+                return None
         _unregister(poll, self.control.fileno())
         return RESTART_PAUSE_MS
 
     def _start_supervisor(self, poll: select.poll) -> None:
+        self.failures += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         pid = os.fork()
@@ -168,7 +170,6 @@ class Holder:
         _unregister(poll, self.control.fileno())
         self.supervisor, self.channel = pid, ours
         self.asked_for = False
-        self.failures += 1
         poll.register(ours, select.POLLIN)
         self._tell_all()
 
@@ -182,8 +183,8 @@ class Holder:
         for name, fd in self.kept.items():
             self._tell(f"< {name}", fd)
         self._tell(".")
-        while self.untold:
-            self._tell(f"! {self.untold.pop()}")
+        for number in self.unheard:
+            self._tell(f"! {number}")
 
     def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
         status = 1
@@ -237,17 +238,19 @@ class Holder:
             self.running[pid] = rest
         elif verb == "=":
             number, _, key = rest.partition(" ")
-            if number.isdigit():
+            if number.isdecimal():
                 self.ended.pop((int(number), key), None)
+            if key == SIGNALLED and number.isdigit():
+                self.unheard.discard(int(number))
         elif verb == "*":
             number, _, key = rest.partition(" ")
-            if number.isdigit() and key:
+            if number.isdecimal() and key:
                 self._adopt(int(number), key)
         elif verb == "?":
             self._tell_all()
         elif verb == "x":
             os._exit(0)
-        elif verb == "<" and fd is not None and len(self.kept) < MAX_KEPT:
+        elif verb == "<" and fd is not None and (rest in self.kept or len(self.kept) < MAX_KEPT):
             self._drop(rest)
             self.kept[rest], fd = fd, None
         elif verb == ">":

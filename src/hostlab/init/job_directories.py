@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from hostlab.errors import UsageError
-from hostlab.init.job_files import read_directories
+from hostlab.init.job_files import read_directories, walk
 from hostlab.jobs import facts
 from hostlab.jobs.journal import AnyFact
 from hostlab.linux.inotify import (
@@ -60,10 +60,10 @@ class JobDirectories:
     def read(self, known: Iterable[Job] = ()) -> None:
         """Tell the engine what is new, has changed or is gone; `known` are jobs it has already."""
         before = {job.name: job for job in known} or self.jobs
-        # First: what changes while they are read is told, and they are read again.
-        self._watch()
         there = [each for each in self.directories if os.path.isdir(each)]
         try:
+            # First: what changes while they are read is told, and they are read again.
+            self._watch()
             found = read_directories(there, console=self._console)
         except UsageError as error:
             self._complain({error.message})
@@ -73,7 +73,7 @@ class JobDirectories:
         self.jobs = {
             each.name: each.job for each in found if each.job is not None and each.name not in taken
         }
-        for name in before.keys() - self.jobs.keys():
+        for name in before.keys() - self.jobs.keys() - taken:
             self._tell(facts.Unload(name=name))
         for name, job in self.jobs.items():
             if name not in before or not same_but_places(job, before[name]):
@@ -125,7 +125,7 @@ class JobDirectories:
             return
         try:
             for directory in self.directories:
-                for place, _, _ in os.walk(directory):
+                for place, _ in walk(directory):
                     self._add(place, CHANGES | GONE)
                 if not os.path.isdir(directory):
                     self._add(_nearest(directory), APPEARING | GONE)

@@ -16,12 +16,14 @@ from hostlab.errors import SpecError, UsageError
 from hostlab.spec.job import Console, Job
 from hostlab.spec.search import Selected, select_files
 from hostlab.spec.systemd.unit import Unit
-from hostlab.spec.upstart import apply_override, find_errors, job_name, load_conf
+from hostlab.spec.upstart import apply_override, find_errors, find_remarks, job_name, load_conf
 
 MAX_BYTES = 2**20
 """Of one file; the longest that anybody is known to have written has 10,000."""
 MAX_FILES = 100_000
 """Of one directory, with those below it."""
+MAX_DIRECTORIES = 10_000
+"""Below one directory. A link to `/` would have init read a whole disk while nobody is served."""
 SUFFIXES = (".conf", ".override")
 
 
@@ -34,8 +36,9 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     job: Job | None
     """None when its `.conf` is wrong; a wrong `.override` is left away, as Upstart does."""
     errors: tuple[SpecError, ...] = ()
-    warnings: tuple[SpecError, ...] = ()
-    """What of a unit counts as not said, or will not be quite so."""
+    remarks: tuple[SpecError, ...] = ()
+    """What Upstart would reject, and is taken as it was meant; of a unit, what counts as not said
+    or will not be quite so."""
     unit: Unit | None = None
     """Of a unit's file: what it says line by line."""
 
@@ -69,13 +72,26 @@ def read_text(text: str, *, file: str, name: str, console: Console = Console.LOG
     """The job that a text describes; `file` is its name in messages."""
     errors = find_errors(text, file=file)
     job = None if errors else load_conf(text, file=file, name=name, console=console)
-    return JobFile(name=name, texts={file: text}, job=job, errors=errors)
+    remarks = () if errors else find_remarks(text, file=file)
+    return JobFile(name=name, texts={file: text}, job=job, errors=errors, remarks=remarks)
+
+
+def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
+    """A directory and those below it, with the names of their files; UsageError for too many."""
+    for number, (place, _, names) in enumerate(os.walk(directory)):
+        if number >= MAX_DIRECTORIES:
+            raise UsageError(
+                "directories",
+                f"{directory} has more than {MAX_DIRECTORIES} directories below it",
+                hint="name one that has job files only",
+            )
+        yield place, names
 
 
 def _below(directory: str) -> Iterator[str]:
     """The files that name a job, relative to the directory."""
     found = 0
-    for place, _, names in os.walk(directory):
+    for place, names in walk(directory):
         for name in names:
             # A name that is all suffix has none, for splitext and for Upstart.
             if os.path.splitext(name)[1] in SUFFIXES:
@@ -104,7 +120,11 @@ def _lay_over(found: JobFile, path: str) -> JobFile:
     if job is not None and not errors:
         job = apply_override(job, text, file=path)
     return msgspec.structs.replace(
-        found, job=job, texts={**found.texts, path: text}, errors=(*found.errors, *errors)
+        found,
+        job=job,
+        texts={**found.texts, path: text},
+        errors=(*found.errors, *errors),
+        remarks=(*found.remarks, *(() if errors else find_remarks(text, file=path))),
     )
 
 

@@ -8,6 +8,7 @@ serves commands pays for none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +16,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from hostlab.errors import UsageError
+from hostlab import __version__
+from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, shutdown, store
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl_init import Down
-from hostlab.init.initctl_install import install
-from hostlab.init.initctl_server import InitctlServer
-from hostlab.init.initctl_supervisor import SupervisorInit
-from hostlab.init.job_cgroups import JobCgroups
+from hostlab.init.initctl.install import install
+from hostlab.init.initctl.server import InitctlServer
+from hostlab.init.initctl.supervisor import SupervisorInit
+from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_directories import JobDirectories
 from hostlab.init.jobs import KEY, Jobs
-from hostlab.init.launch import Launcher
-from hostlab.init.logs import Logs
-from hostlab.init.process import ProcessSetup
+from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launcher
+from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
-from hostlab.jobs import facts
+from hostlab.jobs import LATER_VERSION, facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
@@ -40,6 +42,8 @@ from hostlab.spec.job import Console, Job, same_but_places
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
 
+MAX_LINE_BYTES: Final = 4 << 20
+"""Of one command; the longest have an environment, which execve(2) bounds at 2 MiB."""
 OWN_LOG_BYTES: Final = 1 << 20
 """Above this it is renamed to `init.log.1`."""
 GOES_DOWN: Final = "goes-down"
@@ -91,6 +95,8 @@ class Place:
 class JobSupervisor(Supervisor):
     """Runs jobs, and serves what is asked of them."""
 
+    max_line_bytes = MAX_LINE_BYTES
+
     def __init__(self, inheritance: Inheritance, place: Place) -> None:
         super().__init__(inheritance)
         self.place = place
@@ -100,9 +106,13 @@ class JobSupervisor(Supervisor):
         self._stopped: list[int] = []
         self._has_begun = False
         self._goes_down = False
+        self._unreadable: Unsupported | None = None
+        self.is_resumed = False
+        """Whether this program has followed another one in place (`resume`)."""
+        self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
-        for name in ("jobs", "job", "emit", "waits", "monitor", "configuration", "settled",
-                     "reload-configuration", "set-variable"):  # fmt: skip
+        for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
+                     "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
 
     # What a place adds.
@@ -175,7 +185,7 @@ class JobSupervisor(Supervisor):
 
     async def _serve_jobs(self, request: Request) -> object:
         op = request.message["op"]
-        if not self._has_begun and op in LISTINGS:
+        if op in LISTINGS and not (self._has_begun or self._has_jobs):
             return []
         self.begin()
         return await self.service.handlers[op](request)
@@ -184,16 +194,29 @@ class JobSupervisor(Supervisor):
 
     async def started(self) -> None:
         """Go on with the jobs of before, or boot; without any job, wait until one is asked for."""
-        if store.NAME in self.kept or self.described_jobs() or self.place.directories:
-            self.begin()
+        if self._has_jobs:
+            with contextlib.suppress(Unsupported):
+                self.begin()
+
+    @property
+    def _has_jobs(self) -> bool:
+        """Whether there may be jobs, from before or from now on."""
+        return bool(store.NAME in self.kept or self.described_jobs() or self.place.directories)
 
     def begin(self) -> None:
-        """Take up the jobs; once."""
+        """Take up the jobs; once. Unsupported when only a later version can."""
         if self._has_begun:
             return
+        if self._unreadable is not None:
+            raise self._unreadable
+        try:
+            had_jobs = self.jobs.restore(self.kept, self._running, self._ended, self.carried_tokens)
+        except DecodeError as error:
+            self._unreadable = self._other_program(error)
+            raise self._unreadable from None
         self._has_begun = True
         self._install()
-        if self.jobs.restore(self.kept, self._running, self._ended):
+        if had_jobs:
             self._take_up()
         else:
             self.load(self.described_jobs())
@@ -205,6 +228,20 @@ class JobSupervisor(Supervisor):
         self.directories.watch()
         self._serve_initctl()
         self.spawn_task(self._boot())
+
+    def _other_program(self, error: DecodeError) -> Unsupported:
+        """Become the later version that has written the state; why not, if that cannot be.
+
+        The holder starts supervisors of the version that it is itself. What it keeps stays as it
+        is until a program comes that can read it.
+        """
+        text = f"{error.message}, and this program cannot read it"
+        if not self.is_resumed:
+            self.log(Level.WARNING, f"{text}; the one that is installed is tried")
+            self._execute()
+        hint = "install that version again, then `hostlab job reexec`; the jobs go on meanwhile"
+        self.log(Level.WARNING, f"{text}: {hint}")
+        return Unsupported(LATER_VERSION, text, hint=hint)
 
     def _install(self) -> None:
         """Upstart's names for the jobs' scripts; without them a job is only not found by these."""
@@ -240,12 +277,12 @@ class JobSupervisor(Supervisor):
         ]
         self.directories.read(from_files)
         # One that was killed amid a `reload` has not done all of it.
-        self.spawn_task(self.reconfigure(self.described_jobs(), frozenset()))
+        self.spawn_task(self.reconfigure(frozenset()))
         if (down := engine.extra.get(GOES_DOWN)) is not None:
             self.go_down(Down(down))
 
     async def _boot(self) -> None:
-        await boot.emit(self.jobs, self.place.emissions())
+        await boot.emit(self.jobs, self.place.emissions)
         self.booted.set()
 
     def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
@@ -282,24 +319,60 @@ class JobSupervisor(Supervisor):
         """What comes before the end; the jobs that would not stop."""
         return await shutdown.go_down(self.jobs, level, environment)
 
-    async def serve_reexec(self, request: Request) -> None:
-        """Become the program that is installed now; the connection ends with the old one."""
-        from hostlab.init import resume
-
-        resume.check()
-        self.reexec()
+    async def serve_reexec(self, request: Request) -> dict[str, Any]:
+        """Become the program that is installed now; that one answers."""
+        if "reexec" in request.carried:
+            return {"pid": os.getpid(), "version": __version__}
+        await self._check_next()
+        request.carried["reexec"] = True
+        failed = asyncio.get_running_loop().create_future()
+        self._leave_for_next(failed)
+        raise Failed("reexec", str(await failed))
 
     def reexec(self) -> None:
-        """Become the program that is installed now, once what is in hand is done."""
-        asyncio.get_running_loop().call_soon(self._execute)
+        """Become the program that is installed now; a failure is logged (`telinit u`)."""
+        self.spawn_task(self._reexec())
 
-    def _execute(self) -> None:
+    async def _reexec(self) -> None:
+        try:
+            await self._check_next()
+        except Problem as problem:
+            self.log(Level.WARNING, f"it stays as it is: {problem.message}")
+            return
+        self._leave_for_next()
+
+    async def _check_next(self) -> None:
+        from hostlab.init import resume
+
+        fd = self.jobs.state_fd if self._has_begun else self.kept.get(store.NAME, -1)
+        await resume.check(self, fd)
+
+    def _leave_for_next(self, failed: asyncio.Future[str] | None = None) -> None:
+        """Once everything is done that the holder has told.
+
+        Who waits for a process' end is woken in the loop's next round, this comes after it; from
+        now on the holder is not listened to, and tells the next program.
+        """
+        self.leave_holder()
+
+        def leave() -> None:
+            reason = self._execute()
+            self.hear_holder()
+            if failed is not None:
+                failed.set_result(reason)
+
+        asyncio.get_running_loop().call_soon(leave)
+
+    def _execute(self) -> str:
+        """Become it; returns, with the reason, only when that cannot be."""
         from hostlab.init import resume
 
         try:
-            resume.execute(self.resumption())
+            resume.execute(self.resumption(), self.carry())
         except OSError as error:
-            self.log(Level.WARNING, f"cannot become another program: {error}")
+            reason = f"cannot become another program: {error}"
+            self.log(Level.WARNING, reason)
+            return reason
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Tell the engine the jobs of the description."""
@@ -307,8 +380,15 @@ class JobSupervisor(Supervisor):
         for job in jobs:
             self.jobs.tell(facts.Load(job=job))
 
-    async def reconfigure(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
-        """Stop what is gone, start what is new, restart what is named; the rest goes on."""
+    async def reconfigure(self, restart: frozenset[str]) -> None:
+        """Stop what is gone, start what is new, restart what is named; the rest goes on.
+
+        One after another, and each to what is described then: the last description stands.
+        """
+        async with self._reconfiguring:
+            await self._reconfigure(self.described_jobs(), restart)
+
+    async def _reconfigure(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
         engine = self.jobs.engine
         before = list(engine.extra.get(DESCRIBED, ()))
         names = [job.name for job in wanted]
@@ -354,6 +434,9 @@ class JobSupervisor(Supervisor):
         except UsageError as error:
             self.log(Level.WARNING, f"{name}: {error.message}")
 
+    def refused(self, uid: int) -> None:
+        self.log(Level.WARNING, f"a client of user {uid} was refused: it is not theirs to ask")
+
     # What the holder tells.
 
     def found_running(self, key: str, pid: int) -> None:
@@ -370,7 +453,9 @@ class JobSupervisor(Supervisor):
             # A daemon's first process may have ended, while the daemon runs.
             if self._running.get(spawn) == pid:
                 del self._running[spawn]
-            self._ended.append((spawn, pid, status))
+            if (spawn, pid, status) not in self._ended:
+                # A program that follows another in place hears some of it twice.
+                self._ended.append((spawn, pid, status))
 
     def found_stopped(self, key: str, pid: int) -> None:
         if not key.startswith(KEY):

@@ -23,14 +23,14 @@ import msgspec
 
 from hostlab.errors import DecodeError, Problem
 from hostlab.init import store
-from hostlab.init.initctl_requests import Requests
-from hostlab.init.job_cgroups import JobCgroups
-from hostlab.init.launch import Launcher
-from hostlab.init.logs import Logs
-from hostlab.init.process import SpawnFailed
-from hostlab.init.readiness import Readiness
+from hostlab.init.initctl.requests import Requests
+from hostlab.init.logs.pipes import Logs
+from hostlab.init.readiness.protocols import Readiness
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launcher
+from hostlab.init.spawning.process import SpawnFailed
 from hostlab.init.unit_conditions import judge
-from hostlab.jobs import Engine, effects, facts
+from hostlab.jobs import LATER_VERSION, Engine, effects, facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Effect, Level, Reply
 from hostlab.jobs.instance import GROUP_MODES
@@ -43,6 +43,8 @@ KEY: Final = "job:"
 """How the holder names the processes of jobs: with their spawn number behind it."""
 REQUESTS: Final = "requests"
 """In the engine's `extra`: the requests whose askers have not heard yet."""
+ASKED: Final = "ask:"
+"""Begins the request of somebody who is gone when this supervisor is."""
 BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
@@ -122,7 +124,7 @@ class Jobs:
 
     def token(self) -> str:
         """A name for a request that no other has, in any supervisor's life."""
-        return f"{os.getpid()}.{time.monotonic_ns()}.{next(self._tokens)}"
+        return f"{ASKED}{os.getpid()}.{time.monotonic_ns()}.{next(self._tokens)}"
 
     async def request(self, token: str, fact: AnyFact, *, wait: bool = True) -> Reply:
         """Tell a request of this token, once in all supervisors' lives, and wait for its answer.
@@ -163,10 +165,26 @@ class Jobs:
         self.engine.extra[key] = value
         self._begin()
 
+    @property
+    def state_fd(self) -> int:
+        """Descriptor of the stored state."""
+        return self._store.fd
+
     def _begin(self) -> None:
         """Store everything anew."""
         self.engine.extra[REQUESTS] = msgspec.to_builtins(self.book.entries)
         self._store.begin(self.engine)
+
+    def close(self) -> None:
+        """Let go of what this process has; the holder has its own."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for spawn in tuple(self._pidfds):
+            self._forget(spawn)
+        self.readiness.close()
+        self.logs.close()
+        self.cgroups.close()
+        self._store.close()
 
     # What the holder tells.
 
@@ -188,12 +206,17 @@ class Jobs:
         kept: Mapping[str, int],
         running: Mapping[int, int],
         ended: Sequence[tuple[int, int, int]],
+        asking: frozenset[str] = frozenset(),
     ) -> bool:
         """Go on where the last supervisor stood; False when there was none.
 
-        `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says.
+        DecodeError `state-version` when it was a later version's, which this one cannot read.
+        `running` is spawn -> pid, `ended` (spawn, pid, wait status), both as the holder says;
+        `asking` are the requests of clients that this supervisor has taken over.
         """
         fd = kept.get(store.NAME)
+        # Not a number that the holder may still tell of: what has it is not what gets it.
+        self.engine.next_spawn = 1 + max((*running, *(spawn for spawn, *_ in ended)), default=0)
         if fd is None:
             self._begin()
             return False
@@ -201,10 +224,13 @@ class Jobs:
         try:
             self.engine = store.load(fd, self._begun, self._told)
         except DecodeError as error:
+            if error.code == LATER_VERSION:
+                raise
             self.log(Level.WARNING, f"the state of before is lost: {error.message}")
             self._begin()
             return False
         self.engine.own_environment = own
+        self.book.forget_others(ASKED, asking)
         self._begin()
         self.logs.restore(kept)
         self._reconcile(kept, running, ended)
@@ -263,19 +289,31 @@ class Jobs:
     def _take(self, fact: AnyFact) -> None:
         now = time.monotonic()
         if self._store.is_long:
-            self._begin()
+            self._shorten()
         self._store.append(fact, now)
         done = self.engine.handle(fact, now)
         self._told(self.engine, fact, done)
         if isinstance(fact, facts.Ready | facts.MainPid) and fact.pid is not None:
             self._watch(fact.spawn, fact.pid)
         for effect in done:
-            self._carry_out(effect)
+            try:
+                self._carry_out(effect)
+            except OSError as error:
+                # What is refused to one job is no matter of the others.
+                self.log(Level.WARNING, f"{_about(effect)}: {error}")
         if self._watchers:
             wall = time.time()
             for effect in done:
                 for watcher in tuple(self._watchers):
                     watcher(effect, wall)
+
+    def _shorten(self) -> None:
+        """Store everything anew, or, where no descriptor is left for that, go on as it is."""
+        try:
+            self._begin()
+        except OSError as error:
+            self._store.postpone()
+            self.log(Level.WARNING, f"the state grows: it cannot be stored anew: {error}")
 
     def _begun(self, engine: Engine) -> None:
         """Take up what stood beside the stored state of an engine."""
@@ -316,11 +354,13 @@ class Jobs:
         is_main = effect.step is Step.MAIN
         if not self._is_wanted(effect):
             return
+        doing = "open its log and sockets"
         try:
             with contextlib.ExitStack() as stack:
                 stdio = self._stdio(effect, stack)
                 prepared = self.readiness.prepare(effect)
                 stack.callback(prepared.close)
+                doing = "fork"
                 launched = self.launcher.launch(
                     effect,
                     stdio=stdio,
@@ -334,7 +374,7 @@ class Jobs:
             self._failed(effect, problem.code, 0, problem.message)
             return
         except OSError as error:
-            self._failed(effect, "fork", error.errno or 0, str(error.strerror or error))
+            self._failed(effect, doing, error.errno or 0, str(error.strerror or error))
             return
         for warning in launched.warnings:
             self.log(Level.WARNING, f"{effect.job.name}: {warning}")
@@ -433,6 +473,19 @@ class Jobs:
 def usual_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What every job gets before anybody changes it: init's PATH and TERM (init/job_class.c)."""
     return {name: environment[name] for name in ("PATH", "TERM") if name in environment}
+
+
+def _about(effect: Effect) -> str:
+    """Which job an effect is about, for a person."""
+    match effect:
+        case effects.Spawn():
+            return f"{effect.job.name}: its {effect.step} process"
+        case effects.Kill():
+            return f"process {effect.pid} cannot be sent signal {effect.signal}"
+        case effects.InstanceRemoved():
+            return f"{effect.job}: clearing away after it"
+        case _:
+            return type(effect).__name__
 
 
 def _end_of(spawn: int, status: int) -> facts.Exited | facts.Signalled:

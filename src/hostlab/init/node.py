@@ -17,9 +17,9 @@ from hostlab.init import boot
 from hostlab.init.connection import Connection
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor, Place
-from hostlab.init.process import DEFAULT_PATH, ROOT_HOME, ProcessSetup
 from hostlab.init.protocol import LOGS
 from hostlab.init.sessions import Sessions
+from hostlab.init.spawning.process import DEFAULT_PATH, ROOT_HOME, ProcessSetup
 from hostlab.init.supervisor import Request
 from hostlab.spec.job import Job
 from hostlab.spec.model import Node
@@ -158,7 +158,9 @@ class NodeSupervisor(JobSupervisor):
         self.node = _stored(self.config)
         self.begin()
         self.directories.change(self.node.job_files)
-        await self.reconfigure(self.node.jobs, frozenset(request.message.get("restart", ())))
+        await self.reconfigure(frozenset(request.message.get("restart", ())))
+        # A name that is described no longer is a file's again.
+        self.directories.read()
 
 
 def _log_directory(config: NodeConfig) -> int:

@@ -69,7 +69,8 @@ def send(sock: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> 
 class Receiver:
     """Bytes and descriptors in, messages out; no I/O of its own beside `receive`."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
         self._buffer = bytearray()
         self._descriptors: deque[int] = deque()
 
@@ -80,8 +81,9 @@ class Receiver:
             raise DecodeError("protocol", f"more than {MAX_UNTAKEN} descriptors nobody asked for")
         self._buffer += data
         if b"\n" not in data:
-            if len(self._buffer) > MAX_LINE_BYTES:
-                raise DecodeError("protocol", f"a line of more than {MAX_LINE_BYTES} bytes")
+            if len(self._buffer) > self._max_line_bytes:
+                text = f"a line of more than {self._max_line_bytes} bytes"
+                raise DecodeError("protocol", text)
             return []
         *lines, rest = self._buffer.split(b"\n")
         self._buffer = bytearray(rest)
@@ -93,6 +95,16 @@ class Receiver:
         if not data:
             return None
         return self.feed(data, descriptors)
+
+    @property
+    def unfinished(self) -> bytes:
+        """What has come of a line that is not complete."""
+        return bytes(self._buffer)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no descriptor waits to be taken."""
+        return not self._descriptors
 
     def take(self, count: int) -> list[int]:
         """The next descriptors that arrived, now owned by the caller."""

@@ -1,29 +1,45 @@
 """A supervisor that becomes another version of itself: `execve` in place, with the same pid.
 
-The holder sees no death. What the new program needs comes through a memfd: which init this is, and
-the numbers of the descriptors that stay open. Everything else it asks the holder for, as any new
-supervisor is told it, and reads the state that was stored.
+The holder sees no death. The new program is asked first whether it can read the state (`--check`),
+so that a version that cannot costs no job: the old one goes on. Clients stay connected: what is
+served of theirs is served on by the new program, which knows each request by its token or by its
+process.
+
+What the new program needs comes through a memfd: which init this is, its clients, and the numbers
+of the descriptors that stay open. Everything else it asks the holder for, as any new supervisor is
+told it, and reads the state that was stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from typing import Final, NoReturn
 
 import msgspec
 
-from hostlab.errors import Unsupported
+from hostlab import __version__
+from hostlab.errors import DecodeError, Failed, Unsupported
 from hostlab.init.holder import Inheritance
+from hostlab.init.job_supervisor import JobSupervisor
 from hostlab.init.node import NodeConfig, NodeSupervisor
-from hostlab.init.standalone import Options, StandaloneSupervisor
-from hostlab.init.standalone_place import Grounds
-from hostlab.init.supervisor import Supervisor
+from hostlab.init.spawning.process import ProcessSetup, spawn
+from hostlab.init.standalone.place import Grounds, bear
+from hostlab.init.standalone.supervisor import Options, StandaloneSupervisor
+from hostlab.init.store import load
+from hostlab.init.supervisor import CarriedConnection
 from hostlab.spec.model import Node
 
 MODULE: Final = "hostlab.init.resume"
+CHECK: Final = "--check"
+KEY: Final = "check"
+"""How the holder names the process that is asked."""
+FIRST_FD: Final = 3
+CHECKED_WITHIN_S: Final = 30.0
+SAID_BYTES: Final = 4096
 
 
 class NodeParts(msgspec.Struct, frozen=True):
@@ -54,12 +70,13 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
 
     control: int
     channel: int
+    clients: tuple[CarriedConnection, ...] = ()
     node: NodeParts | None = None
     standalone: StandaloneParts | None = None
 
     def descriptors(self) -> tuple[int, ...]:
         """Those that must stay open."""
-        found = [self.control, self.channel]
+        found = [self.control, self.channel, *(client.fd for client in self.clients)]
         if self.node is not None:
             found += [self.node.state_dir, *self.node.v1.values()]
             found += [fd for _, _, fd in self.node.shared]
@@ -70,32 +87,77 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(found)
 
 
-def check() -> None:
-    """Unsupported where there is no program to become."""
+async def check(supervisor: JobSupervisor, state: int) -> None:
+    """Ask the program that is installed whether it can go on with this state, before it must.
+
+    Unsupported where there is none; Failed, with what it says, when it cannot. `state` is the
+    descriptor of the stored state, -1 for none.
+    """
     if not os.access(sys.executable, os.X_OK):
         raise Unsupported(
             "no-python",
             f"this init's root has no {sys.executable} to go on with",
             hint="a node with the machine's root has; others are upgraded by `hostlab apply`",
         )
+    told = _written(msgspec.json.encode(supervisor.resumption()))
+    said = os.memfd_create("hostlab check", os.MFD_CLOEXEC)
+    descriptors = {FIRST_FD: told} | ({FIRST_FD + 1: state} if state >= 0 else {})
+    setup = ProcessSetup(
+        argv=(sys.executable, "-P", "-m", MODULE, CHECK, *map(str, descriptors)),
+        environment=os.environ,
+        descriptors=(said, said, said),
+        further=descriptors,
+    )
+    try:
+        pid, pidfd = spawn(setup, key=KEY, channel=supervisor.channel)
+        ended = supervisor.ended(pid)
+        try:
+            async with asyncio.timeout(CHECKED_WITHIN_S):
+                status = await ended
+        except TimeoutError:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            raise _cannot(f"it did not say so in {CHECKED_WITHIN_S} s") from None
+        finally:
+            os.close(pidfd)
+        text = os.pread(said, SAID_BYTES, 0).decode(errors="replace").strip()
+        if status:
+            raise _cannot(text.rpartition("\n")[2] or f"it ended with status {status}")
+    finally:
+        os.close(told)
+        os.close(said)
 
 
-def execute(resumption: Resumption) -> NoReturn:
+def _cannot(why: str) -> Failed:
+    hint = "everything goes on as it was; install a version that can, and repeat the command"
+    return Failed("reexec", f"the program that is installed cannot go on here: {why}", hint=hint)
+
+
+def execute(resumption: Resumption, clients: tuple[CarriedConnection, ...]) -> NoReturn:
     """Become the program that is installed now; OSError when that cannot be."""
-    told = os.memfd_create("hostlab resumption", 0)
-    os.write(told, msgspec.json.encode(resumption))
-    for fd in resumption.descriptors():
+    whole = msgspec.structs.replace(resumption, clients=clients)
+    told = _written(msgspec.json.encode(whole))
+    passed = (told, *whole.descriptors())
+    for fd in passed:
         _inherit(fd, passes=True)
     try:
         os.execv(sys.executable, [sys.executable, "-P", "-m", MODULE, str(told)])
     finally:
-        for fd in resumption.descriptors():
+        for fd in passed:
             _inherit(fd, passes=False)
         os.close(told)
 
 
 def _inherit(fd: int, *, passes: bool) -> None:
     os.set_inheritable(fd, passes)
+
+
+def _written(data: bytes) -> int:
+    """A memfd with this content."""
+    fd = os.memfd_create("hostlab resumption", os.MFD_CLOEXEC)
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+    return fd
 
 
 def of_node(config: NodeConfig, inheritance: Inheritance) -> Resumption:
@@ -123,9 +185,18 @@ def of_standalone(chosen: Options, grounds: Grounds, inheritance: Inheritance) -
 
 
 def main() -> None:
-    """The next program."""
+    """The next program, or the question whether it can be it."""
+    if sys.argv[1] == CHECK:
+        told, *state = map(int, sys.argv[2:])
+        try:
+            _read(told)
+            for fd in state:
+                load(fd, lambda _: None, lambda *_: None)
+        except (DecodeError, msgspec.MsgspecError) as error:
+            sys.exit(f"{__version__}: {error}")
+        return
     told = int(sys.argv[1])
-    resumption = msgspec.json.decode(os.pread(told, os.fstat(told).st_size, 0), type=Resumption)
+    resumption = _read(told)
     os.close(told)
     for fd in resumption.descriptors():
         _inherit(fd, passes=False)
@@ -135,15 +206,24 @@ def main() -> None:
     asyncio.run(_run(resumption, Inheritance(control, channel)))
 
 
+def _read(told: int) -> Resumption:
+    data = os.pread(told, os.fstat(told).st_size, 0)
+    return msgspec.json.decode(data, type=Resumption)
+
+
 async def _run(resumption: Resumption, inheritance: Inheritance) -> None:
-    supervisor: Supervisor
+    supervisor: JobSupervisor
     if resumption.node is not None:
         supervisor = NodeSupervisor(_config(resumption.node), inheritance)
     else:
         assert resumption.standalone is not None
         parts = resumption.standalone
         grounds = Grounds(parts.state_dir, parts.cgroup, parts.v1, parts.groups, parts.unified)
+        if parts.options.mark:
+            bear(parts.options.mark)
         supervisor = StandaloneSupervisor(parts.options, grounds, inheritance)
+    supervisor.is_resumed = True
+    supervisor.expect(resumption.clients)
     await supervisor.run()
 
 

@@ -7,18 +7,22 @@ what Upstart lacked: who waits for whom, and a stream of everything that happens
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 
-from hostlab.errors import Failed, UsageError
+from hostlab.errors import DecodeError, Failed, UsageError
 from hostlab.init.jobs import Jobs
+from hostlab.init.protocol import Message
 from hostlab.init.supervisor import Request
 from hostlab.jobs import facts, waits
+from hostlab.jobs.classes import JobClass
 from hostlab.jobs.effects import Effect
+from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.expression import Environment
-from hostlab.jobs.report import JobState, report
+from hostlab.jobs.report import is_settling, report
+from hostlab.jobs.status import status_lines
 
 ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.Reload]]] = {
     "start": facts.Start,
@@ -26,8 +30,9 @@ ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.R
     "restart": facts.Restart,
     "reload": facts.Reload,
 }
-SETTLING: Final = frozenset({JobState.STARTING, JobState.STOPPING})
 SETTLED_WITHIN_S: Final = 10.0
+MAX_S: Final = 1e9
+"""The longest time that anybody can wait, in seconds: thirty years."""
 
 
 class JobService:
@@ -44,6 +49,7 @@ class JobService:
         """Operation -> what serves it."""
         return {
             "jobs": self.list_jobs,
+            "status": self.status,
             "job": self.control_job,
             "emit": self.emit,
             "waits": self.list_waits,
@@ -58,26 +64,52 @@ class JobService:
         """Every instance, and every job that has none."""
         return rows(self.jobs)
 
+    async def status(self, request: Request) -> dict[str, Any]:
+        """A job's rows, and the lines that `initctl status` prints of them.
+
+        With an environment it is the one instance that this names, as with `initctl`.
+        """
+        name = _text(request.message, "name")
+        environment = dict(_environment(request.message.get("environment", ())))
+        found = self._class(name)
+        table = rows(self.jobs, name)
+        instances = dict(sorted(found.instances.items()))
+        if environment:
+            whole = self.jobs.engine.class_environment(found.job) | environment
+            try:
+                chosen = expand(found.job.instance, whole)
+            except ExpansionError as error:
+                raise UsageError("instance", error.message) from None
+            table = [row for row in table if row["instance"] == chosen]
+            instances = {key: each for key, each in instances.items() if key == chosen}
+        lines = [line for each in instances.values() for line in status_lines(name, each)]
+        return {"rows": table, "lines": lines or status_lines(name, None)}
+
+    def _class(self, name: str) -> JobClass:
+        found = self.jobs.engine.classes.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.jobs.engine.classes)) or "none"
+            raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
+        return found
+
     async def control_job(self, request: Request) -> list[dict[str, Any]]:
         """start, stop, restart or reload; answers with the job's rows when it is done."""
         message = request.message
-        name, action = message["name"], message["action"]
+        name, action = _text(message, "name"), _text(message, "action")
         kind = ACTIONS.get(action)
         if kind is None:
             known = ", ".join(ACTIONS)
             raise UsageError(
                 "bad-action", f"a job is not told to {action!r}", hint=f"one of {known}"
             )
-        if name not in self.jobs.engine.classes:
-            known = ", ".join(sorted(self.jobs.engine.classes)) or "none"
-            raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
-        if action == "restart" and not self.jobs.engine.classes[name].instances:
+        found = self._class(name)
+        if action == "restart" and not found.instances:
             kind = facts.Start
-        token = self.jobs.token() if message.get("wait", True) else None
+        token = self._token(request) if message.get("wait", True) else None
         fact = kind(
             job=name,
             environment=_environment(message.get("environment", ())),
-            instance=message.get("instance"),
+            instance=_optional(message, "instance"),
             request=token,
         )
         if token is None:
@@ -87,29 +119,34 @@ class JobService:
             if not reply.ok and action != "stop":
                 why = next((row["reason"] for row in rows(self.jobs, name) if row["reason"]), None)
                 text = reply.message if why is None else f"{reply.message}: {why}"
-                hint = f"`hostlab logs NODE {name}` shows what it wrote"
+                hint = f"`hostlab job log {name}` shows what it wrote"
                 raise Failed("job", f"{name}: {text}", hint=hint)
         return rows(self.jobs, name)
 
     async def emit(self, request: Request) -> None:
         """Emit an event, and wait until everything that it started or stopped is done."""
         message = request.message
-        name = str(message["name"])
+        name = _text(message, "name")
         environment = _environment(message.get("environment", ()))
         if not message.get("wait", True):
             self.jobs.tell(facts.Emit(name=name, environment=environment))
             return
-        token = self.jobs.token()
+        token = self._token(request)
         fact = facts.Emit(
             name=name,
             environment=environment,
             request=token,
-            timeout_s=message.get("timeout_s"),
+            timeout_s=_seconds(message, "timeout_s"),
         )
         reply = await self.jobs.ask(token, fact)
         if not reply.ok:
             hint = "`hostlab job waits` tells who blocks it" if "blocked" in reply.message else None
             raise Failed("event", f"{name}: {reply.message}", hint=hint)
+
+    def _token(self, request: Request) -> str:
+        """Names a request, the same in every program that serves it."""
+        token: str = request.carried.setdefault("token", self.jobs.token())
+        return token
 
     async def list_waits(self, request: Request) -> Any:
         """Who waits for whom, and why."""
@@ -143,15 +180,17 @@ class JobService:
     async def set_variable(self, request: Request) -> None:
         """Set a variable of every job's environment; without a value, unset it."""
         message = request.message
-        self.jobs.tell(facts.SetVariable(name=str(message["name"]), value=message.get("value")))
+        value = _optional(message, "value")
+        self.jobs.tell(facts.SetVariable(name=_text(message, "name"), value=value))
 
     async def settled(self, request: Request) -> list[dict[str, Any]]:
         """Answer once the boot is over and no job is starting or stopping; or after `within_s`."""
-        within_s = float(request.message.get("within_s", SETTLED_WITHIN_S))
+        within_s = _seconds(request.message, "within_s")
+        within_s = SETTLED_WITHIN_S if within_s is None else within_s
         try:
             async with asyncio.timeout(within_s):
                 await self.booted.wait()
-                while any(row.state in SETTLING for row in report(self.jobs.engine)):
+                while is_settling(self.jobs.engine):
                     self.jobs.changed.clear()
                     await self.jobs.changed.wait()
         except TimeoutError:
@@ -172,5 +211,30 @@ def rows(jobs: Jobs, name: str | None = None) -> list[dict[str, Any]]:
     return found
 
 
-def _environment(pairs: Sequence[Sequence[str]]) -> Environment:
-    return tuple((str(key), str(value)) for key, value in pairs)
+def _environment(pairs: object) -> Environment:
+    try:
+        return msgspec.convert(pairs, tuple[tuple[str, str], ...])
+    except msgspec.ValidationError as error:
+        raise DecodeError("bad-request", f"environment: {error}") from None
+
+
+def _text(message: Message, key: str) -> str:
+    """A string that must be there: what goes to the engine is written down, and read again."""
+    found = message[key]
+    if not isinstance(found, str):
+        raise DecodeError("bad-request", f"{key} is no string: {found!r:.100}")
+    return found
+
+
+def _optional(message: Message, key: str) -> str | None:
+    return None if message.get(key) is None else _text(message, key)
+
+
+def _seconds(message: Message, key: str) -> float | None:
+    """A time, if one is given."""
+    found = message.get(key)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= MAX_S:
+        raise DecodeError("bad-request", f"{key} is no number of seconds: {found!r:.100}")
+    return float(found)

@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from hostlab.errors import UsageError
-from hostlab.init.child import EXECUTE
 from hostlab.init.connection import Connection
-from hostlab.init.process import ProcessSetup, SpawnFailed, exit_of, signal_group, spawn
+from hostlab.init.spawning.child import EXECUTE
+from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, exit_of, signal_group, spawn
 from hostlab.init.supervisor import Request
 
 TIOCSPTLCK: Final = 0x40045431
@@ -33,6 +33,10 @@ class Surroundings(Protocol):
     """What sessions need of their supervisor."""
 
     channel: socket.socket
+
+    def wait_for_room(self) -> None:
+        """Wait until the holder takes what a new process says first."""
+        ...
 
     def setup(
         self, argv: tuple[str, ...], extra: Mapping[str, str], **changes: Any
@@ -64,6 +68,19 @@ class Sessions:
 
     async def exec(self, request: Request) -> dict[str, Any]:
         """Run a program for a client with the client's descriptors, or on a terminal."""
+        pid = request.carried.get("pid")
+        if pid is None:
+            pid = self._start(request)
+        ended = self.around.ended(pid)
+        sessions = self._pids.setdefault(request.connection, set())
+        sessions.add(pid)
+        if not request.connection.is_open:
+            self.disconnected(request.connection)
+        status = await ended
+        sessions.discard(pid)
+        return exit_of(status)
+
+    def _start(self, request: Request) -> int:
         message = request.message
         tty = message.get("tty")
         fds = [] if tty else request.take(3)
@@ -85,20 +102,15 @@ class Sessions:
             )
             pid, pidfd = self._spawn_command(setup)
             os.close(pidfd)
-            ended = self.around.ended(pid)
+            request.carried["pid"] = pid
             request.reply({"pid": pid}, more=True, fds=(master,) if tty else ())
         finally:
             for fd in {*fds, master} - {-1}:
                 os.close(fd)
-        sessions = self._pids.setdefault(request.connection, set())
-        sessions.add(pid)
-        if not request.connection.is_open:
-            self.disconnected(request.connection)
-        status = await ended
-        sessions.discard(pid)
-        return exit_of(status)
+        return pid
 
     def _spawn_command(self, setup: ProcessSetup) -> tuple[int, int]:
+        self.around.wait_for_room()
         try:
             return spawn(setup, key=KEY, channel=self.around.channel)
         except SpawnFailed as failed:

@@ -34,6 +34,11 @@ class Store:
         self._size = 0
         self._bound = 0
 
+    @property
+    def fd(self) -> int:
+        """Descriptor of what is stored."""
+        return self._fd
+
     def begin(self, engine: Engine) -> None:
         """Store the whole state; what was written before is not needed any more."""
         data = encode(capture(engine)) + b"\n"
@@ -58,6 +63,10 @@ class Store:
     def is_long(self) -> bool:
         """Whether the facts have outgrown the snapshot, so that `begin` is due."""
         return self._size > self._bound
+
+    def postpone(self) -> None:
+        """Let it grow to twice that size before `begin` is due again."""
+        self._bound *= 2
 
     def close(self) -> None:
         """Let go of this process' descriptor; the holder has its own."""

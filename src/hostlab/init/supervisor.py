@@ -12,26 +12,62 @@ import asyncio
 import os
 import select
 import socket
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
+
 from hostlab.errors import DecodeError, Failed, Problem, UsageError
 from hostlab.init.connection import Connection
-from hostlab.init.holder import DATAGRAM_BYTES, Inheritance
-from hostlab.init.process import prepare_to_spawn
-from hostlab.init.protocol import HUNG_UP, Message, peer_uid, receive_bytes
+from hostlab.init.holder import DATAGRAM_BYTES, SIGNALLED, Inheritance
+from hostlab.init.protocol import HUNG_UP, MAX_LINE_BYTES, Message, peer_uid, receive_bytes
+from hostlab.init.spawning.process import prepare_to_spawn
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64
+MAX_CONNECTIONS: Final = 1024
+"""Clients at once; a further one is told so and cut off."""
+MAX_REQUESTS: Final = 1000
+"""Commands that one client has waiting; one that sends more is told so and cut off."""
+ACCEPT_PAUSE_S: Final = 0.5
+"""Without a descriptor for a client; of when there is one again the kernel tells nobody."""
+MAX_REFUSED: Final = 100
+"""Users whose refusal is told, once of each."""
+
+
+class CarriedRequest(msgspec.Struct, frozen=True):
+    """A command that is being served while the supervisor becomes another program."""
+
+    message: Message
+    carried: dict[str, Any]
+
+
+class CarriedConnection(msgspec.Struct, frozen=True):
+    """A client that does not notice that the supervisor becomes another program."""
+
+    fd: int
+    unfinished: bytes
+    unsent: bytes
+    requests: tuple[CarriedRequest, ...]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that were started for it."""
+        return tuple(each.carried["pid"] for each in self.requests if "pid" in each.carried)
 
 
 class Request:
     """One command of one client."""
 
-    def __init__(self, connection: Connection, message: Message) -> None:
+    def __init__(
+        self, connection: Connection, message: Message, carried: dict[str, Any] | None = None
+    ) -> None:
         self.connection = connection
         self.message = message
+        self.carried: dict[str, Any] = {} if carried is None else carried
+        """What whoever serves it must know to go on with it in another program (`reexec`)."""
 
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the command."""
@@ -50,6 +86,9 @@ class Request:
 class Supervisor:
     """The shell round a node's decisions: the channel to the holder, and the control socket."""
 
+    max_line_bytes = MAX_LINE_BYTES
+    """Of one command."""
+
     def __init__(self, inheritance: Inheritance) -> None:
         prepare_to_spawn()
         self.control = inheritance.control
@@ -60,20 +99,36 @@ class Supervisor:
         """Told by the holder while it was being told something."""
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, list[Request]] = {}
+        """The clients, and what is being served of each."""
+        self._expected: dict[int, asyncio.Future[int]] = {}
+        self._carried: tuple[CarriedConnection, ...] = ()
         self._restored = asyncio.Event()
+        self._hung_up_on: asyncio.Future[None] | None = None
+        self._refused: set[int] = set()
 
     async def run(self) -> None:
         """Serve until the holder goes away."""
         loop = asyncio.get_running_loop()
         self.channel.settimeout(0)
         self.control.settimeout(0)
-        gone = loop.create_future()
-        loop.add_reader(self.channel, self._from_holder, gone)
+        gone: asyncio.Future[None] = loop.create_future()
+        self._hung_up_on = gone
+        self.hear_holder()
         await self._restored.wait()
         await self.started()
-        loop.add_reader(self.control, self._accept)
+        self._take_up_clients()
+        self._listen()
         await gone
+
+    def hear_holder(self) -> None:
+        """Listen to what the holder tells."""
+        asyncio.get_running_loop().add_reader(self.channel, self._from_holder)
+
+    def leave_holder(self) -> None:
+        """Listen to it no longer: what it tells from now on is for another program."""
+        self._hear_later()
+        asyncio.get_running_loop().remove_reader(self.channel)
 
     async def started(self) -> None:
         """Called once everything from before is known and before commands are served."""
@@ -105,6 +160,10 @@ class Supervisor:
         """
         self.post(f"* {pid} {key}")
 
+    def refused(self, uid: int) -> None:
+        """A client of another user was sent away; told once of each user."""
+        sys.stderr.write(f"refused: a client of user {uid}\n")
+
     def disconnected(self, connection: Connection) -> None:
         """A client has hung up."""
 
@@ -117,9 +176,45 @@ class Supervisor:
 
         Asked for right after `spawn`, before the loop can read the channel, so never too late.
         """
+        if pid in self._expected:
+            return self._expected.pop(pid)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[pid] = future
         return future
+
+    def carry(self) -> tuple[CarriedConnection, ...]:
+        """The clients, for another program."""
+        found = []
+        for connection, requests in self._connections.items():
+            rest = connection.rest()
+            if rest is not None:
+                each = tuple(CarriedRequest(r.message, r.carried) for r in requests)
+                found.append(CarriedConnection(connection.socket.fileno(), *rest, each))
+        return tuple(found)
+
+    def expect(self, clients: tuple[CarriedConnection, ...]) -> None:
+        """Have these clients of the program before this one, once all is known from before.
+
+        Asked for before the channel is read: what has ended of theirs is told only once.
+        """
+        self._carried = clients
+        for client in clients:
+            for pid in client.pids:
+                self._expected[pid] = self.ended(pid)
+
+    @property
+    def carried_tokens(self) -> frozenset[str]:
+        """The requests of clients that have come over from another program (`resume`)."""
+        each = (request for client in self._carried for request in client.requests)
+        return frozenset(str(one.carried["token"]) for one in each if "token" in one.carried)
+
+    def _take_up_clients(self) -> None:
+        for client in self._carried:
+            connection = self._connect(socket.socket(fileno=client.fd))
+            for each in client.requests:
+                self._begin(Request(connection, each.message, each.carried))
+            connection.go_on(client.unfinished, client.unsent)
+        self._carried = ()
 
     def keep(self, name: str, fd: int) -> None:
         """Have the holder keep a descriptor for the next supervisor."""
@@ -141,7 +236,16 @@ class Supervisor:
             except BlockingIOError:
                 self._make_room()
 
-    def _make_room(self) -> None:
+    def wait_for_room(self) -> None:
+        """Wait until the holder takes more; before a process is started that speaks to it first.
+
+        Such a process waits for the holder and we wait for the process: a holder that waits
+        for us meanwhile, with more ends to tell than the channel holds, would wait for ever.
+        """
+        while not self._make_room() & select.POLLOUT:
+            pass
+
+    def _make_room(self) -> int:
         """Wait until the holder takes more; it may itself be waiting to tell us something."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN | select.POLLOUT)
@@ -150,6 +254,7 @@ class Supervisor:
             self._unheard.append(receive_bytes(self.channel, size=DATAGRAM_BYTES))
             if len(self._unheard) == 1:
                 asyncio.get_running_loop().call_soon(self._hear_later)
+        return events
 
     def _hear_later(self) -> None:
         while self._unheard:
@@ -169,7 +274,7 @@ class Supervisor:
                 {"message": "a task of the supervisor failed", "exception": error, "task": task}
             )
 
-    def _from_holder(self, gone: asyncio.Future[None]) -> None:
+    def _from_holder(self) -> None:
         self._hear_later()
         while True:
             try:
@@ -180,7 +285,8 @@ class Supervisor:
                 data, fds = b"", []
             if not data:
                 asyncio.get_running_loop().remove_reader(self.channel)
-                gone.set_result(None)
+                assert self._hung_up_on is not None
+                self._hung_up_on.set_result(None)
                 return
             self._told(data.decode(), fds)
 
@@ -197,6 +303,8 @@ class Supervisor:
             self.found_stopped(key, int(pid))
         elif verb == "!":
             self.signalled(int(rest))
+            # Last, as with a status.
+            self.acknowledge(SIGNALLED, int(rest))
         elif verb == "<" and fds:
             self.kept[rest] = fds[0]
         elif verb == ".":
@@ -212,25 +320,72 @@ class Supervisor:
         if self.is_settled(key):
             self.acknowledge(key, pid)
 
+    def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self.control, self._accept)
+
     def _accept(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 sock, _ = self.control.accept()
-            except OSError:
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
-            if peer_uid(sock) != os.getuid():
+            except OSError:
+                # Who waits there goes on waiting, and would wake us without end (accept(2)).
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self.control)
+                loop.call_later(ACCEPT_PAUSE_S, self._listen)
+                return
+            uid = peer_uid(sock)
+            if uid != os.getuid():
+                if uid not in self._refused and len(self._refused) < MAX_REFUSED:
+                    self._refused.add(uid)
+                    self.refused(uid)
                 sock.close()
                 continue
-            self._connections.add(Connection(sock, received=self._received, closed=self._hung_up))
+            connection = self._connect(sock)
+            if len(self._connections) > MAX_CONNECTIONS:
+                self._cut_off(connection, f"more than {MAX_CONNECTIONS} clients at once")
+
+    def _connect(self, sock: socket.socket) -> Connection:
+        connection = Connection(
+            sock,
+            received=self._received,
+            closed=self._hung_up,
+            max_line_bytes=self.max_line_bytes,
+        )
+        self._connections[connection] = []
+        return connection
 
     def _hung_up(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self.disconnected(connection)
 
     def _received(self, connection: Connection, message: Message) -> None:
-        self.spawn_task(self._serve(Request(connection, message)))
+        self._begin(Request(connection, message))
+
+    def _begin(self, request: Request) -> None:
+        requests = self._connections.get(request.connection)
+        if requests is None:
+            return
+        if len(requests) >= MAX_REQUESTS:
+            self._cut_off(request.connection, f"more than {MAX_REQUESTS} commands wait")
+            return
+        requests.append(request)
+        self.spawn_task(self._serve(request))
+
+    def _cut_off(self, connection: Connection, why: str) -> None:
+        connection.send({"error": describe(UsageError("too-many", why))})
+        connection.close()
 
     async def _serve(self, request: Request) -> None:
+        try:
+            await self._answer(request)
+        finally:
+            requests = self._connections.get(request.connection, [])
+            if request in requests:
+                requests.remove(request)
+
+    async def _answer(self, request: Request) -> None:
         op = request.message.get("op")
         handler = self.handlers.get(op) if isinstance(op, str) else None
         try:

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab.errors import UsageError
 from hostlab.linux.capabilities import bounding_set, mask_of
 from hostlab.spec.job import Requirement
 
@@ -69,7 +70,7 @@ def _holds(requirement: Requirement, warnings: list[str]) -> bool:
         return True
     try:
         found = test(requirement.value)
-    except (OSError, ValueError):
+    except (OSError, ValueError, UsageError):
         found = False
     return found is not requirement.negated
 

@@ -14,11 +14,12 @@ out must
 """
 
 from hostlab.jobs.engine import Engine
-from hostlab.jobs.snapshot import capture, decode, encode, restore
+from hostlab.jobs.snapshot import LATER_VERSION, capture, decode, encode, restore
 from hostlab.jobs.states import Goal, State
 from hostlab.jobs.waits import Wait, waits
 
 __all__ = [
+    "LATER_VERSION",
     "Engine",
     "Goal",
     "State",

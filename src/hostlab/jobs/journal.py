@@ -4,6 +4,9 @@ The engine has no input but facts and times, so a snapshot and the facts after i
 Storing a snapshot of 500 jobs takes some milliseconds, a fact some microseconds: a supervisor
 writes each fact before it carries out its effects, and a snapshot now and then.
 
+A kind of fact that a reader does not know it cannot do without, so a new one, or a changed meaning,
+raises `snapshot.VERSION`; a field that is only added does not.
+
 An entry is one line of JSON. A last line that a crash cut short was never acted upon, and is
 dropped; anything else that cannot be read is an error.
 """

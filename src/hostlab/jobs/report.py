@@ -62,6 +62,15 @@ def report(engine: Engine) -> tuple[JobRow, ...]:
     return tuple(found)
 
 
+def is_settling(engine: Engine) -> bool:
+    """Whether any instance is on its way somewhere."""
+    return any(
+        _state(instance) is not JobState.RUNNING
+        for each in engine.classes.values()
+        for instance in each.instances.values()
+    )
+
+
 def _idle(found: JobClass) -> JobRow:
     last, job = found.last, found.job
     if last is None:

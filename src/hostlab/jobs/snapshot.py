@@ -24,6 +24,8 @@ from hostlab.jobs.states import Goal, State
 from hostlab.spec.job import Job, Step
 
 VERSION = 1
+LATER_VERSION = "state-version"
+"""Code of the DecodeError for a state that a later version has written."""
 TIMES = ("kill_at", "ready_at", "hold_at")
 
 
@@ -187,7 +189,8 @@ def restore(snapshot: Snapshot, *, own_environment: dict[str, str] | None = None
 
 def encode(snapshot: Snapshot) -> bytes:
     """The state as JSON, with the fields that a later version put there."""
-    raw = msgspec.to_builtins(snapshot)
+    # A default is left away, but this one is another in every reader.
+    raw = {"version": snapshot.version, **msgspec.to_builtins(snapshot)}
     _spill(raw)
     return msgspec.json.encode(raw)
 
@@ -196,11 +199,10 @@ def decode(data: bytes) -> Snapshot:
     """The state from JSON; DecodeError when it is none, or of a version that cannot be read."""
     try:
         raw = msgspec.json.decode(data)
-        if not isinstance(raw, dict) or not isinstance(raw.get("version", VERSION), int):
+        if not isinstance(raw, dict) or not isinstance(version := raw.get("version"), int):
             raise DecodeError("state", "The stored state is not one")
-        if raw.get("version", VERSION) > VERSION:
-            version = raw["version"]
-            raise DecodeError("state-version", f"The stored state has version {version}")
+        if version > VERSION:
+            raise DecodeError(LATER_VERSION, f"The stored state has version {version}")
         _gather(raw)
         return msgspec.convert(raw, Snapshot)
     except msgspec.MsgspecError as error:

@@ -75,8 +75,11 @@ def audit() -> Audit:
             left.add(_remnant("process", _named(pid), lab, directories[pid]))
     for directory in found - running:
         left |= set(_of_directory(directory))
+    alive = {f"{m.lab}:{m.owner}" for pid, m in marks.items() if directories[pid] in running}
     for path in remains.lab_cgroups():
-        if (lab := remains.lab_of_cgroup(path)) not in names:
+        lab = remains.lab_of_cgroup(path)
+        # Every init without a lab has the same name, and another mark.
+        if lab not in names or (lab == INIT and os.path.basename(path) not in alive):
             left.add(_remnant("cgroup", path, lab))
     for altname in remains.marked_links().values():
         lab = altname.split(":")[1]

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab.init import resume  # noqa: F401 (a node may have no files to import it from)
 from hostlab.init.holder import Holder, Inheritance
 from hostlab.lab.paths import LabDirectory
 from hostlab.lab.rootfs import DEVICES

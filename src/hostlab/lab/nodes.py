@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed, Unsupported
-from hostlab.init import cgroup_stanza
 from hostlab.init.node import NodeConfig
 from hostlab.init.protocol import CONTROL, listen, receive_bytes
+from hostlab.init.spawning import cgroup_stanza
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
 from hostlab.lab.rootfs import RootPlan

@@ -172,6 +172,12 @@ def keep_bounding_set(mask: int) -> None:
         _known["bounding"] &= ~(1 << bit)
 
 
+def bits_to_drop(mask: int) -> list[int]:
+    """What `keep_bounding_set` would have to drop."""
+    remember_bounding_set()
+    return _bits(_known["bounding"] & ~mask)
+
+
 def set_ambient(mask: int) -> None:
     """Make this the ambient set; since Linux 4.3.
 

@@ -40,7 +40,7 @@ NAMESPACE_FLAGS: Final = {
 """The kernel's names in /proc/PID/ns, and the flag of each."""
 
 
-class _CloneArgs(ctypes.Structure):
+class CloneArgs(ctypes.Structure):
     """struct clone_args, include/uapi/linux/sched.h, version 2."""
 
     _fields_ = [
@@ -83,7 +83,7 @@ def clone3(flags: int, *, cgroup: int | None = None, executes: bool = False) -> 
     """
     hooks = not executes or threading.active_count() > 1
     pidfd = ctypes.c_int(-1)
-    arguments = _CloneArgs(
+    arguments = CloneArgs(
         flags=flags | CLONE_PIDFD | (0 if cgroup is None else CLONE_INTO_CGROUP),
         pidfd=ctypes.addressof(pidfd),
         exit_signal=0 if flags & CLONE_PARENT else signal.SIGCHLD,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from hostlab.errors import SpecError
 from hostlab.spec.condition import parse_on
 from hostlab.spec.job import (
     UNLIMITED,
@@ -58,6 +59,7 @@ Closed = TypeVar("Closed", bound=StrEnum)
 Stanza = Callable[["Draft", Scanner, int], None]
 
 
+_OPENS_SCRIPT = re.compile(r"^\s*((pre|post)-(start|stop)\s+)?script\s*(#.*)?$", re.M)
 ACCUMULATED = ("said", "export", "emits", "normal_exit", "cgroups")
 
 
@@ -70,6 +72,8 @@ class Draft:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.lists: dict[str, list[Any]] = {each: [*getattr(job, each)] for each in ACCUMULATED}
+        self.remarks: list[SpecError] = []
+        """What Upstart would reject, and can only be meant in one way."""
         self.environment = dict(job.environment)
         self.inherit = dict.fromkeys(job.inherit)
 
@@ -231,11 +235,31 @@ def _process(stanza: str) -> Stanza:
     field = stanza.replace("-", "_")
 
     def read(draft: Draft, scanner: Scanner, start: int) -> None:
-        kind = _second(scanner, stanza, ("exec", "script"))
-        body = _body(scanner, start, kind)
+        if scanner.has_token():
+            kind = _second(scanner, stanza, ("exec", "script"))
+            body = _body(scanner, start, kind)
+        else:
+            body = _bare_script(draft, scanner, start, stanza)
         draft.set(scanner, start, stanza, **{field: body})
 
     return read
+
+
+def _bare_script(draft: Draft, scanner: Scanner, start: int, stanza: str) -> Process:
+    """Lines behind a `pre-start` that forgot its `script`, when an `end script` closes them."""
+    here = scanner.position
+    scanner.end_line()
+    try:
+        script = scanner.block("script", start)
+    except SpecError:
+        script = None
+    if script is None or _OPENS_SCRIPT.search(script):
+        # What `end script` there is belongs to another.
+        scanner.position = here
+        raise scanner.error("expected token", here, hint="one of exec, script")
+    reason = f"{stanza!r} lacks its `script`, which the lines behind it can only be"
+    draft.remarks.append(scanner.error(reason, start))
+    return Process(script=script)
 
 
 def _expect(draft: Draft, scanner: Scanner, start: int) -> None:

@@ -19,6 +19,8 @@ from hostlab.spec.tokens import Scanner
 MAX_STANZAS = 10_000
 """Of one file; the corpus's longest has 40."""
 MAX_CACHED = 256
+DOCUMENTATION = frozenset({"description", "author", "version", "usage"})
+"""Stanzas that only a person reads."""
 MAX_ERRORS = 100
 """Of one file, that are told."""
 
@@ -93,6 +95,15 @@ def find_errors(text: str, *, file: str) -> tuple[SpecError, ...]:
     return tuple(errors)
 
 
+def find_remarks(text: str, *, file: str) -> tuple[SpecError, ...]:
+    """What Upstart would reject in a file without errors, and is taken as it was meant."""
+    scanner = _scanner(text, file)
+    draft = Draft(Job(name=""))
+    for start in _starts(scanner):
+        _stanza(draft, scanner, start)
+    return tuple(draft.remarks)
+
+
 class _UnknownStanza(SpecError):
     """A line that starts with no stanza's name."""
 
@@ -137,6 +148,11 @@ def _starts(scanner: Scanner) -> Iterator[int]:
 def _stanza(draft: Draft, scanner: Scanner, start: int) -> None:
     word = scanner.word()
     stanza = STANZAS.get(word)
+    if stanza is None and (meant := _documents(word)) is not None:
+        STANZAS[meant](draft, scanner, start)
+        reason = f"unknown stanza {word!r}, taken for {meant!r}: it changes nothing that runs"
+        draft.remarks.append(scanner.error(reason, start))
+        return
     if stanza is None:
         reason = f"unknown stanza {word!r}"
         unknown = _UnknownStanza("conf", reason, where=scanner.place(start), hint=_nearest(word))
@@ -149,6 +165,12 @@ def _stanza(draft: Draft, scanner: Scanner, start: int) -> None:
 def _is_misspelt(word: str) -> bool:
     """Whether a word is so near to a stanza's name that it was most likely meant as one."""
     return bool(difflib.get_close_matches(word, STANZAS, n=1, cutoff=0.8))
+
+
+def _documents(word: str) -> str | None:
+    """The stanza for readers alone that a misspelt word was most likely meant as."""
+    nearest = difflib.get_close_matches(word, STANZAS, n=1, cutoff=0.8)
+    return nearest[0] if nearest and nearest[0] in DOCUMENTATION else None
 
 
 @lru_cache(MAX_CACHED)

@@ -25,8 +25,8 @@ from typing import Final, NoReturn
 import msgspec
 
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
-from hostlab.init.child import EXECUTE
-from hostlab.init.process import (
+from hostlab.init.spawning.child import EXECUTE
+from hostlab.init.spawning.process import (
     ProcessSetup,
     SpawnFailed,
     exit_of,

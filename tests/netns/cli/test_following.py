@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hostlab.cli.following import LogReader
-from hostlab.init.log_policy import LogPolicy
+from hostlab.init.logs.policy import LogPolicy
 from tests.netns.init.log_site import logging, write
 from tests.netns.lab.lab_site import wait_until
 

@@ -8,6 +8,7 @@ is in the node's description: the checkpoints of the same corpus that their even
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pytest
 
 from hostlab.linux import cgroups
 from hostlab.sync import Lab, Node
+from tests.netns.init.init_site import children
 from tests.netns.lab.lab_site import site
 
 SHARED = os.environ.get("HOSTLAB_SHARED", str(Path(__file__).parents[3] / "../shared"))
@@ -85,6 +87,16 @@ when told so. Nobody in a node may set the machine's clock, so chronyd runs with
 """
 
 
+EXPECTED = (
+    # What a node may not do on the machine.
+    r"dbus: unable to set oom adjustment: Permission denied; it goes without",
+    r"Sending CONT signal to lldpd main process \(\d+\)",
+    r"Sending TERM signal to [\w-]+ main process \(\d+\)",
+    r"cron main process \(\d+\) killed by TERM signal",
+)
+"""What init may have to say of the ten."""
+
+
 def description() -> str:
     """Two hosts on a wire: `server` with the ten, `peer` with an lldpd of its own."""
     server = [_copied(name, path) for name, path in CHECKPOINTS.items()]
@@ -141,6 +153,13 @@ def daemons(directory: Path) -> Iterator[Lab]:
         yield lab
 
 
+def supervisor_of(node: Node) -> int:
+    """The machine's number of the process that runs a node's jobs."""
+    own = Path(f"/proc/{node.pid}/cmdline").read_bytes()
+    (found,) = [p for p in children(node.pid) if Path(f"/proc/{p}/cmdline").read_bytes() == own]
+    return found
+
+
 def cgroup_of(node: Node, pid: int) -> Path:
     """The cgroup of a process that the node knows by this number."""
     unified = cgroups.find().unified
@@ -189,3 +208,41 @@ def udp(node: Node, to: str, port: int, request: bytes, *, own: str = "0.0.0.0")
         "    except TimeoutError: pass\n"
     )
     return bytes.fromhex(ask(node, body))
+
+
+def assert_stops_clean(server: Node, name: str) -> None:
+    """Stop it by hand; nothing of it is left then."""
+    if main_of(server, name) is None:
+        return  # It has stopped with another.
+    group = group_of(server, name)
+    assert processes(group)
+    assert server.succeed(f"initctl stop {name}") == f"{name} stop/waiting\n"
+    assert processes(group) == set()
+
+
+def main_of(server: Node, name: str) -> int | None:
+    return server.jobs()[name].pid
+
+
+def group_of(server: Node, name: str) -> Path:
+    """The cgroup of a job that runs, with one below it for each of its processes."""
+    main = main_of(server, name)
+    assert main is not None
+    return cgroup_of(server, main).parent
+
+
+def processes(group: Path) -> set[str]:
+    """The processes of a job's cgroup and of those below it."""
+    found: set[str] = set()
+    for place, _, _ in os.walk(group):
+        try:
+            found |= set(Path(place, "cgroup.procs").read_text().split())
+        except FileNotFoundError:
+            continue  # Taken away since it was listed.
+    return found
+
+
+def surprises(node: Node) -> list[str]:
+    """What init has to say and is not expected."""
+    lines = Path(node.init_log_path()).read_text().splitlines()
+    return [line for line in lines if not any(re.search(text, line) for text in EXPECTED)]

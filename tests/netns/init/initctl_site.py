@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from hostlab.init import initctl_files, initctl_server
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl_files import Asker
-from hostlab.init.initctl_init import Answer
-from hostlab.init.initctl_install import install
-from hostlab.init.initctl_server import InitctlServer
+from hostlab.init.initctl import files as initctl_files
+from hostlab.init.initctl import server as initctl_server
+from hostlab.init.initctl.files import Asker
+from hostlab.init.initctl.install import install
+from hostlab.init.initctl.server import InitctlServer
+from hostlab.init.initctl.surroundings import Answer
 from hostlab.init.supervisor import Supervisor
 from hostlab.jobs import facts
 from hostlab.jobs.effects import Reply

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from hostlab.init.job_cgroups import JobCgroups
-from hostlab.init.launch import Launched, Launcher
-from hostlab.init.process import DEFAULT_PATH, ProcessSetup, prepare_to_spawn, start
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.launch import Launched, Launcher
+from hostlab.init.spawning.process import DEFAULT_PATH, ProcessSetup, prepare_to_spawn, start
 from hostlab.jobs.effects import Spawn
 from hostlab.linux import cgroups
 from hostlab.spec.job import Job, Process, Step
@@ -41,6 +41,9 @@ class Alone:
         environment = {"PATH": DEFAULT_PATH, TOKEN: os.environ[TOKEN]} | dict(extra)
         values = {"argv": argv, "environment": environment, **self.values, **changes}
         return ProcessSetup(**values)
+
+    def wait_for_room(self) -> None:
+        """There is no holder."""
 
     def namespaces_of(self, job: Job) -> tuple[int, ...]:
         return ()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hostlab.init.logs import Logs
+from hostlab.init.logs.pipes import Logs
 from hostlab.linux.clone import CLONE_NEWNS, clone3
 from hostlab.linux.libc import mount
 from hostlab.linux.mounts import make_private
@@ -77,14 +77,17 @@ def write(fd: int, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(size_bytes: int) -> Iterator[Path]:
-    """A tmpfs of this size that no mount namespace but a dead process's has ever seen."""
+def small_disk(size_bytes: int, *, files: int = 0) -> Iterator[Path]:
+    """A tmpfs of this size that no mount namespace but a dead process's has ever seen.
+
+    `files` is how many it has room for with their directories; 0 is no bound.
+    """
     ours, theirs = socket.socketpair()
     pid, pidfd = clone3(CLONE_NEWNS)
     if pid == 0:
         try:
             make_private()
-            mount(b"tmpfs", b"/mnt", b"tmpfs", 0, b"size=%d" % size_bytes)
+            mount(b"tmpfs", b"/mnt", b"tmpfs", 0, b"size=%d,nr_inodes=%d" % (size_bytes, files))
             place = os.open("/mnt", os.O_RDONLY | os.O_DIRECTORY)
             socket.send_fds(theirs, [b"."], [place])
         finally:

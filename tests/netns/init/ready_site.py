@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
-from hostlab.init.process import ProcessSetup, spawn
-from hostlab.init.readiness import Readiness
+from hostlab.init.readiness.protocols import Readiness
+from hostlab.init.readiness.watch import job_key
+from hostlab.init.spawning.process import ProcessSetup, spawn
 from hostlab.init.supervisor import Request, Supervisor
-from hostlab.init.watch import job_key
 from hostlab.jobs import effects, facts
 from hostlab.linux import cgroups
 from hostlab.spec.job import Job, Process, Step

@@ -65,7 +65,8 @@ class Alone:
 
     @property
     def own_log(self) -> str:
-        return (self.run / "init.log").read_text()
+        path = self.run / "init.log"
+        return path.read_text() if path.exists() else ""
 
     def job(self, name: str, text: str) -> None:
         """Write a job file, whole or not at all."""
@@ -223,3 +224,4 @@ def end(alone: Alone) -> None:
         alone.process.wait(ENDS_WITHIN_S)
     place = LabDirectory(INIT, str(alone.run.parent))
     remains.clear(place)
+    assert remains.lab_cgroups(place.mark) == []

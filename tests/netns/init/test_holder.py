@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import select
 import signal
 import socket
@@ -15,9 +16,9 @@ from typing import Any
 import pytest
 
 from hostlab.init import protocol
-from hostlab.init.holder import RESTART_PAUSE_MS, RESTARTS_AT_ONCE
-from hostlab.init.process import ProcessSetup, spawn
+from hostlab.init.holder import MAX_KEPT, RESTART_PAUSE_MS, RESTARTS_AT_ONCE, Holder
 from hostlab.init.protocol import connect, encode
+from hostlab.init.spawning.process import ProcessSetup, spawn
 from hostlab.init.supervisor import Request, Supervisor
 from tests.netns.init.init_site import children, control_of, holding
 
@@ -263,6 +264,7 @@ def test_a_client_of_another_user_is_refused(tmp_path: Path) -> None:
                 told = b""
             os._exit(1 if told else 0)
         assert os.waitpid(pid, 0)[1] == 0
+        assert (tmp_path / "log").read_text() == "refused: a client of user 65534\n"
 
 
 def test_a_supervisor_that_dies_at_its_start_is_not_started_without_a_pause(
@@ -282,3 +284,141 @@ def test_a_supervisor_that_dies_at_its_start_is_not_started_without_a_pause(
             select.select([], [], [], 0.02)
         times = [float(line) for line in lines(starts)]
         assert times[RESTARTS_AT_ONCE] - times[RESTARTS_AT_ONCE - 1] > 0.9 * PAUSE_S
+
+
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_holder_that_may_not_fork_lives_on_and_tries_again(tmp_path: Path) -> None:
+    """At its node's bound of processes; a holder that ended would take the node with it."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    place = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    control = protocol.listen(place, "control.sock")
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    holder = os.fork()
+    if holder == 0:
+
+        def supervise(_: object) -> None:
+            os.write(writer, b"here")
+
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        try:
+            Holder(control, supervise, eager=True).hold()
+        finally:
+            os._exit(1)
+    pidfd = os.pidfd_open(holder)
+    try:
+        ended, _, _ = select.select([pidfd], [], [], PAUSE_S / 2)
+        assert not ended, "it ended because it could not start a supervisor"
+        helper = os.fork()
+        if helper == 0:
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            resource.prlimit(holder, resource.RLIMIT_NPROC, (hard, hard))
+            os._exit(0)
+        assert os.waitpid(helper, 0)[1] == 0
+        assert select.select([reader], [], [], 20 * PAUSE_S)[0], "no supervisor was started"
+    finally:
+        for fd in (pidfd, reader, writer, place):
+            os.close(fd)
+        control.close()
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+
+
+class Hoarder(Supervisor):
+    """Has the holder keep as much as it will, and then one of them anew."""
+
+    async def started(self) -> None:
+        self.handlers |= {"hoard": self.hoard, "first": self.first}
+
+    async def hoard(self, request: Request) -> None:
+        for number in range(MAX_KEPT):
+            self.keep(f"state{number}", 0)
+        (fd,) = request.take(1)
+        self.keep("state0", fd)
+        os.close(fd)
+
+    async def first(self, request: Request) -> str:
+        return os.readlink(f"/proc/self/fd/{self.kept['state0']}")
+
+
+def test_a_holder_that_keeps_no_more_still_takes_the_new_for_the_old(tmp_path: Path) -> None:
+    """Else the state would be one that its supervisor has left long ago."""
+    new = tmp_path / "new"
+    new.touch()
+    with holding(tmp_path, Hoarder) as holder:
+        with control_of(tmp_path) as control, new.open() as given:
+            control.call("hoard", (given.fileno(),))
+            os.kill(supervisors(holder, control.call("ping")["pid"])[0], signal.SIGKILL)
+        with control_of(tmp_path) as control:
+            assert control.call("first") == str(new)
+
+
+AT_ONCE = 300
+"""More words than the channel has room for: some 280, by net.core.wmem_default."""
+
+
+class Hasty(Supervisor):
+    """Starts processes as a launcher does, without hearing meanwhile of those that have ended."""
+
+    async def started(self) -> None:
+        self.handlers["start"] = self.start
+        self.ends = 0
+        self.all_ended = asyncio.Event()
+
+    async def start(self, request: Request) -> int:
+        for _ in range(2):
+            begun = [self.begin() for _ in range(AT_ONCE)]
+            for pidfd in begun:
+                select.select([pidfd], [], [], PAUSE_S)
+                os.close(pidfd)
+        await asyncio.wait_for(self.all_ended.wait(), 20 * PAUSE_S)
+        return self.ends
+
+    def begin(self) -> int:
+        self.wait_for_room()
+        setup = ProcessSetup(("/bin/true",), {}, descriptors=())
+        return spawn(setup, key="short", channel=self.channel)[1]
+
+    def found_ended(self, key: str, pid: int, status: int) -> None:
+        self.ends += 1
+        if self.ends == 2 * AT_ONCE:
+            self.all_ended.set()
+
+
+def test_a_full_channel_in_both_directions_is_no_deadlock(tmp_path: Path) -> None:
+    """The holder waits to tell of ends, a new process to introduce itself, we for the process."""
+    with holding(tmp_path, Hasty), control_of(tmp_path) as control:
+        assert control.call("start") == 2 * AT_ONCE
+
+
+class Full(Supervisor):
+    """Has no descriptor left when it is told so."""
+
+    async def started(self) -> None:
+        self.handlers |= {"fill": self.fill, "empty": self.empty, "used": self.used}
+
+    async def fill(self, request: Request) -> None:
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, self.limits[1]))
+
+    async def empty(self, request: Request) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+
+    async def used(self, request: Request) -> float:
+        return time.process_time()
+
+
+def test_without_a_descriptor_for_a_client_nothing_spins(tmp_path: Path) -> None:
+    with holding(tmp_path, Full), control_of(tmp_path) as control:
+        control.call("fill")
+        with control_of(tmp_path) as another:
+            before = control.call("used")
+            assert not select.select([another.socket], [], [], PAUSE_S / 2)[0]
+            assert control.call("used") - before < PAUSE_S / 4
+            control.call("empty")
+            another.call("ping")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from hostlab.init.client import Control
-from hostlab.init.daemons import look
 from hostlab.init.holder import GONE, MAX_ORPHANS, Inheritance
-from hostlab.init.process import ProcessSetup, spawn
+from hostlab.init.readiness.daemons import look
+from hostlab.init.spawning.process import ProcessSetup, spawn
 from hostlab.init.supervisor import Request, Supervisor
 from tests.netns.init.init_site import DEADLINE_S, control_of, holding
 from tests.netns.init.ready_site import until

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.initctl import NAMES
-from hostlab.init.initctl_install import install
+from hostlab.init.initctl.install import install
+from hostlab.init.initctl.programs import NAMES
 from hostlab.jobs import facts
 from tests.netns.init.initctl_site import DEADLINE_S, JOBS, Instant, Place, ended, serving, wait
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init import initctl_server
-from hostlab.init.initctl_server import InitctlServer
+from hostlab.init.initctl import server as initctl_server
+from hostlab.init.initctl.server import InitctlServer
 from hostlab.jobs.effects import Reply
 from hostlab.jobs.facts import Fact
 from tests.initctl_site import Site

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hostlab.errors import Unsupported
-from hostlab.init.child import PR_SET_DUMPABLE
-from hostlab.init.process import SpawnFailed, prepare_to_spawn
+from hostlab.init.spawning.child import PR_SET_DUMPABLE
+from hostlab.init.spawning.process import SpawnFailed, prepare_to_spawn
 from hostlab.linux import sock_ops
 from hostlab.linux.clone import CLONE_NEWUSER, clone3
 from hostlab.linux.libc import prctl, unshare

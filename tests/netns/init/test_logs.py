@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init import log_file
-from hostlab.init.log_file import append
-from hostlab.init.log_policy import DAY_S, LogPolicy
+from hostlab.init.logs import file as log_file
+from hostlab.init.logs.file import append
+from hostlab.init.logs.policy import DAY_S, LogPolicy
 from hostlab.linux.splice import PIPE_BYTES
 from tests.netns.init.log_site import Keeper, logging, small_disk, until, write
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from hostlab.init.log_policy import LogPolicy
-from hostlab.init.logs import Logs
-from hostlab.init.process import ProcessSetup, spawn
+from hostlab.init.logs.pipes import Logs
+from hostlab.init.logs.policy import LogPolicy
+from hostlab.init.spawning.process import ProcessSetup, spawn
 from hostlab.init.supervisor import Request, Supervisor
 from tests.netns.init.init_site import control_of, holding
 from tests.netns.lab.lab_site import wait_until

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hostlab.init.process import (
+from hostlab.init.spawning.process import (
     DEFAULT_PATH,
     ProcessSetup,
     SpawnFailed,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init import following
-from hostlab.init.appearing import Port, Ports
-from hostlab.init.daemons import look
+from hostlab.init.readiness import following
+from hostlab.init.readiness.appearing import Port, Ports
+from hostlab.init.readiness.daemons import look
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3, namespace_fd
 from hostlab.spec.job import Expect, Readiness
 from tests.netns.init.ready_site import Site, ready_site, until

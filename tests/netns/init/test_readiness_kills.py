@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.daemons import look
+from hostlab.init.readiness.daemons import look
 from hostlab.spec.job import Expect, Readiness
 from tests.netns.init.ready_site import ready_site
 

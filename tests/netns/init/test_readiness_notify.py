@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hostlab.init.daemons import look
+from hostlab.init.readiness.daemons import look
 from hostlab.spec.job import Expect, Kill, Readiness
 from tests.netns.init.ready_site import Site, ready_site, until
 

@@ -163,6 +163,25 @@ def test_supervisor_killed(tmp_path: Path) -> None:
         assert alone.stop() == 0
 
 
+def test_signals_to_dead_supervisors(tmp_path: Path) -> None:
+    """One that comes when the supervisor has just been killed is the next one's."""
+    with standing(tmp_path, JOBS) as alone:
+        supervisor = alone.supervisor
+        # Stopped, it is told and does not hear.
+        os.kill(supervisor, signal.SIGSTOP)
+        os.kill(alone.holder, signal.SIGTERM)
+        wait_until(lambda: not pending(alone.holder), "a holder that has heard")
+        os.kill(supervisor, signal.SIGKILL)
+        assert alone.ended() == 0
+        assert not alone.run.exists()
+
+
+def pending(pid: int) -> bool:
+    """Whether a signal waits for a process, which reads them from a descriptor."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return any(line.startswith("ShdPnd:") and int(line.split()[1], 16) for line in lines)
+
+
 def test_killed_on_its_way_down(tmp_path: Path) -> None:
     slow = (
         "start on startup\nkill timeout 30\nscript\ntrap 'read x <F; exit 0' TERM\n"
@@ -183,7 +202,7 @@ def test_killed_on_its_way_down(tmp_path: Path) -> None:
 
 
 def test_holder_killed(tmp_path: Path) -> None:
-    """Its supervisor goes with it, its jobs do not; the audit names them, the next init ends them."""
+    """Its supervisor goes with it, its jobs stay: the audit names them, the next init ends them."""
     needs_v2()
     with standing(tmp_path, JOBS) as alone:
         web, supervisor = alone.pid("web"), alone.supervisor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.process import SpawnFailed
+from hostlab.init.spawning.process import SpawnFailed
 from hostlab.spec.job import Command, Directory, EnvironmentFile, Job, Process, Step
 from tests.netns.init.job_site import Site, site
 

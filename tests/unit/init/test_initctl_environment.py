@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostlab.init.initctl_init import Answer
+from hostlab.init.initctl.surroundings import Answer
 from tests.initctl_site import Caller, Site
 
 pytestmark = pytest.mark.unit

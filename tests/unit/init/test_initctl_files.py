@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostlab.errors import DecodeError
-from hostlab.init.initctl import COMMANDS, NAMES, Initctl
-from hostlab.init.initctl_files import (
+from hostlab.init.initctl.files import (
     MAX_REQUEST_BYTES,
     Asker,
     find_asker,
@@ -21,7 +20,8 @@ from hostlab.init.initctl_files import (
     read_request,
     sweep,
 )
-from hostlab.init.initctl_init import Answer
+from hostlab.init.initctl.programs import COMMANDS, NAMES, Initctl
+from hostlab.init.initctl.surroundings import Answer
 from tests.initctl_site import Caller, Site
 
 pytestmark = pytest.mark.unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostlab.init.initctl_options import COMMON, Line, Option, Refusal, read_line
+from hostlab.init.initctl.options import COMMON, Line, Option, Refusal, read_line
 
 pytestmark = pytest.mark.unit
 

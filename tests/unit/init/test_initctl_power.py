@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hostlab.init.initctl import Initctl
-from hostlab.init.initctl_init import Answer, Command, Down
+from hostlab.init.initctl.programs import Initctl
+from hostlab.init.initctl.surroundings import Answer, Command, Down
 from tests.initctl_site import TURNS, Caller, Site
 
 pytestmark = pytest.mark.unit

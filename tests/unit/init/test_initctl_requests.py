@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hostlab.init.initctl_requests import Requests
+from hostlab.init.initctl.requests import Requests
 from hostlab.jobs.effects import Reply
 
 pytestmark = pytest.mark.unit

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostlab.init import log_files
-from hostlab.init.log_files import opened, read_last
+from hostlab.init.logs import files as log_files
+from hostlab.init.logs.files import opened, read_last
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostlab.init.log_policy import (
+from hostlab.init.logs.policy import (
     DAY_S,
     NAME_BYTES,
     Bucket,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostlab.init.notify import (
+from hostlab.init.readiness.notify import (
     DEFAULT_NAME,
     MAX_DATAGRAM_BYTES,
     MAX_EXTENSION_S,

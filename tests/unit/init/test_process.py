@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from hostlab.init.process import exit_of
+from hostlab.init.spawning.process import exit_of
 
 pytestmark = pytest.mark.unit
 

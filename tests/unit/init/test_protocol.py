@@ -47,11 +47,8 @@ def test_garbage_is_a_decode_error(line: bytes) -> None:
         decode(line)
 
 
-def test_a_line_without_end_and_descriptors_without_a_message_are_bounded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(protocol, "MAX_LINE_BYTES", 100)
-    receiver = Receiver()
+def test_a_line_without_end_and_descriptors_without_a_message_are_bounded() -> None:
+    receiver = Receiver(max_line_bytes=100)
     receiver.feed(bytes(100))
     with pytest.raises(DecodeError):
         receiver.feed(b"x")

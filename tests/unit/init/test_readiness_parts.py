@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostlab.init import daemons
-from hostlab.init.fd_store import quote, unquote
-from hostlab.init.notify import MAX_STATUS_CHARACTERS, parse
-from hostlab.init.watch import PAGE_BYTES, Memory, Notes, kept_parts
+from hostlab.init.readiness import daemons
+from hostlab.init.readiness.fd_store import quote, unquote
+from hostlab.init.readiness.notify import MAX_STATUS_CHARACTERS, parse
+from hostlab.init.readiness.watch import PAGE_BYTES, Memory, Notes, kept_parts
 from hostlab.linux.pipe import peek
 
 pytestmark = pytest.mark.unit

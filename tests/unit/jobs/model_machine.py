@@ -23,6 +23,7 @@ class Processes:
         """Processes that were told to run, with the pid that the engine knows."""
         self.frozen: set[int] = set()
         self.doomed: set[int] = set()
+        self.killed: set[int] = set()
         """Told to end."""
         self.groups: set[int] = set()
         """Whose main process has ended while there is something left in its cgroup."""
@@ -58,6 +59,8 @@ class Processes:
         assert effect.pid is not None or spawn in self.groups
         if effect.signal in (SIGCONT, SIGKILL):
             self.frozen.discard(spawn)
+        if effect.signal == SIGKILL:
+            self.killed.add(spawn)
         if effect.signal == SIGCONT:
             return
         if effect.signal != self._reload(spawn) or effect.scope is not KillMode.PROCESS:

@@ -230,6 +230,8 @@ class Model(RuleBasedStateMachine):
                 self.machine.end(spawn)
                 self.tell(facts.Signalled(spawn=spawn, signal=9))
             case "stop":
+                if spawn in self.machine.killed:
+                    return  # Nothing stops a process any more that SIGKILL was sent to.
                 # Nobody ends a script that stands still: Upstart gives scripts no time limit.
                 if self.machine.alive[spawn].step is Step.MAIN:
                     self.machine.frozen.add(spawn)
@@ -444,7 +446,7 @@ class Model(RuleBasedStateMachine):
 
     def _quieten(self) -> None:
         """When their last instance has gone, jobs start on nothing."""
-        for name in self.engine.classes:
+        for name in list(self.engine.classes):
             self.tell(facts.Load(job=Job(name=name)))
 
 

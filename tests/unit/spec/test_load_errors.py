@@ -287,3 +287,9 @@ def test_a_byte_order_mark_moves_no_place() -> None:
     error = one("\ufeffnam: x")
     assert error.code == "unknown-key"
     assert place(error) == (1, 1)
+
+
+def test_a_check_may_be_on_a_job_of_a_file() -> None:
+    checks = "checks: [{on: a, job: {web: running}}]"
+    assert "no job `web`" in one(f"nodes: {{a: }}\n{checks}").message
+    assert load(f"nodes: {{a: {{job_files: [/etc/init]}}}}\n{checks}", file="lab.yaml").checks

@@ -31,6 +31,7 @@ from hostlab.spec.upstart import (
     MAX_STANZAS,
     apply_override,
     find_errors,
+    find_remarks,
     job_name,
     load_conf,
 )
@@ -255,7 +256,7 @@ def test_override_error_names_the_override() -> None:
 
 def test_every_error_of_a_file_is_found_and_the_first_is_what_loading_raises() -> None:
     text = (
-        "decription a\nexec\nnice 99 # too much\nrespwan\n"
+        "respwn\nexec\nnice 99 # too much\nrespwan\n"
         "start on (a\n  and)\ntask x\nexec fine\npre-strat exec x\n"
     )
     errors = find_errors(text, file="t")
@@ -265,8 +266,30 @@ def test_every_error_of_a_file_is_found_and_the_first_is_what_loading_raises() -
 
 
 def test_what_follows_a_script_without_a_beginning_is_not_reported() -> None:
-    text = "pre-start\n  if true; then\n    nohup x\n  fi\nend script\nunknwon\nexec x\nunknwon\n"
-    assert [str(error.where) for error in find_errors(text, file="t")] == ["t:1:10", "t:8:1"]
+    text = (
+        "pre-start if\n  if true; then\n    nohup x\n  fi\nend script\nunknwon\nexec x\nunknwon\n"
+    )
+    assert [str(error.where) for error in find_errors(text, file="t")] == ["t:1:11", "t:8:1"]
+
+
+def test_a_misspelt_stanza_that_only_documents_is_a_remark() -> None:
+    text = 'decription "mail"\nexec x\n'
+    assert load(text).description == "mail"
+    (remark,) = find_remarks(text, file="t")
+    assert str(remark.where) == "t:1:1"
+    assert "respwan" in failure("respwan\nexec x\n").message
+
+
+def test_a_step_that_forgot_its_script_is_a_remark_where_its_end_is_said() -> None:
+    text = "exec x\npre-start\n  if a; then\n    stop\n  fi\nend script\n"
+    assert load(text).process(Step.PRE_START) == Process(script="if a; then\n  stop\nfi\n")
+    (remark,) = find_remarks(text, file="t")
+    assert str(remark.where) == "t:2:1"
+
+
+@pytest.mark.parametrize("rest", ["", "  x\n", "script\n  x\nend script\n"])
+def test_a_step_without_its_script_is_an_error_where_no_end_is_its_own(rest: str) -> None:
+    assert str(failure(f"pre-start\n{rest}").where) == "t.conf:1:10"
 
 
 def test_after_an_error_at_a_line_s_end_the_next_line_is_read() -> None:
@@ -312,9 +335,6 @@ def test_corpus_is_read_or_rejected_at_the_right_line() -> None:
         "broken/tarantool-instance.conf": (19, "expect WHAT"),
         "speech-dispatcher.conf": (6, "expect WHAT"),
         "syslog/nxlog.conf": (8, "expect #TODO"),
-        # No stanza of Upstart: a misspelling, and a script without its first line.
-        "mail/postfix-instance.conf": (1, 'decription "postfix-instance: mail transport agent"'),
-        "sysinit/motd.conf": (5, "pre-start"),
     }
 
 

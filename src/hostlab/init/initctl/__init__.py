@@ -1,0 +1,1 @@
+"""Upstart's programs in a node: what `initctl`, `start`, `telinit` do, and how they reach init."""

@@ -1,0 +1,279 @@
+"""The short way to a process: its set-up as a list of system calls (`linux.vfork`).
+
+`plan` says what `child` would do, for a set-up that asks for nothing that must be looked up or
+decided in the new process: no user, no root of its own, no limits, no script. Everything else goes
+the long way. docs/decisions/vfork.md gives the reasons.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import itertools
+import os
+import resource
+import socket
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from hostlab.errors import Problem
+from hostlab.init.spawning.child import USUAL_FILES
+from hostlab.init.spawning.sandbox import TEMPORARY
+from hostlab.linux import vfork
+from hostlab.linux.capabilities import bits_to_drop, capget, exact_sets, mask_of
+from hostlab.linux.clone import CLONE_NEWNS
+from hostlab.linux.mounts import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MOUNT_ATTR_RDONLY,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_REC,
+    MS_SLAVE,
+)
+
+if TYPE_CHECKING:
+    from hostlab.init.spawning.process import ProcessSetup
+
+PR_SET_DUMPABLE: Final = 4
+PR_CAPBSET_DROP: Final = 24
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_RAISE: Final = 2
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+CAP_SYS_ADMIN: Final = 21
+SECCOMP_SET_MODE_FILTER: Final = 1
+CAPABILITY_VERSION_3: Final = 0x20080522
+BPF_INSTRUCTION_BYTES: Final = 8
+MOUNT_ATTR_BYTES: Final = 32
+MSG_NOSIGNAL: Final = socket.MSG_NOSIGNAL
+_attributes = ctypes.create_string_buffer(struct.pack("=QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0))
+_READONLY: Final = ctypes.addressof(_attributes)
+OUT_OF_THE_WAY: Final = 100
+TELL: Final = "tell the holder"
+EXECUTE: Final = "execute"
+"""The names of these steps in `child`."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """System calls in order, the step that each belongs to, and what their arguments point to."""
+
+    rows: list[bytes] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    alive: list[object] = field(default_factory=list)
+
+    def add(self, step: str, call: str, *arguments: int, must: bool = True) -> None:
+        """One more call."""
+        self.rows.append(vfork.row(call, *arguments, must=must))
+        self.steps.append(step)
+
+    def add_rows(self, step: str, rows: tuple[bytes, ...]) -> None:
+        """Calls that were made before."""
+        self.rows += rows
+        self.steps += [step] * len(rows)
+
+    def text(self, value: bytes) -> int:
+        """The address of a string; ValueError when the kernel would read a part of it only."""
+        _must_be_whole(value)
+        buffer = ctypes.create_string_buffer(value)
+        self.alive.append(buffer)
+        return ctypes.addressof(buffer)
+
+    def texts(self, values: list[bytes]) -> int:
+        """The address of a list of strings, as execve(2) takes it; ValueError as `text`."""
+        for value in values:
+            _must_be_whole(value)
+        pointers = (ctypes.c_char_p * (len(values) + 1))(*values, None)
+        self.alive.append(pointers)
+        return ctypes.addressof(pointers)
+
+    def failed(self, results: list[int]) -> tuple[str, int] | None:
+        """The step that failed, and why, by what each call returned; None when none did.
+
+        A call without a result is the one that executed the program, or was never reached by a
+        process that somebody has killed, which its end will tell.
+        """
+        if not results or results[-1] >= 0:
+            return None
+        step = self.steps[len(results) - 1]
+        if step != EXECUTE:
+            return step, -results[-1]
+        if len(results) < len(self.rows):
+            return None
+        tried = [-result for result in results[self.steps.index(EXECUTE) :]]
+        others = [number for number in tried if number not in (errno.ENOENT, errno.ENOTDIR)]
+        return step, (others or tried[-1:])[0]
+
+
+def plan(setup: ProcessSetup, key: str, channel: socket.socket | None) -> Plan | None:
+    """How to start this process; None when that takes more than system calls, or cannot be.
+
+    The long way finds the words for what cannot be.
+    """
+    if not _is_plain(setup) or not vfork.prepare():
+        return None
+    made = Plan()
+    try:
+        if channel is not None:
+            text = f"+ {key}".encode()
+            address = made.text(text)
+            made.add(TELL, "sendto", channel.fileno(), address, len(text), MSG_NOSIGNAL, 0, 0)
+        # As in `child`: nobody may look at what has init's descriptors (ptrace(2)).
+        made.add("protect itself", "prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+        made.add("make a session", "setsid")
+        _descriptors(made, setup)
+        made.add("set umask", "umask", setup.umask)
+        _place(made, setup)
+        _identity(made, setup)
+        _usual_files(made)
+        _execute(made, setup)
+    except (ValueError, Problem):
+        return None
+    return made
+
+
+def _must_be_whole(value: bytes) -> None:
+    if b"\0" in value:
+        raise ValueError("a NUL byte")
+
+
+def _is_plain(setup: ProcessSetup) -> bool:
+    is_sandboxed = setup.private_tmp or setup.readonly_paths
+    # Whoever may not make a mount namespace needs a user namespace, which has several steps.
+    if is_sandboxed and not capget()[0] >> CAP_SYS_ADMIN & 1:
+        return False
+    return not (
+        setup.user is not None
+        or setup.group is not None
+        or setup.groups
+        or setup.rlimits
+        or setup.controlling_tty
+        or setup.namespaces
+        or setup.oom_score_adj is not None
+        or setup.apparmor is not None
+        or setup.script is not None
+        or setup.further
+        or setup.enter
+        or setup.nice is not None
+        or setup.chroot is not None
+        or setup.temporary is not None
+        or setup.debug
+    )
+
+
+def _descriptors(made: Plan, setup: ProcessSetup) -> None:
+    """Where a number is both taken and given, all go out of the way first."""
+    step = "move descriptors"
+    moves = dict(enumerate(setup.descriptors))
+    sources = set(moves.values())
+    if not sources.isdisjoint(moves):
+        # What else has one of these numbers is init's, which the new program has no use for.
+        free = (number for number in itertools.count(OUT_OF_THE_WAY) if number not in sources)
+        for (target, fd), number in zip(tuple(moves.items()), free, strict=False):
+            made.add(step, "dup3", fd, number, os.O_CLOEXEC)
+            moves[target] = number
+    for target, fd in moves.items():
+        made.add(step, "dup3", fd, target, 0)
+
+
+def _place(made: Plan, setup: ProcessSetup) -> None:
+    """Mounts and working directory, as `sandbox` makes them."""
+    if setup.private_tmp or setup.readonly_paths:
+        step = "make a mount namespace"
+        none, root = made.text(b"none"), made.text(b"/")
+        made.add(step, "unshare", CLONE_NEWNS)
+        made.add(step, "mount", none, root, 0, MS_REC | MS_SLAVE, 0)
+    if setup.private_tmp:
+        step = "make a private /tmp"
+        tmpfs, mode = made.text(b"tmpfs"), made.text(b"mode=1777")
+        for number, target in enumerate(TEMPORARY):
+            if number and (os.path.islink(target) or not os.path.isdir(target)):
+                continue
+            place, flags = made.text(target.encode()), MS_NOSUID | MS_NODEV
+            made.add(step, "mount", tmpfs, place, tmpfs, flags, mode)
+    for path in setup.readonly_paths:
+        place = made.text(os.fsencode(path))
+        step = f"make {path} read-only"
+        made.add(step, "mount", place, place, 0, MS_BIND | MS_REC, 0)
+        made.add(step, "mount_setattr", AT_FDCWD, place, AT_RECURSIVE, _READONLY, MOUNT_ATTR_BYTES)
+    made.add("change working directory", "chdir", made.text(os.fsencode(setup.directory)))
+
+
+def _identity(made: Plan, setup: ProcessSetup) -> None:
+    step = "set seccomp filter"
+    if setup.no_new_privs:
+        made.add(step, "prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if setup.seccomp:
+        program = _filter(setup.seccomp)
+        made.alive.append(program)
+        address = ctypes.addressof(program[0])
+        made.add(step, "seccomp", SECCOMP_SET_MODE_FILTER, 0, address)
+    if setup.capabilities is not None:
+        rows, keep = _capability_rows(setup.capabilities, ambient=setup.ambient)
+        made.alive.append(keep)
+        made.add_rows("set capabilities", rows)
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+
+@functools.lru_cache(maxsize=8)
+def _filter(program: bytes) -> tuple[_SockFprog, object]:
+    buffer = ctypes.create_string_buffer(program, len(program))
+    count = len(program) // BPF_INSTRUCTION_BYTES
+    return _SockFprog(count, ctypes.addressof(buffer)), buffer
+
+
+@functools.lru_cache(maxsize=64)
+def _capability_rows(
+    names: tuple[str, ...], *, ambient: bool
+) -> tuple[tuple[bytes, ...], tuple[object, ...]]:
+    sets = exact_sets(mask_of(names), ambient=ambient)
+    drops = [
+        vfork.row("prctl", PR_CAPBSET_DROP, bit, 0, 0, 0) for bit in bits_to_drop(sets.bounding)
+    ]
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION_3, 0))
+    half = 0xFFFFFFFF
+    three = (sets.effective, sets.permitted, sets.inheritable)
+    words = [each & half for each in three] + [each >> 32 for each in three]
+    data = ctypes.create_string_buffer(struct.pack("=6I", *words))
+    capset = vfork.row("capset", ctypes.addressof(header), ctypes.addressof(data))
+    clear = vfork.row("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    raises = [
+        vfork.row("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, bit, 0, 0)
+        for bit in range(64)
+        if sets.ambient >> bit & 1
+    ]
+    return (*drops, capset, clear, *raises), (header, data)
+
+
+def _usual_files(made: Plan) -> None:
+    """As in `child`: init has raised its own limit of open files."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = USUAL_FILES if hard == resource.RLIM_INFINITY else min(USUAL_FILES, hard)
+    unlimited = (1 << 64) - 1
+    limit = struct.pack("=QQ", soft, unlimited if hard == resource.RLIM_INFINITY else hard)
+    buffer = ctypes.create_string_buffer(limit, len(limit))
+    made.alive.append(buffer)
+    made.add("set limits", "setrlimit", resource.RLIMIT_NOFILE, ctypes.addressof(buffer))
+
+
+def _execute(made: Plan, setup: ProcessSetup) -> None:
+    """As os.execvpe: a name without `/` is tried in each directory of PATH."""
+    argv = made.texts([os.fsencode(word) for word in setup.argv])
+    if any(not name or "=" in name for name in setup.environment):
+        raise ValueError("no name of a variable")
+    values = [os.fsencode(f"{name}={value}") for name, value in setup.environment.items()]
+    environment = made.texts(values)
+    program = os.fsencode(setup.argv[0])
+    places = [program]
+    if b"/" not in program:
+        path = os.get_exec_path(dict(setup.environment))
+        places = [os.path.join(os.fsencode(directory), program) for directory in path]
+    for place in places:
+        made.add(EXECUTE, "execve", made.text(place), argv, environment, must=False)

@@ -1,0 +1,1 @@
+"""An init without a lab."""

@@ -1,0 +1,163 @@
+"""A child that does nothing but a list of system calls, in its parent's memory.
+
+`clone3` copies the page tables of an interpreter, and what the child and its parent write until
+`execve` are a thousand page faults. With CLONE_VM and CLONE_VFORK nothing is copied: the parent
+stands still until the child has executed its program or is gone (vfork(2)). No Python can run in
+such a child, so it runs `_STUB`: for each row of a table one system call, whose result it stores.
+That is what posix_spawn(3) does, which knows neither namespaces nor cgroups nor capabilities.
+
+The child has descriptors, signal handlers and credentials of its own; it shares the memory, and
+with it only whether that is dumpable (`prctl`, PR_SET_DUMPABLE), which is put right afterwards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import struct
+import threading
+from typing import Final
+
+from hostlab.linux.clone import (
+    CLONE_INTO_CGROUP,
+    CLONE_PARENT,
+    CLONE_PIDFD,
+    CloneArgs,
+)
+from hostlab.linux.libc import prctl
+
+CLONE_VM: Final = 0x00000100
+CLONE_VFORK: Final = 0x00004000
+CLONE_CLEAR_SIGHAND: Final = 0x100000000
+PR_GET_DUMPABLE: Final = 3
+PR_SET_DUMPABLE: Final = 4
+STACK_BYTES: Final = 1 << 14
+"""Nothing is ever put on it."""
+MUST: Final = 1
+"""A row whose failure is the child's end."""
+ROW: Final = struct.Struct("=qq6Qq")
+_RESULT_AT: Final = 64
+_NOT_DONE: Final = 1 << 62
+_END: Final = ROW.pack(-1, 0, 0, 0, 0, 0, 0, 0, 0)
+_MASK: Final = (1 << 64) - 1
+
+NUMBERS: Final[dict[str, dict[str, int]]] = {
+    "x86_64": {
+        "capset": 126,
+        "chdir": 80,
+        "dup3": 292,
+        "execve": 59,
+        "mount": 165,
+        "mount_setattr": 442,
+        "prctl": 157,
+        "seccomp": 317,
+        "sendto": 44,
+        "setrlimit": 160,
+        "setsid": 112,
+        "umask": 95,
+        "unshare": 272,
+    }
+}
+_STUBS: Final = {
+    # push rbx; push r12; mov r12, rdx; mov eax, 435; syscall      clone3(rdi, rsi)
+    # test rax, rax; jz child; pop r12; pop rbx; ret               the parent
+    # child: mov rax, [r12]; test rax, rax; js over                the row's number, or the end
+    # mov rdi, [r12+16]; mov rsi, [r12+24]; mov rdx, [r12+32]
+    # mov r10, [r12+40]; mov r8, [r12+48]; mov r9, [r12+56]
+    # syscall; mov [r12+64], rax; test rax, rax; jns next          its result
+    # test byte ptr [r12+8], 1; jnz over                           MUST
+    # next: add r12, 72; jmp child
+    # over: mov edi, 127; mov eax, 231; syscall; hlt               exit_group(127)
+    "x86_64": bytes.fromhex(
+        "5341544989d4b8b30100000f054885c07404415c5bc3"
+        "498b04244885c07838498b7c2410498b742418498b542420"
+        "4d8b5424284d8b4424304d8b4c24380f05498944244048"
+        "85c0790841f64424080175064983c448ebbf"
+        "bf7f000000b8e70000000f05f4"
+    )
+}
+CALL: Final = NUMBERS.get(os.uname().machine, {})
+"""Numbers of system calls; empty where there is no stub for this machine."""
+
+
+class _Machine:
+    """The stub in executable memory, and a stack."""
+
+    def __init__(self, code: bytes) -> None:
+        self._code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        self._code.write(code)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._code))
+        mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+        mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) < 0:
+            raise OSError(ctypes.get_errno(), "mprotect")
+        self.call = ctypes.PYFUNCTYPE(
+            ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
+        )(address)
+        self._stack = mmap.mmap(-1, STACK_BYTES)
+        self.stack = ctypes.addressof(ctypes.c_char.from_buffer(self._stack))
+
+
+_machines: dict[str, _Machine | None] = {}
+
+
+def prepare() -> bool:
+    """Make the stub, once; False where it cannot be had, or may not be used just now.
+
+    Beside other threads it is not used: they would go on in the memory that the child shares.
+    """
+    if "own" not in _machines:
+        code = _STUBS.get(os.uname().machine) if struct.calcsize("P") == 8 else None
+        try:
+            _machines["own"] = None if code is None else _Machine(code)
+        except OSError:
+            # A system that lets nobody make memory executable.
+            _machines["own"] = None
+    return _machines["own"] is not None and threading.active_count() == 1
+
+
+def row(call: str, *arguments: int, must: bool = True) -> bytes:
+    """One system call; addresses must live until `run` has returned."""
+    six = [argument & _MASK for argument in arguments] + [0] * (6 - len(arguments))
+    return ROW.pack(CALL[call], MUST if must else 0, *six, _NOT_DONE)
+
+
+def run(rows: list[bytes], flags: int, cgroup: int | None) -> tuple[int, int, list[int]]:
+    """Start a child that does these: (pid, pidfd, the result of each row that was done).
+
+    The last row is an `execve`: when it succeeds it has no result. OSError when clone3 fails.
+    """
+    machine = _machines["own"]
+    assert machine is not None, "prepare() says whether there is one"
+    table = ctypes.create_string_buffer(b"".join(rows) + _END)
+    pidfd = ctypes.c_int(-1)
+    arguments = CloneArgs(
+        flags=flags
+        | CLONE_PIDFD
+        | CLONE_VM
+        | CLONE_VFORK
+        | CLONE_CLEAR_SIGHAND
+        | (0 if cgroup is None else CLONE_INTO_CGROUP),
+        pidfd=ctypes.addressof(pidfd),
+        exit_signal=0 if flags & CLONE_PARENT else signal.SIGCHLD,
+        stack=machine.stack,
+        stack_size=STACK_BYTES,
+        cgroup=cgroup or 0,
+    )
+    dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
+    pid = machine.call(
+        ctypes.addressof(arguments), ctypes.sizeof(arguments), ctypes.addressof(table)
+    )
+    if dumpable == 1:
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    if pid < 0:
+        raise OSError(-pid, f"clone3: {os.strerror(-pid)}", f"flags {flags:#x}")
+    results = []
+    for number in range(len(rows)):
+        (result,) = struct.unpack_from("=q", table, number * ROW.size + _RESULT_AT)
+        if result == _NOT_DONE:
+            break
+        results.append(result)
+    return pid, pidfd.value, results

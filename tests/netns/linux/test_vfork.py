@@ -1,0 +1,140 @@
+"""A child of nothing but system calls: done in order, told apart, and harmless to its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from hostlab.linux import vfork
+from hostlab.linux.libc import prctl
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(not vfork.prepare(), reason="no stub for this machine"),
+]
+
+NO_DESCRIPTOR = 1_000_000
+KILL = {"x86_64": 62}
+
+
+@pytest.fixture
+def out() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe."""
+    ends = os.pipe2(os.O_CLOEXEC)
+    yield ends
+    for fd in ends:
+        os.close(fd)
+
+
+class Strings:
+    """Addresses that live as long as this does."""
+
+    def __init__(self) -> None:
+        self.alive: list[object] = []
+
+    def one(self, text: bytes) -> int:
+        buffer = ctypes.create_string_buffer(text)
+        self.alive.append(buffer)
+        return ctypes.addressof(buffer)
+
+    def many(self, *texts: bytes) -> int:
+        pointers = (ctypes.c_char_p * (len(texts) + 1))(*texts, None)
+        self.alive.append(pointers)
+        return ctypes.addressof(pointers)
+
+    def execute(self, *argv: bytes) -> bytes:
+        return vfork.row("execve", self.one(argv[0]), self.many(*argv), self.many(b"HERE=1"))
+
+
+def run(*rows: bytes) -> tuple[int, list[int]]:
+    """The exit code of a child that does these, negative for a signal, and their results."""
+    pid, pidfd, results = vfork.run(list(rows), 0, None)
+    os.close(pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), results
+
+
+def test_calls_are_done_in_order_and_the_program_comes_last(out: tuple[int, int]) -> None:
+    texts = Strings()
+    status, results = run(
+        vfork.row("setsid"),
+        vfork.row("dup3", out[1], 1, 0),
+        vfork.row("umask", 0o017),
+        texts.execute(b"/bin/sh", b"-c", b"umask; echo $HERE; exit 3"),
+    )
+    assert status == 3
+    assert len(results) == 3
+    assert os.read(out[0], 100).split() == [b"0017", b"1"]
+
+
+def test_a_call_that_must_not_fail_ends_the_child() -> None:
+    texts = Strings()
+    status, results = run(
+        vfork.row("chdir", texts.one(b"/no/such/place")), texts.execute(b"/bin/true")
+    )
+    assert (status, results) == (127, [-errno.ENOENT])
+
+
+def test_a_call_that_may_fail_does_not() -> None:
+    texts = Strings()
+    status, results = run(
+        vfork.row("chdir", texts.one(b"/no/such/place"), must=False), texts.execute(b"/bin/true")
+    )
+    assert (status, results) == (0, [-errno.ENOENT])
+
+
+def test_nothing_of_it_stays_with_the_parent() -> None:
+    texts = Strings()
+    prctl(vfork.PR_SET_DUMPABLE, 1, 0, 0, 0)
+    before = (os.getcwd(), os.umask(0o022), os.getsid(0), prctl(vfork.PR_GET_DUMPABLE, 0, 0, 0, 0))
+    descriptors = os.listdir("/proc/self/fd")
+    status, _ = run(
+        vfork.row("prctl", vfork.PR_SET_DUMPABLE, 0, 0, 0, 0),
+        vfork.row("setsid"),
+        vfork.row("umask", 0o077),
+        vfork.row("chdir", texts.one(b"/proc")),
+        vfork.row("dup3", 2, 77, 0),
+        texts.execute(b"/bin/true"),
+    )
+    assert status == 0
+    now = (os.getcwd(), os.umask(0o022), os.getsid(0), prctl(vfork.PR_GET_DUMPABLE, 0, 0, 0, 0))
+    assert now == before
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
+def test_no_handler_of_the_parent_runs_in_the_child() -> None:
+    """A signal before `execve` ends the child; a handler would set the parent's own mark."""
+    called: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: called.append(number))
+    try:
+        # To its whole group, of which it is the only member after setsid(2).
+        kill = vfork.ROW.pack(KILL[os.uname().machine], vfork.MUST, 0, signal.SIGUSR1, *[0] * 5)
+        status, results = run(vfork.row("setsid"), kill, Strings().execute(b"/bin/true"))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert status == -signal.SIGUSR1
+    assert len(results) < 3
+    assert not called
+
+
+def test_a_refused_clone_is_an_error() -> None:
+    with pytest.raises(OSError, match="clone3") as caught:
+        vfork.run([vfork.row("setsid")], 0, NO_DESCRIPTOR)
+    assert caught.value.errno == errno.EBADF
+
+
+def test_beside_another_thread_there_is_none() -> None:
+    may_end = threading.Event()
+    other = threading.Thread(target=may_end.wait)
+    other.start()
+    try:
+        assert not vfork.prepare()
+    finally:
+        may_end.set()
+        other.join()
+    assert vfork.prepare()
