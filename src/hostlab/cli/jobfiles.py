@@ -122,19 +122,19 @@ def check_command(paths: tuple[str, ...], *, no_scripts: bool, explain: bool, as
     for each in found:
         wrong = [*each.errors, *(() if no_scripts else _script_errors(each))]
         errors += wrong
-        told = {"errors": wrong, "warnings": each.warnings}
         row: dict[str, Any] = {"name": each.name, "files": list(each.texts), "valid": not wrong}
-        row |= {key: [_error_row(one) for one in some] for key, some in told.items()}
-        if each.unit is not None and explain:
+        told = {"errors": wrong, "remarks": each.remarks}
+        row |= {key: [_error_row(e) for e in some] for key, some in told.items()}
+        if explain and each.unit is not None:
             row["directives"] = _directive_rows(each.unit)
         rows.append(row)
     if as_json:
         print_json(rows)
     else:
+        for remark in (remark for each in found for remark in each.remarks):
+            print(f"warning: {remark}", file=sys.stderr)
         for error in errors:
             print(error, file=sys.stderr)
-        for warning in (warning for each in found for warning in each.warnings):
-            print(f"warning: {warning}", file=sys.stderr)
         for line in (line for row in rows for line in row.get("directives", ())):
             print(_explained(line))
         bad = sum(not row["valid"] for row in rows)

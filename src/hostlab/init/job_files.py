@@ -36,9 +36,9 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     job: Job | None
     """None when its `.conf` is wrong; a wrong `.override` is left away, as Upstart does."""
     errors: tuple[SpecError, ...] = ()
-    warnings: tuple[SpecError, ...] = ()
-    """What is taken as it was meant, though Upstart would reject it; what of a unit counts as not
-    said, or will not be quite so."""
+    remarks: tuple[SpecError, ...] = ()
+    """What Upstart would reject, and is taken as it was meant; of a unit, what counts as not said
+    or will not be quite so."""
     unit: Unit | None = None
     """Of a unit's file: what it says line by line."""
 
@@ -72,8 +72,8 @@ def read_text(text: str, *, file: str, name: str, console: Console = Console.LOG
     """The job that a text describes; `file` is its name in messages."""
     errors = find_errors(text, file=file)
     job = None if errors else load_conf(text, file=file, name=name, console=console)
-    warnings = () if errors else find_remarks(text, file=file)
-    return JobFile(name=name, texts={file: text}, job=job, errors=errors, warnings=warnings)
+    remarks = () if errors else find_remarks(text, file=file)
+    return JobFile(name=name, texts={file: text}, job=job, errors=errors, remarks=remarks)
 
 
 def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
@@ -124,7 +124,7 @@ def _lay_over(found: JobFile, path: str) -> JobFile:
         job=job,
         texts={**found.texts, path: text},
         errors=(*found.errors, *errors),
-        warnings=(*found.warnings, *(() if errors else find_remarks(text, file=path))),
+        remarks=(*found.remarks, *(() if errors else find_remarks(text, file=path))),
     )
 
 

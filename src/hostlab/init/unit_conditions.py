@@ -17,11 +17,14 @@ from typing import Final
 
 import msgspec
 
+from hostlab.errors import UsageError
 from hostlab.linux.capabilities import bounding_set, mask_of
 from hostlab.spec.job import Requirement
 
 OS_RELEASE: Final = ("/etc/os-release", "/usr/lib/os-release")
 _COMPARISON: Final = re.compile(r"\s*(<=|>=|!=|<|=|>)\s*")
+_ARCHITECTURES: Final = {"x86_64": "x86-64", "i686": "x86", "aarch64": "arm64", "armv7l": "arm",
+                         "riscv64": "riscv64", "s390x": "s390x", "ppc64le": "ppc64-le"}  # fmt: skip
 _SIZES: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -67,7 +70,7 @@ def _holds(requirement: Requirement, warnings: list[str]) -> bool:
         return True
     try:
         found = test(requirement.value)
-    except (OSError, ValueError):
+    except (OSError, ValueError, UsageError):
         found = False
     return found is not requirement.negated
 
@@ -195,6 +198,9 @@ _TESTS: Final[dict[str, Callable[[str], bool]]] = {
     "Host": lambda word: fnmatch.fnmatchcase(platform.node().lower(), word.lower()),
     "Virtualization": _virtualization,
     "KernelVersion": _kernel_version,
+    "Version": _kernel_version,
+    "Architecture": lambda word: word in ("native", _ARCHITECTURES.get(platform.machine())),
+    "Group": lambda word: word == str(os.getegid()) or (word == "root" and os.getegid() == 0),
     "KernelCommandLine": _kernel_command_line,
     "Capability": _capability,
     # A node has no battery, no first boot, and nothing in it waits for an update.

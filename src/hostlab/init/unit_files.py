@@ -79,8 +79,8 @@ def read_unit_directories(directories: Sequence[str]) -> tuple[JobFile, ...]:
         circles = tuple(
             SpecError("cycle", str(cycle)) for cycle in loaded.cycles if cycle.units[0] == each.name
         )
-        warnings = (*each.warnings, *circles)
-        result.append(msgspec.structs.replace(each, job=jobs.get(each.name), warnings=warnings))
+        remarks = (*each.remarks, *circles)
+        result.append(msgspec.structs.replace(each, job=jobs.get(each.name), remarks=remarks))
     unread = [JobFile(name="?", texts={}, job=None, errors=(error,)) for error in errors]
     return (*result, *unread)
 
@@ -109,7 +109,7 @@ def _job_file(loaded: LoadedUnit) -> JobFile:
         texts=dict.fromkeys(loaded.unit.files, ""),
         job=loaded.job,
         errors=() if loaded.error is None else (loaded.error,),
-        warnings=loaded.warnings,
+        remarks=loaded.warnings,
         unit=loaded.unit,
     )
 

@@ -95,3 +95,12 @@ def test_a_path_that_may_be_missing_is_no_obstacle(jobs: Site, tmp_path: Path) -
     assert jobs.run(job).status != 0
     with pytest.raises(SpawnFailed):
         jobs.run(Job(name="a", exec="true", readonly_paths=(f"{tmp_path}/none",)))
+
+
+@ROOT_ONLY
+def test_the_user_of_a_unit_finds_its_home(jobs: Site) -> None:
+    commands = (Command(argv=("/usr/bin/printf", "%s", "${HOME}:${SHELL}"), expand=True),)
+    job = Job(name="a", user="daemon", commands=commands)
+    assert jobs.run(job).out == "/usr/sbin:/usr/sbin/nologin"
+    said = Job(name="a", user="daemon", commands=commands, environment=(("HOME", "/x"),))
+    assert jobs.run(said, environment=said.environment).out == "/x:/usr/sbin/nologin"

@@ -43,10 +43,10 @@ def test_explain_has_a_line_for_each_directive(tmp_path: Path, capsys: Capture) 
     assert lines[3] == f"{path}:5: Foo= unknown"
 
 
-def test_json_has_warnings_and_directives(tmp_path: Path, capsys: Capture) -> None:
+def test_json_has_remarks_and_directives(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "a.service"
     path.write_text("[Service]\nExecStart=/bin/a\nNice=high\n")
     assert run(["job", "check", "--json", "--explain", str(path)]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["valid"], row["warnings"][0]["line"]) == (True, 3)
+    assert (row["valid"], row["remarks"][0]["line"]) == (True, 3)
     assert [each["effect"] for each in row["directives"]] == ["implemented", "implemented"]

@@ -118,7 +118,7 @@ def test_check_of_the_corpus(capsys: Capture) -> None:
         "speech-dispatcher": 6,
         "syslog/nxlog": 8,
     }
-    remarks = {row["name"]: row["warnings"][0]["line"] for row in rows if row["warnings"]}
+    remarks = {row["name"]: row["remarks"][0]["line"] for row in rows if row["remarks"]}
     assert remarks == {"mail/postfix-instance": 1, "sysinit/motd": 5}
     overridden = [row["name"] for row in rows if len(row["files"]) == 2]
     assert overridden == ["net/isc-dhcp/isc-dhcp-server"]

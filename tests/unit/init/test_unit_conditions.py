@@ -10,6 +10,7 @@ import pytest
 
 from hostlab.init.unit_conditions import judge
 from hostlab.spec.job import Requirement
+from hostlab.spec.systemd.conditions import KINDS, UNJUDGED
 
 pytestmark = pytest.mark.unit
 
@@ -79,6 +80,11 @@ def test_an_assertion_is_told_from_a_condition() -> None:
     found = judge([Requirement(kind="PathExists", value="/no/such", asserted=True)])
     assert (found.holds, found.asserted) == (False, True)
     assert found.why == "AssertPathExists=/no/such does not hold"
+
+
+def test_every_kind_is_judged_or_told_not_to_be() -> None:
+    told = {kind for kind in KINDS if judge([Requirement(kind=kind, value="/x")]).warnings}
+    assert told == UNJUDGED
 
 
 def test_what_cannot_be_judged_holds_with_a_warning() -> None:

@@ -69,7 +69,7 @@ def test_a_circle_is_a_warning_of_one_of_its_units(tmp_path: Path) -> None:
     write(tmp_path, "a.service", "[Unit]\nAfter=b.service\n[Service]\nExecStart=/a\n")
     write(tmp_path, "b.service", "[Unit]\nAfter=a.service\n[Service]\nExecStart=/b\n")
     found = read_unit_directories([str(tmp_path)])
-    assert [each.message for one in found for each in one.warnings] == [
+    assert [each.message for one in found for each in one.remarks] == [
         "ordering cycle: a.service after b.service after a.service; "
         "`b.service after a.service` is ignored"
     ]

@@ -263,3 +263,26 @@ def test_a_condition_that_does_not_hold_skips_the_start_and_fails_nobody() -> No
     w.runs("b.service")
     gone(w, "b.service", status=0)
     assert w.spawns()[-1].step is Step.POST_STOP
+
+
+def test_a_oneshot_that_runs_already_is_waited_for_too() -> None:
+    w = world(
+        a_service="After=t.service", t_service="[Service]\nType=oneshot\nExecStart=/bin/t"
+    )  # fmt: skip
+    w.start("t.service")
+    w.runs("t.service")
+    w.start("a.service")
+    assert under_way(w) == {"t": "running", "a": "starting"}
+    gone(w, "t.service", status=0)
+    assert under_way(w) == {"a": "spawned"}
+
+
+def test_a_requisite_is_not_started_and_must_run() -> None:
+    w = world(a_service="Requisite=q.service", q_service="")
+    w.start("a.service", request="r")
+    assert under_way(w) == {}
+    assert w.replies() == {"r": False}
+    w.start("q.service")
+    w.runs("q.service")
+    w.start("a.service")
+    assert under_way(w) == {"q": "running", "a": "spawned"}

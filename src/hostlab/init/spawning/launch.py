@@ -19,7 +19,12 @@ from hostlab.errors import Unsupported
 from hostlab.init.spawning.cgroup_stanza import limit_of
 from hostlab.init.spawning.cgroups import JobCgroups, Place, group_name
 from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, start
-from hostlab.init.unit_setup import file_variables, make_directories, remove_directories
+from hostlab.init.spawning.unit_setup import (
+    file_variables,
+    login_variables,
+    make_directories,
+    remove_directories,
+)
 from hostlab.jobs.command import command
 from hostlab.jobs.effects import Spawn
 from hostlab.jobs.environment import ExpansionError, expand
@@ -103,6 +108,9 @@ class Launcher:
         make_directories(effect.job)
         self._transient[effect.job.name, effect.instance] = effect.job.directories
         values = dict(effect.environment)
+        if effect.process.commands:
+            said = dict(effect.job.environment)
+            values |= {k: v for k, v in login_variables(effect.job).items() if k not in said}
         values |= file_variables(effect.job.environment_files, warnings)
         if effect.fds:
             values[FDS] = " ".join(str(number) for number in list(numbers)[: len(effect.fds)])

@@ -16,6 +16,11 @@ KINDS = (
     "KernelModuleLoaded",
 )  # fmt: skip
 """What there is to ask (systemd.unit(5), "Conditions and asserts")."""
+UNJUDGED = frozenset(
+    {"Firmware", "CPUFeature", "ControlGroupController", "KernelModuleLoaded", "MemoryPressure",
+     "CPUPressure", "IOPressure"}
+)  # fmt: skip
+"""Those that are about a machine and not about a node; they hold."""
 _PATHS = frozenset(kind for kind in KINDS if kind.startswith(("Path", "Directory", "File")))
 
 

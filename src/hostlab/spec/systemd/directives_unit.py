@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from hostlab.spec.systemd.conditions import KINDS
+from hostlab.spec.systemd.conditions import KINDS, UNJUDGED
 
-_JUDGED: Final = "`requirements`, judged when the job is about to start"
-_CONDITIONS: Final = "\n".join(
-    f"{word}{kind} + {_JUDGED}{'; the start then fails' if word == 'Assert' else ''}"
-    for word in ("Condition", "Assert")
-    for kind in KINDS
-)
+_JUDGED: Final = "`requirements`, judged before the first process"
+_FAILS: Final = "as Condition{}=; the start fails when it does not hold"
+_HOLDS: Final = "`requirements`; it cannot be judged in a node, so it holds, with a warning"
 
-_UNIT: Final = (
-    """
+
+def _conditions() -> str:
+    """Two rows for each kind of condition."""
+    rows = []
+    for kind in KINDS:
+        mark = "~" if kind in UNJUDGED else "+"
+        rows.append(f"Condition{kind} {mark} {_HOLDS if kind in UNJUDGED else _JUDGED}")
+        rows.append(f"Assert{kind} {mark} {_HOLDS if kind in UNJUDGED else _FAILS.format(kind)}")
+    return "\n".join(rows)
+
+
+_UNIT: Final = """
 Description + `description`
 Documentation - it is for people; `systemctl cat` shows it
 SourcePath - it says which file a generator made the unit from
@@ -65,9 +72,7 @@ FailureActionExitStatus - no job can end its node
 SuccessActionExitStatus - no job can end its node
 RebootArgument - no job can end its node
 CollectMode - a job that has stopped keeps nothing but how it ended
-"""
-    + _CONDITIONS
-)
+""" + _conditions()
 
 _INSTALL: Final = """
 Alias + other names, made by `enable`
@@ -83,7 +88,7 @@ Type + `readiness.kind`; a oneshot is a `task`, or a state with RemainAfterExit=
 ExitType - the main process decides
 RemainAfterExit ~ a oneshot is a state; another service ends with its main process
 GuessMainPID - the main process of a forking service is found by its control group
-PIDFile + `readiness.pid_file`
+PIDFile ~ `readiness.pid_file`; the main process is found by its control group
 BusName ~ `readiness.bus_name`; until there is a bus to ask, it is ready when it runs
 ExecCondition ~ before ExecStartPre=; a condition that does not hold is a failed start
 ExecStartPre + `pre_start`

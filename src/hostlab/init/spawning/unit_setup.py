@@ -49,6 +49,14 @@ def file_variables(files: Iterable[EnvironmentFile], warnings: list[str]) -> dic
     return found
 
 
+def login_variables(job: Job) -> dict[str, str]:
+    """What the user of a unit's job finds of itself: HOME and SHELL (systemd.exec(5))."""
+    if job.user is None:
+        return {}
+    entry = _user(job.user)
+    return {} if entry is None else {"HOME": entry.pw_dir, "SHELL": entry.pw_shell}
+
+
 def make_directories(job: Job) -> None:
     """Make a job's directories and give them to its user; raises SpawnFailed.
 
@@ -87,16 +95,24 @@ def _owner(job: Job) -> tuple[int, int]:
     """The job's user and group by number; SpawnFailed for a name that nobody has."""
     uid, gid = os.geteuid(), os.getegid()
     if job.user is not None:
-        try:
-            entry = pwd.getpwuid(int(job.user)) if job.user.isdigit() else pwd.getpwnam(job.user)
+        entry = _user(job.user)
+        if entry is not None:
             uid, gid = entry.pw_uid, entry.pw_gid
-        except KeyError:
-            if not job.user.isdigit():
-                raise SpawnFailed("find user", 0, job.user) from None
+        elif job.user.isdigit():
             uid = gid = int(job.user)
+        else:
+            raise SpawnFailed("find user", 0, job.user)
     if job.group is not None:
         try:
             gid = int(job.group) if job.group.isdigit() else grp.getgrnam(job.group).gr_gid
         except KeyError:
             raise SpawnFailed("find group", 0, job.group) from None
     return uid, gid
+
+
+def _user(name: str) -> pwd.struct_passwd | None:
+    """Whom the node knows by a name or a number."""
+    try:
+        return pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+    except KeyError:
+        return None
