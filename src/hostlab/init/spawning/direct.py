@@ -162,6 +162,8 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.chroot is not None
         or setup.temporary is not None
         or setup.debug
+        # One that may be missing is looked for.
+        or any(path.startswith("-") for path in setup.readonly_paths)
     )
 
 
