@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Problem
 from hostlab.init.spawning.child import USUAL_FILES
-from hostlab.init.spawning.sandbox import TEMPORARY
+from hostlab.init.spawning.sandbox import TEMPORARY, make_temporary
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import bits_to_drop, capget, exact_sets, mask_of
 from hostlab.linux.clone import CLONE_NEWNS
@@ -131,7 +131,7 @@ def plan(setup: ProcessSetup, key: str, channel: socket.socket | None) -> Plan |
         _identity(made, setup)
         _usual_files(made)
         _execute(made, setup)
-    except (ValueError, Problem):
+    except (ValueError, Problem, OSError):
         return None
     return made
 
@@ -160,7 +160,6 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.enter
         or setup.nice is not None
         or setup.chroot is not None
-        or setup.temporary is not None
         or setup.debug
         # One that may be missing is looked for.
         or any(path.startswith("-") for path in setup.readonly_paths)
@@ -192,11 +191,15 @@ def _place(made: Plan, setup: ProcessSetup) -> None:
     if setup.private_tmp:
         step = "make a private /tmp"
         tmpfs, mode = made.text(b"tmpfs"), made.text(b"mode=1777")
+        own = () if setup.temporary is None else make_temporary(setup.temporary)
         for number, target in enumerate(TEMPORARY):
             if number and (os.path.islink(target) or not os.path.isdir(target)):
                 continue
-            place, flags = made.text(target.encode()), MS_NOSUID | MS_NODEV
-            made.add(step, "mount", tmpfs, place, tmpfs, flags, mode)
+            place = made.text(target.encode())
+            if own:
+                made.add(step, "mount", made.text(os.fsencode(own[number])), place, 0, MS_BIND, 0)
+            else:
+                made.add(step, "mount", tmpfs, place, tmpfs, MS_NOSUID | MS_NODEV, mode)
     for path in setup.readonly_paths:
         place = made.text(os.fsencode(path))
         step = f"make {path} read-only"

@@ -65,11 +65,10 @@ def _write(name: str, value: str) -> None:
         os.close(fd)
 
 
-def pick_up_temporary(directory: str) -> tuple[int, ...]:
-    """Mounts of a job instance's own temporary directories, made if need be, not yet anywhere.
+def make_temporary(directory: str) -> tuple[str, ...]:
+    """A job instance's own temporary directories, made if need be, in the order of `TEMPORARY`.
 
-    They are picked up before a `chroot` hides them. The directory is one that only its owner may
-    enter, so nobody else can have put anything there.
+    The directory is one that only its owner may enter, so nobody else can have put anything there.
     """
     os.makedirs(directory, exist_ok=True)
     os.chmod(directory, 0o700)
@@ -79,9 +78,17 @@ def pick_up_temporary(directory: str) -> tuple[int, ...]:
         if not os.path.isdir(place):
             os.mkdir(place)
             os.chmod(place, 0o1777)
-        flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
-        found.append(syscall("open_tree", AT_FDCWD, place.encode(), flags, what=place))
+        found.append(place)
     return tuple(found)
+
+
+def pick_up_temporary(directory: str) -> tuple[int, ...]:
+    """Mounts of these directories, not yet anywhere: picked up before a `chroot` hides them."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+    return tuple(
+        syscall("open_tree", AT_FDCWD, place.encode(), flags, what=place)
+        for place in make_temporary(directory)
+    )
 
 
 def cover_temporary(mounts: tuple[int, ...]) -> None:
