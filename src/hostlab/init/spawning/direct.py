@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Problem
 from hostlab.init.spawning.child import USUAL_FILES
-from hostlab.init.spawning.sandbox import TEMPORARY
+from hostlab.init.spawning.sandbox import TEMPORARY, to_protect
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import bits_to_drop, capget, exact_sets, mask_of
 from hostlab.linux.clone import CLONE_NEWNS
@@ -195,7 +195,7 @@ def _place(made: Plan, setup: ProcessSetup) -> None:
                 continue
             place, flags = made.text(target.encode()), MS_NOSUID | MS_NODEV
             made.add(step, "mount", tmpfs, place, tmpfs, flags, mode)
-    for path in setup.readonly_paths:
+    for path in to_protect(setup.readonly_paths):
         place = made.text(os.fsencode(path))
         step = f"make {path} read-only"
         made.add(step, "mount", place, place, 0, MS_BIND | MS_REC, 0)
