@@ -293,10 +293,7 @@ def _place(setup: ProcessSetup) -> None:
     if setup.private_tmp:
         with _step("make a private /tmp"):
             sandbox.cover_temporary(temporary)
-    for word in setup.readonly_paths:
-        path = word.removeprefix("-")
-        if path != word and not os.path.exists(path):
-            continue
+    for path in sandbox.to_protect(setup.readonly_paths):
         with _step(f"make {path} read-only"):
             sandbox.protect(path)
     with _step("change working directory"):

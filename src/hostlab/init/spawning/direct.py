@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Problem
 from hostlab.init.spawning.child import USUAL_FILES
-from hostlab.init.spawning.sandbox import TEMPORARY, make_temporary
+from hostlab.init.spawning.sandbox import TEMPORARY, make_temporary, to_protect
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import bits_to_drop, capget, exact_sets, mask_of
 from hostlab.linux.clone import CLONE_NEWNS
@@ -161,8 +161,6 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.nice is not None
         or setup.chroot is not None
         or setup.debug
-        # One that may be missing is looked for.
-        or any(path.startswith("-") for path in setup.readonly_paths)
     )
 
 
@@ -192,7 +190,8 @@ def _place(made: Plan, setup: ProcessSetup) -> None:
         step = "make a private /tmp"
         tmpfs, mode = made.text(b"tmpfs"), made.text(b"mode=1777")
         own = () if setup.temporary is None else make_temporary(setup.temporary)
-        for number, target in enumerate(TEMPORARY):
+        # /tmp last: what is mounted may lie there.
+        for number, target in reversed(tuple(enumerate(TEMPORARY))):
             if number and (os.path.islink(target) or not os.path.isdir(target)):
                 continue
             place = made.text(target.encode())
@@ -200,7 +199,7 @@ def _place(made: Plan, setup: ProcessSetup) -> None:
                 made.add(step, "mount", made.text(os.fsencode(own[number])), place, 0, MS_BIND, 0)
             else:
                 made.add(step, "mount", tmpfs, place, tmpfs, MS_NOSUID | MS_NODEV, mode)
-    for path in setup.readonly_paths:
+    for path in to_protect(setup.readonly_paths):
         place = made.text(os.fsencode(path))
         step = f"make {path} read-only"
         made.add(step, "mount", place, place, 0, MS_BIND | MS_REC, 0)

@@ -9,6 +9,7 @@ number; `execve` takes away what it may do there (user_namespaces(7)).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hostlab.linux.capabilities import remember_bounding_set
@@ -111,6 +112,14 @@ def cover_temporary(mounts: tuple[int, ...]) -> None:
             )
         else:
             mount(b"tmpfs", place, b"tmpfs", options, b"mode=1777")
+
+
+def to_protect(words: Iterable[str]) -> Iterator[str]:
+    """The paths to make read-only: one with a `-` before it only if it is there."""
+    for word in words:
+        path = word.removeprefix("-")
+        if path == word or os.path.exists(path):
+            yield path
 
 
 def protect(path: str) -> None:
