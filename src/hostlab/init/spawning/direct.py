@@ -190,8 +190,9 @@ def _place(made: Plan, setup: ProcessSetup) -> None:
         step = "make a private /tmp"
         tmpfs, mode = made.text(b"tmpfs"), made.text(b"mode=1777")
         own = () if setup.temporary is None else make_temporary(setup.temporary)
+        order = list(enumerate(TEMPORARY))
         # /tmp last: what is mounted may lie there.
-        for number, target in reversed(tuple(enumerate(TEMPORARY))):
+        for number, target in reversed(order) if own else order:
             if number and (os.path.islink(target) or not os.path.isdir(target)):
                 continue
             place = made.text(target.encode())
