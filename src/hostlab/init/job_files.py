@@ -106,7 +106,9 @@ def _read_selected(name: str, files: Selected, console: Console) -> JobFile:
     try:
         found = read_text(read_content(path), file=path, name=name, console=console)
     except SpecError as error:
-        found = JobFile(name=name, texts={}, job=None, errors=(error,))
+        # One that has gone since it was listed is no job, and nothing is wrong with it.
+        errors = (error,) if os.path.lexists(path) else ()
+        found = JobFile(name=name, texts={}, job=None, errors=errors)
     return found if files.override is None else _lay_over(found, os.path.join(*files.override))
 
 
