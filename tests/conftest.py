@@ -27,6 +27,8 @@ TIERS = ("unit", "netns", "vm")
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
+MOST_LOOKS = 100
+"""At this process' threads; each look is repeated only when one has ended during it."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
@@ -114,16 +116,28 @@ def _held() -> frozenset[str]:
             fds.append(f"descriptor {fd} ({os.readlink(f'/proc/self/fd/{fd}')})")
         except FileNotFoundError:  # The one that listed them.
             continue
-    children = [
-        f"child {pid}"
-        for task in os.listdir("/proc/self/task")
-        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-    ]
+    children = [f"child {pid}" for pid in _children()]
     threads = [f"thread {thread.name}" for thread in threading.enumerate()]
     tasks = []
     with contextlib.suppress(RuntimeError):  # No loop runs.
         tasks = [f"task {task.get_name()}" for task in asyncio.all_tasks()]
     return frozenset((*fds, *children, *threads, *tasks))
+
+
+def _children() -> set[str]:
+    """The pids of this process' children, whichever of its threads started them."""
+    for _ in range(MOST_LOOKS):
+        try:
+            return {
+                pid
+                for task in os.listdir("/proc/self/task")
+                for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
+            }
+        except (FileNotFoundError, ProcessLookupError):
+            # `Thread.join` returns a moment before the kernel's task is gone; then its children
+            # are another thread's, perhaps of one that was read already: look again.
+            continue
+    raise AssertionError(f"threads came and went during {MOST_LOOKS} looks at them")
 
 
 def _machine() -> frozenset[str]:
