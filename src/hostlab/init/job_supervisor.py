@@ -29,6 +29,7 @@ from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
 from hostlab.init.sources import Sources, Surroundings, operands
+from hostlab.init.sources.given import SourcedSockets
 from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
@@ -192,6 +193,7 @@ class JobSupervisor(Supervisor):
             directory=self.place.state_dir,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            jobs=self.jobs,
         )
         return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
 
@@ -226,6 +228,7 @@ class JobSupervisor(Supervisor):
             return
         if self._unreadable is not None:
             raise self._unreadable
+        self.jobs.sockets = SourcedSockets(self.sources)
         try:
             had_jobs = self.jobs.restore(self.kept, self._running, self._ended, self.carried_tokens)
         except DecodeError as error:

@@ -15,7 +15,7 @@ import asyncio
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from hostlab.errors import Problem
 from hostlab.jobs.classes import JobClass
@@ -23,7 +23,13 @@ from hostlab.jobs.facts import Emit
 from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
-MODULES: Final[Mapping[str, str]] = {"timer": "hostlab.init.sources.timer"}
+if TYPE_CHECKING:
+    from hostlab.init.jobs import Jobs
+
+MODULES: Final[Mapping[str, str]] = {
+    "timer": "hostlab.init.sources.timer",
+    "socket": "hostlab.init.sources.socket",
+}
 """By the event's name; `*-device-added` and its like are to be matched by their ends."""
 
 _AT_REST: Final = frozenset(
@@ -59,6 +65,8 @@ class Surroundings:
     """What tells this host from others: seeds what is random."""
     started: float = 0.0
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+    jobs: Jobs | None = None
+    """For a source that gives jobs something, or must know which of them run."""
 
 
 def waited_for(jobs: Iterable[Job]) -> Iterator[Match]:
@@ -103,6 +111,12 @@ class Sources:
     def names(self) -> tuple[str, ...]:
         """Of the sources that are open."""
         return tuple(self._open)
+
+    def get(self, name: str) -> Source | None:
+        """The source of this event's, opened first if somebody listens to it."""
+        if name not in self._open:
+            self.look()
+        return self._open.get(name)
 
     def changed(self) -> None:
         """A job has come, gone or changed; looked at once for many that come together."""
