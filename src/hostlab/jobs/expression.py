@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from hostlab.jobs import timer_event
+from hostlab.jobs import named_event
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.glob import is_literal, matcher, matches
 from hostlab.spec.job import Expression, Match, Operator
@@ -104,10 +104,10 @@ class Leaf:
         self.name = match.name
         self.index = index
         """Its place among the nodes."""
-        is_timer = match.name == timer_event.EVENT
-        texts = timer_event.arguments(match) if is_timer else match.arguments
+        is_named = match.name in named_event.SAYS
+        texts = named_event.arguments(match) if is_named else match.arguments
         self.arguments = tuple(
-            Argument(text, position, is_literal=is_timer) for position, text in enumerate(texts)
+            Argument(text, position, is_literal=is_named) for position, text in enumerate(texts)
         )
 
     def accepts(
