@@ -13,11 +13,11 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
-from hostlab.init import boot, shutdown, store
+from hostlab.init import boot, job_runs, shutdown, store
 from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.install import install
 from hostlab.init.initctl.server import InitctlServer
@@ -25,6 +25,7 @@ from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_directories import JobDirectories
 from hostlab.init.jobs import KEY, Jobs
+from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
@@ -34,6 +35,7 @@ from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
+from hostlab.init.watches import Watches
 from hostlab.jobs import LATER_VERSION, facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
@@ -81,6 +83,10 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    lasting: str | None = None
+    """Directory for what outlives this init; None: `state_dir`, which does not."""
+    stamps: str | None = None
+    """Directory in which systemd has noted when its timers came last."""
     also: str | None = "/sbin"
     """Where Upstart's names are made as well, if they are not there."""
 
@@ -179,7 +185,13 @@ class JobSupervisor(Supervisor):
             warn=lambda text: self.log(Level.WARNING, text),
             taken=lambda: [job.name for job in self.described_jobs()],
             console=self.place.default_console,
+            watches=self.watches,
         )
+
+    @cached_property
+    def watches(self) -> Watches:
+        """What is told of changed files."""
+        return Watches(lambda text: self.log(Level.WARNING, text))
 
     @cached_property
     def sources(self) -> Sources:
@@ -190,10 +202,15 @@ class JobSupervisor(Supervisor):
             keep=self.keep,
             drop=self.drop,
             kept=self.kept,
-            directory=self.place.state_dir,
+            lasting=Lasting(self.place.lasting or self.place.state_dir),
+            stamps=self.place.stamps,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
             jobs=self.jobs,
+            boots=lambda: not self.booted.is_set(),
+            runs=partial(job_runs.runs, self.jobs),
+            watch_jobs=partial(job_runs.watch_jobs, self.jobs),
+            watches=self.watches,
         )
         return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
 

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from hostlab.jobs import timer_event
+from hostlab.jobs import named_event
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.glob import is_literal, matcher, matches
 from hostlab.spec import sockets
@@ -32,7 +32,7 @@ from hostlab.spec.job import Expression, Match, Operator
 Environment = tuple[tuple[str, str], ...]
 NO_ENVIRONMENT: Mapping[str, str] = {}
 _LITERAL: dict[str, Callable[[Match], tuple[str, ...]]] = {
-    timer_event.EVENT: timer_event.arguments,
+    **dict.fromkeys(named_event.SAYS, named_event.arguments),
     sockets.EVENT: sockets.pattern,
 }
 """Events whose operands are values, no patterns: they say themselves what is to happen."""

@@ -40,6 +40,7 @@ from hostlab.spec.systemd.linking import link
 from hostlab.spec.systemd.service import service_job
 from hostlab.spec.systemd.specifiers import Machine
 from hostlab.spec.systemd.syntax import Entry, is_private
+from hostlab.spec.systemd.triggers import path_operands, path_stop, timer_operands, timer_stop
 from hostlab.spec.systemd.unit import Reader, Unit
 from hostlab.spec.systemd.unit_names import UnitType
 
@@ -79,7 +80,7 @@ def load_unit(unit: Unit, machine: Machine | None = None) -> LoadedUnit:
     try:
         if not unit.masked:
             kind = _kind(reader)
-            job = _job(reader)
+            job = _job(reader, kind)
     except Wrong as wrong:
         where = Place(unit.fragment or unit.name.name, 1, 1)
         text = f"{unit.name.name}: {wrong.message}"
@@ -129,17 +130,25 @@ def _kind(reader: Reader) -> Kind | None:
             return None
 
 
-def _job(reader: Reader) -> Job | None:
+def _job(reader: Reader, kind: Kind | None) -> Job | None:
     name = reader.unit.name
     if name.type is UnitType.SERVICE:
         return service_job(reader)
     if name.type not in STAGED:
         return None
-    return Job(
+    job = Job(
         name=name.name,
         description=reader.text("Unit", "Description"),
         requirements=requirements_of(reader),
     )
+    match kind:
+        case TimerUnit():
+            listens, stop_on = timer_operands(job.name, kind), timer_stop(job.name, kind)
+        case PathUnit():
+            listens, stop_on = path_operands(job.name, kind), path_stop(job.name)
+        case _:
+            return job
+    return msgspec.structs.replace(job, listens=listens, stop_on=stop_on)
 
 
 def _unknown(unit: Unit) -> Iterator[SpecError]:
