@@ -144,7 +144,7 @@ def _v1_groups(config: HubConfig, node: Node, stack: contextlib.ExitStack) -> di
     A controller that one of these hierarchies has is in none of the cgroups v2 (cgroups(7)).
     """
     may_limit = any(job.resources != Resources() or job.cgroups for job in node.jobs)
-    if not (may_limit or node.job_files):
+    if not (may_limit or node.job_files or node.units):
         return {}
     opened: dict[str, int] = {}
     for controller in cgroup_stanza.CONTROLLERS:
