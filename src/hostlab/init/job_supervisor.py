@@ -28,7 +28,7 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
-from hostlab.init.sources import Sources, Surroundings, described
+from hostlab.init.sources import Sources, Surroundings, operands
 from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
@@ -193,7 +193,7 @@ class JobSupervisor(Supervisor):
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
         )
-        return Sources(surroundings, lambda: described(self.jobs.engine.classes.values()))
+        return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
 
     @cached_property
     def service(self) -> JobService:
@@ -245,6 +245,7 @@ class JobSupervisor(Supervisor):
         self.directories.watch()
         self._serve_initctl()
         self.jobs.on_descriptions = self.sources.changed
+        self.jobs.on_listening = self.sources.look
         self.sources.changed()
         self.spawn_task(self._boot())
 

@@ -105,6 +105,8 @@ class Jobs:
         self._watchers: list[Watcher] = []
         self.on_descriptions: Callable[[], None] | None = None
         """Called when a job has come, gone or changed."""
+        self.on_listening: Callable[[], None] | None = None
+        """Called when a job that `listens` begins or ends that: before who waits for it starts."""
         self._pidfds: dict[int, int] = {}
         self._tokens = itertools.count(1)
 
@@ -349,6 +351,10 @@ class Jobs:
                 self.logs.ended(effect.job, effect.instance)
                 self.launcher.forget(effect.job, effect.instance)
                 self.readiness.release(effect.job, effect.instance)
+            case effects.StateChanged(state=State.SECURITY_SPAWNING | State.STOPPING):
+                found = self.engine.classes.get(effect.job)
+                if self.on_listening and found and found.job.listens:
+                    self.on_listening()
             case effects.Log():
                 self.log(effect.level, effect.message)
             case _:

@@ -323,6 +323,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Jobs that must run, or have ended well, when it goes on from `starting`; or it has failed."""
     requirements: tuple[Requirement, ...] = ()
     """Of the machine, when it is about to start."""
+    listens: tuple[Match, ...] = ()
+    """What sources listen to while it runs, whoever waits for the event: a unit's timer, socket or
+    path. `x.timer` listens to `timer NAME=x.timer CALENDAR=daily`, and `x.service` has `start on
+    timer NAME=x.timer`."""
 
     readiness: Readiness = Readiness()
     respawn: Respawn = Respawn()

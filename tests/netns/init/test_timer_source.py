@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.sources import MODULES, Sources, Surroundings
+from hostlab.init.sources import MODULES, Sources, Surroundings, waited_for
 from hostlab.init.sources.timer import FILE, KEPT, SystemClocks, TimerSource, read_notes
 from hostlab.jobs.facts import Emit
 from hostlab.spec.job import Job, Match
@@ -225,7 +225,7 @@ def test_a_source_is_open_while_somebody_listens() -> None:
     async def main() -> None:
         init = Init()
         jobs = [job("a", "start on startup")]
-        sources = Sources(init.surroundings(), lambda: jobs)
+        sources = Sources(init.surroundings(), lambda: waited_for(jobs))
         sources.look()
         assert list(sources.names) == []
         jobs.append(job("b", "start on started a or timer EVERY=100ms\nstop on timer EVERY=1h"))
@@ -250,7 +250,7 @@ def test_a_source_that_cannot_be_opened_costs_its_events_only(
     async def main() -> None:
         init = Init()
         jobs = [job("a", "start on timer EVERY=100ms")]
-        sources = Sources(init.surroundings(), lambda: jobs)
+        sources = Sources(init.surroundings(), lambda: waited_for(jobs))
         with monkeypatch.context() as patch:
             patch.setitem(MODULES, "timer", "hostlab.init.sources.nothing")
             sources.look()

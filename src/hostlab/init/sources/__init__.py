@@ -20,10 +20,23 @@ from typing import Final, Protocol, cast
 from hostlab.errors import Problem
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.facts import Emit
+from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
 MODULES: Final[Mapping[str, str]] = {"timer": "hostlab.init.sources.timer"}
 """By the event's name; `*-device-added` and its like are to be matched by their ends."""
+
+_AT_REST: Final = frozenset(
+    {
+        State.WAITING,
+        State.STARTING,
+        State.STOPPING,
+        State.KILLED,
+        State.POST_STOPPING,
+        State.POST_STOP,
+    }
+)
+"""In these an instance listens to nothing: before it has left `starting`, and from its stop on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +61,21 @@ class Surroundings:
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
 
 
-def described(classes: Iterable[JobClass]) -> Iterator[Job]:
-    """The descriptions that instances have, and those that wait for them to go."""
+def waited_for(jobs: Iterable[Job]) -> Iterator[Match]:
+    """What the conditions of jobs name."""
+    for job in jobs:
+        for expression in (job.start_on, job.stop_on):
+            yield from expression.matches if expression else ()
+
+
+def operands(classes: Iterable[JobClass]) -> Iterator[Match]:
+    """What the jobs of an engine listen to now: those that run by another description, too."""
     for found in classes:
-        yield found.job
-        if found.successor is not None:
-            yield found.successor
+        yield from waited_for((found.job, found.successor) if found.successor else (found.job,))
+        if found.job.listens and any(
+            instance.state not in _AT_REST for instance in found.instances.values()
+        ):
+            yield from found.job.listens
 
 
 class Source(Protocol):
@@ -69,10 +91,10 @@ class Source(Protocol):
 class Sources:
     """The sources of one init."""
 
-    def __init__(self, surroundings: Surroundings, jobs: Callable[[], Iterable[Job]]) -> None:
-        """`jobs` gives every description that is in use now."""
+    def __init__(self, surroundings: Surroundings, operands: Callable[[], Iterable[Match]]) -> None:
+        """`operands` gives what the jobs listen to now."""
         self._surroundings = surroundings
-        self._jobs = jobs
+        self._operands = operands
         self._open: dict[str, Source] = {}
         self._listening: dict[str, frozenset[Match]] = {}
         self._is_due = False
@@ -92,17 +114,14 @@ class Sources:
         """Open and close sources as the jobs need them."""
         self._is_due = False
         wanted: dict[str, set[Match]] = {}
-        for job in self._jobs():
-            for expression in (job.start_on, job.stop_on):
-                for match in expression.matches if expression else ():
-                    if match.name in MODULES:
-                        wanted.setdefault(match.name, set()).add(match)
+        for match in self._operands():
+            if match.name in MODULES:
+                wanted.setdefault(match.name, set()).add(match)
         for name in [name for name in self._listening if name not in wanted]:
             self._close(name)
         for name, matches in wanted.items():
-            operands = frozenset(matches)
-            if self._listening.get(name) != operands:
-                self._listen(name, operands)
+            if self._listening.get(name) != frozenset(matches):
+                self._listen(name, frozenset(matches))
 
     def _listen(self, name: str, operands: frozenset[Match]) -> None:
         self._listening[name] = operands
