@@ -20,9 +20,7 @@ from hostlab.spec.job import Job
 Reset = Callable[[JobClass | Instance, Progress[int]], None]
 
 
-def relate(
-    found: JobClass, job: Job, index: Index[JobClass | Instance], reset: Reset
-) -> None:
+def relate(found: JobClass, job: Job, index: Index[JobClass | Instance], reset: Reset) -> None:
     """Give a class and its instances the conditions and the order of a newer description."""
     related = msgspec.structs.replace(
         found.job,

@@ -116,6 +116,8 @@ def container_plan(
             f"node {node.name}: this kernel has no AppArmor for profile {node.apparmor}",
             hint="leave `apparmor:` out; seccomp and capabilities hold without it",
         )
+    if node.units is not None:
+        _prepare_units(place)
     index = indexes(node.interfaces)
     shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
@@ -136,6 +138,19 @@ def container_plan(
         owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),
     )
+
+
+def _prepare_units(place: str) -> None:
+    """What runs units is imported here: the node may have no files to import it from.
+
+    What an earlier node of this name found enabled does not count for the new one's files.
+    """
+    from hostlab.init.units import supervised
+    from hostlab.init.units.units import BEFORE_FILE
+
+    del supervised
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{place}/{BEFORE_FILE}")
 
 
 def _v1_groups(config: HubConfig, node: Node, stack: contextlib.ExitStack) -> dict[str, int]:
