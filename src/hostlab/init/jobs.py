@@ -382,8 +382,8 @@ class Jobs:
         doing = "open its log and sockets"
         try:
             with contextlib.ExitStack() as stack:
-                stdio = self._stdio(effect, stack)
                 given = self._given(effect) if is_main else NOTHING
+                stdio = self._stdio(effect, stack, shared=given.accepting is not None)
                 prepared = self.readiness.prepare(effect, first=FIRST + given.count)
                 stack.callback(prepared.close)
                 doing = "fork"
@@ -443,8 +443,13 @@ class Jobs:
         self.cgroups.remove(effect.spawn)
         self.tell(facts.SpawnFailed(spawn=effect.spawn, step=step, errno=number, reason=reason))
 
-    def _stdio(self, effect: effects.Spawn, stack: contextlib.ExitStack) -> tuple[int, int, int]:
-        """Standard input, output and error; `console owner` is `output` with input."""
+    def _stdio(
+        self, effect: effects.Spawn, stack: contextlib.ExitStack, *, shared: bool
+    ) -> tuple[int, int, int]:
+        """Standard input, output and error; `console owner` is `output` with input.
+
+        Instances of connections have one log, which is `shared`.
+        """
         if effect.job.console is Console.OWNER:
             return self.console, self.console, self.console
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -457,7 +462,7 @@ class Jobs:
             case Console.OUTPUT:
                 return null, self.console, self.console
             case _:
-                log = self.logs.writer(effect.job.name, effect.instance)
+                log = self.logs.writer(effect.job.name, "" if shared else effect.instance)
                 stack.callback(os.close, log)
                 return null, log, log
 

@@ -16,6 +16,8 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from hostlab.errors import Failed
 from hostlab.spec.sockets import ListeningSocket, Proto, SocketType
 
@@ -59,6 +61,7 @@ def open_listening(said: ListeningSocket) -> int:
             fd = os.open(said.path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
             stack.callback(os.close, fd)
         else:
+            said = _on_this_host(said)
             made = _socket(said)
             stack.callback(made.close)
             _options(made, said)
@@ -85,6 +88,18 @@ def remove_files(said: ListeningSocket) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             os.unlink(path)
+
+
+def _on_this_host(said: ListeningSocket) -> ListeningSocket:
+    """Every address of both versions is every address of IPv4 on a host without IPv6."""
+    if said.proto is Proto.INET6 and said.addr == "::" and not said.v6_only:
+        try:
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+        except OSError as error:
+            if error.errno != errno.EAFNOSUPPORT:
+                raise
+            return replace(said, proto=Proto.INET, addr="0.0.0.0")
+    return said
 
 
 def _socket(said: ListeningSocket) -> socket.socket:

@@ -20,26 +20,36 @@ SECONDS: Final = 2
 MAX_AT_ONCE: Final = 4096
 
 
-def dispose(listener: int, count: int, done: Callable[[], None]) -> None:
-    """Accept and close up to so many connections; `done` is called in the loop when it is over.
+class Disposal:
+    """A child at work."""
 
-    OSError when there can be no child.
-    """
-    pid, pidfd = clone3(0)
-    if pid == 0:
-        try:
-            _accept(listener, count)
-        finally:
-            os._exit(0)
-    loop = asyncio.get_running_loop()
+    def __init__(self, listener: int, count: int, done: Callable[[], None]) -> None:
+        """Accept and close up to so many connections; `done` is called in the loop at the end.
 
-    def ended() -> None:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        os.waitpid(pid, 0)
-        done()
+        OSError when there can be no child.
+        """
+        self._done = done
+        self._pid, self._pidfd = clone3(0)
+        if self._pid == 0:
+            try:
+                _accept(listener, count)
+            finally:
+                os._exit(0)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
 
-    loop.add_reader(pidfd, ended)
+    def cancel(self) -> None:
+        """End it now; `done` is not called."""
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._reap()
+
+    def _ended(self) -> None:
+        self._reap()
+        self._done()
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        os.waitpid(self._pid, 0)
 
 
 def _accept(fd: int, count: int) -> None:

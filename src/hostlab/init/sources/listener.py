@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from hostlab.init.sources.disposal import Disposal
 from hostlab.jobs.expression import Environment
 from hostlab.linux import accept_queue
 from hostlab.spec import sockets
@@ -39,7 +40,8 @@ class Listener:
     is_absent: bool = False
     """Its address is not there yet."""
     is_armed: bool = False
-    is_disposing: bool = False
+    disposal: Disposal | None = None
+    """Somebody is being sent away."""
     accepts: bool = False
     """A job has been seen to accept here: what waits is waiting for the next one."""
     takers: set[str] = field(default_factory=set)
@@ -82,6 +84,9 @@ class Listener:
 
     def close(self) -> None:
         """Close the descriptor of this process."""
+        if self.disposal is not None:
+            self.disposal.cancel()
+            self.disposal = None
         if self.fd is not None:
             os.close(self.fd)
         self.fd, self.is_armed = None, False

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 from hostlab.errors import Failed, Problem, SpecError
 from hostlab.init.sources import Surroundings
 from hostlab.init.sources.addresses import Addresses
-from hostlab.init.sources.disposal import MAX_AT_ONCE, dispose
+from hostlab.init.sources.disposal import MAX_AT_ONCE, Disposal
 from hostlab.init.sources.listener import PREFIX, Listener, kept_name
 from hostlab.init.spawning.given import NOTHING, Accepting, Given
 from hostlab.jobs import effects, facts
@@ -133,8 +133,9 @@ class SocketSource:
         """Whoever listened at this address goes on: nobody is refused because of an option."""
         for words, old in gone.items():
             if old.fd is not None and old.said.address == listener.said.address:
-                self._disarm(old)
                 del self._by_fd[old.fd]
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(old.fd)
                 listener.accepts = old.accepts
                 self._have(listener, old.fd)
                 with _borrowed(old.fd) as made:
@@ -263,7 +264,7 @@ class SocketSource:
 
     def _look(self, listener: Listener) -> None:
         """Look at the socket exactly when nobody else does."""
-        if listener.fd is None or listener.is_disposing:
+        if listener.fd is None or listener.disposal is not None:
             return
         present = self._instances(listener)
         if not listener.has_acceptors:
@@ -362,7 +363,7 @@ class SocketSource:
     def _after_run(self, listener: Listener) -> None:
         """The job is gone: who was not let in by it waits for the next, unless none would."""
         fd = listener.fd
-        if fd is None or listener.is_disposing:
+        if fd is None or listener.disposal is not None:
             return
         count = MAX_AT_ONCE if listener.said.flush else 0
         if not count and not self._has_failed(listener) and listener.has_taken_nothing():
@@ -373,15 +374,13 @@ class SocketSource:
         if not listener.said.has_connections:
             listener.discard()
             return
-        listener.is_disposing = True
         try:
-            dispose(fd, count, lambda: self._disposed(listener))
+            listener.disposal = Disposal(fd, count, lambda: self._disposed(listener))
         except OSError as error:
-            listener.is_disposing = False
             self._around.warn(f"{listener}: who waits there cannot be sent away: {error}")
 
     def _disposed(self, listener: Listener) -> None:
-        listener.is_disposing = False
+        listener.disposal = None
         self._look(listener)
 
     def _has_failed(self, listener: Listener) -> bool:
