@@ -325,6 +325,7 @@ listener.sendto(b"got " + data, who)
 def test_unix_sockets_with_their_files(tmp_path: Path, kind: str) -> None:
     """Mode, directories, symlink; a file that nobody listens on is replaced."""
     path = tmp_path / "new" / "socket"
+    link = Path(f"{path}.link")
     reply = "connection = listener.accept()[0]; connection.send(b'got ' + connection.recv(100))"
     program = tmp_path / "service.py"
     program.write_text(
@@ -337,7 +338,7 @@ def test_unix_sockets_with_their_files(tmp_path: Path, kind: str) -> None:
         left_over.bind(str(path))
 
     async def test(place: Listening) -> None:
-        text = f"start on socket PROTO=unix TYPE={kind} PATH={path} MODE=0640 SYMLINKS={path}.link"
+        text = f"start on socket PROTO=unix TYPE={kind} PATH={path} MODE=0640 SYMLINKS={link}"
         place.conf("unix", f"{text} REMOVE=1\nexec {PYTHON} {program}")
         assert path.stat().st_mode & 0o777 == 0o640
         made = getattr(socket, f"SOCK_{kind.upper()}")
@@ -346,7 +347,7 @@ def test_unix_sockets_with_their_files(tmp_path: Path, kind: str) -> None:
             client.setblocking(False)
             if kind == "dgram":
                 client.bind(str(tmp_path / "client"))
-            client.connect(f"{path}.link")
+            client.connect(str(link))
             client.send(b"words")
             async with asyncio.timeout(DEADLINE_S):
                 assert await loop.sock_recv(client, 100) == b"got words"
@@ -355,9 +356,9 @@ def test_unix_sockets_with_their_files(tmp_path: Path, kind: str) -> None:
         await place.until(lambda: True, "now")
         place.sources.look()
         assert not path.exists()
-        assert not Path(f"{path}.link").is_symlink()
 
     run(tmp_path, test)
+    assert not link.is_symlink()
 
 
 def test_datagrams_fifos_netlink_vsock(tmp_path: Path) -> None:
