@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, job_runs, shutdown, store
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl.install import install
+from hostlab.init.initctl.install import install, install_proxy
 from hostlab.init.initctl.server import InitctlServer
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
@@ -29,6 +29,7 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
+from hostlab.init.proxy import proxy_command
 from hostlab.init.service import JobService
 from hostlab.init.sources import Sources, Surroundings, operands
 from hostlab.init.sources.given import SourcedSockets
@@ -322,6 +323,7 @@ class JobSupervisor(Supervisor):
         place = self.place
         try:
             install(place.bin, place.also, requests=place.requests)
+            install_proxy(place.bin, proxy_command())
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
