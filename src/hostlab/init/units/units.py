@@ -24,6 +24,7 @@ from hostlab.init.jobs import Jobs
 from hostlab.init.units.install import install_names
 from hostlab.init.units.library import Library
 from hostlab.init.units.replaced import why_passed_over
+from hostlab.init.units.setup import Setup
 from hostlab.init.units.watching import Watching
 from hostlab.jobs import facts
 from hostlab.jobs.effects import Level
@@ -68,7 +69,10 @@ class Units:
         *,
         state_dir: int,
         log: Callable[[Level, str], None],
+        setup: Setup | None = None,
     ) -> None:
+        """`setup` is None where the root is not this init's to change."""
+        self.setup = setup
         self.wanted = wanted
         self.library = library
         self.jobs = jobs
@@ -171,7 +175,9 @@ class Units:
         return found
 
     async def refresh(self) -> None:
-        """`daemon-reload`."""
+        """`daemon-reload`: the generators run, then all files are looked at again."""
+        if self.setup is not None:
+            await self.setup.generate()
         self.reload()
 
     def reload(self) -> None:
@@ -262,6 +268,10 @@ class Units:
         """Start what is to run from the beginning; once, whoever is killed meanwhile."""
         if BOOTED in self.jobs.engine.extra:
             return
+        if self.setup is not None:
+            await self.setup.make_files()
+            await self.setup.generate()
+            self.library.forget()
         names = [name for name in self.wanted.start if self._is_startable(name)]
         target = self.target
         self.watch()
