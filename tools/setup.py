@@ -23,6 +23,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 SEARCH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 TOOLS = {
     "/usr/lib/dovecot/imap": "dovecot-imapd",
+    "/usr/lib/frr/frr-reload.py": "frr-pythontools",
     "avahi-daemon": "avahi-daemon",
     "bird": "bird2",
     "busybox": "busybox-static",

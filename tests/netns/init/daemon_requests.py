@@ -74,6 +74,53 @@ def snmpd_answers(server: Node, peer: Node) -> None:
     assert b"Dock of the Bay" in udp(server, "127.0.0.1", 161, SNMP_GET_LOCATION)
 
 
+def bird_has_a_route_of_frr(server: Node, peer: Node) -> None:
+    wait_for(server, "birdc show route | grep -q '^203.0.113.0/24.*unicast'", "FRR's route")
+
+
+def frr_has_a_route_of_bird(server: Node, peer: Node) -> None:
+    wait_for(server, "vtysh -c 'show ip route bgp' | grep -q '192.0.2.0/24'", "BIRD's route")
+
+
+def unbound_answers(server: Node, peer: Node) -> None:
+    assert resolved(server, peer, NAME).endswith(bytes([192, 0, 2, 1]))
+
+
+def sshd_lets_in(server: Node, peer: Node) -> None:
+    """With a key that is made here; a whole session, PAM's part included."""
+    peer.succeed("test -e /root/key || ssh-keygen -q -t ed25519 -N '' -f /root/key")
+    key = peer.succeed("cat /root/key.pub").strip()
+    server.succeed(f"mkdir -p -m 700 /root/.ssh && echo '{key}' > /root/.ssh/authorized_keys")
+    options = "-i /root/key -o StrictHostKeyChecking=no -o BatchMode=yes -o LogLevel=ERROR"
+    assert peer.succeed(f"ssh {options} root@{server.name} hostname") == f"{server.name}\n"
+
+
+def dovecot_lets_in(server: Node, peer: Node) -> None:
+    body = (
+        "import imaplib\n"
+        f"m = imaplib.IMAP4({server.name!r}); m.login('alice', 'secret')\n"
+        "print(m.select('INBOX')[0], m.append('INBOX', None, None, b'Subject: a\\r\\n\\r\\n')[0])\n"
+    )
+    assert ask(peer, body) == "OK OK"
+
+
+def postfix_delivers(server: Node, peer: Node) -> None:
+    before = int(server.succeed("cat /var/mail/alice 2>/dev/null | grep -c ^From: || true"))
+    to = f"alice@{server.name}"
+    body = (
+        "import smtplib\n"
+        f"with smtplib.SMTP({server.name!r}) as s:\n"
+        f"    s.sendmail('bob@example.org', [{to!r}], 'From: bob\\r\\n\\r\\nhello')\n"
+    )
+    ask(peer, body)
+    wait_for(server, f"test $(grep -c ^From: /var/mail/alice) = {before + 1}", "the mail")
+
+
+def resolved(server: Node, peer: Node, name: bytes) -> bytes:
+    """The answer to a query for an address."""
+    return udp(peer, server.name, 53, DNS_QUERY % name)
+
+
 def get(node: Node, url: str) -> str:
     """The body of a page."""
     return ask(node, f"import urllib.request as r; print(r.urlopen({url!r}).read().decode())")
