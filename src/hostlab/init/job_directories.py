@@ -128,7 +128,7 @@ class JobDirectories:
                 for place, _ in walk(directory):
                     self._add(place, CHANGES | GONE)
                 if not os.path.isdir(directory):
-                    self._add(_nearest(directory), APPEARING | GONE)
+                    self._add(nearest(directory), APPEARING | GONE)
         except OSError as error:
             # The user's watches are used up, fs.inotify.max_user_watches.
             self._warn(f"changes of job files may go unseen: {error.strerror}")
@@ -140,7 +140,7 @@ class JobDirectories:
             self._inotify.add(path, mask)
 
 
-def _nearest(path: str) -> str:
+def nearest(path: str) -> str:
     """The directory in which what is missing of a path would appear first."""
     while path not in ("", "/"):
         path = os.path.dirname(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,10 +40,13 @@ from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
 from hostlab.linux import procfs
 from hostlab.spec.job import Console, Job, same_but_places
+from hostlab.spec.systemd.unit_names import is_unit_name
 from hostlab.version import __version__
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
+    from hostlab.init.units.units import Units
+    from hostlab.spec.model import Units as Wanted
 
 MAX_LINE_BYTES: Final = 4 << 20
 """Of one command; the longest have an environment, which execve(2) bounds at 2 MiB."""
@@ -52,6 +56,8 @@ GOES_DOWN: Final = "goes-down"
 """In the engine's state: how this init is leaving."""
 LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
 """What is asked of an init that may have no jobs, and does not begin to have any for that."""
+UNIT_JOBS: Final = "unit-jobs"
+"""Names of the jobs that are units, there too."""
 DESCRIBED: Final = "described"
 """Names of the jobs that come from the description, among what the engine's state holds."""
 
@@ -80,6 +86,10 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    units: Wanted | None = None
+    """What is said of systemd's units; None: nothing."""
+    is_user: bool = False
+    """A user's session."""
     also: str | None = "/sbin"
     """Where Upstart's names are made as well, if they are not there."""
 
@@ -196,9 +206,31 @@ class JobSupervisor(Supervisor):
         return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
 
     @cached_property
+    def units(self) -> Units | None:
+        """systemd's units, where something is said of them; nobody else pays for their code."""
+        if self.place.units is None:
+            return None
+        from hostlab.init.units.supervised import units_of
+
+        return units_of(self)
+
+    @cached_property
     def service(self) -> JobService:
         """What clients ask."""
-        return JobService(self.jobs, booted=self.booted, reread=self.directories.read)
+        return JobService(self.jobs, booted=self.booted, reread=self.reread, load=self._load_unit)
+
+    def reread(self) -> None:
+        """Read job files and units again."""
+        self.directories.read()
+        if self.units is not None:
+            self.units.reload()
+
+    def _load_unit(self, name: str) -> str:
+        """Load a unit that is no job yet; its own name. A name that is none stays unknown."""
+        if self.units is None or not is_unit_name(name) or self.units.find(name) is None:
+            return name
+        self.units.load([name])
+        return self.units.library.resolve(name)
 
     async def _serve_jobs(self, request: Request) -> object:
         op = request.message["op"]
@@ -218,7 +250,9 @@ class JobSupervisor(Supervisor):
     @property
     def _has_jobs(self) -> bool:
         """Whether there may be jobs, from before or from now on."""
-        return bool(store.NAME in self.kept or self.described_jobs() or self.place.directories)
+        place = self.place
+        said = self.described_jobs() or place.directories or place.units is not None
+        return bool(store.NAME in self.kept or said)
 
     def begin(self) -> None:
         """Take up the jobs; once. Unsupported when only a later version can."""
@@ -290,12 +324,15 @@ class JobSupervisor(Supervisor):
         """Compare the jobs that an earlier supervisor had with what there is now."""
         engine = self.jobs.engine
         described = set(engine.extra.get(DESCRIBED, ()))
+        elsewhere = described | set(engine.extra.get(UNIT_JOBS, ()))
         from_files = [
             found.successor or found.job
             for name, found in engine.classes.items()
-            if name not in described and not found.deleted
+            if name not in elsewhere and not found.deleted
         ]
         self.directories.read(from_files)
+        if self.units is not None:
+            self.units.take_up()
         # One that was killed amid a `reload` has not done all of it.
         self.spawn_task(self.reconfigure(frozenset()))
         if (down := engine.extra.get(GOES_DOWN)) is not None:
@@ -303,6 +340,8 @@ class JobSupervisor(Supervisor):
 
     async def _boot(self) -> None:
         await boot.emit(self.jobs, self.place.emissions)
+        if self.units is not None:
+            await self.units.boot()
         self.booted.set()
 
     def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
@@ -394,6 +433,18 @@ class JobSupervisor(Supervisor):
             reason = f"cannot become another program: {error}"
             self.log(Level.WARNING, reason)
             return reason
+
+    def change_units(self, wanted: Wanted | None) -> None:
+        """Something else is said of systemd's units; what runs goes on."""
+        if wanted == self.place.units:
+            return
+        if self.units is not None:
+            self.units.close()
+        self.place = dataclasses.replace(self.place, units=wanted)
+        del self.units
+        if self.units is not None:
+            self.units.reload()
+            self.spawn_task(self.units.boot())
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Tell the engine the jobs of the description."""

@@ -27,6 +27,7 @@ from hostlab.jobs.instance import Instance
 from hostlab.jobs.listeners import Index, Listener
 from hostlab.jobs.machine import Machine
 from hostlab.jobs.ordering import Ordering
+from hostlab.jobs.relating import relate
 from hostlab.jobs.states import Goal, State
 from hostlab.spec.job import Job, KillMode, Step
 from hostlab.spec.signals import signal_name
@@ -217,7 +218,7 @@ class Engine:
             case facts.JobRequest():
                 self._request(fact)
             case facts.Load():
-                self._load(fact.job)
+                self._load(fact)
             case facts.Unload():
                 self._unload(fact.name)
             case facts.SetVariable():
@@ -319,8 +320,9 @@ class Engine:
 
     # Descriptions.
 
-    def _load(self, job: Job) -> None:
+    def _load(self, fact: facts.Load) -> None:
         self._ordering.forget()
+        job = fact.job
         found = self.classes.get(job.name)
         if found is None:
             found = JobClass(job, self.next_class)
@@ -329,6 +331,8 @@ class Engine:
             self._listen(found)
         elif found.instances:
             found.deleted = False
+            if fact.related:
+                relate(found, job, self.index, self._reset)
             found.successor = job if job != found.job else None
         elif job != found.job:
             self._replace(found, job)

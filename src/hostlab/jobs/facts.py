@@ -21,6 +21,8 @@ class Load(Fact, frozen=True, kw_only=True):
     """A job's description is new or has changed; running instances keep the one they have."""
 
     job: Job
+    related: bool = False
+    """What it says of other jobs (conditions, order, requirements) counts for what runs, too."""
 
 
 class Unload(Fact, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 from typing import Final
 
 from hostlab.linux.libc import HANDLE, oserror
@@ -48,6 +49,10 @@ class Inotify:
     def fileno(self) -> int:
         """For whoever waits for it with others."""
         return int(self.fd)
+
+    def has_events(self) -> bool:
+        """Whether something has happened that nobody has read."""
+        return bool(select.select([self.fd], [], [], 0)[0])
 
     def discard(self) -> None:
         """Read what has happened, without blocking, for one who looks at everything anew."""

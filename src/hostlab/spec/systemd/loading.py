@@ -103,7 +103,12 @@ def load_unit(unit: Unit, machine: Machine | None = None) -> LoadedUnit:
 
 def load_units(units: Iterable[Unit], machine: Machine | None = None) -> LoadedUnits:
     """Units that know of each other, linked; a template among them is no job."""
-    loaded = tuple(load_unit(unit, machine) for unit in units)
+    return link_units(load_unit(unit, machine) for unit in units)
+
+
+def link_units(units: Iterable[LoadedUnit]) -> LoadedUnits:
+    """The jobs of units that were loaded, with what they say of each other."""
+    loaded = tuple(units)
     linked = link((each.job, each.dependencies) for each in loaded if each.job is not None)
     return LoadedUnits(units=loaded, jobs=linked.jobs, cycles=linked.cycles)
 

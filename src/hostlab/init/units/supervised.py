@@ -1,0 +1,35 @@
+"""The units of a supervisor, put together: the library over its search path, and what is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostlab.init.units.library import Library
+from hostlab.init.units.machine import this_machine
+from hostlab.init.units.units import Units
+from hostlab.spec.systemd.selection import SYSTEM_DIRECTORIES, user_directories
+
+if TYPE_CHECKING:
+    from hostlab.init.job_supervisor import JobSupervisor
+
+
+def units_of(supervisor: JobSupervisor) -> Units | None:
+    """The units of an init; None where nobody said anything of units."""
+    place = supervisor.place
+    wanted = place.units
+    if wanted is None:
+        return None
+    usual = user_directories(place.environment) if place.is_user else SYSTEM_DIRECTORIES
+    library = Library(
+        wanted.directories or usual,
+        machine=lambda: this_machine(place.environment, is_user=place.is_user),
+    )
+    units = Units(
+        wanted,
+        library,
+        supervisor.jobs,
+        state_dir=place.state_dir,
+        log=supervisor.log,
+    )
+    library.passed_over = units.passes_over
+    return units
