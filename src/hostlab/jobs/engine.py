@@ -539,6 +539,10 @@ class Engine:
             if not self._waits_for(other, instance):
                 self._hold(other, [event])
 
+    def waits_for_no_turn(self, instance: Instance) -> None:
+        """Its `starting` goes on from those it is ordered behind: it is not to start any more."""
+        self._ordering.let_go(instance, self.queue)
+
     def _waits_for(self, instance: Instance, other: Instance) -> bool:
         """Whether an instance's own event is held by another, which then cannot wait for it."""
         event = self.queue.events.get(instance.blocker or 0)

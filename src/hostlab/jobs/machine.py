@@ -48,6 +48,9 @@ class Surroundings(Protocol):
     def finished(self, instance: Instance, *, failed: bool) -> None:
         """Let go of every event and request that waits for the instance."""
 
+    def waits_for_no_turn(self, instance: Instance) -> None:
+        """It is not to start any more: let its event go on from those it is ordered behind."""
+
     def left(self, instance: Instance) -> None:
         """The instance is waiting, and gone."""
 
@@ -71,6 +74,8 @@ class Machine:
         )
         if goal is Goal.STOP:
             instance.delay_s = 0.0
+            if instance.state is State.STARTING:
+                self.around.waits_for_no_turn(instance)
         if TABLE[instance.state].induced_by is goal:
             if instance.state is not State.SPAWNED or self._main_runs(instance):
                 self.advance(instance)

@@ -191,16 +191,17 @@ class Launcher:
             "oom_score_adj": job.oom_score_adj,
             "chroot": job.chroot,
             "directory": job.directory,
-            "user": job.user,
-            "group": job.group,
-            "groups": job.groups,
             "private_tmp": job.private_tmp,
             "readonly_paths": job.readonly_paths,
         }
         if job.private_tmp and self.temporary is not None:
             changes["temporary"] = f"{self.temporary}/{group_name(job.name, effect.instance)}"
-        if job.capabilities is not None:
-            changes |= {"capabilities": job.capabilities, "ambient": True}
+        is_root = job.main_is_root and effect.step is Step.MAIN
+        if not is_root:
+            changes |= {"user": job.user, "group": job.group, "groups": job.groups}
+        capabilities = job.capabilities if is_root or not job.main_is_root else ()
+        if capabilities is not None:
+            changes |= {"capabilities": capabilities, "ambient": not is_root}
         if job.no_new_privs:
             changes["no_new_privs"] = True
         return changes
