@@ -275,7 +275,9 @@ class JobSupervisor(Supervisor):
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
         for spawn, pid, _ in self._ended:
-            self.acknowledge(f"{KEY}{spawn}", pid)
+            if spawn not in self.jobs.postponed:
+                self.acknowledge(f"{KEY}{spawn}", pid)
+        self.jobs.on_settled = lambda spawn, pid: self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
         self.jobs.on_descriptions = self.sources.changed
@@ -539,8 +541,11 @@ class JobSupervisor(Supervisor):
             self._stopped.append(spawn)
 
     def is_settled(self, key: str) -> bool:
-        """What came before the state was read is acknowledged when it has been written down."""
-        return self._has_begun or not key.startswith(KEY)
+        """What came before the state was read is acknowledged when it has been written down, and
+        what is postponed when that is over."""
+        if not key.startswith(KEY):
+            return True
+        return self._has_begun and int(key.removeprefix(KEY)) not in self.jobs.postponed
 
     def log(self, level: Level, message: str) -> None:
         """Write down what a person may want to read; a full disk costs the line only."""

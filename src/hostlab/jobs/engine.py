@@ -176,8 +176,16 @@ class Engine:
                 )
             )
 
+    def reloaded(self, instance: Instance, *, ok: bool) -> None:
+        """Answer those who asked for an instance's reload."""
+        why, job, name = "" if ok else "Job failed to reload", instance.job.name, instance.name
+        for asked in instance.reloading:
+            self.effect(effects.Reply(request=asked, ok=ok, message=why, job=job, instance=name))
+        instance.reloading = ()
+
     def left(self, instance: Instance) -> None:
         """An instance has stopped: take it away, and perhaps its class or its description."""
+        self.reloaded(instance, ok=False)
         found = self.classes[instance.job.name]
         if instance.stop_on is not None:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
@@ -468,15 +476,13 @@ class Engine:
         main = instance.main
         if main is None or main.pid is None:
             raise UsageError("not-running", f"Job is not running: {instance}")
-        job = instance.job
-        if job.reload is not None:
+        instance.reloading += (fact.request,) if fact.request else ()
+        if instance.job.reload is not None:
             self._machine.reload(instance)
         else:
-            scope, number = KillMode.PROCESS, job.reload_signal
+            scope, number = KillMode.PROCESS, instance.job.reload_signal
             self.effect(effects.Kill(spawn=main.spawn, pid=main.pid, signal=number, scope=scope))
-        if fact.request is not None:
-            name = instance.name
-            self.effect(effects.Reply(request=fact.request, ok=True, job=job.name, instance=name))
+            self.reloaded(instance, ok=True)
 
     def _wait_for(self, instance: Instance, request: str | None, verb: str) -> None:
         """Whoever waited for the instance's last change has waited long enough."""

@@ -51,14 +51,14 @@ protocols = imap
 listen = *
 ssl = no
 disable_plaintext_auth = no
-mail_location = maildir:/srv/mail/%u
+mail_location = maildir:~/Maildir
 passdb {
   driver = static
   args = password=secret
 }
 userdb {
   driver = static
-  args = uid=alice gid=alice home=/srv/mail/%u
+  args = uid=alice gid=alice home=/home/%u
 }
 """
 POSTFIX: Final = """\
@@ -74,7 +74,7 @@ alias_database =
 SNMPD: Final = """\
 agentaddress udp:161
 rocommunity public
-sysLocation "Sitting on the Dock of the Bay"
+sysLocation Sitting on the Dock of the Bay
 """
 UNBOUND: Final = """\
 server:
@@ -100,6 +100,8 @@ class Daemon:
     """A command that changes the configuration; empty where the unit has no reload."""
     changed: Probe | None = None
     """Fails unless the change counts."""
+    replaced: bool = False
+    """Whether its reload makes another process the main one."""
     reset: str = ""
     """A command before it is started again."""
     node: str = ""
@@ -184,6 +186,7 @@ DAEMONS: Final[tuple[Daemon, ...]] = (
         {"/etc/frr/daemons": FRR_DAEMONS, "/etc/frr/frr.conf": FRR},
         change=_append("/etc/frr/frr.conf", "ip route 198.51.100.0/24 Null0"),
         changed=_frr_changed,
+        replaced=True,
         # zebra ends when it cannot have it; it would need it for VRFs.
         node="capabilities: {add: [SYS_ADMIN]}",
     ),
@@ -200,6 +203,7 @@ DAEMONS: Final[tuple[Daemon, ...]] = (
         {"/etc/snmp/snmpd.conf": SNMPD},
         change="sed -i 's/Sitting.*Bay/At sea/' /etc/snmp/snmpd.conf",
         changed=_snmpd_changed,
+        reset="sed -i 's/At sea/Sitting on the Dock of the Bay/' /etc/snmp/snmpd.conf",
     ),
     Daemon(
         "postfix.service",
@@ -214,7 +218,11 @@ DAEMONS: Final[tuple[Daemon, ...]] = (
         "unbound.service",
         "unbound",
         ask.unbound_answers,
-        {"/etc/unbound/unbound.conf.d/lab.conf": UNBOUND},
+        {
+            "/etc/unbound/unbound.conf.d/lab.conf": UNBOUND,
+            # It names a file of a package that is only recommended.
+            "/etc/unbound/unbound.conf.d/root-auto-trust-anchor-file.conf": "\n",
+        },
         change=_append(
             "/etc/unbound/unbound.conf.d/lab.conf", '  local-data: "new.example.org. A 192.0.2.2"'
         ),
@@ -281,12 +289,13 @@ DAEMONS: Final[tuple[Daemon, ...]] = (
 
 def description() -> str:
     """A node for each of them, and one that asks them."""
-    nodes = "".join(_node(daemon) for daemon in DAEMONS)
-    return f"segments: [wire]\nnodes:\n  peer:\n    units: [lldpd.service]\n{nodes}"
+    nodes = "".join(_node(daemon.name, daemon) for daemon in DAEMONS)
+    lldpd = next(daemon for daemon in DAEMONS if daemon.name == "lldpd")
+    return f"segments: [wire]\nnodes:\n{_node('peer', lldpd)}{nodes}"
 
 
-def _node(daemon: Daemon) -> str:
-    lines = [f"  {daemon.name}:", f"    units: [{daemon.unit}]"]
+def _node(name: str, daemon: Daemon) -> str:
+    lines = [f"  {name}:", f"    units: [{daemon.unit}]"]
     if daemon.node:
         lines.append(f"    {daemon.node}")
     if daemon.files:

@@ -238,13 +238,23 @@ def test_a_reload_runs_its_commands_beside_the_main_process() -> None:
         w.tell(facts.Reload(job="a.service", request="r"))
     assert [each.step for each in w.spawns()] == [Step.MAIN, Step.RELOAD]
     assert dict(w.spawns()[-1].environment)["MAINPID"] == main
+    assert w.replies() == {}
+    w.does("a.service", Step.RELOAD)
     assert w.replies() == {"r": True}
+    w.tell(facts.Reload(job="a.service", request="s"))
+    w.engine = restore(decode(encode(capture(w.engine))))
     w.does("a.service", Step.RELOAD, status=1)
+    assert w.replies() == {"r": True, "s": False}
     assert w.status("a.service") == "start/running"
     assert not w.instance("a.service").failed
-    w.tell(facts.Reload(job="a.service"))
+    w.tell(facts.Reload(job="a.service", request="t"))
     w.tell(facts.SpawnFailed(spawn=w.spawn_number("a.service", Step.RELOAD), step="x", errno=2))
     assert w.status("a.service") == "start/running"
+    assert not w.replies()["t"]
+    w.tell(facts.Reload(job="a.service", request="u"))
+    w.stop("a.service")
+    gone(w, "a.service")
+    assert not w.replies()["u"]
 
 
 def test_a_condition_that_does_not_hold_skips_the_start_and_fails_nobody() -> None:

@@ -153,7 +153,9 @@ class Launcher:
                 limits.append(limit)
             if note is not None:
                 warnings.append(note)
-        place = self.cgroups.make(effect.spawn, job.name, effect.instance, limits)
+        place = self.cgroups.make(
+            effect.spawn, job.name, effect.instance, limits, beside=effect.beside
+        )
         warnings += place.warnings
         if job.tcp_congestion is not None:
             try:
