@@ -201,7 +201,7 @@ class Jobs:
         if self._reloads(spawn, pid):
             self.postponed[spawn] = (pid, status)
             return
-        if self.readiness.ended(spawn, pid, status):
+        if self.readiness.ended(spawn, pid, status, by_reload=spawn in self.postponed):
             return
         known = self.engine.spawns.get(spawn)
         self.readiness.forget(spawn)

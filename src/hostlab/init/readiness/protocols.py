@@ -160,10 +160,11 @@ class Readiness:
         watch.unkeep(self._hands, "stop")
         self._messages.arm(watch)
 
-    def ended(self, spawn: int, pid: int, status: int) -> bool:
+    def ended(self, spawn: int, pid: int, status: int, *, by_reload: bool = False) -> bool:
         """A process of this spawn has ended; True when that is not the main process's end.
 
         `status` is a wait status or `holder.GONE`. When it is True the engine must not be told.
+        One that ended during a reload may have a successor however it ended.
         """
         watch = self._watches.get(spawn)
         if watch is None:
@@ -174,7 +175,7 @@ class Readiness:
         if pid != watch.pid:
             self._following.another_ended(watch)
             return pid != watch.pid
-        if watch.kind not in _DAEMONS or status not in (0, GONE):
+        if watch.kind not in _DAEMONS or (status not in (0, GONE) and not by_reload):
             return False
         if status == GONE:
             watch.not_ours.add(pid)
