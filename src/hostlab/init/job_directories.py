@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from hostlab.errors import UsageError
 from hostlab.init.job_files import read_directories, walk
@@ -20,6 +21,7 @@ from hostlab.linux.inotify import (
     IN_CREATE,
     IN_DELETE,
     IN_DELETE_SELF,
+    IN_MASK_ADD,
     IN_MOVE_SELF,
     IN_MOVED_FROM,
     IN_MOVED_TO,
@@ -30,6 +32,8 @@ from hostlab.spec.job import Console, Job, same_but_places
 CHANGES = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
 GONE = IN_DELETE_SELF | IN_MOVE_SELF
 APPEARING = IN_CREATE | IN_MOVED_TO
+MOST_LOOKS: Final = 100
+"""At directories of which new ones come while they are being watched."""
 
 
 class JobDirectories:
@@ -60,10 +64,10 @@ class JobDirectories:
     def read(self, known: Iterable[Job] = ()) -> None:
         """Tell the engine what is new, has changed or is gone; `known` are jobs it has already."""
         before = {job.name: job for job in known} or self.jobs
-        there = [each for each in self.directories if os.path.isdir(each)]
         try:
             # First: what changes while they are read is told, and they are read again.
             self._watch()
+            there = [each for each in self.directories if os.path.isdir(each)]
             found = read_directories(there, console=self._console)
         except UsageError as error:
             self._complain({error.message})
@@ -121,23 +125,42 @@ class JobDirectories:
         self.read()
 
     def _watch(self) -> None:
+        """Watch the directories, and where missing ones would appear.
+
+        What comes between the look that found a place and the watch on it is told by nobody, so
+        there is another look, until one finds nothing that was not watched before it.
+        """
         if self._inotify is None:
             return
+        watched: set[tuple[str, int]] = set()
         try:
-            for directory in self.directories:
-                for place, _ in walk(directory):
-                    self._add(place, CHANGES | GONE)
-                if not os.path.isdir(directory):
-                    self._add(nearest(directory), APPEARING | GONE)
+            for _ in range(MOST_LOOKS):
+                new = set(self._places()) - watched
+                if not new:
+                    return
+                for place, mask in new:
+                    self._add(place, mask)
+                watched |= new
         except OSError as error:
             # The user's watches are used up, fs.inotify.max_user_watches.
             self._warn(f"changes of job files may go unseen: {error.strerror}")
+            return
+        self._warn("changes of job files may go unseen: new directories come faster than a look")
+
+    def _places(self) -> Iterator[tuple[str, int]]:
+        for directory in self.directories:
+            place = None
+            for place, _ in walk(directory):
+                yield place, CHANGES | GONE
+            if place is None:
+                yield nearest(directory), APPEARING | GONE
 
     def _add(self, path: str, mask: int) -> None:
         assert self._inotify is not None
         # It may have gone by now, and then that is told.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            self._inotify.add(path, mask)
+            # A job directory may be where another would appear: it keeps its own mask.
+            self._inotify.add(path, mask | IN_MASK_ADD)
 
 
 def nearest(path: str) -> str:

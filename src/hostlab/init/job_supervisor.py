@@ -21,7 +21,7 @@ from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, shutdown, store
 from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.install import install
-from hostlab.init.initctl.server import InitctlServer
+from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_directories import JobDirectories
@@ -150,6 +150,11 @@ class JobSupervisor(Supervisor):
     def resumption(self) -> Resumption:
         """What this init's next program is told."""
         raise NotImplementedError
+
+    @property
+    def goes_down(self) -> bool:
+        """Whether it is on its way down."""
+        return self._goes_down
 
     # The parts.
 
@@ -304,6 +309,8 @@ class JobSupervisor(Supervisor):
         place = self.place
         try:
             install(place.bin, place.also, requests=place.requests)
+            if self.units is not None:
+                self.units.install(place.bin, place.also)
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
@@ -316,11 +323,21 @@ class JobSupervisor(Supervisor):
             holder=os.getppid(),
             directory=place.requests,
             log=lambda text: self.log(Level.WARNING, text),
+            programs=self._programs(),
         )
         try:
             server.start()
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
+
+    def _programs(self) -> Mapping[str, Program]:
+        """What is served beside Upstart's programs."""
+        if self.place.units is None:
+            return {}
+        from hostlab.init.systemctl.journal import Journalctl
+        from hostlab.init.systemctl.program import Systemctl
+
+        return {"systemctl": Systemctl(self).run, "journalctl": Journalctl(self).run}
 
     def _take_up(self) -> None:
         """Compare the jobs that an earlier supervisor had with what there is now."""

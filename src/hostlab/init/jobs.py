@@ -95,6 +95,8 @@ class Jobs:
             directory=notify_directory,
         )
         self.book = Requests()
+        self.reload_status: dict[str, int] = {}
+        """By job: the wait status of what its last reload has run."""
         self.changed = asyncio.Event()
         """Set whenever the engine has been told something."""
         self._store = store.Store(keep)
@@ -206,6 +208,9 @@ class Jobs:
         known = self.engine.spawns.get(spawn)
         self.readiness.forget(spawn)
         self._forget(spawn)
+        known = self.engine.spawns.get(spawn)
+        if known is not None and known[1] is Step.RELOAD:
+            self.reload_status[known[0].job.name] = status
         self.tell(_end_of(spawn, status))
         self.cgroups.watch_empty(spawn, partial(self._emptied, spawn))
         if known is not None and known[1] is Step.RELOAD:

@@ -231,7 +231,9 @@ class Engine:
                 self._unload(fact.name)
             case facts.SetVariable():
                 self._set_variable(fact)
-            case facts.Elapsed():
+            case facts.Forget() if fact.name in self.classes:
+                self.classes[fact.name].last = None
+            case facts.Elapsed() | facts.Forget():
                 pass
             case _:
                 raise AssertionError(f"no such fact: {fact}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from hostlab.init.systemctl import journal, program
 from hostlab.init.units.library import Library
 from hostlab.init.units.machine import this_machine
 from hostlab.init.units.units import Units
@@ -11,6 +12,9 @@ from hostlab.spec.systemd.selection import SYSTEM_DIRECTORIES, user_directories
 
 if TYPE_CHECKING:
     from hostlab.init.job_supervisor import JobSupervisor
+
+PROGRAMS: Final = (program.PROGRAM, journal.PROGRAM)
+"""Served for scripts; imported here, while there are files to import from."""
 
 
 def units_of(supervisor: JobSupervisor) -> Units | None:

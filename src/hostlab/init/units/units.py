@@ -21,6 +21,7 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.init.job_supervisor import UNIT_JOBS as JOBS
 from hostlab.init.jobs import Jobs
+from hostlab.init.units.install import install_names
 from hostlab.init.units.library import Library
 from hostlab.init.units.replaced import why_passed_over
 from hostlab.init.units.watching import Watching
@@ -78,6 +79,13 @@ class Units:
         self._warned: set[str] = set()
         self._before: frozenset[str] | None = None
         self._watching: Watching | None = None
+
+    def install(self, directory: str, also: str | None) -> None:
+        """Put systemctl where scripts look for it, and say that units run here (sd_booted(3)).
+
+        `also` is None where the root is the machine's, which is told nothing of the kind.
+        """
+        install_names(directory, own_root=also is not None)
 
     # What there is.
 
@@ -162,8 +170,12 @@ class Units:
             raise UsageError("bad-unit", f"Unit {name} has a bad unit file setting: {found.error}")
         return found
 
+    async def refresh(self) -> None:
+        """`daemon-reload`."""
+        self.reload()
+
     def reload(self) -> None:
-        """Look at all files again (`daemon-reload`), and tell the engine what has changed."""
+        """Look at all files again, and tell the engine what has changed."""
         self.library.forget()
         engine = self.jobs.engine
         live = [name for name in self.job_names if name in engine.classes

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from hostlab.init.job_directories import APPEARING, CHANGES, GONE, nearest
-from hostlab.linux.inotify import Inotify
+from hostlab.init.job_directories import APPEARING, CHANGES, GONE, MOST_LOOKS, nearest
+from hostlab.linux.inotify import IN_MASK_ADD, Inotify
 
 FOLDERS: Final = (".d", ".wants", ".requires")
 GATHER_S: Final = 0.1
@@ -68,19 +68,26 @@ class Watching:
         self._gathered()
 
     def _add_all(self) -> None:
+        """Until a look finds nothing that was not watched before it: see `JobDirectories`."""
+        watched: set[tuple[str, int]] = set()
         with contextlib.suppress(OSError):
             # The user's watches are used up: `daemon-reload` still reads everything.
-            for directory in self.directories:
-                if os.path.isdir(directory):
-                    self._add(directory, CHANGES | GONE)
-                    for folder in _folders(directory):
-                        self._add(folder, CHANGES | GONE)
-                else:
-                    self._add(nearest(directory), APPEARING | GONE)
+            for _ in range(MOST_LOOKS):
+                new = set(self._places()) - watched
+                for place, mask in new:
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        self._inotify.add(place, mask | IN_MASK_ADD)
+                watched |= new
+                if not new:
+                    return
 
-    def _add(self, path: str, mask: int) -> None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            self._inotify.add(path, mask)
+    def _places(self) -> Iterator[tuple[str, int]]:
+        for directory in self.directories:
+            if os.path.isdir(directory):
+                yield directory, CHANGES | GONE
+                yield from ((folder, CHANGES | GONE) for folder in _folders(directory))
+            else:
+                yield nearest(directory), APPEARING | GONE
 
 
 def _folders(directory: str) -> list[str]:
