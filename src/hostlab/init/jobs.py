@@ -17,16 +17,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from hostlab.errors import DecodeError, Problem
+from hostlab.errors import DecodeError, Failed, Problem
 from hostlab.init import store
 from hostlab.init.initctl.requests import Requests
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.readiness.protocols import Readiness
 from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.given import FIRST, NOTHING, Given
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import SpawnFailed
 from hostlab.init.unit_conditions import judge
@@ -37,6 +38,7 @@ from hostlab.jobs.instance import GROUP_MODES, Instance
 from hostlab.jobs.journal import AnyFact
 from hostlab.jobs.restored import unsent, unspawned
 from hostlab.jobs.states import State
+from hostlab.spec import sockets
 from hostlab.spec.job import Console, Expect, Job, KillMode, Step
 
 KEY: Final = "job:"
@@ -49,6 +51,17 @@ BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
 Watcher = Callable[[Effect, float], None]
+
+
+class Sockets(Protocol):
+    """Whoever listens for jobs."""
+
+    def given(self, effect: effects.Spawn) -> Given:
+        """What a main process gets; Problem when it cannot have it."""
+        ...
+
+    def accepted(self, effect: effects.Spawn, peer: str) -> None:
+        """It has accepted a connection of this peer."""
 
 
 class Jobs:
@@ -113,6 +126,8 @@ class Jobs:
         """Called when a process's end that was `postponed` has been dealt with."""
         self.postponed: dict[int, tuple[int, int]] = {}
         """Ends of main processes, (pid, wait status), that a reload may yet make good."""
+        self.sockets: Sockets | None = None
+        """Whoever has the sockets that main processes are given."""
         self._pidfds: dict[int, int] = {}
         self._tokens = itertools.count(1)
 
@@ -408,15 +423,17 @@ class Jobs:
         doing = "open its log and sockets"
         try:
             with contextlib.ExitStack() as stack:
-                stdio = self._stdio(effect, stack)
-                prepared = self.readiness.prepare(effect)
+                given = self._given(effect) if is_main else NOTHING
+                stdio = self._stdio(effect, stack, shared=given.accepting is not None)
+                prepared = self.readiness.prepare(effect, first=FIRST + given.count)
                 stack.callback(prepared.close)
                 doing = "fork"
                 launched = self.launcher.launch(
                     effect,
                     stdio=stdio,
-                    further=prepared.descriptors,
-                    environment=prepared.environment,
+                    further={**given.numbered(), **prepared.descriptors},
+                    environment=given.environment(prepared.environment),
+                    accepting=given.accepting,
                 )
         except SpawnFailed as failed:
             self._failed(effect, failed.step, failed.errno, failed.reason)
@@ -433,6 +450,17 @@ class Jobs:
         self.tell(facts.Spawned(spawn=effect.spawn, pid=launched.pid))
         if is_main:
             self.readiness.started(effect, launched.pid)
+        if launched.peer is not None and self.sockets is not None:
+            self.sockets.accepted(effect, launched.peer)
+
+    def _given(self, effect: effects.Spawn) -> Given:
+        """The sockets that a main process starts on."""
+        if self.sockets is None or not sockets.of_job(effect.job):
+            return NOTHING
+        given = self.sockets.given(effect)
+        if effect.job.readiness.fd in range(FIRST, FIRST + given.count):
+            raise Failed("readiness", "`expect fd` has a number that its sockets need")
+        return given
 
     def _is_wanted(self, effect: effects.Spawn) -> bool:
         """Whether what the job needs of its node holds, asked before the first of its processes."""
@@ -456,8 +484,13 @@ class Jobs:
         self.cgroups.remove(effect.spawn)
         self.tell(facts.SpawnFailed(spawn=effect.spawn, step=step, errno=number, reason=reason))
 
-    def _stdio(self, effect: effects.Spawn, stack: contextlib.ExitStack) -> tuple[int, int, int]:
-        """Standard input, output and error; `console owner` is `output` with input."""
+    def _stdio(
+        self, effect: effects.Spawn, stack: contextlib.ExitStack, *, shared: bool
+    ) -> tuple[int, int, int]:
+        """Standard input, output and error; `console owner` is `output` with input.
+
+        Instances of connections have one log, which is `shared`.
+        """
         if effect.job.console is Console.OWNER:
             return self.console, self.console, self.console
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -470,7 +503,7 @@ class Jobs:
             case Console.OUTPUT:
                 return null, self.console, self.console
             case _:
-                log = self.logs.writer(effect.job.name, effect.instance)
+                log = self.logs.writer(effect.job.name, "" if shared else effect.instance)
                 stack.callback(os.close, log)
                 return null, log, log
 

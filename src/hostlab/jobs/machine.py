@@ -201,6 +201,12 @@ class Machine:
         self._fail(instance, Step.PRE_START, None)
         self.change_goal(instance, Goal.STOP)
 
+    def give_up(self, instance: Instance, why: str) -> None:
+        """It has failed, whatever it is doing: what it needs cannot be had."""
+        instance.trouble = why
+        self._fail(instance, Step.MAIN, None)
+        self.change_goal(instance, Goal.STOP)
+
     def reload(self, instance: Instance) -> None:
         """Run what the job reloads with; one that still runs from the last time is left alone."""
         if Step.RELOAD not in instance.processes:
