@@ -14,11 +14,11 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
-from hostlab.init import boot, shutdown, store
+from hostlab.init import boot, job_runs, shutdown, store
 from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.install import install
 from hostlab.init.initctl.server import InitctlServer, Program
@@ -26,14 +26,17 @@ from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_directories import JobDirectories
 from hostlab.init.jobs import KEY, Jobs
+from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
 from hostlab.init.service import JobService
 from hostlab.init.sources import Sources, Surroundings, operands
+from hostlab.init.sources.given import SourcedSockets
 from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
+from hostlab.init.watches import Watches
 from hostlab.jobs import LATER_VERSION, facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
@@ -89,6 +92,10 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    lasting: str | None = None
+    """Directory for what outlives this init; None: `state_dir`, which does not."""
+    stamps: str | None = None
+    """Directory in which systemd has noted when its timers came last."""
     units: Wanted | None = None
     """What is said of systemd's units; None: nothing."""
     is_user: bool = False
@@ -196,7 +203,13 @@ class JobSupervisor(Supervisor):
             warn=lambda text: self.log(Level.WARNING, text),
             taken=lambda: [job.name for job in self.described_jobs()],
             console=self.place.default_console,
+            watches=self.watches,
         )
+
+    @cached_property
+    def watches(self) -> Watches:
+        """What is told of changed files."""
+        return Watches(lambda text: self.log(Level.WARNING, text))
 
     @cached_property
     def sources(self) -> Sources:
@@ -207,9 +220,15 @@ class JobSupervisor(Supervisor):
             keep=self.keep,
             drop=self.drop,
             kept=self.kept,
-            directory=self.place.state_dir,
+            lasting=Lasting(self.place.lasting or self.place.state_dir),
+            stamps=self.place.stamps,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            jobs=self.jobs,
+            boots=lambda: not self.booted.is_set(),
+            runs=partial(job_runs.runs, self.jobs),
+            watch_jobs=partial(job_runs.watch_jobs, self.jobs),
+            watches=self.watches,
         )
         return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
 
@@ -268,6 +287,7 @@ class JobSupervisor(Supervisor):
             return
         if self._unreadable is not None:
             raise self._unreadable
+        self.jobs.sockets = SourcedSockets(self.sources)
         try:
             had_jobs = self.jobs.restore(self.kept, self._running, self._ended, self.carried_tokens)
         except DecodeError as error:
@@ -283,7 +303,9 @@ class JobSupervisor(Supervisor):
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
         for spawn, pid, _ in self._ended:
-            self.acknowledge(f"{KEY}{spawn}", pid)
+            if spawn not in self.jobs.postponed:
+                self.acknowledge(f"{KEY}{spawn}", pid)
+        self.jobs.on_settled = lambda spawn, pid: self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
         self.jobs.on_descriptions = self.sources.changed
@@ -560,8 +582,11 @@ class JobSupervisor(Supervisor):
             self._stopped.append(spawn)
 
     def is_settled(self, key: str) -> bool:
-        """What came before the state was read is acknowledged when it has been written down."""
-        return self._has_begun or not key.startswith(KEY)
+        """What came before the state was read is acknowledged when it has been written down, and
+        what is postponed when that is over."""
+        if not key.startswith(KEY):
+            return True
+        return self._has_begun and int(key.removeprefix(KEY)) not in self.jobs.postponed
 
     def log(self, level: Level, message: str) -> None:
         """Write down what a person may want to read; a full disk costs the line only."""

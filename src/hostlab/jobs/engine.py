@@ -176,8 +176,16 @@ class Engine:
                 )
             )
 
+    def reloaded(self, instance: Instance, *, ok: bool) -> None:
+        """Answer those who asked for an instance's reload."""
+        why, job, name = "" if ok else "Job failed to reload", instance.job.name, instance.name
+        for asked in instance.reloading:
+            self.effect(effects.Reply(request=asked, ok=ok, message=why, job=job, instance=name))
+        instance.reloading = ()
+
     def left(self, instance: Instance) -> None:
         """An instance has stopped: take it away, and perhaps its class or its description."""
+        self.reloaded(instance, ok=False)
         found = self.classes[instance.job.name]
         if instance.stop_on is not None:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
@@ -395,6 +403,9 @@ class Engine:
         found = self.classes.get(fact.job)
         if found is None:
             raise UsageError("unknown-job", f"Unknown job: {fact.job}")
+        if isinstance(fact, facts.Stop) and fact.failure is not None:
+            self._cannot_work(found, fact.failure)
+            return
         environment = self.class_environment(found.job)
         environment.update(fact.environment)
         name = fact.instance
@@ -470,15 +481,20 @@ class Engine:
         main = instance.main
         if main is None or main.pid is None:
             raise UsageError("not-running", f"Job is not running: {instance}")
-        job = instance.job
-        if job.reload is not None:
+        instance.reloading += (fact.request,) if fact.request else ()
+        if instance.job.reload is not None:
             self._machine.reload(instance)
         else:
-            scope, number = KillMode.PROCESS, job.reload_signal
+            scope, number = KillMode.PROCESS, instance.job.reload_signal
             self.effect(effects.Kill(spawn=main.spawn, pid=main.pid, signal=number, scope=scope))
-        if fact.request is not None:
-            name = instance.name
-            self.effect(effects.Reply(request=fact.request, ok=True, job=job.name, instance=name))
+            self.reloaded(instance, ok=True)
+
+    def _cannot_work(self, found: JobClass, why: str) -> None:
+        for instance in tuple(found.instances.values()):
+            if instance.goal is not Goal.STOP:
+                self._machine.give_up(instance, why)
+        if not found.instances:
+            found.last = Last(failed=True, failed_step=Step.MAIN, trouble=why)
 
     def _wait_for(self, instance: Instance, request: str | None, verb: str) -> None:
         """Whoever waited for the instance's last change has waited long enough."""
@@ -540,6 +556,10 @@ class Engine:
         for other in self._ordering.before(instance):
             if not self._waits_for(other, instance):
                 self._hold(other, [event])
+
+    def waits_for_no_turn(self, instance: Instance) -> None:
+        """Its `starting` goes on from those it is ordered behind: it is not to start any more."""
+        self._ordering.let_go(instance, self.queue)
 
     def _waits_for(self, instance: Instance, other: Instance) -> bool:
         """Whether an instance's own event is held by another, which then cannot wait for it."""

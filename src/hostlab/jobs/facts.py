@@ -63,6 +63,9 @@ class Start(JobRequest, frozen=True, kw_only=True):
 class Stop(JobRequest, frozen=True, kw_only=True):
     """Stop an instance."""
 
+    failure: str | None = None
+    """What of the job cannot work: it has failed because of it, whether it ran or not."""
+
 
 class Restart(JobRequest, frozen=True, kw_only=True):
     """Stop an instance and start it again with the description that it has."""

@@ -32,9 +32,11 @@ from hostlab.init.standalone.place import (
     bear,
     claim,
     end_groups,
+    lasting_directory,
     make_grounds,
     remove_run_directory,
     session_file,
+    stamp_directory,
     write_session,
 )
 from hostlab.jobs import facts
@@ -167,6 +169,8 @@ class StandaloneSupervisor(JobSupervisor):
             also="/sbin" if chosen.boots and _has_own_root() else None,
             default_console=chosen.console,
             logs=chosen.logs,
+            lasting=lasting_directory(chosen.run_directory, os.environ, is_user=chosen.is_user),
+            stamps=stamp_directory(os.environ, is_user=chosen.is_user),
         )
         super().__init__(inheritance, place)
         self.sessions = Sessions(self)
