@@ -44,6 +44,7 @@ def units_of(supervisor: JobSupervisor) -> Units | None:
         supervisor.jobs,
         state_dir=place.state_dir,
         log=supervisor.log,
+        watches=supervisor.watches,
         setup=_setup(supervisor),
     )
     library.passed_over = units.passes_over
