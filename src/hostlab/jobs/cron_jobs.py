@@ -11,7 +11,7 @@ import shlex
 from typing import Final
 
 from hostlab.errors import SpecError
-from hostlab.jobs import timer_event
+from hostlab.jobs import named_event
 from hostlab.jobs.crontab import Line
 from hostlab.spec.job import Expression, Job, Match
 from hostlab.spec.source import quoted
@@ -46,7 +46,7 @@ def _match(line: Line) -> Match:
     if schedule is None:
         return Match(STARTUP)
     zone = () if schedule.zone is None else (f"ZONE={schedule.zone}",)
-    return Match(timer_event.EVENT, (f"CRON={schedule.fields}", *zone))
+    return Match(named_event.TIMER, (f"CRON={schedule.fields}", *zone))
 
 
 def _script(line: Line, user: str) -> str:

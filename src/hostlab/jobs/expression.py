@@ -23,13 +23,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from hostlab.jobs import timer_event
+from hostlab.jobs import named_event
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.glob import is_literal, matcher, matches
+from hostlab.spec import sockets
 from hostlab.spec.job import Expression, Match, Operator
 
 Environment = tuple[tuple[str, str], ...]
 NO_ENVIRONMENT: Mapping[str, str] = {}
+_LITERAL: dict[str, Callable[[Match], tuple[str, ...]]] = {
+    **dict.fromkeys(named_event.SAYS, named_event.arguments),
+    sockets.EVENT: sockets.pattern,
+}
+"""Events whose operands are values, no patterns: they say themselves what is to happen."""
 Held = TypeVar("Held")
 
 
@@ -104,10 +110,11 @@ class Leaf:
         self.name = match.name
         self.index = index
         """Its place among the nodes."""
-        is_timer = match.name == timer_event.EVENT
-        texts = timer_event.arguments(match) if is_timer else match.arguments
+        own = _LITERAL.get(match.name)
+        texts = own(match) if own else match.arguments
         self.arguments = tuple(
-            Argument(text, position, is_literal=is_timer) for position, text in enumerate(texts)
+            Argument(text, position, is_literal=own is not None)
+            for position, text in enumerate(texts)
         )
 
     def accepts(

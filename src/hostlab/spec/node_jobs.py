@@ -31,7 +31,7 @@ from hostlab.spec.job import (
     Step,
 )
 from hostlab.spec.job import Said as Place
-from hostlab.spec.model import Boot, BootEvent
+from hostlab.spec.model import Boot, BootEvent, Units
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Mark, Source, quoted
 from hostlab.spec.stanzas import APPARMOR_LOAD
@@ -266,6 +266,18 @@ def _places(source: Source, fields: Fields) -> Iterator[Place]:
                 yield Place(stanza=stanza, file=source.file, line=line, words=(item.value,))
         else:
             yield Place(stanza=stanza, file=source.file, line=said.key.line + 1)
+
+
+def units(fields: Fields) -> Units | None:
+    """What is said of systemd's units."""
+    if "units" not in fields:
+        return None
+    said: Fields = fields.value("units")
+    return Units(
+        start=tuple(dict.fromkeys(each.value for each in said.value("start", []))),
+        enabled=said.flag("enabled"),
+        directories=tuple(each.value for each in said.value("directories", [])),
+    )
 
 
 def boot(source: Source, fields: Fields) -> Boot:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from hostlab.init.sources import MODULES, Sources, Surroundings, waited_for
+from hostlab.init.lasting import Lasting
+from hostlab.init.sources import MODULES, Sources, Surroundings, timer, waited_for
 from hostlab.init.sources.timer import FILE, KEPT, SystemClocks, TimerSource, read_notes
+from hostlab.init.watches import Watches
 from hostlab.jobs.facts import Emit
 from hostlab.spec.job import Job, Match
 from hostlab.spec.upstart import load_conf
@@ -29,6 +31,7 @@ class Init:
     """What a source needs of an init, and what it has told."""
 
     directory: int | None = None
+    stamps: str | None = None
     told: list[Emit] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     kept: dict[str, int] = field(default_factory=dict)
@@ -36,8 +39,10 @@ class Init:
 
     def surroundings(self) -> Surroundings:
         return Surroundings(
-            self.tell, self.warnings.append, self.keep, self.drop, self.kept, self.directory
-        )
+            self.tell, self.warnings.append, self.keep, self.drop, self.kept,
+            Lasting(self.directory) if self.directory is not None else None,
+            stamps=self.stamps,
+        )  # fmt: skip
 
     def tell(self, emit: Emit) -> None:
         self.told.append(emit)
@@ -165,6 +170,28 @@ def test_a_persistent_timer_outlives_the_machines_start(directory: int, tmp_path
     asyncio.run(main())
 
 
+def test_what_systemd_has_noted_counts(tmp_path: Path) -> None:
+    """A host that comes from systemd does not forget when its timers came last."""
+
+    async def main() -> None:
+        init = Init(stamps=str(tmp_path))
+        for name, days in (("old.timer", 3), ("new.timer", 0)):
+            stamp = tmp_path / f"stamp-{name}"
+            stamp.touch()
+            at = SystemClocks().wall() - days * DAY
+            os.utime(stamp, (at, at))
+        source = TimerSource(init.surroundings())
+        source.listen(frozenset(
+            Match("timer", (f"NAME={name}", "CALENDAR=daily", "PERSISTENT=1"))
+            for name in ("old.timer", "new.timer", "other.timer")
+        ))  # fmt: skip
+        source.close()
+        assert [dict(emit.environment)["NAME"] for emit in init.told] == ["old.timer"]
+        finish(init)
+
+    asyncio.run(main())
+
+
 def test_the_clock_is_set() -> None:
     """What a cancelled timerfd makes the source do; the machine's clock is left alone."""
 
@@ -261,5 +288,87 @@ def test_a_source_that_cannot_be_opened_costs_its_events_only(
         sources.look()
         await init.wait_told(1)
         sources.close()
+
+    asyncio.run(main())
+
+
+def test_the_zone_of_the_machine_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen by inotify, through the link that /etc/localtime is."""
+    localtime = tmp_path / "localtime"
+    localtime.symlink_to("/usr/share/zoneinfo/UTC")
+    monkeypatch.setattr(timer, "LOCALTIME", str(localtime))
+
+    async def main() -> None:
+        init = Init()
+        watches = Watches(init.warnings.append)
+        source = TimerSource(replace(init.surroundings(), watches=watches))
+        source.listen(
+            frozenset({Match("timer", ("ON=zone-change",)), Match("timer", ("CALENDAR=daily",))})
+        )
+        before = source._timers.deadline("CALENDAR=daily")
+        new = tmp_path / "new"
+        new.symlink_to("/usr/share/zoneinfo/Asia/Kolkata")
+        new.rename(localtime)
+        await init.wait_told(1)
+        after = source._timers.deadline("CALENDAR=daily")
+        assert before is not None
+        assert after is not None
+        assert (after - before) % 86400 == 86400 - 5.5 * 3600
+        assert [dict(emit.environment)["ON"] for emit in init.told] == ["zone-change"]
+        source.close()
+        watches.close()
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_a_timer_of_a_job_that_runs() -> None:
+    """It comes once while the job runs, and again when that has ended."""
+
+    async def main() -> None:
+        init = Init()
+        running: set[str] = set()
+        heard: list[Callable[[str], None]] = []
+
+        def watch(told: Callable[[str], None]) -> Callable[[], None]:
+            heard.append(told)
+            return heard.clear
+
+        surroundings = replace(init.surroundings(), runs=running.__contains__, watch_jobs=watch)
+        source = TimerSource(surroundings)
+        source.listen(
+            frozenset(
+                {
+                    Match("timer", ("EVERY=100ms", "JOB=x")),
+                    Match("timer", ("SINCE_END=100ms", "JOB=x")),
+                }
+            )
+        )
+        running.add("x")
+        heard[0]("x")
+        await init.wait_told(1)
+        assert "EVERY" in dict(init.told[0].environment)
+        running.clear()
+        heard[0]("x")
+        await init.wait_told(3)
+        assert any("SINCE_END" in dict(emit.environment) for emit in init.told)
+        notes = read_notes(os.pread(init.kept[KEPT], 65536, 0))
+        assert {"started x", "ended x"} <= notes.keys()
+        source.listen(frozenset({Match("timer", ("EVERY=1h",))}))
+        assert not heard, "nobody has a job any more"
+        source.close()
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_the_last_time_says_so() -> None:
+    async def main() -> None:
+        init = Init()
+        async with listening(init, "IN=50ms", "EVERY=100ms"):
+            await init.wait_told(2)
+        found = {emit.environment[0][0]: dict(emit.environment).get("LAST") for emit in init.told}
+        assert found == {"IN": "1", "EVERY": None}
+        finish(init)
 
     asyncio.run(main())

@@ -58,7 +58,7 @@ class SupervisorInit:
         self.supervisor.jobs.book.forget_others(prefix, tokens)
 
     def reload_configuration(self) -> None:
-        self.supervisor.directories.read()
+        self.supervisor.reread()
 
     def reexec(self) -> None:
         self.supervisor.reexec()

@@ -6,7 +6,7 @@ nobody listens any more. It tells an event by `surroundings.tell(facts.Emit(…)
 while nothing happens (the kernel wakes it by a descriptor), and blocks nobody.
 
 What a source must not lose with its supervisor it has the holder keep (`keep`, `kept`); what is
-to outlive the machine's start it writes into `directory`.
+to outlive the machine's start it writes into `lasting`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ import asyncio
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from hostlab.errors import Problem
+from hostlab.init.lasting import Lasting
+from hostlab.init.watches import Watches
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.facts import Emit
 from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
-MODULES: Final[Mapping[str, str]] = {"timer": "hostlab.init.sources.timer"}
+if TYPE_CHECKING:
+    from hostlab.init.jobs import Jobs
+
+MODULES: Final[Mapping[str, str]] = {
+    "timer": "hostlab.init.sources.timer",
+    "socket": "hostlab.init.sources.socket",
+}
 """By the event's name; `*-device-added` and its like are to be matched by their ends."""
 
 _AT_REST: Final = frozenset(
@@ -53,12 +61,29 @@ class Surroundings:
     """Have it closed."""
     kept: Mapping[str, int]
     """What it kept of an earlier supervisor."""
-    directory: int | None = None
-    """Descriptor of a directory that outlives the machine's start; None where there is none."""
+    lasting: Lasting | None = None
+    """What outlives the machine's start; None where nothing does."""
     host: str = ""
     """What tells this host from others: seeds what is random."""
     started: float = 0.0
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+    jobs: Jobs | None = None
+    """For a source that gives jobs something, or must know which of them run."""
+    boots: Callable[[], bool] = lambda: False
+    """Whether init is only just coming up: what jobs wait for then, they have not come late for."""
+    runs: Callable[[str], bool] = lambda job: False
+    """Whether a job has an instance."""
+    watch_jobs: Callable[[Callable[[str], None]], Callable[[], None]] = lambda told: _nothing
+    """Have a job's name told whenever an instance of it has come or gone; what is given back ends
+    that."""
+    stamps: str | None = None
+    """Directory in which systemd has noted when its timers came last."""
+    watches: Watches | None = None
+    """The init's one instance of inotify; None: a source has one of its own."""
+
+
+def _nothing() -> None:
+    """Ends what never began."""
 
 
 def waited_for(jobs: Iterable[Job]) -> Iterator[Match]:
@@ -103,6 +128,12 @@ class Sources:
     def names(self) -> tuple[str, ...]:
         """Of the sources that are open."""
         return tuple(self._open)
+
+    def get(self, name: str) -> Source | None:
+        """The source of this event's, opened first if somebody listens to it."""
+        if name not in self._open:
+            self.look()
+        return self._open.get(name)
 
     def changed(self) -> None:
         """A job has come, gone or changed; looked at once for many that come together."""

@@ -24,14 +24,17 @@ import signal
 import socket
 import termios
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from hostlab.init.spawning import sandbox
+from hostlab.init.spawning.given import FIRST
 from hostlab.linux.capabilities import apply_sets, become, exact_sets, mask_of
 from hostlab.linux.libc import close_all_but, prctl, setns
 from hostlab.linux.seccomp import apply as apply_seccomp
 
 if TYPE_CHECKING:
+    from hostlab.init.spawning.given import Accepting
     from hostlab.init.spawning.process import ProcessSetup
 
 Limit = tuple[int, int, int]
@@ -59,6 +62,8 @@ _OWN_LIMITS: Final = frozenset(
 
 FAILURE: Final = "-"
 WARNING: Final = "~"
+PEER: Final = "="
+"""Whose connection it has accepted."""
 
 
 class _Failed(Exception):
@@ -161,6 +166,9 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     with _step("join namespace"):
         for fd in setup.namespaces:
             setns(fd, 0)
+    if setup.accepting is not None:
+        with _step("accept a connection"):
+            setup = _accept(setup, setup.accepting, report)
     script = _descriptors(setup, report)
     if setup.controlling_tty:
         with _step("open console"):
@@ -180,6 +188,29 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     _place(setup)
     _identity(setup)
     _execute(setup, script, late, report)
+
+
+def _accept(setup: ProcessSetup, accepting: Accepting, report: Report) -> ProcessSetup:
+    """With the connection of who waits first among its descriptors, and who that is."""
+    connection, peer = socket.socket(fileno=accepting.listener).accept()
+    connection.setblocking(True)  # noqa: FBT003 - that is its signature
+    if accepting.no_delay:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    fd = connection.detach()
+    variables = dict(setup.environment)
+    address = ""
+    if isinstance(peer, tuple):
+        host, port = str(peer[0]).removeprefix("::ffff:"), str(peer[1])
+        if host in accepting.refused:
+            raise _Failed(f"accept a connection of {host}, which has as many as it may")
+        address = f"{host} {port}"
+        variables |= {"REMOTE_ADDR": host, "REMOTE_PORT": port}
+    report.write(PEER, 0, address)
+    if accepting.is_inetd:
+        changed = (fd, fd, *setup.descriptors[2:])
+        return replace(setup, descriptors=changed, environment=variables)
+    further = {FIRST: fd, **setup.further}
+    return replace(setup, further=further, environment=variables)
 
 
 def _descriptors(setup: ProcessSetup, report: Report) -> int | None:

@@ -157,6 +157,7 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.apparmor is not None
         or setup.script is not None
         or setup.further
+        or setup.accepting is not None
         or setup.enter
         or setup.nice is not None
         or setup.chroot is not None
