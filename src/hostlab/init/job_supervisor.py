@@ -61,6 +61,9 @@ LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
 """What is asked of an init that may have no jobs, and does not begin to have any for that."""
 UNIT_JOBS: Final = "unit-jobs"
 """Names of the jobs that are units, there too."""
+UNIT_FILES_JOB: Final = "unit-files"
+UNIT_GENERATORS_JOB: Final = "unit-generators"
+"""What is done before units start is jobs, too, that come from no file."""
 DESCRIBED: Final = "described"
 """Names of the jobs that come from the description, among what the engine's state holds."""
 
@@ -363,7 +366,8 @@ class JobSupervisor(Supervisor):
         """Compare the jobs that an earlier supervisor had with what there is now."""
         engine = self.jobs.engine
         described = set(engine.extra.get(DESCRIBED, ()))
-        elsewhere = described | set(engine.extra.get(UNIT_JOBS, ()))
+        elsewhere = described | {UNIT_FILES_JOB, UNIT_GENERATORS_JOB}
+        elsewhere |= set(engine.extra.get(UNIT_JOBS, ()))
         from_files = [
             found.successor or found.job
             for name, found in engine.classes.items()

@@ -108,8 +108,6 @@ class Jobs:
             directory=notify_directory,
         )
         self.book = Requests()
-        self.reload_status: dict[str, int] = {}
-        """By job: the wait status of what its last reload has run."""
         self.changed = asyncio.Event()
         """Set whenever the engine has been told something."""
         self._store = store.Store(keep)
@@ -224,8 +222,6 @@ class Jobs:
         self.readiness.forget(spawn)
         self._forget(spawn)
         known = self.engine.spawns.get(spawn)
-        if known is not None and known[1] is Step.RELOAD:
-            self.reload_status[known[0].job.name] = status
         self.tell(_end_of(spawn, status))
         self.cgroups.watch_empty(spawn, partial(self._emptied, spawn))
         if known is not None and known[1] is Step.RELOAD:

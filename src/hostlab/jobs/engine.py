@@ -29,6 +29,7 @@ from hostlab.jobs.machine import Machine
 from hostlab.jobs.ordering import Ordering
 from hostlab.jobs.relating import relate
 from hostlab.jobs.states import Goal, State
+from hostlab.jobs.variables import set_variable
 from hostlab.spec.job import Job, KillMode, Step
 from hostlab.spec.signals import signal_name
 
@@ -230,7 +231,7 @@ class Engine:
             case facts.Unload():
                 self._unload(fact.name)
             case facts.SetVariable():
-                self._set_variable(fact)
+                set_variable(self, fact)
             case facts.Forget() if fact.name in self.classes:
                 self.classes[fact.name].last = None
             case facts.Elapsed() | facts.Forget():
@@ -307,26 +308,6 @@ class Engine:
         level = Level.INFO if normal else Level.WARNING
         pid = instance.processes[step].pid
         self._log(level, f"{instance} {step} process ({pid}) {how}")
-
-    def _set_variable(self, fact: facts.SetVariable) -> None:
-        """Change every table that is meant (init/job_class.c, job_class_environment_set())."""
-        tables = [self.environment]
-        if fact.job is not None:
-            if fact.job not in self.classes:
-                raise UsageError("unknown-job", f"Unknown job: {fact.job}")
-            instance = self.instance(fact.job, fact.instance)
-            if instance is None:
-                text = f"Unknown instance: {fact.instance} of job {fact.job}"
-                raise UsageError("unknown-instance", text)
-            tables = [instance.environment]
-        elif fact.running:
-            instances = (each for one in self.classes.values() for each in one.instances.values())
-            tables += [instance.environment for instance in instances]
-        for table in tables:
-            if fact.value is None:
-                table.pop(fact.name, None)
-            else:
-                table[fact.name] = fact.value
 
     # Descriptions.
 

@@ -165,7 +165,7 @@ def test_status_and_lists(node: Node) -> None:
     ran = Ran(node, "systemctl status no")
     assert (ran.status, ran.err) == (4, "Unit no.service could not be found.\n")
     ran = Ran(node, "systemctl list-units --no-legend --type=service --plain")
-    assert ran.out.split() == "web.service loaded active running A web server".split()
+    assert ran.out.split() == ["web.service", "loaded", "active", "running", "A", "web", "server"]
     ran = Ran(node, "systemctl list-unit-files --no-legend 'b*'")
     assert "bad.service static -" in " ".join(ran.out.split())
     assert Ran(node, "systemctl cat web").out.startswith(

@@ -158,7 +158,7 @@ async def _reload(call: Call, name: str) -> None:
         for each in (own, *propagated("reload", own, dependencies)):
             if each != own and manager.state(each).active not in RUNNING:
                 continue
-            if await manager.reload(each, call):
+            if not await manager.reload(each, call):
                 text = f'See "systemctl status {each}" and "journalctl -xeu {each}" for details.'
                 call.complain(f"Job for {each} failed.\n{text}")
 

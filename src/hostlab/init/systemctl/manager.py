@@ -118,18 +118,12 @@ class Manager:
             jobs.changed.clear()
             await jobs.changed.wait()
 
-    async def reload(self, name: str, call: Call) -> int:
-        """Have a unit reload; the exit status of what it runs for that."""
-        jobs = self.supervisor.jobs
+    async def reload(self, name: str, call: Call) -> bool:
+        """Have a unit reload; whether what it runs for that has ended well."""
         name = self.own_name(name)
         token = call.token("reload", name)
-        if not jobs.book.knows(token):
-            jobs.reload_status.pop(name, None)
-        await jobs.request(token, facts.Reload(job=name, request=token), wait=False)
-        while call.waits and self.state(name).active == "reloading":
-            jobs.changed.clear()
-            await jobs.changed.wait()
-        return jobs.reload_status.get(name, 0)
+        fact = facts.Reload(job=name, request=token)
+        return (await self.supervisor.jobs.request(token, fact, wait=call.waits)).ok
 
 
 class Call:

@@ -24,7 +24,9 @@ from hostlab.init.jobs import Jobs
 from hostlab.init.units.install import install_names
 from hostlab.init.units.library import Library
 from hostlab.init.units.replaced import why_passed_over
+from hostlab.init.units.setup import Setup
 from hostlab.init.units.watching import Watching
+from hostlab.init.watches import Watches
 from hostlab.jobs import facts
 from hostlab.jobs.effects import Level
 from hostlab.spec.job import same_but_places
@@ -68,7 +70,11 @@ class Units:
         *,
         state_dir: int,
         log: Callable[[Level, str], None],
+        watches: Watches,
+        setup: Setup | None = None,
     ) -> None:
+        """`setup` is None where the root is not this init's to change."""
+        self.setup = setup
         self.wanted = wanted
         self.library = library
         self.jobs = jobs
@@ -76,6 +82,7 @@ class Units:
         self.cycles: tuple[str, ...] = ()
         self._log = log
         self._state_dir = state_dir
+        self._watches = watches
         self._warned: set[str] = set()
         self._before: frozenset[str] | None = None
         self._watching: Watching | None = None
@@ -171,7 +178,9 @@ class Units:
         return found
 
     async def refresh(self) -> None:
-        """`daemon-reload`."""
+        """`daemon-reload`: the generators run, then all files are looked at again."""
+        if self.setup is not None:
+            await self.setup.generate()
         self.reload()
 
     def reload(self) -> None:
@@ -262,6 +271,10 @@ class Units:
         """Start what is to run from the beginning; once, whoever is killed meanwhile."""
         if BOOTED in self.jobs.engine.extra:
             return
+        if self.setup is not None:
+            await self.setup.make_files()
+            await self.setup.generate()
+            self.library.forget()
         names = [name for name in self.wanted.start if self._is_startable(name)]
         target = self.target
         self.watch()
@@ -285,12 +298,12 @@ class Units:
         """Read again by itself what changes, until `close`."""
         if self._watching is not None:
             return
-        try:
-            self._watching = Watching(
-                self.library.directories, changed=self.library.forget, gathered=self.reload
-            )
-        except OSError as error:
-            self._warn(f"changed units are read by `daemon-reload` only: {error.strerror}")
+        self._watching = Watching(
+            self.library.directories,
+            self._watches,
+            changed=self.library.forget,
+            gathered=self.reload,
+        )
 
     def close(self) -> None:
         """Look after files no longer."""
