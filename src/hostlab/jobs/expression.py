@@ -25,6 +25,7 @@ from typing import Generic, TypeVar
 
 from hostlab.jobs import named_event
 from hostlab.jobs.environment import ExpansionError, expand
+from hostlab.jobs.file_operand import FILE
 from hostlab.jobs.glob import is_literal, matcher, matches
 from hostlab.spec.job import Expression, Match, Operator
 
@@ -107,7 +108,8 @@ class Leaf:
         is_named = match.name in named_event.SAYS
         texts = named_event.arguments(match) if is_named else match.arguments
         self.arguments = tuple(
-            Argument(text, position, is_literal=is_named) for position, text in enumerate(texts)
+            Argument(text, position, is_literal=is_named or _is_path(match.name, text))
+            for position, text in enumerate(texts)
         )
 
     def accepts(
@@ -120,6 +122,11 @@ class Leaf:
             if not argument.accepts(event, environment):
                 return False
         return True
+
+
+def _is_path(event: str, text: str) -> bool:
+    """Whether an argument is the FILE of a `file` event, which has what the operand says."""
+    return event == FILE and text.startswith("FILE=")
 
 
 class Tree:
