@@ -208,6 +208,7 @@ class JobSupervisor(Supervisor):
             home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
             runs=partial(job_runs.runs, self.jobs),
             watch_jobs=partial(job_runs.watch_jobs, self.jobs),

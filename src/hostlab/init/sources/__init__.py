@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
@@ -21,15 +21,23 @@ from hostlab.errors import Problem
 from hostlab.init.lasting import Lasting
 from hostlab.init.watches import Watches
 from hostlab.jobs import named_event
+from hostlab.jobs.boot import Emission
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.facts import Emit
 from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
+_NETWORK: Final = (
+    "net-device-added", "net-device-removed", "net-device-up", "net-device-down",
+    "net-carrier-up", "net-carrier-down", "net-address-added", "net-address-removed",
+    "net-route-added", "net-route-removed",
+    "net-neighbour-added", "net-neighbour-changed", "net-neighbour-removed",
+)  # fmt: skip
 MODULES: Final[Mapping[str, str]] = {
     "timer": "hostlab.init.sources.timer",
     "file": "hostlab.init.sources.file",
     "path": "hostlab.init.sources.file",
+    **dict.fromkeys(_NETWORK, "hostlab.init.sources.network"),
 }
 """By the event's name; one module may tell several. `*-device-added` and its like are to be matched
 by their ends, behind these."""
@@ -77,6 +85,8 @@ class Surroundings:
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
     boots: Callable[[], bool] = lambda: False
     """Whether init is only just coming up: what jobs wait for then, they have not come late for."""
+    boot_events: Callable[[], Sequence[Emission]] = tuple
+    """What init's boot tells by itself."""
     runs: Callable[[str], bool] = lambda job: False
     """Whether a job has an instance."""
     watch_jobs: Callable[[Callable[[str], None]], Callable[[], None]] = lambda told: _nothing
