@@ -92,6 +92,8 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    home: str | None = None
+    """Where relative paths in conditions begin, in a user's session."""
     lasting: str | None = None
     """Directory for what outlives this init; None: `state_dir`, which does not."""
     stamps: str | None = None
@@ -222,9 +224,11 @@ class JobSupervisor(Supervisor):
             kept=self.kept,
             lasting=Lasting(self.place.lasting or self.place.state_dir),
             stamps=self.place.stamps,
+            home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
             jobs=self.jobs,
+            boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
             runs=partial(job_runs.runs, self.jobs),
             watch_jobs=partial(job_runs.watch_jobs, self.jobs),

@@ -169,6 +169,7 @@ class StandaloneSupervisor(JobSupervisor):
             also="/sbin" if chosen.boots and _has_own_root() else None,
             default_console=chosen.console,
             logs=chosen.logs,
+            home=os.environ.get("HOME") if chosen.is_user else None,
             lasting=lasting_directory(chosen.run_directory, os.environ, is_user=chosen.is_user),
             stamps=stamp_directory(os.environ, is_user=chosen.is_user),
         )
