@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -24,7 +25,9 @@ from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
 MODULES: Final[Mapping[str, str]] = {"timer": "hostlab.init.sources.timer"}
-"""By the event's name; `*-device-added` and its like are to be matched by their ends."""
+"""By the event's name."""
+DEVICE: Final = "hostlab.init.sources.device"
+"""Of `SUBSYSTEM-device-ACTION`, whatever the two are, unless the name is one of `MODULES`."""
 
 _AT_REST: Final = frozenset(
     {
@@ -59,6 +62,14 @@ class Surroundings:
     """What tells this host from others: seeds what is random."""
     started: float = 0.0
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+
+
+def module_of(event: str) -> str | None:
+    """The source that tells of an event, if one does."""
+    found = MODULES.get(event)
+    if found is None and re.fullmatch(r".+-device-.+", event):
+        return DEVICE
+    return found
 
 
 def waited_for(jobs: Iterable[Job]) -> Iterator[Match]:
@@ -101,8 +112,8 @@ class Sources:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the sources that are open."""
-        return tuple(self._open)
+        """Of the sources that are open, as their modules are called."""
+        return tuple(name.rpartition(".")[2] for name in self._open)
 
     def changed(self) -> None:
         """A job has come, gone or changed; looked at once for many that come together."""
@@ -115,8 +126,8 @@ class Sources:
         self._is_due = False
         wanted: dict[str, set[Match]] = {}
         for match in self._operands():
-            if match.name in MODULES:
-                wanted.setdefault(match.name, set()).add(match)
+            if (module := module_of(match.name)) is not None:
+                wanted.setdefault(module, set()).add(match)
         for name in [name for name in self._listening if name not in wanted]:
             self._close(name)
         for name, matches in wanted.items():
@@ -127,12 +138,12 @@ class Sources:
         self._listening[name] = operands
         try:
             if name not in self._open:
-                module = importlib.import_module(MODULES[name])
+                module = importlib.import_module(name)
                 self._open[name] = cast("Source", module.open_source(self._surroundings))
             self._open[name].listen(operands)
         except (OSError, Problem, ImportError) as error:
             # A machine that lacks what a source needs loses its events, not its jobs.
-            self._surroundings.warn(f"no {name} events: {error}")
+            self._surroundings.warn(f"no {name.rpartition('.')[2]} events: {error}")
 
     def _close(self, name: str) -> None:
         del self._listening[name]
