@@ -18,6 +18,7 @@ from hostlab.linux.uevents import UDEV, Uevent, of_device
 
 SYS: Final = "/sys"
 UDEV_DATA: Final = "/run/udev/data"
+UDEV_TAGS: Final = "/run/udev/tags"
 UDEV_CONTROL: Final = "/run/udev/control"
 """Where udevd listens; by it libudev tells whether one runs (sd_device_monitor_new_full)."""
 MAX_FILE_BYTES: Final = 1 << 16
@@ -136,6 +137,15 @@ _KERNELS: Final = frozenset(
 def is_udevs(key: str) -> bool:
     """Whether a property is what udev's rules add, and not the kernel's own or an index of it."""
     return key not in _KERNELS
+
+
+def of_kernel(properties: Mapping[str, str]) -> dict[str, str]:
+    """What of a device's properties the kernel says, as it says it."""
+    udevs = ("CURRENT_TAGS", "DEVLINKS", "TAGS", "USEC_INITIALIZED")
+    found = {k: v for k, v in properties.items() if k in _KERNELS and k not in udevs}
+    if "DEVNAME" in found:
+        found["DEVNAME"] = found["DEVNAME"].removeprefix("/dev/")
+    return found
 
 
 def _read(path: str) -> str | None:

@@ -33,10 +33,20 @@ class Plugged(msgspec.Struct, frozen=True, kw_only=True):
     """The directory that stands for what is on it."""
     version: int = VERSION
 
-    def events(self, action: str) -> tuple[Uevent, ...]:
-        """What udev says when it comes (`add`), and in the reverse order when it goes."""
-        found = tuple(of_device(action, device, UDEV) for device in self.devices)
-        return found[::-1] if action == "remove" else found
+    def arrival(self) -> tuple[Uevent, ...]:
+        """What udev says when it comes."""
+        return tuple(of_device("add", device, UDEV) for device in self.devices)
+
+    def departure(self) -> tuple[Uevent, ...]:
+        """What udev says when it goes: the last that came is the first to go."""
+        found = []
+        for device in self.devices[::-1]:
+            # A driver that is told of was bound after the device had come.
+            if "DRIVER" in device:
+                found.append(of_device("unbind", device, UDEV))
+            left = {key: value for key, value in device.items() if key != "DRIVER"}
+            found.append(of_device("remove", left, UDEV))
+        return tuple(found)
 
 
 def read_records(directory: str = RECORDS) -> tuple[Sequence[Plugged], Sequence[str]]:

@@ -151,7 +151,7 @@ class DeviceSource:
             self._surroundings.warn(f"what is plugged in cannot be read: {text}")
         wanted = frozenset(subsystems)
         for record in records:
-            yield from (event for event in record.events("add") if event.subsystem in wanted)
+            yield from (event for event in record.arrival() if event.subsystem in wanted)
 
     def _know(self, event: Uevent) -> None:
         if event.action == "remove":
