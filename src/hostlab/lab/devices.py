@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Final, Protocol
 
@@ -67,7 +67,7 @@ class ContainerSockets:
         if device.content is not None and not os.path.isdir(device.content):
             raise UsageError("content", f"{device.content} is no directory")
         self._check_free(device)
-        plan = _Plan(device)
+        plan = _Plan(device, self.plugged())
         hub = self._hub() if device.content is not None else None
 
         def work() -> tuple[bytes, Sequence[int]]:
@@ -81,9 +81,10 @@ class ContainerSockets:
     def unplug(self, name: str) -> None:
         """Pull a device out: it is gone, and then its events tell so."""
         found = self._found(name)
+        others = [each for each in self.plugged() if each.name != name]
 
         def work() -> tuple[bytes, Sequence[int]]:
-            _unplug(found)
+            _unplug(found, others)
             return b"", ()
 
         from_inside(self.node.pid, _INSIDE, work)
@@ -131,8 +132,10 @@ class ContainerSockets:
 class _Plan:
     """Everything that is written and sent, made before the node is entered."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, others: Sequence[Plugged]) -> None:
         self.device = device
+        self.others = others
+        self.directories = sys_overlay.directories_for(entry.path for entry in device.devices)
         self.content = None if device.content is None else f"{RECORDS}/{device.name}"
         self.events: list[tuple[Uevent, Uevent]] = []
         """The kernel's, and udev's of the same."""
@@ -183,12 +186,14 @@ def _plug(plan: _Plan, hub: int | None, node: int) -> list[str]:
         os.makedirs(plan.content, mode=0o755, exist_ok=True)
         attach.put_down(content, plan.content, readonly=True)
     try:
-        _show(plan)
+        _show([*plan.others, plan], plan.others)
     except OSError as error:
         warnings.append(f"its /sys does not show it: {error.strerror or error}")
     _write_database(plan.record)
     place = f"{RECORDS}/{plan.device.name}{SUFFIX}"
-    record = {"name": plan.device.name, "devices": plan.record, "content": plan.content}
+    record: dict[str, object] = {"name": plan.device.name, "devices": plan.record}
+    record |= {"content": plan.content, "directories": plan.directories}
+    record |= {"files": plan.files, "links": plan.links}
     with open(f"{place}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
         json.dump({**record, "version": VERSION}, file)
     os.rename(f"{place}.new", place)
@@ -206,23 +211,29 @@ def _enter(pid: int, kinds: Sequence[str]) -> None:
         os.close(pidfd)
 
 
-def _overlaid(paths: Sequence[str]) -> list[str]:
-    """The directories of /sys that have to be laid over for devices at these paths."""
-    bases = {sys_overlay.base_of(path) for path in paths}
-    # A child of one is shown by it.
-    bases = {b for b in bases if not any(b.startswith(f"{other}/") for other in bases)}
-    indexes = [f"{sys_overlay.SYS}/{each}" for each in sys_overlay.INDEXES]
-    return [*sorted(bases), *(each for each in indexes if os.path.isdir(each))]
+class _Shown(Protocol):
+    """What /sys is to show."""
+
+    @property
+    def directories(self) -> Sequence[str]: ...
+    @property
+    def files(self) -> Mapping[str, str]: ...
+    @property
+    def links(self) -> Mapping[str, str]: ...
 
 
-def _show(plan: _Plan) -> None:
-    directories = _overlaid([entry.path for entry in plan.device.devices])
-    sys_overlay.lay_over(directories)
-
-    def write(writable: Callable[[str], str]) -> None:
-        sys_overlay.add(plan.files, plan.links, writable)
-
-    sys_overlay.change(directories, write)
+def _show(things: Sequence[_Shown], before: Sequence[_Shown]) -> None:
+    covered = [each for thing in before for each in thing.directories]
+    if not things:
+        sys_overlay.hide(covered)
+        return
+    files: dict[str, str] = {}
+    links: dict[str, str] = {}
+    for thing in things:
+        files |= thing.files
+        links |= thing.links
+    wanted = [each for thing in things for each in thing.directories]
+    sys_overlay.show(wanted, covered, files, links)
 
 
 def _database(properties: Mapping[str, str]) -> list[str]:
@@ -246,7 +257,7 @@ def _write_database(devices: Sequence[Mapping[str, str]]) -> None:
             open(path, "wb").close()
 
 
-def _unplug(record: Plugged) -> None:
+def _unplug(record: Plugged, others: Sequence[Plugged]) -> None:
     """In a child inside: what is gone is gone before anybody hears of it."""
     with suppress(FileNotFoundError):
         os.unlink(f"{RECORDS}/{record.name}{SUFFIX}")
@@ -260,22 +271,8 @@ def _unplug(record: Plugged) -> None:
             with suppress(FileNotFoundError):
                 os.unlink(path)
     with suppress(OSError):
-        _hide(record)
+        _show(others, [record, *others])
     with closing(UeventSender()) as sender:
         for event in record.departure():
             said = of_kernel(dict(event.properties))
             sender.send_both(of_device(event.action, said), event)
-
-
-def _hide(record: Plugged) -> None:
-    paths = [each["DEVPATH"] for each in record.devices]
-    links: list[str] = []
-    for each in record.devices:
-        _, made = sys_overlay.entries(each["DEVPATH"], each, {})
-        links += made
-    directories = _overlaid(paths)
-
-    def write(writable: Callable[[str], str]) -> None:
-        sys_overlay.remove(paths, links, writable)
-
-    sys_overlay.change(directories, write)

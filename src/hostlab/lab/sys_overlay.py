@@ -1,25 +1,28 @@
 """A node's /sys with more in it than the kernel shows: overlays over some of its directories.
 
 The kernel's sysfs can be given no directory. So what is plugged in is shown by overlays whose lower
-layers are the kernel's own directories and whose upper ones lie in a tmpfs that nobody sees. They
-are read-only to the node, as its /sys is; who plugs writes through a copy of the mount that is not.
-Inside a user namespace that needs nothing but the namespace (Linux 5.11, for overlays).
+layers are the kernel's own directories, and whose upper ones are written before they are mounted,
+anew at each change: a plain user's overlay lets nobody write into a directory that belongs to the
+machine's root. They are read-only, as a node's /sys is. Inside a user namespace that needs nothing
+but the namespace (Linux 5.11, for overlays).
 
 A lower layer is the directory without what is mounted in it, so a cover of `rootfs.MASKED` would be
 taken off. The directory below /sys/devices that is laid over is therefore the deepest one that the
 kernel has of a device's path, and one with a cover in it is refused.
+
+Whoever is in a node's mount namespace only, and not in its PID namespace, has no /proc: nothing
+here needs one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from hostlab.lab.attach import AT_EMPTY_PATH, OPEN_TREE_CLONE
 from hostlab.lab.rootfs import MASKED, overlay
 from hostlab.linux.libc import mount, syscall, umount2
 from hostlab.linux.mounts import (
@@ -51,33 +54,83 @@ def base_of(path: str, *, sys: str = SYS) -> str:
     return f"{sys}{found}"
 
 
-def shown_by_overlay(path: str) -> bool:
-    """Whether the directory of /sys lies on an overlay already."""
-    return os.stat(path).st_dev != os.stat(SYS).st_dev
+def directories_for(paths: Iterable[str]) -> tuple[str, ...]:
+    """The directories of /sys to be laid over, so that devices at these paths are shown."""
+    bases = {base_of(path) for path in paths}
+    indexes = {f"{SYS}/{name}" for name in INDEXES if os.path.isdir(f"{SYS}/{name}")}
+    return tuple(sorted(bases | indexes))
 
 
-def lay_over(directories: Sequence[str]) -> None:
-    """Mount an overlay at each of these, but where there is one; OSError when that cannot be."""
-    wanted = [each for each in directories if not shown_by_overlay(each)]
-    if not wanted:
-        return
+def show(
+    directories: Iterable[str],
+    before: Iterable[str],
+    files: Mapping[str, str],
+    links: Mapping[str, str],
+) -> None:
+    """Lay over these directories, instead of those of before, to show files and links.
+
+    OSError when that cannot be; then nothing is shown.
+    """
+    wanted = _topmost(directories)
     for each in wanted:
         covered = [path for path in MASKED if path.startswith(f"{each}/")]
         if covered:
-            raise PermissionError(1, f"it would uncover {covered[0]}", each)
+            raise PermissionError(errno.EPERM, f"it would uncover {covered[0]}", each)
     os.makedirs(WORKSHOP, mode=0o700, exist_ok=True)
-    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
     options = f"mode=0700,size={MAX_BYTES}".encode()
-    mount(b"tmpfs", WORKSHOP.encode(), b"tmpfs", flags, options)
+    mount(b"tmpfs", WORKSHOP.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     try:
-        for number, each in enumerate(wanted):
-            upper, work = f"{WORKSHOP}/u{number}", f"{WORKSHOP}/w{number}"
-            os.mkdir(upper, 0o755)
-            os.mkdir(work)
-            overlay(each.encode(), upper.encode(), work.encode(), each.encode())
+        layers = {each: f"{WORKSHOP}/{number}" for number, each in enumerate(wanted)}
+        for layer in layers.values():
+            for directory in (layer, f"{layer}/upper", f"{layer}/work"):
+                os.mkdir(directory, 0o755)
+        _write(layers, files, links)
+        # Only now is the old one taken away: nobody looks for long at less than there is.
+        for each in _topmost(before):
+            _uncover(each)
+        for each, layer in layers.items():
+            place = each.encode()
+            overlay(place, f"{layer}/upper".encode(), f"{layer}/work".encode(), place)
             _set_attributes(each)
     finally:
         umount2(WORKSHOP.encode(), MNT_DETACH)
+
+
+def hide(directories: Iterable[str]) -> None:
+    """Show nothing but the kernel's own again."""
+    for each in _topmost(directories):
+        _uncover(each)
+
+
+def _topmost(directories: Iterable[str]) -> list[str]:
+    """Those that do not lie below others of them."""
+    whole = sorted(set(directories))
+    return [each for each in whole if not any(each.startswith(f"{other}/") for other in whole)]
+
+
+def _uncover(path: str) -> None:
+    """Take an overlay off; of one that is none, or is gone, nothing."""
+    with suppress(OSError):
+        if os.stat(path).st_dev != os.stat(SYS).st_dev:
+            umount2(path.encode(), MNT_DETACH)
+
+
+def _write(layers: Mapping[str, str], files: Mapping[str, str], links: Mapping[str, str]) -> None:
+    def place(path: str) -> str:
+        for each, layer in layers.items():
+            if path.startswith(f"{each}/"):
+                found = f"{layer}/upper{path.removeprefix(each)}"
+                os.makedirs(os.path.dirname(found), mode=0o755, exist_ok=True)
+                return found
+        raise FileNotFoundError(errno.ENOENT, "it is on no overlay", path)
+
+    for path, text in files.items():
+        fd = os.open(place(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o444)
+        with os.fdopen(fd, "wb") as file:
+            file.write(text.encode(errors="surrogateescape"))
+    for path, destination in links.items():
+        with suppress(FileExistsError):
+            os.symlink(destination, place(path))
 
 
 def _set_attributes(path: str) -> None:
@@ -85,35 +138,6 @@ def _set_attributes(path: str) -> None:
     on = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
     wanted = struct.pack("=QQQQ", on, 0, 0, 0)
     syscall("mount_setattr", AT_FDCWD, path.encode(), 0, wanted, len(wanted), what=path)
-
-
-def change(directories: Sequence[str], work: Callable[[Callable[[str], str]], None]) -> None:
-    """Do `work` with a way to write: it is given what turns a path of /sys into a writable one.
-
-    That is relative to the working directory, which it sets, and good until the next is asked for:
-    whoever is in a node's mount namespace only has no /proc by which a descriptor has a name.
-    """
-    opened: dict[str, int] = {}
-    try:
-        for each in directories:
-            fd = syscall(
-                "open_tree", AT_FDCWD, each.encode(), OPEN_TREE_CLONE | os.O_CLOEXEC, what=each
-            )
-            opened[each] = fd
-            attributes = struct.pack("=QQQQ", 0, MOUNT_ATTR_RDONLY, 0, 0)
-            syscall("mount_setattr", fd, b"", AT_EMPTY_PATH, attributes, len(attributes), what=each)
-
-        def writable(path: str) -> str:
-            for each, fd in opened.items():
-                if path.startswith(f"{each}/"):
-                    os.fchdir(fd)
-                    return path.removeprefix(f"{each}/")
-            raise FileNotFoundError(2, "it is on no overlay", path)
-
-        work(writable)
-    finally:
-        for fd in opened.values():
-            os.close(fd)
 
 
 def entries(
@@ -147,34 +171,3 @@ def entries(
 
 BUSES: Final = frozenset({"hid", "scsi", "usb"})
 """Subsystems that are buses, on kernels that have none of them yet."""
-
-
-def add(files: Mapping[str, str], links: Mapping[str, str], write: Callable[[str], str]) -> None:
-    """Write them; what is there already is replaced."""
-    for path, text in files.items():
-        place = write(path)
-        _make_directory_of(place)
-        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o444)
-        with os.fdopen(fd, "wb") as file:
-            file.write(text.encode(errors="surrogateescape"))
-    for path, destination in links.items():
-        place = write(path)
-        _make_directory_of(place)
-        with suppress(FileNotFoundError):
-            os.unlink(place)
-        os.symlink(destination, place)
-
-
-def _make_directory_of(place: str) -> None:
-    if directory := os.path.dirname(place):
-        os.makedirs(directory, mode=0o755, exist_ok=True)
-
-
-def remove(devices: Sequence[str], links: Sequence[str], write: Callable[[str], str]) -> None:
-    """Take links and the directories of devices away; what is not there is no matter."""
-    for path in links:
-        with suppress(FileNotFoundError):
-            os.unlink(write(path))
-    for path in devices:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(write(f"{SYS}{path}"))

@@ -72,6 +72,8 @@ def device_at(devpath: str, tree: Tree = Tree()) -> Uevent | None:
         key, equals, value = line.partition("=")
         if equals:
             said[key] = value
+    if not said.get("DEVNAME", "/").startswith("/"):
+        said["DEVNAME"] = f"/dev/{said['DEVNAME']}"
     stored = _read(f"{tree.data}/{database_name(said)}")
     if stored is not None:
         said |= database_properties(stored)

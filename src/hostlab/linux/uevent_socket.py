@@ -115,8 +115,8 @@ class UeventSocket:
     def receive(self, *, peek: bool = False) -> tuple[bytes, Uevent | None] | None:
         """The next datagram and its event, if it is to be believed; None when there is none now.
 
-        With `peek` it stays for the next call, and nothing is counted. That some were lost
-        (ENOBUFS) is no error here: `take_lost` tells how many.
+        With `peek` it stays until `drop`. That some were lost (ENOBUFS) is no error here:
+        `take_lost` tells how many.
         """
         flags = socket.MSG_PEEK if peek else 0
         while True:
@@ -138,10 +138,24 @@ class UeventSocket:
                     reason, text = Ignored.MALFORMED, error.message
             else:
                 text = f"port {port}, group {group}, user {_uid(ancillary)}"
-            if reason is not None and not peek:
+            if reason is not None:
                 self.ignored[reason] += 1
                 self.last_problem = f"{reason}: {text}"
             return data, event
+
+    def drop(self) -> None:
+        """Take away what was peeked at."""
+        while True:
+            try:
+                self.socket.recv(1)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # That some were lost is told first, and takes nothing away.
+                if error.errno != errno.ENOBUFS:
+                    raise
+            else:
+                return
 
 
 def _distrust(port: int, group: int, uid: int | None) -> Ignored | None:

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+from typing import Any
 
 import pytest
 
@@ -56,10 +57,12 @@ def test_what_is_peeked_at_stays() -> None:
         listener, sender = UeventSocket(), UeventSender()
         sender.send_kernel(disk())
         assert select.select([listener], [], [], DEADLINE_S)[0]
-        first, second = listener.receive(peek=True), listener.receive()
+        first, second = listener.receive(peek=True), listener.receive(peek=True)
         assert first == second
         assert first is not None
+        listener.drop()
         assert listener.receive() is None
+        listener.drop()
 
     alone(work)
 
@@ -116,7 +119,7 @@ def test_libudev_hears_what_is_sent_and_its_filters_know_it() -> None:
         open("/run/udev/control", "w").close()
         context, sender = pyudev.Context(), UeventSender()
 
-        def monitor(**wanted: str) -> pyudev.Monitor:
+        def monitor(**wanted: str) -> Any:
             found = pyudev.Monitor.from_netlink(context, "udev")
             if "tag" in wanted:
                 found.filter_by_tag(wanted["tag"])

@@ -31,6 +31,11 @@ class Plugged(msgspec.Struct, frozen=True, kw_only=True):
     """What udev says of each of its devices, in the order in which they appear."""
     content: str | None = None
     """The directory that stands for what is on it."""
+    directories: tuple[str, ...] = ()
+    """Those of /sys that are laid over to show it."""
+    files: dict[str, str] = msgspec.field(default_factory=dict)
+    links: dict[str, str] = msgspec.field(default_factory=dict)
+    """What is shown there, by its path."""
     version: int = VERSION
 
     def arrival(self) -> tuple[Uevent, ...]:

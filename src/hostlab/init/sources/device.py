@@ -77,6 +77,8 @@ class DeviceSource:
         self._names: frozenset[str] = frozenset()
         self._subsystems: frozenset[str] = frozenset()
         self._known: dict[str, Uevent] = {}
+        self._told_at_start: set[str] = set()
+        """Devices whose own `add` may still be under way, and is not told then."""
         self._waiting: deque[tuple[int, Uevent]] = deque()
         self._is_telling = False
         self._is_full = False
@@ -124,6 +126,7 @@ class DeviceSource:
         if self._is_first:
             for event in there:
                 self._queue(encode_udev(event), event)
+                self._told_at_start.add(event.devpath)
         elif not self._waiting:
             self._take_up()
         self._is_first = False
@@ -193,13 +196,18 @@ class DeviceSource:
             data, event = heard
             if event is not None and event.group == counting:
                 self._heard(data, event)
-            self._socket.receive()
+            self._socket.drop()
         self._say_ignored()
         self._go_on()
 
     def _heard(self, data: bytes, event: Uevent) -> None:
-        if event.subsystem in self._subsystems:
-            self._know(event)
+        if event.subsystem not in self._subsystems:
+            return
+        self._know(event)
+        if event.devpath in self._told_at_start and event.action in ("add", "remove"):
+            self._told_at_start.remove(event.devpath)
+            if event.action == "add":
+                return
         self._queue(data, event)
 
     def _queue(self, data: bytes, event: Uevent) -> None:
