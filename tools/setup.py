@@ -41,6 +41,7 @@ TOOLS = {
     "runc": "runc",
     "snmpd": "snmpd",
     "tcpdump": "tcpdump",
+    "udisksctl": "udisks2",
 }
 """Programs that tests compare hostlab with, or run in nodes -> their Debian packages."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -72,7 +73,7 @@ def list_command(node: str, *, as_json: bool) -> None:
     from hostlab.lab.devices import ContainerSockets
 
     plugged = ContainerSockets(one_node(node)).plugged()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": each.name,
             "devices": len(each.devices),
@@ -84,5 +85,13 @@ def list_command(node: str, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = [(r["name"], r["devices"], r["content"], " ".join(map(str, r["files"]))) for r in rows]
+    table = [(r["name"], r["devices"], r["content"], " ".join(r["files"])) for r in rows]
     print_table(("NAME", "DEVICES", "CONTENT", "FILES"), table)
+
+
+@device_command.command("udisks2-stand-in", hidden=True)
+def stand_in_command() -> None:
+    """Answer for UDisks2 on this node's system bus; the program of this name runs it."""
+    from hostlab.init.devices.stand_in import run
+
+    run(lambda text: print(f"udisks2-stand-in: {text}", file=sys.stderr, flush=True))
