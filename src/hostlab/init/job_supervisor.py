@@ -80,6 +80,8 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    is_user: bool = False
+    """A user's session, not a host."""
     also: str | None = "/sbin"
     """Where Upstart's names are made as well, if they are not there."""
 
@@ -183,17 +185,24 @@ class JobSupervisor(Supervisor):
     @cached_property
     def sources(self) -> Sources:
         """What turns the world outside into events."""
+        place = self.place
         surroundings = Surroundings(
             tell=self.jobs.tell,
             warn=lambda text: self.log(Level.WARNING, text),
             keep=self.keep,
             drop=self.drop,
             kept=self.kept,
-            directory=self.place.state_dir,
+            directory=place.state_dir,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            variables=self.variables,
+            is_user=place.is_user,
         )
         return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
+
+    def variables(self) -> Mapping[str, str]:
+        """Init's environment, and behind it what the jobs are given now."""
+        return {**os.environ, **self.place.environment, **self.jobs.engine.environment}
 
     @cached_property
     def service(self) -> JobService:
@@ -245,9 +254,13 @@ class JobSupervisor(Supervisor):
         self.directories.watch()
         self._serve_initctl()
         self.jobs.on_descriptions = self.sources.changed
+        self.jobs.on_bus_variable = self._buses_changed
         self.jobs.on_listening = self.sources.look
         self.sources.changed()
         self.spawn_task(self._boot())
+
+    def _buses_changed(self) -> None:
+        asyncio.get_running_loop().call_soon(self.sources.surroundings_changed)
 
     def _other_program(self, error: DecodeError) -> Unsupported:
         """Become the later version that has written the state; why not, if that cannot be.

@@ -162,6 +162,7 @@ class StandaloneSupervisor(JobSupervisor):
             also="/sbin" if chosen.boots and _has_own_root() else None,
             default_console=chosen.console,
             logs=chosen.logs,
+            is_user=chosen.is_user,
         )
         super().__init__(inheritance, place)
         self.sessions = Sessions(self)
