@@ -126,11 +126,8 @@ class Link:
         self._unsent += 1
         self.bus.send(message).add_done_callback(self._sent)
 
-    def _sent(self, done: asyncio.Future[Any]) -> None:
+    def _sent(self, _: asyncio.Future[Any]) -> None:
         self._unsent -= 1
-        if not done.cancelled():
-            # A connection that is gone shows in `_run`.
-            done.exception()
 
     async def _run(self) -> None:
         pause_s = 0.0
@@ -271,6 +268,21 @@ def _is_end(error: BaseException) -> bool:
     return isinstance(error, EOFError | ConnectionResetError | BrokenPipeError)
 
 
+class _Connection(MessageBus):
+    """One whose messages need nobody to ask whether they were sent."""
+
+    def send(self, msg: Message) -> asyncio.Future[Any]:  # type: ignore[override]
+        sent = super().send(msg)
+        sent.add_done_callback(_ask)
+        return sent
+
+
+def _ask(done: asyncio.Future[Any]) -> None:
+    # That a connection is gone shows in `_run`, and to whoever waits for an answer.
+    if not done.cancelled():
+        done.exception()
+
+
 class _Patient:
     """A socket of which a full buffer is no error: nothing has been sent then.
 
@@ -294,7 +306,14 @@ class _Patient:
 
 async def connect(address: str, *, passes_fds: bool = False) -> MessageBus:
     """A connection that has said Hello; raises what is in `GONE`, or InvalidAddressError."""
-    bus = await MessageBus(bus_address=address, negotiate_unix_fd=passes_fds).connect()
+    bus = _Connection(bus_address=address, negotiate_unix_fd=passes_fds)
+    try:
+        await bus.connect()
+    finally:
+        ended = bus._disconnect_future
+        if ended.done() and not ended.cancelled():
+            # It is told already by what was raised, and nobody else asks for it.
+            ended.exception()
     writer: Any = bus._writer
     writer.sock = _Patient(writer.sock)
     return bus
@@ -315,6 +334,9 @@ async def call(
     Failed, with the error's name as its code, when it answers with an error; ConnectionError when
     the connection ends before it has answered.
     """
+    if not bus.connected:
+        # Of one that has ended already nobody would tell.
+        raise ConnectionResetError("the connection to the bus has ended")
     message = Message(
         destination=to,
         path=path,
