@@ -87,6 +87,8 @@ class Link:
         self.name = name
         self.bus: MessageBus | None = None
         """The connection, while there is one that has been set up."""
+        self.connection: MessageBus | None = None
+        """The connection, also while it is being set up."""
         self.dropped = 0
         """Messages that a bus too slow for them was not sent."""
         self._address = address
@@ -116,7 +118,7 @@ class Link:
 
     def send(self, message: Message) -> None:
         """Send a message that needs no answer; dropped while there is no connection."""
-        if self.bus is None or not self.bus.connected:
+        if self.connection is None or not self.connection.connected:
             return
         if self._unsent >= MAX_UNSENT:
             self.dropped += 1
@@ -124,7 +126,7 @@ class Link:
                 self._warn(f"{self.name}: it takes no more; what it is told is dropped")
             return
         self._unsent += 1
-        self.bus.send(message).add_done_callback(self._sent)
+        self.connection.send(message).add_done_callback(self._sent)
 
     def _sent(self, _: asyncio.Future[Any]) -> None:
         self._unsent -= 1
@@ -138,7 +140,7 @@ class Link:
             try:
                 await self._use(bus)
             finally:
-                self.bus = None
+                self.bus = self.connection = None
                 self._user.lost()
                 await _disconnect(bus)
             if loop.time() - since < SHORT_LIFE_S:
@@ -149,6 +151,7 @@ class Link:
 
     async def _use(self, bus: MessageBus) -> None:
         """Until the connection ends."""
+        self.connection = bus
         bus.add_message_handler(self._user.received)
         self._told.clear()
         try:
