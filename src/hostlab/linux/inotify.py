@@ -10,6 +10,7 @@ from typing import Final
 from hostlab.linux.libc import HANDLE, oserror
 
 IN_MODIFY: Final = 0x2
+IN_ATTRIB: Final = 0x4
 IN_CLOSE_WRITE: Final = 0x8
 IN_MOVED_FROM: Final = 0x40
 IN_MOVED_TO: Final = 0x80

@@ -24,10 +24,27 @@ from hostlab.jobs.facts import Emit
 from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
-MODULES: Final[Mapping[str, str]] = {"timer": "hostlab.init.sources.timer"}
+_HERE: Final = "hostlab.init.sources"
+MODULES: Final[Mapping[str, str]] = {
+    "timer": f"{_HERE}.timer",
+    "dbus": f"{_HERE}.dbus",
+    "login-session-opened": f"{_HERE}.login",
+    "login-session-closed": f"{_HERE}.login",
+    "login-user-added": f"{_HERE}.login",
+    "login-user-removed": f"{_HERE}.login",
+    "storage-drive-added": f"{_HERE}.storage",
+    "storage-drive-removed": f"{_HERE}.storage",
+    "storage-filesystem-added": f"{_HERE}.storage",
+    "storage-filesystem-removed": f"{_HERE}.storage",
+    "storage-mounted": f"{_HERE}.storage",
+    "storage-unmounted": f"{_HERE}.storage",
+}
 """By the event's name."""
-DEVICE: Final = "hostlab.init.sources.device"
-"""Of `SUBSYSTEM-device-ACTION`, whatever the two are, unless the name is one of `MODULES`."""
+BEGINNINGS: Final[Mapping[str, str]] = {":sys:": f"{_HERE}.system_events"}
+"""By how the event's name begins."""
+DEVICE_EVENT: Final = re.compile(r".+-device-.+")
+"""`SUBSYSTEM-device-ACTION`, whatever the two are, unless the name is one of `MODULES`."""
+DEVICE: Final = f"{_HERE}.device"
 
 _AT_REST: Final = frozenset(
     {
@@ -62,14 +79,20 @@ class Surroundings:
     """What tells this host from others: seeds what is random."""
     started: float = 0.0
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+    variables: Callable[[], Mapping[str, str]] = dict
+    """Init's environment and the jobs' of now, in which the addresses of buses are."""
+    is_user: bool = False
+    """A user's session, not a host."""
 
 
 def module_of(event: str) -> str | None:
-    """The source that tells of an event, if one does."""
-    found = MODULES.get(event)
-    if found is None and re.fullmatch(r".+-device-.+", event):
-        return DEVICE
-    return found
+    """The module of the source that tells this event; None for one that comes from no source."""
+    if event in MODULES:
+        return MODULES[event]
+    for beginning, module in BEGINNINGS.items():
+        if event.startswith(beginning):
+            return module
+    return DEVICE if DEVICE_EVENT.fullmatch(event) else None
 
 
 def waited_for(jobs: Iterable[Job]) -> Iterator[Match]:
@@ -112,8 +135,8 @@ class Sources:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the sources that are open, as their modules are called."""
-        return tuple(name.rpartition(".")[2] for name in self._open)
+        """Of the sources that are open."""
+        return tuple(module.rpartition(".")[2] for module in self._open)
 
     def changed(self) -> None:
         """A job has come, gone or changed; looked at once for many that come together."""
@@ -128,30 +151,35 @@ class Sources:
         for match in self._operands():
             if (module := module_of(match.name)) is not None:
                 wanted.setdefault(module, set()).add(match)
-        for name in [name for name in self._listening if name not in wanted]:
-            self._close(name)
-        for name, matches in wanted.items():
-            if self._listening.get(name) != frozenset(matches):
-                self._listen(name, frozenset(matches))
+        for module in [module for module in self._listening if module not in wanted]:
+            self._close(module)
+        for module, matches in wanted.items():
+            if self._listening.get(module) != frozenset(matches):
+                self._listen(module, frozenset(matches))
 
-    def _listen(self, name: str, operands: frozenset[Match]) -> None:
-        self._listening[name] = operands
+    def surroundings_changed(self) -> None:
+        """A variable has changed that tells where something is."""
+        for module, operands in tuple(self._listening.items()):
+            self._listen(module, operands)
+
+    def _listen(self, module: str, operands: frozenset[Match]) -> None:
+        self._listening[module] = operands
         try:
-            if name not in self._open:
-                module = importlib.import_module(name)
-                self._open[name] = cast("Source", module.open_source(self._surroundings))
-            self._open[name].listen(operands)
+            if module not in self._open:
+                found = importlib.import_module(module)
+                self._open[module] = cast("Source", found.open_source(self._surroundings))
+            self._open[module].listen(operands)
         except (OSError, Problem, ImportError) as error:
             # A machine that lacks what a source needs loses its events, not its jobs.
-            self._surroundings.warn(f"no {name.rpartition('.')[2]} events: {error}")
+            self._surroundings.warn(f"no {module.rpartition('.')[2]} events: {error}")
 
-    def _close(self, name: str) -> None:
-        del self._listening[name]
-        source = self._open.pop(name, None)
+    def _close(self, module: str) -> None:
+        del self._listening[module]
+        source = self._open.pop(module, None)
         if source is not None:
             source.close()
 
     def close(self) -> None:
         """Close all."""
-        for name in tuple(self._listening):
-            self._close(name)
+        for module in tuple(self._listening):
+            self._close(module)
