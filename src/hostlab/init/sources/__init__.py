@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from hostlab.errors import Problem
 from hostlab.init.lasting import Lasting
+from hostlab.init.sources.events import module_of
 from hostlab.init.watches import Watches
 from hostlab.jobs import named_event
 from hostlab.jobs.boot import Emission
@@ -29,27 +30,6 @@ from hostlab.spec.job import Job, Match
 
 if TYPE_CHECKING:
     from hostlab.init.jobs import Jobs
-
-_NETWORK: Final = (
-    "net-device-added", "net-device-removed", "net-device-up", "net-device-down",
-    "net-carrier-up", "net-carrier-down", "net-address-added", "net-address-removed",
-    "net-route-added", "net-route-removed",
-    "net-neighbour-added", "net-neighbour-changed", "net-neighbour-removed",
-)  # fmt: skip
-MODULES: Final[Mapping[str, str]] = {
-    "timer": "hostlab.init.sources.timer",
-    "file": "hostlab.init.sources.file",
-    "path": "hostlab.init.sources.file",
-    "socket": "hostlab.init.sources.socket",
-    **dict.fromkeys(_NETWORK, "hostlab.init.sources.network"),
-}
-"""By the event's name; one module may tell several. `*-device-added` and its like are to be matched
-by their ends, behind these."""
-
-
-def module_of(event: str) -> str | None:
-    """The module that tells an event of this name; None when none does."""
-    return MODULES.get(event)
 
 
 _AT_REST: Final = frozenset(
@@ -102,6 +82,10 @@ class Surroundings:
     """Directory in which systemd has noted when its timers came last."""
     watches: Watches | None = None
     """The init's one instance of inotify; None: a source has one of its own."""
+    variables: Callable[[], Mapping[str, str]] = dict
+    """Init's environment and the jobs' of now, in which the addresses of buses are."""
+    is_user: bool = False
+    """A user's session, not a host."""
 
 
 def _nothing() -> None:
@@ -177,6 +161,11 @@ class Sources:
         for module, matches in wanted.items():
             if self._listening.get(module) != frozenset(matches):
                 self._listen(module, frozenset(matches))
+
+    def surroundings_changed(self) -> None:
+        """A variable has changed that tells where something is."""
+        for module, operands in tuple(self._listening.items()):
+            self._listen(module, operands)
 
     def _listen(self, module: str, operands: frozenset[Match]) -> None:
         self._listening[module] = operands
