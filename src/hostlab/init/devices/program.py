@@ -7,7 +7,7 @@ import shlex
 import sys
 from typing import Final
 
-import hostlab
+from hostlab import version
 
 PROGRAM: Final = "udisks2-stand-in"
 COMMAND: Final = ("-m", "hostlab.cli.main", "device", PROGRAM)
@@ -18,7 +18,7 @@ def install(directory: str) -> None:
 
     It runs on the interpreter and the hostlab that the node's init runs on.
     """
-    packages = os.path.dirname(os.path.dirname(os.path.abspath(hostlab.__file__)))
+    packages = os.path.dirname(os.path.dirname(os.path.abspath(version.__file__)))
     words = shlex.join((sys.executable or "python3", *COMMAND))
     text = (
         "#!/bin/sh\n# Answers for UDisks2 where there are no block devices.\n"
