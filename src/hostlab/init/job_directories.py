@@ -157,7 +157,7 @@ class JobDirectories:
             for place, _ in walk(directory):
                 yield place, CHANGES | GONE
             if place is None:
-                yield _nearest(directory), APPEARING | GONE
+                yield nearest(directory), APPEARING | GONE
 
     def _add(self, path: str, mask: int) -> None:
         if (path, mask) in self._watches:
@@ -176,7 +176,7 @@ class JobDirectories:
             self._watches.pop(place).close()
 
 
-def _nearest(path: str) -> str:
+def nearest(path: str) -> str:
     """The directory in which what is missing of a path would appear first."""
     while path not in ("", "/"):
         path = os.path.dirname(path)

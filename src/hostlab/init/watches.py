@@ -95,6 +95,11 @@ class Watches:
         self._watches.setdefault(number, []).append(watch)
         return watch
 
+    def look(self) -> None:
+        """Tell at once what has happened, for who cannot wait until the loop does."""
+        if self._inotify is not None and self._inotify.has_events():
+            self._read()
+
     def closed(self, watch: Watch) -> None:
         """A watch says that it is closed."""
         others = self._watches.get(watch.number, [])

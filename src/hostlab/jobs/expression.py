@@ -27,10 +27,16 @@ from hostlab.jobs import named_event
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.file_operand import FILE
 from hostlab.jobs.glob import is_literal, matcher, matches
+from hostlab.spec import sockets
 from hostlab.spec.job import Expression, Match, Operator
 
 Environment = tuple[tuple[str, str], ...]
 NO_ENVIRONMENT: Mapping[str, str] = {}
+_LITERAL: dict[str, Callable[[Match], tuple[str, ...]]] = {
+    **dict.fromkeys(named_event.SAYS, named_event.arguments),
+    sockets.EVENT: sockets.pattern,
+}
+"""Events whose operands are values, no patterns: they say themselves what is to happen."""
 Held = TypeVar("Held")
 
 
@@ -105,10 +111,10 @@ class Leaf:
         self.name = match.name
         self.index = index
         """Its place among the nodes."""
-        is_named = match.name in named_event.SAYS
-        texts = named_event.arguments(match) if is_named else match.arguments
+        own = _LITERAL.get(match.name)
+        texts = own(match) if own else match.arguments
         self.arguments = tuple(
-            Argument(text, position, is_literal=is_named or _is_path(match.name, text))
+            Argument(text, position, is_literal=own is not None or _is_path(match.name, text))
             for position, text in enumerate(texts)
         )
 

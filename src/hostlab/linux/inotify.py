@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -95,6 +96,10 @@ class Inotify:
     def fileno(self) -> int:
         """For whoever waits for it with others."""
         return int(self.fd)
+
+    def has_events(self) -> bool:
+        """Whether something has happened that nobody has read."""
+        return bool(select.select([self.fd], [], [], 0)[0])
 
     def discard(self) -> None:
         """Read what has happened, without blocking, for one who looks at everything anew."""

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.sources import MODULES, Sources, timer, waited_for
+from hostlab.init.sources import Sources, timer, waited_for
+from hostlab.init.sources.events import MODULES
 from hostlab.init.sources.timer import FILE, KEPT, SystemClocks, TimerSource, read_notes
 from hostlab.init.watches import Watches
 from hostlab.spec.job import Job, Match

@@ -132,6 +132,7 @@ NOT_SAID = {
             "reload",
             "after",
             "requires",
+            "listens",
             "requirements",
         ),
         "what a systemd unit says",

@@ -111,10 +111,11 @@ class Readiness:
 
     # What the supervisor calls.
 
-    def prepare(self, effect: effects.Spawn) -> Prepared:
+    def prepare(self, effect: effects.Spawn, *, first: int = FIRST_STORED) -> Prepared:
         """Before a process is started; when that or this fails, `forget` its spawn.
 
-        OSError when a socket or pipe cannot be made.
+        `first` is the number of its first stored descriptor, behind its sockets. OSError when a
+        socket or pipe cannot be made.
         """
         job, spawn = effect.job, effect.spawn
         if effect.step is not Step.MAIN:
@@ -127,7 +128,7 @@ class Readiness:
         ours: tuple[int, ...] = ()
         if needs_socket(job):
             self._give_socket(watch, environment)
-            self._give_stored(watch, environment, descriptors)
+            self._give_stored(watch, environment, descriptors, first)
         if watch.kind is Expect.FD:
             writer = self._give_pipe(watch)
             descriptors[job.readiness.fd or 0] = writer
@@ -160,10 +161,11 @@ class Readiness:
         watch.unkeep(self._hands, "stop")
         self._messages.arm(watch)
 
-    def ended(self, spawn: int, pid: int, status: int) -> bool:
+    def ended(self, spawn: int, pid: int, status: int, *, by_reload: bool = False) -> bool:
         """A process of this spawn has ended; True when that is not the main process's end.
 
         `status` is a wait status or `holder.GONE`. When it is True the engine must not be told.
+        One that ended during a reload may have a successor however it ended.
         """
         watch = self._watches.get(spawn)
         if watch is None:
@@ -174,7 +176,7 @@ class Readiness:
         if pid != watch.pid:
             self._following.another_ended(watch)
             return pid != watch.pid
-        if watch.kind not in _DAEMONS or status not in (0, GONE):
+        if watch.kind not in _DAEMONS or (status not in (0, GONE) and not by_reload):
             return False
         if status == GONE:
             watch.not_ours.add(pid)
@@ -285,10 +287,10 @@ class Readiness:
             environment["WATCHDOG_USEC"] = str(round(watch.watchdog_s * 1_000_000))
 
     def _give_stored(
-        self, watch: Watch, environment: dict[str, str], descriptors: dict[int, int]
+        self, watch: Watch, environment: dict[str, str], descriptors: dict[int, int], first: int
     ) -> None:
         stored = self._store.of(watch.job.name, watch.instance)
-        numbers = range(FIRST_STORED, FIRST_STORED + len(stored))
+        numbers = range(first, first + len(stored))
         if watch.kind is Expect.FD and watch.job.readiness.fd in numbers:
             watch.complain(self._hands, "`expect fd` has a number that its stored descriptors need")
             return

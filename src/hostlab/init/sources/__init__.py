@@ -15,10 +15,11 @@ import asyncio
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from hostlab.errors import Problem
 from hostlab.init.lasting import Lasting
+from hostlab.init.sources.events import module_of
 from hostlab.init.watches import Watches
 from hostlab.jobs import named_event
 from hostlab.jobs.boot import Emission
@@ -27,25 +28,8 @@ from hostlab.jobs.facts import Emit
 from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
-_NETWORK: Final = (
-    "net-device-added", "net-device-removed", "net-device-up", "net-device-down",
-    "net-carrier-up", "net-carrier-down", "net-address-added", "net-address-removed",
-    "net-route-added", "net-route-removed",
-    "net-neighbour-added", "net-neighbour-changed", "net-neighbour-removed",
-)  # fmt: skip
-MODULES: Final[Mapping[str, str]] = {
-    "timer": "hostlab.init.sources.timer",
-    "file": "hostlab.init.sources.file",
-    "path": "hostlab.init.sources.file",
-    **dict.fromkeys(_NETWORK, "hostlab.init.sources.network"),
-}
-"""By the event's name; one module may tell several. `*-device-added` and its like are to be matched
-by their ends, behind these."""
-
-
-def module_of(event: str) -> str | None:
-    """The module that tells an event of this name; None when none does."""
-    return MODULES.get(event)
+if TYPE_CHECKING:
+    from hostlab.init.jobs import Jobs
 
 
 _AT_REST: Final = frozenset(
@@ -83,6 +67,8 @@ class Surroundings:
     """What tells this host from others: seeds what is random."""
     started: float = 0.0
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+    jobs: Jobs | None = None
+    """For a source that gives jobs something, or must know which of them run."""
     boots: Callable[[], bool] = lambda: False
     """Whether init is only just coming up: what jobs wait for then, they have not come late for."""
     boot_events: Callable[[], Sequence[Emission]] = tuple
@@ -96,6 +82,10 @@ class Surroundings:
     """Directory in which systemd has noted when its timers came last."""
     watches: Watches | None = None
     """The init's one instance of inotify; None: a source has one of its own."""
+    variables: Callable[[], Mapping[str, str]] = dict
+    """Init's environment and the jobs' of now, in which the addresses of buses are."""
+    is_user: bool = False
+    """A user's session, not a host."""
 
 
 def _nothing() -> None:
@@ -145,6 +135,13 @@ class Sources:
         """Of the sources that are open."""
         return tuple(module.rpartition(".")[2] for module in self._open)
 
+    def get(self, event: str) -> Source | None:
+        """The source of this event's, opened first if somebody listens to it."""
+        module = module_of(event)
+        if module not in self._open:
+            self.look()
+        return self._open.get(module or "")
+
     def changed(self) -> None:
         """A job has come, gone or changed; looked at once for many that come together."""
         if not self._is_due:
@@ -164,6 +161,11 @@ class Sources:
         for module, matches in wanted.items():
             if self._listening.get(module) != frozenset(matches):
                 self._listen(module, frozenset(matches))
+
+    def surroundings_changed(self) -> None:
+        """A variable has changed that tells where something is."""
+        for module, operands in tuple(self._listening.items()):
+            self._listen(module, operands)
 
     def _listen(self, module: str, operands: frozenset[Match]) -> None:
         self._listening[module] = operands

@@ -28,13 +28,13 @@ _WATCHED: Final = {
     "PathModified": "MODIFIED",
     "DirectoryNotEmpty": "NOT_EMPTY",
 }
-_EVENTS: Final = {UnitType.TIMER: "timer", UnitType.PATH: "path"}
+_EVENTS: Final = {UnitType.TIMER: "timer", UnitType.PATH: "path", UnitType.SOCKET: "socket"}
 SHORTEST_S: Final = 0.1
 """A timer of hostlab's is no faster."""
 
 
 def trigger(name: str) -> Match | None:
-    """What the unit that a timer or path triggers starts on; None for units of other types."""
+    """What the unit that a socket, timer or path triggers starts on; None for other types."""
     event = _EVENTS.get(UnitType(name.rpartition(".")[2]))
     return None if event is None else Match(event, (f"NAME={name}",))
 
