@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import socket
+import struct
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -318,7 +319,8 @@ def test_others_may_not_tell() -> None:
         assert source._monitor is not None
         to = source._monitor.socket.getsockname()
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as liar:
-            liar.sendto(b"\x10\0\0\0\x10\0\0\0" + bytes(8), to)
+            gone = rt._IFINFO.pack(0, 0, 1, 0, 0) + rt._name("lo")
+            liar.sendto(struct.pack("=IHHII", 16 + len(gone), 17, 0, 0, 0) + gone, to)
         assert await init.short() == []
         assert init.warnings == []
         source.close()
