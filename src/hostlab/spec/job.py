@@ -166,6 +166,8 @@ class Expect(StrEnum):
     """A socket listens."""
     FILE = "file"
     """A path exists."""
+    BUS = "bus"
+    """Its name is on the system bus."""
 
 
 class Readiness(Value, frozen=True, kw_only=True):

@@ -83,8 +83,8 @@ def theirs(program: str, root: Path) -> Callable[[str], Any]:
 
 
 def ours(root: Path) -> Callable[[str], Any]:
-    directories = [f"{root}/{place}" for place in
-                   ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system")]  # fmt: skip
+    places = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system")
+    directories = [f"{root}/{place}" for place in places]
     library = Library(directories, machine=Machine)
 
     async def refresh() -> None:

@@ -228,6 +228,7 @@ def _readiness(reader: Reader, kind: ServiceType) -> Readiness:
             expect = Expect.NOTIFY
         case ServiceType.DBUS:
             bus_name = reader.text(_SECTION, "BusName")
+            expect = Expect.BUS if bus_name is not None else Expect.NONE
         case _:
             deadline = None
     return Readiness(
