@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, job_runs, shutdown, store
+from hostlab.init.bus_presence import BusPresence
 from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.install import install, install_proxy
-from hostlab.init.initctl.server import InitctlServer
+from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_directories import JobDirectories
@@ -62,6 +63,9 @@ LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
 """What is asked of an init that may have no jobs, and does not begin to have any for that."""
 UNIT_JOBS: Final = "unit-jobs"
 """Names of the jobs that are units, there too."""
+UNIT_FILES_JOB: Final = "unit-files"
+UNIT_GENERATORS_JOB: Final = "unit-generators"
+"""What is done before units start is jobs, too, that come from no file."""
 DESCRIBED: Final = "described"
 """Names of the jobs that come from the description, among what the engine's state holds."""
 
@@ -90,6 +94,8 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    home: str | None = None
+    """Where relative paths in conditions begin, in a user's session."""
     lasting: str | None = None
     """Directory for what outlives this init; None: `state_dir`, which does not."""
     stamps: str | None = None
@@ -97,7 +103,9 @@ class Place:
     units: Wanted | None = None
     """What is said of systemd's units; None: nothing."""
     is_user: bool = False
-    """A user's session."""
+    """A user's session, not a host."""
+    is_on_bus: bool = False
+    """Answer as com.ubuntu.Upstart also where no job is a bus."""
     also: str | None = "/sbin"
     """Where Upstart's names are made as well, if they are not there."""
 
@@ -125,6 +133,8 @@ class JobSupervisor(Supervisor):
         self._ended: list[tuple[int, int, int]] = []
         self._stopped: list[int] = []
         self._has_begun = False
+        self.has_taken_up = False
+        """Whether it goes on with the jobs of an earlier supervisor."""
         self._goes_down = False
         self._unreadable: Unsupported | None = None
         self.is_resumed = False
@@ -158,6 +168,11 @@ class JobSupervisor(Supervisor):
     def resumption(self) -> Resumption:
         """What this init's next program is told."""
         raise NotImplementedError
+
+    @property
+    def goes_down(self) -> bool:
+        """Whether it is on its way down."""
+        return self._goes_down
 
     # The parts.
 
@@ -207,6 +222,7 @@ class JobSupervisor(Supervisor):
     @cached_property
     def sources(self) -> Sources:
         """What turns the world outside into events."""
+        place = self.place
         surroundings = Surroundings(
             tell=self.jobs.tell,
             warn=lambda text: self.log(Level.WARNING, text),
@@ -215,13 +231,17 @@ class JobSupervisor(Supervisor):
             kept=self.kept,
             lasting=Lasting(self.place.lasting or self.place.state_dir),
             stamps=self.place.stamps,
+            home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
             jobs=self.jobs,
+            boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
             runs=partial(job_runs.runs, self.jobs),
             watch_jobs=partial(job_runs.watch_jobs, self.jobs),
             watches=self.watches,
+            variables=self.variables,
+            is_user=place.is_user,
         )
         return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
 
@@ -233,6 +253,33 @@ class JobSupervisor(Supervisor):
         from hostlab.init.units.supervised import units_of
 
         return units_of(self)
+
+    @cached_property
+    def bus(self) -> BusPresence:
+        """The init on a message bus."""
+        return BusPresence(self)
+
+    @cached_property
+    def initctl_init(self) -> SupervisorInit:
+        """This init as Upstart's programs and clients see it."""
+        return SupervisorInit(self)
+
+    def variables(self) -> Mapping[str, str]:
+        """Init's environment, and behind it what the jobs are given now."""
+        notified = self.bus.notified
+        told = {} if notified is None else {"DBUS_SESSION_BUS_ADDRESS": notified}
+        return {**os.environ, **self.place.environment, **self.jobs.engine.environment, **told}
+
+    def notify_bus_address(self, address: str) -> None:
+        """A session is told where its bus is; UsageError where init is no session's."""
+        if not self.place.is_user:
+            raise UsageError("not-permitted", "Not permissible to notify D-Bus address for PID 1")
+        self.bus.notify_address(address)
+
+    def end_session(self) -> None:
+        """End a user's session; an init of a host does not (control_end_session())."""
+        if self.place.is_user:
+            self.go_down(Down.HALT)
 
     @cached_property
     def service(self) -> JobService:
@@ -288,6 +335,7 @@ class JobSupervisor(Supervisor):
             raise self._unreadable from None
         self._has_begun = True
         self._install()
+        self.has_taken_up = had_jobs
         if had_jobs:
             self._take_up()
         else:
@@ -296,13 +344,26 @@ class JobSupervisor(Supervisor):
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
         for spawn, pid, _ in self._ended:
-            self.acknowledge(f"{KEY}{spawn}", pid)
+            if spawn not in self.jobs.postponed:
+                self.acknowledge(f"{KEY}{spawn}", pid)
+        self.jobs.on_settled = lambda spawn, pid: self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
-        self.jobs.on_descriptions = self.sources.changed
+        self.jobs.on_descriptions = self._described
+        self.jobs.on_bus_variable = self.buses_changed
         self.jobs.on_listening = self.sources.look
-        self.sources.changed()
+        self._described()
         self.spawn_task(self._boot())
+
+    def buses_changed(self) -> None:
+        """A bus may be somewhere else now; looked at when what goes on is done."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self.sources.surroundings_changed)
+        loop.call_soon(self.bus.look)
+
+    def _described(self) -> None:
+        self.sources.changed()
+        self.bus.described()
 
     def _other_program(self, error: DecodeError) -> Unsupported:
         """Become the later version that has written the state; why not, if that cannot be.
@@ -324,29 +385,42 @@ class JobSupervisor(Supervisor):
         try:
             install(place.bin, place.also, requests=place.requests)
             install_proxy(place.bin, proxy_command())
+            if self.units is not None:
+                self.units.install(place.bin, place.also)
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
     def _serve_initctl(self) -> None:
         place = self.place
         server = InitctlServer(
-            SupervisorInit(self),
+            self.initctl_init,
             keep=self.keep,
             kept=self.kept,
             holder=os.getppid(),
             directory=place.requests,
             log=lambda text: self.log(Level.WARNING, text),
+            programs=self._programs(),
         )
         try:
             server.start()
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
+    def _programs(self) -> Mapping[str, Program]:
+        """What is served beside Upstart's programs."""
+        if self.place.units is None:
+            return {}
+        from hostlab.init.systemctl.journal import Journalctl
+        from hostlab.init.systemctl.program import Systemctl
+
+        return {"systemctl": Systemctl(self).run, "journalctl": Journalctl(self).run}
+
     def _take_up(self) -> None:
         """Compare the jobs that an earlier supervisor had with what there is now."""
         engine = self.jobs.engine
         described = set(engine.extra.get(DESCRIBED, ()))
-        elsewhere = described | set(engine.extra.get(UNIT_JOBS, ()))
+        elsewhere = described | {UNIT_FILES_JOB, UNIT_GENERATORS_JOB}
+        elsewhere |= set(engine.extra.get(UNIT_JOBS, ()))
         from_files = [
             found.successor or found.job
             for name, found in engine.classes.items()
@@ -387,6 +461,7 @@ class JobSupervisor(Supervisor):
         if down is Down.REBOOT:
             # Without a state the next supervisor boots.
             self.sources.close()
+            self.bus.close()
             for name in tuple(self.kept):
                 self.drop(name)
             self.drop(store.NAME)
@@ -561,8 +636,11 @@ class JobSupervisor(Supervisor):
             self._stopped.append(spawn)
 
     def is_settled(self, key: str) -> bool:
-        """What came before the state was read is acknowledged when it has been written down."""
-        return self._has_begun or not key.startswith(KEY)
+        """What came before the state was read is acknowledged when it has been written down, and
+        what is postponed when that is over."""
+        if not key.startswith(KEY):
+            return True
+        return self._has_begun and int(key.removeprefix(KEY)) not in self.jobs.postponed
 
     def log(self, level: Level, message: str) -> None:
         """Write down what a person may want to read; a full disk costs the line only."""

@@ -34,12 +34,12 @@ from hostlab.init.unit_conditions import judge
 from hostlab.jobs import LATER_VERSION, Engine, effects, facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Effect, Level, Reply
-from hostlab.jobs.instance import GROUP_MODES
+from hostlab.jobs.instance import GROUP_MODES, Instance
 from hostlab.jobs.journal import AnyFact
 from hostlab.jobs.restored import unsent, unspawned
 from hostlab.jobs.states import State
 from hostlab.spec import sockets
-from hostlab.spec.job import Console, Job, KillMode, Step
+from hostlab.spec.job import Console, Expect, Job, KillMode, Step
 
 KEY: Final = "job:"
 """How the holder names the processes of jobs: with their spawn number behind it."""
@@ -50,6 +50,7 @@ ASKED: Final = "ask:"
 BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
+BUS_VARIABLES: Final = frozenset({"DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS"})
 _LISTENING: Final = frozenset({State.SECURITY_SPAWNING, State.STOPPING})
 """With these a job that `listens` begins and ends that."""
 
@@ -121,8 +122,14 @@ class Jobs:
         self._watchers: list[Watcher] = []
         self.on_descriptions: Callable[[], None] | None = None
         """Called when a job has come, gone or changed."""
+        self.on_bus_variable: Callable[[], None] | None = None
+        """Called when a variable was set that tells where a message bus is."""
         self.on_listening: Callable[[], None] | None = None
         """Called when a job that `listens` begins or ends that: before who waits for it starts."""
+        self.on_settled: Callable[[int, int], None] | None = None
+        """Called when a process's end that was `postponed` has been dealt with."""
+        self.postponed: dict[int, tuple[int, int]] = {}
+        """Ends of main processes, (pid, wait status), that a reload may yet make good."""
         self.listening: dict[str, bool] = {}
         """The jobs that `listen`, in the order in which they began: it decides who gets a port."""
         self.sockets: Sockets | None = None
@@ -214,12 +221,45 @@ class Jobs:
 
     def ended(self, spawn: int, pid: int, status: int) -> None:
         """A process has ended; `status` is a wait status."""
-        if self.readiness.ended(spawn, pid, status):
+        if self._reloads(spawn, pid):
+            self.postponed[spawn] = (pid, status)
             return
+        if self.readiness.ended(spawn, pid, status, by_reload=spawn in self.postponed):
+            return
+        known = self.engine.spawns.get(spawn)
         self.readiness.forget(spawn)
         self._forget(spawn)
+        known = self.engine.spawns.get(spawn)
         self.tell(_end_of(spawn, status))
         self.cgroups.watch_empty(spawn, partial(self._emptied, spawn))
+        if known is not None and known[1] is Step.RELOAD:
+            self._look_who_is_main(known[0])
+
+    def _reloads(self, spawn: int, pid: int) -> bool:
+        """Whether a daemon's main process has ended while a reload runs, which may be starting
+        another one: FRR's does."""
+        known = self.engine.spawns.get(spawn)
+        if known is None or known[1] is not Step.MAIN or spawn in self.postponed:
+            return False
+        instance = known[0]
+        main = instance.main
+        return (
+            Step.RELOAD in instance.processes
+            and instance.job.readiness.kind in (Expect.FORK, Expect.DAEMON)
+            and main is not None
+            and main.pid == pid
+        )
+
+    def _look_who_is_main(self, instance: Instance) -> None:
+        """A reload is over: whoever it has made the main one goes on, or what had ended counts."""
+        main = instance.main
+        if main is None or main.spawn not in self.postponed:
+            return
+        pid, status = self.postponed[main.spawn]
+        self.ended(main.spawn, pid, status)
+        del self.postponed[main.spawn]
+        if self.on_settled is not None:
+            self.on_settled(main.spawn, pid)
 
     def stopped(self, spawn: int) -> None:
         """A process was stopped by a signal."""
@@ -321,6 +361,12 @@ class Jobs:
             self._watch(fact.spawn, fact.pid)
         if self.on_descriptions is not None and isinstance(fact, facts.Load | facts.Unload):
             self.on_descriptions()
+        if (
+            self.on_bus_variable is not None
+            and isinstance(fact, facts.SetVariable)
+            and fact.name in BUS_VARIABLES
+        ):
+            self.on_bus_variable()
         if self.on_listening is not None:
             self._note_listening(done)
         for effect in done:

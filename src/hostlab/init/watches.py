@@ -72,7 +72,9 @@ class Watches:
         self._watches: dict[int, list[Watch]] = {}
         self._is_reading = False
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Of the kernel's watches."""
         return len(self._watches)
 
     def add(self, path: str, mask: int, told: Told) -> Watch:
@@ -92,6 +94,11 @@ class Watches:
         watch = Watch(self, number, mask, told)
         self._watches.setdefault(number, []).append(watch)
         return watch
+
+    def look(self) -> None:
+        """Tell at once what has happened, for who cannot wait until the loop does."""
+        if self._inotify is not None and self._inotify.has_events():
+            self._read()
 
     def closed(self, watch: Watch) -> None:
         """A watch says that it is closed."""

@@ -158,3 +158,9 @@ class Emptied(ProcessFact, frozen=True, kw_only=True):
 
 class Elapsed(Fact, frozen=True, kw_only=True):
     """Nothing but time has passed; to be told at `next_deadline()`."""
+
+
+class Forget(Fact, frozen=True, kw_only=True):
+    """How a job's last run ended matters no longer (`systemctl reset-failed`)."""
+
+    name: str

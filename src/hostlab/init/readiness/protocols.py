@@ -24,6 +24,7 @@ from hostlab.errors import UsageError
 from hostlab.init.holder import GONE
 from hostlab.init.readiness import daemons, notify_socket
 from hostlab.init.readiness.appearing import Files, Port, Ports
+from hostlab.init.readiness.bus_name import BusNames
 from hostlab.init.readiness.fd_store import Drop, FdStore, Keep, unquote
 from hostlab.init.readiness.following import Following
 from hostlab.init.readiness.messages import Messages
@@ -105,6 +106,7 @@ class Readiness:
         self._watches: dict[int, Watch] = {}
         self._files = Files(warn=warn)
         self._ports = Ports(warn=warn)
+        self._bus_names = BusNames(warn=warn)
         self._store = FdStore(keep=keep, drop=drop)
         self._following = Following(self._hands)
         self._messages = Messages(self._hands, self._following, self._store)
@@ -161,10 +163,11 @@ class Readiness:
         watch.unkeep(self._hands, "stop")
         self._messages.arm(watch)
 
-    def ended(self, spawn: int, pid: int, status: int) -> bool:
+    def ended(self, spawn: int, pid: int, status: int, *, by_reload: bool = False) -> bool:
         """A process of this spawn has ended; True when that is not the main process's end.
 
         `status` is a wait status or `holder.GONE`. When it is True the engine must not be told.
+        One that ended during a reload may have a successor however it ended.
         """
         watch = self._watches.get(spawn)
         if watch is None:
@@ -175,7 +178,7 @@ class Readiness:
         if pid != watch.pid:
             self._following.another_ended(watch)
             return pid != watch.pid
-        if watch.kind not in _DAEMONS or status not in (0, GONE):
+        if watch.kind not in _DAEMONS or (status not in (0, GONE) and not by_reload):
             return False
         if status == GONE:
             watch.not_ours.add(pid)
@@ -204,6 +207,7 @@ class Readiness:
             return
         self._files.forget(spawn)
         self._ports.forget(spawn)
+        self._bus_names.forget(spawn)
         watch.close()
         for kind in tuple(watch.kept):
             watch.unkeep(self._hands, kind)
@@ -265,6 +269,7 @@ class Readiness:
         for spawn, watch in self._watches.items():
             self._files.forget(spawn)
             self._ports.forget(spawn)
+            self._bus_names.forget(spawn)
             watch.close()
         self._watches.clear()
         self._store.close()
@@ -336,6 +341,9 @@ class Readiness:
                 self._ports.wait(watch.spawn, port)
             case Expect.FILE:
                 self._files.wait(watch.spawn, readiness.path or "/", lambda: self._ready(watch))
+            case Expect.BUS:
+                name = readiness.bus_name or ""
+                self._bus_names.wait(watch.spawn, name, lambda: self._ready(watch))
             case Expect.FORK | Expect.DAEMON:
                 self._following.begin(watch)
             case Expect.NONE | Expect.STOP | Expect.NOTIFY:

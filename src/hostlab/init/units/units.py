@@ -21,9 +21,12 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.init.job_supervisor import UNIT_JOBS as JOBS
 from hostlab.init.jobs import Jobs
+from hostlab.init.units.install import install_names
 from hostlab.init.units.library import Library
 from hostlab.init.units.replaced import why_passed_over
+from hostlab.init.units.setup import Setup
 from hostlab.init.units.watching import Watching
+from hostlab.init.watches import Watches
 from hostlab.jobs import facts
 from hostlab.jobs.effects import Level
 from hostlab.spec.job import same_but_places
@@ -67,7 +70,11 @@ class Units:
         *,
         state_dir: int,
         log: Callable[[Level, str], None],
+        watches: Watches,
+        setup: Setup | None = None,
     ) -> None:
+        """`setup` is None where the root is not this init's to change."""
+        self.setup = setup
         self.wanted = wanted
         self.library = library
         self.jobs = jobs
@@ -75,9 +82,17 @@ class Units:
         self.cycles: tuple[str, ...] = ()
         self._log = log
         self._state_dir = state_dir
+        self._watches = watches
         self._warned: set[str] = set()
         self._before: frozenset[str] | None = None
         self._watching: Watching | None = None
+
+    def install(self, directory: str, also: str | None) -> None:
+        """Put systemctl where scripts look for it, and say that units run here (sd_booted(3)).
+
+        `also` is None where the root is the machine's, which is told nothing of the kind.
+        """
+        install_names(directory, own_root=also is not None)
 
     # What there is.
 
@@ -162,8 +177,14 @@ class Units:
             raise UsageError("bad-unit", f"Unit {name} has a bad unit file setting: {found.error}")
         return found
 
+    async def refresh(self) -> None:
+        """`daemon-reload`: the generators run, then all files are looked at again."""
+        if self.setup is not None:
+            await self.setup.generate()
+        self.reload()
+
     def reload(self) -> None:
-        """Look at all files again (`daemon-reload`), and tell the engine what has changed."""
+        """Look at all files again, and tell the engine what has changed."""
         self.library.forget()
         engine = self.jobs.engine
         live = [name for name in self.job_names if name in engine.classes
@@ -192,12 +213,16 @@ class Units:
 
     def _by_own_name(self, dependencies: Dependencies) -> Dependencies:
         """With aliases replaced by the units that have them."""
-        changed = {
+        resolve = self.library.resolve
+        changed: dict[str, object] = {
             field: names
             for field in dependencies.__struct_fields__
             if isinstance(value := getattr(dependencies, field), tuple)
-            and (names := tuple(map(self.library.resolve, value))) != value
+            and (names := tuple(map(resolve, value))) != value
         }
+        if dependencies.triggers is not None:
+            # `syslog.socket` triggers `syslog.service`, which any syslog daemon may be.
+            changed["triggers"] = resolve(dependencies.triggers)
         return msgspec.structs.replace(dependencies, **changed) if changed else dependencies
 
     def _apply(self, closure: Closure) -> None:
@@ -250,6 +275,10 @@ class Units:
         """Start what is to run from the beginning; once, whoever is killed meanwhile."""
         if BOOTED in self.jobs.engine.extra:
             return
+        if self.setup is not None:
+            await self.setup.make_files()
+            await self.setup.generate()
+            self.library.forget()
         names = [name for name in self.wanted.start if self._is_startable(name)]
         target = self.target
         self.watch()
@@ -273,12 +302,12 @@ class Units:
         """Read again by itself what changes, until `close`."""
         if self._watching is not None:
             return
-        try:
-            self._watching = Watching(
-                self.library.directories, changed=self.library.forget, gathered=self.reload
-            )
-        except OSError as error:
-            self._warn(f"changed units are read by `daemon-reload` only: {error.strerror}")
+        self._watching = Watching(
+            self.library.directories,
+            self._watches,
+            changed=self.library.forget,
+            gathered=self.reload,
+        )
 
     def close(self) -> None:
         """Look after files no longer."""

@@ -1,4 +1,4 @@
-"""To be told when unit files change: inotify over the search path.
+"""To be told when unit files change: watches over the search path.
 
 systemd only warns that `daemon-reload` is needed. Here what changes is read by itself, as job files
 are; several changes that come together, as from dpkg, are read once.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from hostlab.init.job_directories import APPEARING, CHANGES, GONE, MOST_LOOKS, nearest
-from hostlab.linux.inotify import IN_MASK_ADD, Inotify
+from hostlab.init.job_directories import CHANGES, nearest
+from hostlab.init.watches import APPEARING, GONE, MOST_LOOKS, Watch, Watches
 
 FOLDERS: Final = (".d", ".wants", ".requires")
 GATHER_S: Final = 0.1
@@ -28,58 +29,68 @@ class Watching:
     def __init__(
         self,
         directories: Iterable[str],
+        watches: Watches,
         *,
         changed: Callable[[], None],
         gathered: Callable[[], None],
     ) -> None:
-        """`changed` is called at once, `gathered` a little later, once for several changes.
-
-        OSError when the user has no inotify instance left.
-        """
+        """`changed` is called at once, `gathered` a little later, once for several changes."""
         self.directories = tuple(directories)
+        self._shared = watches
         self._changed = changed
         self._gathered = gathered
         self._timer: asyncio.TimerHandle | None = None
-        self._inotify = Inotify()
-        asyncio.get_running_loop().add_reader(self._inotify, self._wake)
+        self._watches: dict[tuple[str, int], Watch] = {}
         self._add_all()
 
     def look(self) -> None:
         """Take notice of what has changed until now, for who cannot wait to be told."""
-        if self._inotify.has_events():
-            self._wake()
+        self._shared.look()
 
     def close(self) -> None:
         """Watch no longer."""
-        asyncio.get_running_loop().remove_reader(self._inotify)
-        self._inotify.close()
+        for watch in self._watches.values():
+            watch.close()
+        self._watches.clear()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
-    def _wake(self) -> None:
-        self._inotify.discard()
-        self._add_all()
+    def _heard(self, mask: int, name: str) -> None:
         self._changed()
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
+        self._add_all()
         self._gathered()
 
     def _add_all(self) -> None:
         """Until a look finds nothing that was not watched before it: see `JobDirectories`."""
-        watched: set[tuple[str, int]] = set()
-        with contextlib.suppress(OSError):
-            # The user's watches are used up: `daemon-reload` still reads everything.
-            for _ in range(MOST_LOOKS):
-                new = set(self._places()) - watched
-                for place, mask in new:
-                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                        self._inotify.add(place, mask | IN_MASK_ADD)
-                watched |= new
-                if not new:
-                    return
+        for key, watch in tuple(self._watches.items()):
+            if not watch.is_live:
+                del self._watches[key]
+        places: set[tuple[str, int]] = set()
+        for _ in range(MOST_LOOKS):
+            places = set(self._places())
+            new = places - self._watches.keys()
+            for place, mask in new:
+                self._add(place, mask)
+            if not new & self._watches.keys():
+                break
+        for key in self._watches.keys() - places:
+            self._watches.pop(key).close()
+
+    def _add(self, path: str, mask: int) -> None:
+        # It may have gone by now, and then that is told.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            try:
+                self._watches[path, mask] = self._shared.add(path, mask, self._heard)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EMFILE):
+                    raise
+                self._shared.warn(path, error)
 
     def _places(self) -> Iterator[tuple[str, int]]:
         for directory in self.directories:
