@@ -340,6 +340,9 @@ class SocketSource:
                 self._trigger(listener)
 
     def _trigger(self, listener: Listener) -> None:
+        if self._around.leaves():
+            self._disarm(listener)
+            return
         self._find_takers(listener)
         if not listener.has_acceptors and self._instances(listener):
             self._look(listener)
