@@ -159,3 +159,45 @@ def test_none_is_refused_and_none_is_lost(tmp_path: Path) -> None:
         took_s = time.monotonic() - started
         report(f"{total} connections in {took_s:.1f} s: none refused, none lost")
         assert "socket PROTO" not in alone.own_log, "a socket had trouble"
+
+
+def job_of(tmp_path: Path, port: int, more: str = "") -> str:
+    program = tmp_path / "upper.py"
+    program.write_text(SERVICE)
+    return (
+        f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\n{more}"
+        f"env PYTHONPATH={SOURCE}\nexec {sys.executable} {program}\n"
+    )
+
+
+def test_the_installed_program_goes_on_with_the_sockets(tmp_path: Path) -> None:
+    """`reexec` keeps them as a killed supervisor's successor does."""
+    port = free_port()
+    with standing(tmp_path, {"upper": job_of(tmp_path, port)}) as alone:
+        asyncio.run(one(port, 1))
+        pid = alone.pid("upper")
+        status, _, err = alone("job", "reexec", "--init")
+        assert status == 0, err
+        asyncio.run(one(port, 2))
+        assert alone.pid("upper") == pid
+        assert act(alone, "stop")
+        asyncio.run(one(port, 3))
+        assert alone.pid("upper") != pid
+
+
+def test_nobody_starts_a_job_of_an_init_that_is_leaving(tmp_path: Path) -> None:
+    """Who connects when it has been stopped is not served any more."""
+    port = free_port()
+    stopped, starts = tmp_path / "stopped", tmp_path / "starts"
+    os.mkfifo(stopped)
+    more = f"pre-start exec echo started >> {starts}\npost-stop exec echo > {stopped}\n"
+    slow = "start on startup\nexec sleep 1000\npre-stop exec sleep 1\n"
+    with standing(tmp_path, {"upper": job_of(tmp_path, port, more), "slow": slow}) as alone:
+        asyncio.run(one(port, 1))
+        os.kill(alone.holder, signal.SIGTERM)
+        with stopped.open() as pipe:
+            pipe.read()
+        with socket.create_connection(("127.0.0.1", port)) as late:
+            late.sendall(b"x")
+            assert alone.ended() == 0
+    assert starts.read_text() == "started\n"
