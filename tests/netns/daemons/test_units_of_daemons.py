@@ -70,7 +70,7 @@ def test_daemon_under_its_own_unit(lab: Lab, daemon: Daemon) -> None:
         daemon.changed(node, peer)
         assert (main_of(node, daemon.unit) == main) is not daemon.replaced
     group = group_of(node, daemon.unit)
-    order(node, "stop", daemon.unit)
+    order(node, "stop", daemon.stopped or daemon.unit)
     assert node.jobs()[daemon.unit].state is JobState.STOPPED
     assert group is None or processes(group) == set()
     if daemon.reset:

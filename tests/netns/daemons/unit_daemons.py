@@ -102,6 +102,8 @@ class Daemon:
     """Fails unless the change counts."""
     replaced: bool = False
     """Whether its reload makes another process the main one."""
+    stopped: str = ""
+    """The units to be stopped, where it is not its own alone."""
     reset: str = ""
     """A command before it is started again."""
     node: str = ""
@@ -248,7 +250,14 @@ DAEMONS: Final[tuple[Daemon, ...]] = (
         node="capabilities: {add: [SYS_TIME]}",
     ),
     Daemon("redis-server.service", "redis-server", ask.redis_answers),
-    Daemon("rsyslog.service", "rsyslogd", ask.rsyslog_logs),
+    Daemon(
+        "rsyslog.service",
+        "rsyslogd",
+        ask.rsyslog_logs,
+        # It logs its own end, which would start it again.
+        stopped="syslog.socket rsyslog.service",
+        reset="rm /var/log/syslog",
+    ),
     Daemon(
         "cron.service",
         "cron",
