@@ -50,6 +50,7 @@ ASKED: Final = "ask:"
 BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
+BUS_VARIABLES: Final = frozenset({"DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS"})
 _LISTENING: Final = frozenset({State.SECURITY_SPAWNING, State.STOPPING})
 """With these a job that `listens` begins and ends that."""
 
@@ -121,6 +122,8 @@ class Jobs:
         self._watchers: list[Watcher] = []
         self.on_descriptions: Callable[[], None] | None = None
         """Called when a job has come, gone or changed."""
+        self.on_bus_variable: Callable[[], None] | None = None
+        """Called when a variable was set that tells where a message bus is."""
         self.on_listening: Callable[[], None] | None = None
         """Called when a job that `listens` begins or ends that: before who waits for it starts."""
         self.on_settled: Callable[[int, int], None] | None = None
@@ -358,6 +361,12 @@ class Jobs:
             self._watch(fact.spawn, fact.pid)
         if self.on_descriptions is not None and isinstance(fact, facts.Load | facts.Unload):
             self.on_descriptions()
+        if (
+            self.on_bus_variable is not None
+            and isinstance(fact, facts.SetVariable)
+            and fact.name in BUS_VARIABLES
+        ):
+            self.on_bus_variable()
         if self.on_listening is not None:
             self._note_listening(done)
         for effect in done:
