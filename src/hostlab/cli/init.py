@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     default=None,
     help="Jobs have init's own environment. [default: of a user, and as PID 1]",
 )
+@click.option(
+    "--bus",
+    "is_on_bus",
+    is_flag=True,
+    help="Answer as com.ubuntu.Upstart on the system's bus, or the session's; done without this"
+    " option where a job is named dbus.",
+)
 @click.option("--clear", is_flag=True, help="Remove what an init that was killed left, and exit.")
 def init_command(
     *,
@@ -74,6 +81,7 @@ def init_command(
     startup_event: str,
     no_startup_event: bool,
     inherits: bool | None,
+    is_on_bus: bool,
     clear: bool,
 ) -> None:
     """Run Upstart jobs here: as PID 1 of a container, in a session, or beside another init.
@@ -103,6 +111,7 @@ def init_command(
             console=Console(default_console),
             logs=not no_log,
             inherits=inherits,
+            is_on_bus=is_on_bus,
         )
     )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, job_runs, shutdown, store
+from hostlab.init.bus_presence import BusPresence
 from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.install import install
 from hostlab.init.initctl.server import InitctlServer, Program
@@ -92,6 +93,8 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    home: str | None = None
+    """Where relative paths in conditions begin, in a user's session."""
     lasting: str | None = None
     """Directory for what outlives this init; None: `state_dir`, which does not."""
     stamps: str | None = None
@@ -99,7 +102,9 @@ class Place:
     units: Wanted | None = None
     """What is said of systemd's units; None: nothing."""
     is_user: bool = False
-    """A user's session."""
+    """A user's session, not a host."""
+    is_on_bus: bool = False
+    """Answer as com.ubuntu.Upstart also where no job is a bus."""
     also: str | None = "/sbin"
     """Where Upstart's names are made as well, if they are not there."""
 
@@ -127,6 +132,8 @@ class JobSupervisor(Supervisor):
         self._ended: list[tuple[int, int, int]] = []
         self._stopped: list[int] = []
         self._has_begun = False
+        self.has_taken_up = False
+        """Whether it goes on with the jobs of an earlier supervisor."""
         self._goes_down = False
         self._unreadable: Unsupported | None = None
         self.is_resumed = False
@@ -214,6 +221,7 @@ class JobSupervisor(Supervisor):
     @cached_property
     def sources(self) -> Sources:
         """What turns the world outside into events."""
+        place = self.place
         surroundings = Surroundings(
             tell=self.jobs.tell,
             warn=lambda text: self.log(Level.WARNING, text),
@@ -222,13 +230,17 @@ class JobSupervisor(Supervisor):
             kept=self.kept,
             lasting=Lasting(self.place.lasting or self.place.state_dir),
             stamps=self.place.stamps,
+            home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
             jobs=self.jobs,
+            boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
             runs=partial(job_runs.runs, self.jobs),
             watch_jobs=partial(job_runs.watch_jobs, self.jobs),
             watches=self.watches,
+            variables=self.variables,
+            is_user=place.is_user,
         )
         return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
 
@@ -240,6 +252,33 @@ class JobSupervisor(Supervisor):
         from hostlab.init.units.supervised import units_of
 
         return units_of(self)
+
+    @cached_property
+    def bus(self) -> BusPresence:
+        """The init on a message bus."""
+        return BusPresence(self)
+
+    @cached_property
+    def initctl_init(self) -> SupervisorInit:
+        """This init as Upstart's programs and clients see it."""
+        return SupervisorInit(self)
+
+    def variables(self) -> Mapping[str, str]:
+        """Init's environment, and behind it what the jobs are given now."""
+        notified = self.bus.notified
+        told = {} if notified is None else {"DBUS_SESSION_BUS_ADDRESS": notified}
+        return {**os.environ, **self.place.environment, **self.jobs.engine.environment, **told}
+
+    def notify_bus_address(self, address: str) -> None:
+        """A session is told where its bus is; UsageError where init is no session's."""
+        if not self.place.is_user:
+            raise UsageError("not-permitted", "Not permissible to notify D-Bus address for PID 1")
+        self.bus.notify_address(address)
+
+    def end_session(self) -> None:
+        """End a user's session; an init of a host does not (control_end_session())."""
+        if self.place.is_user:
+            self.go_down(Down.HALT)
 
     @cached_property
     def service(self) -> JobService:
@@ -295,6 +334,7 @@ class JobSupervisor(Supervisor):
             raise self._unreadable from None
         self._has_begun = True
         self._install()
+        self.has_taken_up = had_jobs
         if had_jobs:
             self._take_up()
         else:
@@ -310,10 +350,21 @@ class JobSupervisor(Supervisor):
         self.jobs.on_settled = lambda spawn, pid: self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
         self._serve_initctl()
-        self.jobs.on_descriptions = self.sources.changed
+        self.jobs.on_descriptions = self._described
+        self.jobs.on_bus_variable = self.buses_changed
         self.jobs.on_listening = self.sources.look
-        self.sources.changed()
+        self._described()
         self.spawn_task(self._boot())
+
+    def buses_changed(self) -> None:
+        """A bus may be somewhere else now; looked at when what goes on is done."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self.sources.surroundings_changed)
+        loop.call_soon(self.bus.look)
+
+    def _described(self) -> None:
+        self.sources.changed()
+        self.bus.described()
 
     def _other_program(self, error: DecodeError) -> Unsupported:
         """Become the later version that has written the state; why not, if that cannot be.
@@ -342,7 +393,7 @@ class JobSupervisor(Supervisor):
     def _serve_initctl(self) -> None:
         place = self.place
         server = InitctlServer(
-            SupervisorInit(self),
+            self.initctl_init,
             keep=self.keep,
             kept=self.kept,
             holder=os.getppid(),
@@ -410,6 +461,7 @@ class JobSupervisor(Supervisor):
         if down is Down.REBOOT:
             # Without a state the next supervisor boots.
             self.sources.close()
+            self.bus.close()
             for name in tuple(self.kept):
                 self.drop(name)
             self.drop(store.NAME)

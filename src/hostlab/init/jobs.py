@@ -50,6 +50,10 @@ ASKED: Final = "ask:"
 BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
+BUS_VARIABLES: Final = frozenset({"DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS"})
+_LISTENING: Final = frozenset({State.SECURITY_SPAWNING, State.STOPPING})
+"""With these a job that `listens` begins and ends that."""
+
 Watcher = Callable[[Effect, float], None]
 
 
@@ -118,12 +122,16 @@ class Jobs:
         self._watchers: list[Watcher] = []
         self.on_descriptions: Callable[[], None] | None = None
         """Called when a job has come, gone or changed."""
+        self.on_bus_variable: Callable[[], None] | None = None
+        """Called when a variable was set that tells where a message bus is."""
         self.on_listening: Callable[[], None] | None = None
         """Called when a job that `listens` begins or ends that: before who waits for it starts."""
         self.on_settled: Callable[[int, int], None] | None = None
         """Called when a process's end that was `postponed` has been dealt with."""
         self.postponed: dict[int, tuple[int, int]] = {}
         """Ends of main processes, (pid, wait status), that a reload may yet make good."""
+        self.listening: dict[str, bool] = {}
+        """The jobs that `listen`, in the order in which they began: it decides who gets a port."""
         self.sockets: Sockets | None = None
         """Whoever has the sockets that main processes are given."""
         self._pidfds: dict[int, int] = {}
@@ -353,6 +361,14 @@ class Jobs:
             self._watch(fact.spawn, fact.pid)
         if self.on_descriptions is not None and isinstance(fact, facts.Load | facts.Unload):
             self.on_descriptions()
+        if (
+            self.on_bus_variable is not None
+            and isinstance(fact, facts.SetVariable)
+            and fact.name in BUS_VARIABLES
+        ):
+            self.on_bus_variable()
+        if self.on_listening is not None:
+            self._note_listening(done)
         for effect in done:
             try:
                 self._carry_out(effect)
@@ -364,6 +380,15 @@ class Jobs:
             for effect in done:
                 for watcher in tuple(self._watchers):
                     watcher(effect, wall)
+
+    def _note_listening(self, done: tuple[Effect, ...]) -> None:
+        """Several may begin in one fact: the first of them is looked after with all of them."""
+        for effect in done:
+            if isinstance(effect, effects.StateChanged) and effect.state in _LISTENING:
+                self.listening.pop(effect.job, None)
+                found = self.engine.classes.get(effect.job)
+                if effect.state is State.SECURITY_SPAWNING and found and found.job.listens:
+                    self.listening[effect.job] = True
 
     def _shorten(self) -> None:
         """Store everything anew, or, where no descriptor is left for that, go on as it is."""
@@ -403,7 +428,7 @@ class Jobs:
                 self.logs.ended(effect.job, effect.instance)
                 self.launcher.forget(effect.job, effect.instance)
                 self.readiness.release(effect.job, effect.instance)
-            case effects.StateChanged(state=State.SECURITY_SPAWNING | State.STOPPING):
+            case effects.StateChanged(state=state) if state in _LISTENING:
                 found = self.engine.classes.get(effect.job)
                 if self.on_listening and found and found.job.listens:
                     self.on_listening()

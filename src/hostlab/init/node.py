@@ -107,6 +107,14 @@ class NodeSupervisor(JobSupervisor):
     def described_jobs(self) -> tuple[Job, ...]:
         return self.node.jobs
 
+    def _install(self) -> None:
+        """Upstart's names, and the stand-in for a daemon that a node cannot have."""
+        from hostlab.init.devices import program
+
+        super()._install()
+        with contextlib.suppress(OSError):
+            program.install(self.place.bin)
+
     def disconnected(self, connection: Connection) -> None:
         self.sessions.disconnected(connection)
 

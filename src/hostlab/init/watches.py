@@ -72,7 +72,9 @@ class Watches:
         self._watches: dict[int, list[Watch]] = {}
         self._is_reading = False
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Of the kernel's watches."""
         return len(self._watches)
 
     def add(self, path: str, mask: int, told: Told) -> Watch:

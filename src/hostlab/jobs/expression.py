@@ -25,6 +25,7 @@ from typing import Generic, TypeVar
 
 from hostlab.jobs import named_event
 from hostlab.jobs.environment import ExpansionError, expand
+from hostlab.jobs.file_operand import FILE
 from hostlab.jobs.glob import is_literal, matcher, matches
 from hostlab.spec import sockets
 from hostlab.spec.job import Expression, Match, Operator
@@ -113,7 +114,7 @@ class Leaf:
         own = _LITERAL.get(match.name)
         texts = own(match) if own else match.arguments
         self.arguments = tuple(
-            Argument(text, position, is_literal=own is not None)
+            Argument(text, position, is_literal=own is not None or _is_path(match.name, text))
             for position, text in enumerate(texts)
         )
 
@@ -127,6 +128,11 @@ class Leaf:
             if not argument.accepts(event, environment):
                 return False
         return True
+
+
+def _is_path(event: str, text: str) -> bool:
+    """Whether an argument is the FILE of a `file` event, which has what the operand says."""
+    return event == FILE and text.startswith("FILE=")
 
 
 class Tree:

@@ -47,3 +47,8 @@ def says(match: Match) -> bool:
     """Whether an operand says what is to be looked for, and does not only listen to a name."""
     keys = {word.partition("=")[0] for word in match.arguments}
     return match.name in SAYS and not keys.isdisjoint(SAYS[match.name])
+
+
+def only_listens(match: Match) -> bool:
+    """Whether an operand of such an event has no more than a NAME: others say what it is."""
+    return match.name in SAYS and not says(match)

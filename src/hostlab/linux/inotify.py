@@ -25,6 +25,8 @@ IN_UNMOUNT: Final = 0x2000
 IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
 IN_MASK_ADD: Final = 0x20000000
+IN_ISDIR: Final = 0x40000000
+"""The entry is a directory."""
 IN_CLOEXEC: Final = 0o2000000
 EVENT_BYTES: Final = 4096
 MOST_BYTES: Final = 1 << 16

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from hostlab.spec import parts
+from hostlab.spec import job_sockets, parts
 from hostlab.spec.job import (
     Console,
     Expect,
@@ -124,7 +124,12 @@ def _job(source: Source, name: str, said: Said, startup: str) -> Job | None:
         changes |= {"exec": main.exec, "script": main.script, "argv": main.argv}
     if "console" in fields:
         changes["console"] = Console(fields["console"].value)
-    if "start_on" not in fields and not fields.flag("manual"):
+    if "sockets" in fields:
+        found = job_sockets.operands(source, fields["sockets"].value)
+        changes["start_on"] = job_sockets.joined(changes.get("start_on"), found)
+        if "instance" not in fields and job_sockets.accepts(found):
+            changes["instance"] = job_sockets.CONNECTION
+    elif "start_on" not in fields and not fields.flag("manual"):
         changes["start_on"] = Expression((Match(startup),))
     listed = fields.value("capabilities")
     return Job(

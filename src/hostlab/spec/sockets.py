@@ -14,6 +14,7 @@ An operand with nothing but a NAME listens to a socket that another job says.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import partial
@@ -33,6 +34,8 @@ DEFAULT_BACKLOG: Final = 4096
 DEFAULT_CONNECTIONS: Final = 64
 """Of `ACCEPT` at the same time."""
 MAX_NUMBER: Final = 2**31 - 1
+_VSOCK: Final = re.compile(r"vsock(?:-(stream|dgram|seqpacket))?:([0-9]*):([0-9]+)")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]+)(%\S+)?")
 MAX_UNIX_PATH_BYTES: Final = 107
 """`sun_path` is 108 bytes with its end (unix(7))."""
 
@@ -370,6 +373,30 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     if found.accept is not Accept.NO and not found.has_connections:
         raise Wrong("nobody connects to this socket, so there is nothing to accept")
     return values
+
+
+def address_words(text: str, kind: SocketType) -> tuple[str, ...]:
+    """The words of an address as systemd.socket(5) writes it; Wrong when it is none.
+
+    A port, `HOST:PORT`, `[V6]:PORT`, `/path`, `@name`, `vsock:CID:PORT`.
+    """
+    type_word = f"TYPE={kind}"
+    if text.startswith(("/", "@")):
+        return ("PROTO=unix", type_word, f"SOCKET_PATH={text}")
+    if vsock := _VSOCK.fullmatch(text):
+        type_word = f"TYPE={vsock[1]}" if vsock[1] else type_word
+        cid = (f"CID={vsock[2]}",) if vsock[2] else ()
+        return ("PROTO=vsock", type_word, *cid, f"PORT={vsock[3]}")
+    if text.isdecimal():
+        return ("PROTO=inet6", type_word, f"PORT={text}")
+    found = _HOST.fullmatch(text)
+    if found is None:
+        hint = "a port, `HOST:PORT`, `[V6]:PORT`, `/path`, `@name` or `vsock:CID:PORT`"
+        raise Wrong(f"{quoted(text)} is no address to listen on", hint)
+    host, port = found[1] or found[2], found[3]
+    if units.address(host).version == 4:
+        return ("PROTO=inet", type_word, f"PORT={port}", f"ADDR={host}")
+    return ("PROTO=inet6", type_word, f"PORT={port}", f"ADDR={host}{found[4] or ''}")
 
 
 def of_job(job: Job) -> tuple[Match, ...]:

@@ -37,8 +37,7 @@ nodes:
         DPkg::Use-Pty "0";
         APT::Install-Recommends "0";
       /usr/sbin/policy-rc.d: {{content: "#!/bin/sh\\nexit 0\\n", mode: '0755'}}
-    jobs:
-      idle: sleep infinity
+    units: {{enabled: false}}
 """
 
 
@@ -108,6 +107,20 @@ def test_the_units_are_enabled(box: Node) -> None:
 def test_the_linker_knows_new_libraries(box: Node) -> None:
     """Triggers have run: libc-bin's, for the library that logrotate needs."""
     assert "/libpopt.so.0" in box.succeed("ldconfig -p")
+
+
+def test_its_daemon_runs(box: Node) -> None:
+    """The package has started it itself, by deb-systemd-invoke; and it serves."""
+    assert box.succeed("systemctl is-enabled tinyproxy") == "enabled\n"
+    assert box.succeed("systemctl is-active tinyproxy atd") == "active\nactive\n"
+    box.succeed("systemctl restart tinyproxy")
+    ask = (
+        "import socket; s = socket.create_connection(('127.0.0.1', 8888)); "
+        "s.sendall(b'GET http://tinyproxy.stats/ HTTP/1.0\\r\\n\\r\\n'); print(s.recv(99))"
+    )
+    assert "200 Statistic requested" in box.succeed(f'python3 -c "{ask}"')
+    box.succeed("systemctl stop tinyproxy")
+    box.fail("systemctl is-active tinyproxy")
 
 
 def test_packages_are_purged_in_the_node_alone(box: Node) -> None:

@@ -7,60 +7,23 @@ import os
 import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from hostlab.init.lasting import Lasting
-from hostlab.init.sources import MODULES, Sources, Surroundings, timer, waited_for
+from hostlab.init.sources import Sources, timer, waited_for
+from hostlab.init.sources.events import MODULES
 from hostlab.init.sources.timer import FILE, KEPT, SystemClocks, TimerSource, read_notes
 from hostlab.init.watches import Watches
-from hostlab.jobs.facts import Emit
 from hostlab.spec.job import Job, Match
 from hostlab.spec.upstart import load_conf
+from tests.netns.init.source_site import Init, finish
 
 pytestmark = pytest.mark.netns
 
 DEADLINE_S = 20.0
 DAY = 86400.0
-
-
-@dataclass
-class Init:
-    """What a source needs of an init, and what it has told."""
-
-    directory: int | None = None
-    stamps: str | None = None
-    told: list[Emit] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    kept: dict[str, int] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def surroundings(self) -> Surroundings:
-        return Surroundings(
-            self.tell, self.warnings.append, self.keep, self.drop, self.kept,
-            Lasting(self.directory) if self.directory is not None else None,
-            stamps=self.stamps,
-        )  # fmt: skip
-
-    def tell(self, emit: Emit) -> None:
-        self.told.append(emit)
-        self.changed.set()
-
-    def keep(self, name: str, fd: int) -> None:
-        self.drop(name)
-        self.kept[name] = os.dup(fd)
-
-    def drop(self, name: str) -> None:
-        if name in self.kept:
-            os.close(self.kept.pop(name))
-
-    async def wait_told(self, count: int) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.told) < count:
-                self.changed.clear()
-                await self.changed.wait()
 
 
 @dataclass
@@ -93,11 +56,6 @@ async def listening(
         kept = {name: os.dup(fd) for name, fd in init.kept.items()}
         source.close()
         init.kept.update(kept)
-
-
-def finish(init: Init) -> None:
-    for name in list(init.kept):
-        init.drop(name)
 
 
 def test_events_come_at_their_time() -> None:

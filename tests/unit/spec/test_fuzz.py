@@ -202,6 +202,7 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "kill": "jobs: {j: {exec: x, kill: {%s}}}",
             "job limits": "jobs: {j: {exec: x, limits: {%s}}}",
             "units": "units: {%s}",
+            "socket": "jobs: {j: {exec: x, sockets: {%s}}}",
             "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
         }  # fmt: skip
         inside = "segments: [lan]\nnodes: {a: {" + holders[name] % f"{word}: {value}" + "}, b: }"

@@ -133,6 +133,7 @@ NOT_SAID = {
             "after",
             "requires",
             "listens",
+            "main_is_root",
             "requirements",
         ),
         "what a systemd unit says",

@@ -23,7 +23,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed, Problem, SpecError
@@ -100,7 +100,11 @@ class SocketSource:
         self._wrong &= wanted.keys()
         gone = {words: self._listeners.pop(words) for words in self._listeners.keys() - wanted}
         new = []
-        for words in sorted(wanted.keys() - self._listeners.keys() - self._wrong):
+        first = self._order(wanted.values())
+        for words in sorted(
+            wanted.keys() - self._listeners.keys() - self._wrong,
+            key=lambda words: (first.get(words, MAX_SOCKETS), words),
+        ):
             listener = self._parse(wanted[words])
             if listener is not None:
                 new.append(listener)
@@ -117,6 +121,17 @@ class SocketSource:
         for listener in self._listeners.values():
             self._find_takers(listener)
             self._look(listener)
+
+    def _order(self, wanted: Iterable[Match]) -> dict[tuple[str, ...], int]:
+        """Who began to listen first, as their jobs did."""
+        found: dict[tuple[str, ...], int] = {}
+        matches = frozenset(wanted)
+        for place, name in enumerate(self._jobs.listening):
+            known = self._jobs.engine.classes.get(name)
+            for match in known.job.listens if known is not None else ():
+                if match in matches:
+                    found.setdefault(match.arguments, place)
+        return found
 
     def _parse(self, match: Match) -> Listener | None:
         try:

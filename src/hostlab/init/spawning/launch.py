@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hostlab.init.spawning.cgroup_stanza import limit_of
 from hostlab.init.spawning.cgroups import JobCgroups, Place, group_name
 from hostlab.init.spawning.given import Accepting
 from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, start
+from hostlab.init.spawning.sandbox import remove_temporary
 from hostlab.init.spawning.unit_setup import (
     file_variables,
     login_variables,
@@ -148,7 +148,7 @@ class Launcher:
         remove_directories(self._transient.pop((job, instance), ()))
         if self.temporary is not None:
             with contextlib.suppress(OSError):
-                shutil.rmtree(f"{self.temporary}/{group_name(job, instance)}")
+                remove_temporary(f"{self.temporary}/{group_name(job, instance)}")
 
     def _place(self, effect: Spawn, values: dict[str, str], warnings: list[str]) -> Place:
         job = effect.job

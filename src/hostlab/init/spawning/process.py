@@ -122,8 +122,7 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
 
     With a `channel` the process is the holder's child and tells it `key` first; else the caller's.
     """
-    # In a node, whose capabilities are fewer, a wall is lower that way (docs/state.md).
-    made = None if setup.capabilities is not None else direct.plan(setup, key, channel)
+    made = direct.plan(setup, key, channel)
     if made is not None:
         started = _start_directly(setup, made, channel)
         if started is not None:

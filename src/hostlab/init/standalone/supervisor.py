@@ -88,6 +88,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Of a job that says none."""
     logs: bool = True
     """False: `console log` is `console none`."""
+    is_on_bus: bool = False
+    """Answer as com.ubuntu.Upstart also where no job is a bus."""
 
 
 def options(
@@ -169,8 +171,10 @@ class StandaloneSupervisor(JobSupervisor):
             also="/sbin" if chosen.boots and _has_own_root() else None,
             default_console=chosen.console,
             logs=chosen.logs,
+            home=os.environ.get("HOME") if chosen.is_user else None,
             lasting=lasting_directory(chosen.run_directory, os.environ, is_user=chosen.is_user),
             stamps=stamp_directory(os.environ, is_user=chosen.is_user),
+            is_on_bus=chosen.is_on_bus,
         )
         super().__init__(inheritance, place)
         self.sessions = Sessions(self)

@@ -18,6 +18,10 @@ IN_ROOT: Final = "/usr/bin"
 OLD: Final = "/bin"
 BOOTED: Final = "/run/systemd/system"
 """sd_booted(3) and every maintainer script look for this directory."""
+LOG: Final = "/dev/log"
+"""Where syslog(3) writes to; with systemd journald listens there, and passes on to the next."""
+SYSLOG: Final = "/run/systemd/journal/syslog"
+"""Where `syslog.socket` listens, which every syslog daemon's unit is given (systemd.special(7))."""
 
 
 def install_names(directory: str, *, own_root: bool) -> None:
@@ -31,6 +35,9 @@ def install_names(directory: str, *, own_root: bool) -> None:
         return
     with contextlib.suppress(OSError):
         os.makedirs(BOOTED, mode=0o755, exist_ok=True)
+    with contextlib.suppress(OSError):
+        # No journald is between them here. A daemon that binds it itself takes the link away.
+        os.symlink(SYSLOG, LOG)
     places = [IN_ROOT] if os.path.islink(OLD) else [IN_ROOT, OLD]
     for place in places:
         for name in NAMES:

@@ -216,12 +216,16 @@ class Units:
 
     def _by_own_name(self, dependencies: Dependencies) -> Dependencies:
         """With aliases replaced by the units that have them."""
-        changed = {
+        resolve = self.library.resolve
+        changed: dict[str, object] = {
             field: names
             for field in dependencies.__struct_fields__
             if isinstance(value := getattr(dependencies, field), tuple)
-            and (names := tuple(map(self.library.resolve, value))) != value
+            and (names := tuple(map(resolve, value))) != value
         }
+        if dependencies.triggers is not None:
+            # `syslog.socket` triggers `syslog.service`, which any syslog daemon may be.
+            changed["triggers"] = resolve(dependencies.triggers)
         return msgspec.structs.replace(dependencies, **changed) if changed else dependencies
 
     def _apply(self, closure: Closure) -> None:

@@ -7,27 +7,24 @@ With `Accept=yes` it is the job of the template that starts, an instance a conne
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from hostlab.errors import SpecError
 from hostlab.spec import sockets
 from hostlab.spec.job import Match
-from hostlab.spec.source import Wrong, quoted
+from hostlab.spec.sockets import SocketType
+from hostlab.spec.source import Wrong
 from hostlab.spec.systemd.kinds import Listen, Listening, SocketUnit
 
 CONNECTION: Final = "$CONNECTION"
 """The instance of a job that a connection starts."""
 _TYPES: Final = {
-    Listening.STREAM: "stream",
-    Listening.DATAGRAM: "dgram",
-    Listening.SEQUENTIAL_PACKET: "seqpacket",
+    Listening.STREAM: SocketType.STREAM,
+    Listening.DATAGRAM: SocketType.DGRAM,
+    Listening.SEQUENTIAL_PACKET: SocketType.SEQPACKET,
 }
 _UNSUPPORTED: Final = frozenset({Listening.MESSAGE_QUEUE, Listening.USB_FUNCTION})
-_VSOCK: Final = re.compile(r"vsock(?:-(stream|dgram|seqpacket))?:([0-9]*):([0-9]+)")
-_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]+)(%\S+)?")
 
 
 def socket_operands(
@@ -68,33 +65,12 @@ def _address(listen: Listen, unit: SocketUnit) -> tuple[str, ...]:
     if kind is Listening.NETLINK:
         family, *groups = text.split()
         return ("PROTO=netlink", f"FAMILY={family}", *(f"GROUPS={each}" for each in groups[:1]))
-    type_word = f"TYPE={_TYPES[kind]}"
-    if text.startswith(("/", "@")):
-        return ("PROTO=unix", type_word, f"SOCKET_PATH={text}")
-    if vsock := _VSOCK.fullmatch(text):
-        type_word = f"TYPE={vsock[1]}" if vsock[1] else type_word
-        cid = (f"CID={vsock[2]}",) if vsock[2] else ()
-        return ("PROTO=vsock", type_word, *cid, f"PORT={vsock[3]}")
-    if text.isdecimal():
-        only = {"both": ("IPV6ONLY=0",), "ipv6-only": ("IPV6ONLY=1",)}.get(unit.ipv6_only, ())
-        return ("PROTO=inet6", type_word, f"PORT={text}", *only)
-    return _host(text, type_word, unit)
-
-
-def _host(text: str, type_word: str, unit: SocketUnit) -> tuple[str, ...]:
-    found = _HOST.fullmatch(text)
-    if found is None:
-        hint = "a port, `HOST:PORT`, `[V6]:PORT`, `/path`, `@name` or `vsock:CID:PORT`"
-        raise Wrong(f"{quoted(text)} is no address to listen on", hint)
-    host, port = found[1] or found[2], found[3]
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        raise Wrong(f"{quoted(host)} is not an IPv4 or IPv6 address") from None
-    if version == 4:
-        return ("PROTO=inet", type_word, f"PORT={port}", f"ADDR={host}")
-    only = ("IPV6ONLY=1",) if unit.ipv6_only == "ipv6-only" else ()
-    return ("PROTO=inet6", type_word, f"PORT={port}", f"ADDR={host}{found[4] or ''}", *only)
+    words = sockets.address_words(text, _TYPES[kind])
+    if words[0] != "PROTO=inet6":
+        return words
+    if unit.ipv6_only == "ipv6-only":
+        return (*words, "IPV6ONLY=1")
+    return (*words, "IPV6ONLY=0") if text.isdecimal() and unit.ipv6_only == "both" else words
 
 
 def _options(unit: SocketUnit, listen: Listen) -> Iterator[str]:
