@@ -340,6 +340,8 @@ class JobSupervisor(Supervisor):
         else:
             self.load(self.described_jobs())
             self.directories.read()
+            if self.units is not None:
+                self.units.begin()
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
         for spawn, pid, _ in self._ended:
