@@ -170,6 +170,15 @@ class Expect(StrEnum):
     """Its name is on the system bus."""
 
 
+class NotifyAccess(StrEnum):
+    """Whose messages count (systemd.service(5))."""
+
+    MAIN = "main"
+    """The main process's."""
+    ALL = "all"
+    """Those of every process of the job, which has a socket for them whatever makes it ready."""
+
+
 class Readiness(Value, frozen=True, kw_only=True):
     """When the main process counts as ready."""
 
@@ -184,6 +193,8 @@ class Readiness(Value, frozen=True, kw_only=True):
     """Once ready it must say `WATCHDOG=1` at least this often, or SIGABRT ends it."""
     pid_file: str | None = None
     """The file in which a daemon that has forked away writes its pid."""
+    notify_access: NotifyAccess | None = None
+    """Who may send what sd_notify(3) sends; None: any process of a job that is to notify."""
     bus_name: str | None = None
     """The name on the system bus that it takes when it is ready."""
 

@@ -36,7 +36,7 @@ def argvs(process: Process | None) -> list[tuple[str, ...]]:
         ("forking", Expect.FORK, 90.0),
         ("notify", Expect.NOTIFY, 90.0),
         ("notify-reload", Expect.NOTIFY, 90.0),
-        ("dbus\nBusName=org.x", Expect.NONE, 90.0),
+        ("dbus\nBusName=org.x", Expect.BUS, 90.0),
     ],
 )
 def test_type_is_what_it_waits_for(kind: str, expect: Expect, deadline_s: float | None) -> None:
