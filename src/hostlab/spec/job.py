@@ -306,6 +306,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     oom_score_adj: int | None = None
     """-1000 to 1000, as /proc/PID/oom_score_adj has it; lowering it needs CAP_SYS_RESOURCE."""
     directory: str = "/"
+    """One with a `-` before it may be missing; then it is `/`."""
     capabilities: tuple[str, ...] | None = None
     """Exactly these (`NET_BIND_SERVICE`, …); None is the node's set."""
     no_new_privs: bool = False
@@ -367,6 +368,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     private_tmp: bool = False
     readonly_paths: tuple[str, ...] = ()
     """Paths that it cannot write to; one with a `-` before it may be missing."""
+    writable_paths: tuple[str, ...] = ()
+    """Within these, paths that it can write to."""
+    hidden_paths: tuple[str, ...] = ()
+    """Paths that are empty for it."""
     directories: tuple[Directory, ...] = ()
     """Made before anything of the job runs."""
     tcp_congestion: str | None = None

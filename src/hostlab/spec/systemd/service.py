@@ -81,7 +81,7 @@ def service_job(reader: Reader) -> Job:
     steps = Steps(reader)
     kind = _type(reader, steps)
     fields: dict[str, Any] = execution_of(reader)
-    fields |= sandbox_of(reader, fields["user"])
+    fields |= sandbox_of(reader, fields["user"], fields["directories"])
     _processes(reader, kind, steps, fields)
     fields["readiness"] = _readiness(reader, kind)
     fields["respawn"] = respawn_of(reader)
@@ -176,7 +176,8 @@ def _main_identity(reader: Reader, lines: Sequence[ExecLine], fields: dict[str, 
     if lines and all(line.privileged for line in lines):
         for field in ("user", "group", "capabilities"):
             fields[field] = None
-        fields |= {"groups": (), "readonly_paths": (), "private_tmp": False, "no_new_privs": False}
+        fields |= {"groups": (), "private_tmp": False, "no_new_privs": False}
+        fields |= dict.fromkeys(("readonly_paths", "writable_paths", "hidden_paths"), ())
     elif lines and all(line.keeps_identity == "!" for line in lines) and fields["user"]:
         fields["main_is_root"] = True
         fields["capabilities"] = capabilities_of(reader, _SECTION, None)
