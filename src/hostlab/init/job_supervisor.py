@@ -18,7 +18,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
-from hostlab.init import boot, job_runs, shutdown, store
+from hostlab.init import boot, job_runs, shutdown, store, timer_listing
 from hostlab.init.bus_presence import BusPresence
 from hostlab.init.cron_tables import CronTables
 from hostlab.init.holder import Inheritance
@@ -143,6 +143,7 @@ class JobSupervisor(Supervisor):
         """Whether this program has followed another one in place (`resume`)."""
         self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
+        self.handlers["timers"] = partial(timer_listing.serve, self)
         for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
                      "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
@@ -170,6 +171,11 @@ class JobSupervisor(Supervisor):
     def resumption(self) -> Resumption:
         """What this init's next program is told."""
         raise NotImplementedError
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has taken up its jobs."""
+        return self._has_begun
 
     @property
     def goes_down(self) -> bool:
