@@ -74,6 +74,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Of job files, the first that has a name's `.conf` owns it."""
     units: Units | None = None
     """systemd's units that it runs; None: none."""
+    crontabs: tuple[str, ...] = ()
+    """Tables of cron, and directories of them."""
     is_user: bool = False
     """A user's session: its jobs do not change to `/`, and have `UPSTART_SESSION`."""
     startup_event: str | None = "startup"
@@ -165,6 +167,7 @@ class StandaloneSupervisor(JobSupervisor):
             cgroup=grounds.cgroup,
             v1=grounds.v1,
             directories=chosen.directories,
+            crontabs=chosen.crontabs,
             units=chosen.units,
             is_user=chosen.is_user,
             emissions=self._emissions,
