@@ -52,6 +52,7 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
         "mount": 165,
         "mount_setattr": 442,
         "prctl": 157,
+        "readlink": 89,
         "seccomp": 317,
         "sendto": 44,
         "setrlimit": 160,
