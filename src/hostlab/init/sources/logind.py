@@ -12,16 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from hostlab.errors import Failed
-from hostlab.init.dbus.link import (
-    DRIVER,
-    DRIVER_PATH,
-    GONE,
-    Link,
-    Message,
-    MessageBus,
-    MessageType,
-    call,
-)
+from hostlab.init.dbus.library import Message, MessageBus, MessageType
+from hostlab.init.dbus.link import DRIVER, DRIVER_PATH, GONE, Link, call
 from hostlab.init.dbus.rules import Rules
 from hostlab.jobs.dbus_event import Rule
 from hostlab.jobs.login_event import Session
