@@ -314,6 +314,10 @@ def _one(found: list[Member], text: str, what: str) -> Member:
         raise UsageError(
             f"which-{what}", f"`{text}` is in several interfaces: {which}", hint="name one"
         )
+    named = [each for each in own if each.path == f"/{each.name.replace('.', '/')}"]
+    if len(named) == 1:
+        # The object that is called like the name is a service's own, by custom.
+        return named[0]
     first = min(own, key=lambda member: len(member.path))
     if all(_is_below(member, first) for member in own if member is not first):
         # The one that the others belong to, and of another kind than they.
