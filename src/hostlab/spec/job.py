@@ -166,6 +166,8 @@ class Expect(StrEnum):
     """A socket listens."""
     FILE = "file"
     """A path exists."""
+    BUS = "bus"
+    """Its name is on the system bus."""
 
 
 class Readiness(Value, frozen=True, kw_only=True):
@@ -285,6 +287,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     group: str | None = None
     groups: tuple[str, ...] = ()
     """Supplementary groups, names or numbers, beside `group`."""
+    main_is_root: bool = False
+    """The main process changes to `user` by itself (`!` of a unit): it is started as root with
+    `capabilities`. The other steps and the directories are the user's, without capabilities."""
     umask: int | None = None
     """None is `DEFAULT_UMASK`."""
     oom_score_adj: int | None = None

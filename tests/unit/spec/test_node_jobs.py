@@ -132,6 +132,8 @@ NOT_SAID = {
             "reload",
             "after",
             "requires",
+            "listens",
+            "main_is_root",
             "requirements",
         ),
         "what a systemd unit says",

@@ -8,7 +8,9 @@ number; `execve` takes away what it may do there (user_namespaces(7)).
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -75,12 +77,27 @@ def make_temporary(directory: str) -> tuple[str, ...]:
     os.chmod(directory, 0o700)
     found = []
     for target in TEMPORARY:
-        place = f"{directory}/{target[1:].replace('/', '.')}"
+        place = _place_of(directory, target)
         if not os.path.isdir(place):
             os.mkdir(place)
             os.chmod(place, 0o1777)
         found.append(place)
     return tuple(found)
+
+
+def remove_temporary(directory: str) -> None:
+    """Take them away with all that is in them; most are empty, and then that is three calls."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            for target in TEMPORARY:
+                os.rmdir(_place_of(directory, target))
+            os.rmdir(directory)
+        except OSError:
+            shutil.rmtree(directory)
+
+
+def _place_of(directory: str, target: str) -> str:
+    return f"{directory}/{target[1:].replace('/', '.')}"
 
 
 def pick_up_temporary(directory: str) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ ExitType - the main process decides
 RemainAfterExit ~ a oneshot is a state; another service ends with its main process
 GuessMainPID - the main process of a forking service is found by its control group
 PIDFile ~ `readiness.pid_file`; the main process is found by its control group
-BusName ~ `readiness.bus_name`; until there is a bus to ask, it is ready when it runs
+BusName + `readiness.bus_name`: ready when the name is on the system bus, else when it runs
 ExecCondition ~ before ExecStartPre=; a condition that does not hold is a failed start
 ExecStartPre + `pre_start`
 ExecStart + `commands`, the main process; several of a oneshot run one after the other

@@ -32,7 +32,7 @@ def sandbox_of(reader: Reader, user: str | None) -> dict[str, Any]:
         found["private_tmp"] = True
     if reader.flag(section, "NoNewPrivileges"):
         found["no_new_privs"] = True
-    capabilities = _capabilities(reader, section, user)
+    capabilities = capabilities_of(reader, section, user)
     if capabilities is not None:
         found["capabilities"] = capabilities
     paths = _readonly_paths(reader, section)
@@ -50,8 +50,8 @@ def _is_private_tmp(reader: Reader, section: str) -> bool:
     return boolean(word) if is_boolean(word) else bool(word)
 
 
-def _capabilities(reader: Reader, section: str, user: str | None) -> tuple[str, ...] | None:
-    """Root has what the bounding set leaves it; others have the ambient ones of it."""
+def capabilities_of(reader: Reader, section: str, user: str | None) -> tuple[str, ...] | None:
+    """Root has what the bounding set leaves it, None for all; others the ambient ones of it."""
     bounding = _capability_set(reader, section, "CapabilityBoundingSet", ALL)
     ambient = _capability_set(reader, section, "AmbientCapabilities", frozenset())
     if user in _NODE:

@@ -21,7 +21,7 @@ from hostlab.spec.systemd.command_line import ExecLine, exec_lines
 from hostlab.spec.systemd.conditions import requirements_of
 from hostlab.spec.systemd.execution import execution_of
 from hostlab.spec.systemd.respawning import normal_ends, respawn_of
-from hostlab.spec.systemd.sandbox import sandbox_of
+from hostlab.spec.systemd.sandbox import capabilities_of, sandbox_of
 from hostlab.spec.systemd.unit import Reader
 from hostlab.spec.systemd.values import FOREVER_S, seconds, signal
 
@@ -172,12 +172,14 @@ def _process(
 
 
 def _main_identity(reader: Reader, lines: Sequence[ExecLine], fields: dict[str, Any]) -> None:
-    """A main process with `+` is root's, outside of the sandbox."""
-    if not lines or not all(line.privileged for line in lines):
-        return
-    for field in ("user", "group", "capabilities"):
-        fields[field] = None
-    fields |= {"groups": (), "readonly_paths": (), "private_tmp": False, "no_new_privs": False}
+    """A main process with `+` is root's, outside of the sandbox; with `!` it is root's inside."""
+    if lines and all(line.privileged for line in lines):
+        for field in ("user", "group", "capabilities"):
+            fields[field] = None
+        fields |= {"groups": (), "readonly_paths": (), "private_tmp": False, "no_new_privs": False}
+    elif lines and all(line.keeps_identity == "!" for line in lines) and fields["user"]:
+        fields["main_is_root"] = True
+        fields["capabilities"] = capabilities_of(reader, _SECTION, None)
 
 
 def _ignores_end(fields: dict[str, Any]) -> bool:
@@ -226,6 +228,7 @@ def _readiness(reader: Reader, kind: ServiceType) -> Readiness:
             expect = Expect.NOTIFY
         case ServiceType.DBUS:
             bus_name = reader.text(_SECTION, "BusName")
+            expect = Expect.BUS if bus_name is not None else Expect.NONE
         case _:
             deadline = None
     return Readiness(

@@ -306,6 +306,17 @@ def test_who_is_privileged() -> None:
     assert service("User=u\nExecStart=+/a").user is None
 
 
+def test_a_main_process_that_changes_its_user_itself_starts_as_root() -> None:
+    """As chronyd does: its directories are the user's, its capabilities what root is left."""
+    bounded = "User=u\nCapabilityBoundingSet=CAP_CHOWN CAP_SETUID"
+    job = service(f"{bounded}\nExecStart=!/a")
+    assert (job.user, job.main_is_root, job.capabilities) == ("u", True, ("CHOWN", "SETUID"))
+    assert service("User=u\nExecStart=!/a").capabilities is None
+    other = service(f"{bounded}\nExecStart=/a")
+    assert (other.main_is_root, other.capabilities) == (False, None)
+    assert not service("ExecStart=!/a").main_is_root
+
+
 def test_conditions_are_kept() -> None:
     found = loaded(
         "[Unit]\nConditionPathExists=|!/a/%N\nConditionPathExists=rel\nAssertHost=h\n"
