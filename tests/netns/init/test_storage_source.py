@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -73,6 +73,12 @@ class Counter:
             self.members.append(message.member or "")
 
 
+async def leave(connection: MessageBus) -> None:
+    connection.disconnect()
+    ended: Callable[[], Awaitable[None]] = connection.wait_for_disconnect
+    await ended()
+
+
 @asynccontextmanager
 async def counting() -> AsyncIterator[Counter]:
     connection = await MessageBus(bus_type=BusType.SYSTEM).connect()
@@ -89,8 +95,7 @@ async def counting() -> AsyncIterator[Counter]:
         )
     )
     yield counter
-    connection.disconnect()
-    await connection.wait_for_disconnect()
+    await leave(connection)
 
 
 def test_one_event_a_stick_and_none_a_mouse() -> None:
@@ -231,8 +236,7 @@ def test_signals_that_mean_nothing_or_are_somebody_elses() -> None:
             for body in added:
                 await impostor.send(signal("InterfacesAdded", "oa{sa{sv}}", body))
             await init.wait_told(5)
-            impostor.disconnect()
-            await impostor.wait_for_disconnect()
+            await leave(impostor)
         assert names(init) == [*ARRIVAL, *DEPARTURE, "storage-drive-added"]
         assert init.warnings == [
             "UDisks2: a signal InterfacesAdded that means nothing: list index out of range"

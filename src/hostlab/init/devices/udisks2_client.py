@@ -8,11 +8,12 @@ be gone, for a daemon that is started anew has no less plugged in than the one b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from hostlab.errors import Failed
-from hostlab.init.dbus.link import DRIVER, GONE, Message, MessageBus, MessageType, call
+from hostlab.errors import Failed, Problem
+from hostlab.init.dbus.link import DRIVER, GONE, Message, MessageBus, MessageType, call, connect
 from hostlab.init.devices.storage import Storage
 from hostlab.init.devices.udisks2 import NAME, ROOT
 
@@ -137,6 +138,30 @@ class Udisks2Client:
         for message in pending:
             self._take(message)
         self._changed()
+
+
+async def ask_once(address: str) -> Storage:
+    """What UDisks2 on a bus has now; Failed when there is no such bus, or nobody answers."""
+    try:
+        bus = await connect(address)
+    except (*GONE, Problem) as error:
+        raise Failed("bus", f"no bus: {getattr(error, 'strerror', None) or error}") from None
+    found = Storage()
+    try:
+        await call(bus, "GetNameOwner", "s", [NAME])
+        async with asyncio.timeout(ANSWERS_WITHIN_S):
+            (objects,) = await call(
+                bus, "GetManagedObjects", to=NAME, path=ROOT, interface=OBJECT_MANAGER
+            )
+        found.replace(_plain(objects))
+    except TimeoutError:
+        raise Failed("udisks2", f"{NAME} does not answer") from None
+    finally:
+        bus.disconnect()
+        with contextlib.suppress(*GONE):
+            ended: Callable[[], Awaitable[None]] = bus.wait_for_disconnect
+            await ended()
+    return found
 
 
 def _plain(value: Any) -> Any:
