@@ -258,6 +258,46 @@ def test_it_is_pulled_out_while_a_job_copies(place: Site, tmp_path: Path) -> Non
     wait_until(lambda: has(lab, "/srv/PHOTOS"), "a copy")
 
 
+def test_a_nodes_root_cannot_have_walls_taken_down(place: Site) -> None:
+    """Whatever stands where a device's record and content were: they are followed nowhere."""
+    lab = place.up(DESCRIPTION)
+    desk = sockets(lab)
+    covers = "grep -E ' /(proc|sys)/' /proc/self/mountinfo | cut -d' ' -f5,6 | sort"
+    before = lab["desk"].succeed(covers)
+    sys_named = recorded("stick", **{"name: stick": "name: sys"})
+    desk.plug(sys_named)
+    lab["desk"].succeed(
+        "mv /run/hostlab/devices /run/hostlab/moved; ln -s /proc /run/hostlab/devices"
+    )
+    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        desk.unplug("sys")
+    record = {
+        "name": "sys",
+        "devices": [],
+        "directories": ["/proc/sys", "/proc/bus"],
+        "content": "/proc/irq",
+    }
+    text = json.dumps(record)
+    lab["desk"].succeed(
+        "rm /run/hostlab/devices; mv /run/hostlab/moved /run/hostlab/devices;"
+        f"echo '{text}' > /run/hostlab/devices/sys.json; cp /run/hostlab/devices/sys.json /tmp/other.json"
+    )
+    desk.unplug("sys")
+    assert lab["desk"].succeed(covers) == before
+    assert list(desk.plugged()) == []
+
+
+def test_a_node_that_is_staged_again_has_nothing_plugged_in(place: Site) -> None:
+    lab = place.up(DESCRIPTION)
+    sockets(lab).plug(recorded("stick"))
+    os.kill(lab["desk"].pid, signal.SIGKILL)
+    wait_until(lambda: "desk" not in lab.nodes(), "the node to end")
+    lab = place.up(DESCRIPTION)
+    assert list(sockets(lab).plugged()) == []
+    sockets(lab).plug(recorded("stick"))
+    wait_until(lambda: has(lab, "/srv/PHOTOS"), "a copy")
+
+
 def test_what_cannot_be_is_told(place: Site) -> None:
     lab = place.up(DESCRIPTION)
     desk = sockets(lab)
