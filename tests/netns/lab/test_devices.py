@@ -266,21 +266,13 @@ def test_a_nodes_root_cannot_have_walls_taken_down(place: Site) -> None:
     before = lab["desk"].succeed(covers)
     sys_named = recorded("stick", **{"name: stick": "name: sys"})
     desk.plug(sys_named)
-    lab["desk"].succeed(
-        "mv /run/hostlab/devices /run/hostlab/moved; ln -s /proc /run/hostlab/devices"
-    )
+    place_of, moved = "/run/hostlab/devices", "/run/hostlab/moved"
+    lab["desk"].succeed(f"mv {place_of} {moved}; ln -s /proc {place_of}")
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
         desk.unplug("sys")
-    record = {
-        "name": "sys",
-        "devices": [],
-        "directories": ["/proc/sys", "/proc/bus"],
-        "content": "/proc/irq",
-    }
-    text = json.dumps(record)
+    forged = {"name": "sys", "devices": [], "directories": ["/proc/sys"], "content": "/proc/irq"}
     lab["desk"].succeed(
-        "rm /run/hostlab/devices; mv /run/hostlab/moved /run/hostlab/devices;"
-        f"echo '{text}' > /run/hostlab/devices/sys.json; cp /run/hostlab/devices/sys.json /tmp/other.json"
+        f"rm {place_of}; mv {moved} {place_of}; echo '{json.dumps(forged)}' > {place_of}/sys.json"
     )
     desk.unplug("sys")
     assert lab["desk"].succeed(covers) == before
