@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from hostlab.errors import UsageError
+from hostlab.lab.devices import ContainerSockets
+from hostlab.spec.device import load_device
 from hostlab.sync import Lab
-from tests.netns.lab.lab_site import probe
+from tests.netns.lab.lab_site import probe, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -74,3 +76,17 @@ def test_a_market_with_an_oci_bundle_holds(examples: Path) -> None:
         assert not lab.check().ok, "the checks hold without a server"
     with pytest.raises(UsageError):
         lab.status()
+
+
+def test_a_stick_is_copied(examples: Path) -> None:
+    with staged(examples / "stick.yaml") as lab:
+        path = examples / "devices" / "stick.yaml"
+        stick = load_device(path.read_text(), file=str(path), directory=str(path.parent))
+        desk = ContainerSockets(lab["desk"])
+        lab["desk"].fail("test -e /srv/PHOTOS")
+        desk.plug(stick)
+        report = lab.check()
+        assert report.ok, "\n".join(map(str, report.rows))
+        desk.unplug("stick")
+        gone = "/srv/QEMU_USB_HARDDRIVE has gone"
+        wait_until(lambda: not lab["desk"].execute(["test", "-e", gone]).status, "a farewell")
