@@ -62,7 +62,7 @@ def init_command(
     Stays in the foreground. Jobs start and stop on events; `hostlab job --init` and `initctl`
     ask it. SIGTERM stops every job, then the init. SIGHUP reads the job files again.
     """
-    from hostlab.init.standalone import supervisor as standalone
+    from hostlab.init.standalone import start as standalone
     from hostlab.lab.paths import INIT, LabDirectory
     from hostlab.spec.job import Console
 
