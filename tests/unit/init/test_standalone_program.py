@@ -38,14 +38,14 @@ def test_a_holder_loads_nothing_that_it_does_not_need() -> None:
     assert not loaded & HEAVY
 
 
-def test_asyncio_is_loaded_without_tls_and_tls_is_there_afterwards() -> None:
+def test_what_is_needless_is_not_loaded_and_there_for_who_wants_it() -> None:
     found = said(
-        "from hostlab.init.without_tls import load_asyncio; load_asyncio();"
-        "print(*sys.modules); import ssl; print(ssl.__name__, ssl.create_default_context().options)"
+        "from hostlab.init.lean import without_needless\n"
+        "with without_needless(): import hostlab.lab.hub, hostlab.init.standalone.supervisor\n"
+        "print(*sys.modules); import ssl, lzma; print(ssl.create_default_context().options)"
     )
-    assert "asyncio" in found
-    assert "_ssl" not in found
-    assert "ssl" in found
+    assert {"asyncio", "shutil", "uuid"} <= found
+    assert not found & {"_ssl", "bz2", "_lzma", "zlib", "_uuid"}
 
 
 def test_every_signal_that_is_passed_on_means_something() -> None:

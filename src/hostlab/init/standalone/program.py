@@ -50,11 +50,10 @@ def _supervise(told: int, inheritance: Inheritance) -> None:
     """Load what is installed now, all of it: the holder's own may be of an earlier version."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "hostlab"]:
         del sys.modules[name]
-    from hostlab.init.without_tls import load_asyncio
+    from hostlab.init.lean import without_needless
 
-    load_asyncio()
-    from hostlab.init.standalone.supervisor import supervise
-
+    with without_needless():
+        from hostlab.init.standalone.supervisor import supervise
     supervise(told, inheritance)
 
 
