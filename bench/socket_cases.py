@@ -90,7 +90,7 @@ def _activated(times: int) -> Metrics:
 
 
 def _activated_by_systemd(times: int) -> Metrics:
-    """It becomes its service, so each connection has another one; that listens before."""
+    """It becomes its service, so each connection has another, which listens before it begins."""
     took = []
     for _ in range(times):
         port = ours_sockets.free_port()

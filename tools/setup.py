@@ -32,6 +32,7 @@ TOOLS = {
     "dbus-daemon": "dbus",
     "dnsmasq": "dnsmasq",
     "dot": "graphviz",
+    "gdbus": "libglib2.0-bin",
     "ip": "iproute2",
     "lldpd": "lldpd",
     "nginx": "nginx-light",
