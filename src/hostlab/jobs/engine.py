@@ -30,6 +30,7 @@ from hostlab.jobs.ordering import Ordering
 from hostlab.jobs.relating import relate
 from hostlab.jobs.states import Goal, State
 from hostlab.jobs.variables import set_variable
+from hostlab.spec import sockets
 from hostlab.spec.job import Job, KillMode, Step
 from hostlab.spec.signals import signal_name
 
@@ -192,6 +193,8 @@ class Engine:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
             self._reset(instance, instance.stop_on)
         del found.instances[instance.name]
+        if closed := sockets.closed(instance.job, instance.environment):
+            self.queue.add(sockets.CLOSED, closed)
         found.last = Last(
             instance=instance.name,
             failed=instance.failed,

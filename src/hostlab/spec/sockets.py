@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final
@@ -28,6 +28,10 @@ from hostlab.spec.job import Job, Match
 from hostlab.spec.source import Wrong, quoted
 
 EVENT: Final = "socket"
+CLOSED: Final = "socket-closed"
+"""A connection has ended."""
+NUMBER: Final = "CONNECTION"
+"""The number of a connection, which is an instance's name unless its job says another."""
 UNNAMED: Final = "unknown"
 """What LISTEN_FDNAMES calls a socket without a name (sd_listen_fds_with_names(3))."""
 DEFAULT_BACKLOG: Final = 4096
@@ -293,9 +297,14 @@ def event(match: Match) -> tuple[tuple[str, str], ...]:
     return (*found, ("NAME", name_of(match)))
 
 
-def event_words() -> tuple[str, ...]:
-    """What a socket's event may say of it."""
-    return (*_EVENT_WORDS, "NAME")
+def closed(job: Job, environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What is told when an instance of this environment has gone; nothing of one without a
+    connection."""
+    if NUMBER not in environment or not of_job(job):
+        return ()
+    names = (*_EVENT_WORDS, "NAME", NUMBER, "REMOTE_ADDR", "REMOTE_PORT")
+    told = tuple((name, environment[name]) for name in names if name in environment)
+    return (*told, ("JOB", job.name))
 
 
 def _key(word: str) -> str:

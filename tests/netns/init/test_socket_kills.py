@@ -21,6 +21,7 @@ import pytest
 from hostlab.errors import Problem
 from tests.netns.activation.activation_site import SOURCE, free_port
 from tests.netns.init.init_site import children
+from tests.netns.init.job_site import wait_until
 from tests.netns.init.standalone_site import Alone, standing
 
 pytestmark = pytest.mark.netns
@@ -107,6 +108,15 @@ class Served:
             await self.changed.wait()
 
 
+async def killed(alone: Alone) -> None:
+    """Kill a supervisor, as soon as one answers."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            if await asyncio.to_thread(kill_supervisor, alone):
+                return
+            await asyncio.sleep(0.002)
+
+
 async def disturb(alone: Alone, restarts: int, kills: int, served: Served) -> None:
     """So many of both, spread over the connections."""
     pause = random.Random(int(os.environ.get("HOSTLAB_SEED", SEED)))
@@ -159,6 +169,69 @@ def test_none_is_refused_and_none_is_lost(tmp_path: Path) -> None:
         took_s = time.monotonic() - started
         report(f"{total} connections in {took_s:.1f} s: none refused, none lost")
         assert "socket PROTO" not in alone.own_log, "a socket had trouble"
+
+
+LINE = """
+import sys
+sys.stdout.write(sys.stdin.readline().upper())
+"""
+
+
+async def of_instance(port: int, number: int) -> None:
+    """A client whose service reads a line."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        async with asyncio.timeout(DEADLINE_S):
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            await loop.sock_sendall(client, b"client %d\n" % number)
+            answer = b""
+            while more := await loop.sock_recv(client, 100):
+                answer += more
+    assert answer == b"CLIENT %d\n" % number, f"client {number} got {answer!r}"
+
+
+def test_no_connection_of_an_instance_is_lost_with_its_supervisor(tmp_path: Path) -> None:
+    """Each has one process, whenever the supervisor that starts it is killed."""
+    total, kills = int(os.environ.get("HOSTLAB_CONNECTIONS", SHORT)) // 6, 8
+    port = free_port()
+    program, closed = tmp_path / "line.py", tmp_path / "closed"
+    program.write_text(LINE)
+    jobs = {
+        "line": (
+            f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1 ACCEPT=inetd LIMIT=0/1s\n"
+            f"instance $CONNECTION\nexec {sys.executable} -S {program}\n"
+        ),
+        "closed": (
+            "start on socket-closed JOB=line\ninstance $CONNECTION\ntask\n"
+            f"exec echo $CONNECTION >> {closed}\n"
+        ),
+    }
+
+    async def campaign() -> None:
+        left = iter(range(total))
+        served = Served(total)
+
+        async def client() -> None:
+            for number in left:
+                await of_instance(port, number)
+                served.add()
+
+        async def killer() -> None:
+            for number in range(kills):
+                await served.until(total * (number + 1) // (kills + 2))
+                await killed(alone)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(killer())
+            for _ in range(6):
+                group.create_task(client())
+        assert served.count == total
+
+    with standing(tmp_path, jobs) as alone:
+        asyncio.run(campaign())
+        wait_until(lambda: len(closed.read_text().split()) == total, "the end of each is told")
+        assert len(set(closed.read_text().split())) == total
 
 
 def job_of(tmp_path: Path, port: int, more: str = "") -> str:
