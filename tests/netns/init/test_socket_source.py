@@ -361,6 +361,46 @@ def test_unix_sockets_with_their_files(tmp_path: Path, kind: str) -> None:
     assert not link.is_symlink()
 
 
+def test_who_waits_is_sent_away_when_the_job_ends_if_that_is_said(tmp_path: Path) -> None:
+    port, go, runs = free_port(), tmp_path / "go", tmp_path / "runs"
+    os.mkfifo(go)
+
+    async def test(place: Listening) -> None:
+        script = f"script\necho ran >> {runs}\nread x < {go}\nend script\n"
+        place.conf("deaf", inet(port, "FLUSH=1") + script)
+        clients = [socket.create_connection(at(port)) for _ in range(3)]
+        await place.runs("deaf")
+        with go.open("w") as pipe:
+            pipe.write("on\n")
+        loop = asyncio.get_running_loop()
+        for client in clients:
+            client.setblocking(False)
+            async with asyncio.timeout(DEADLINE_S):
+                assert await loop.sock_recv(client, 100) == b""
+            client.close()
+        await place.gone("deaf")
+        assert runs.read_text() == "ran\n"
+
+    run(tmp_path, test)
+
+
+def test_owner_group_and_a_shared_port(tmp_path: Path) -> None:
+    path, port = tmp_path / "socket", free_port()
+    who = "nobody" if os.geteuid() == 0 else str(os.geteuid())
+
+    async def test(place: Listening) -> None:
+        place.conf("unix", f"start on socket PROTO=unix PATH={path} OWNER={who}\nexec true")
+        place.conf("wrong", f"start on socket PROTO=unix PATH={path}2 OWNER=nobody-has-it\nexec x")
+        assert "there is no user nobody-has-it" in last(place, "wrong")
+        place.conf("one", inet(port, "REUSEPORT=1") + ECHO)
+        place.conf("two", inet(port, "REUSEPORT=1 BACKLOG=9") + ECHO)
+        assert not last(place, "two")
+        assert await ask(at(port), b"x") == b"I got your message: x"
+
+    run(tmp_path, test)
+    assert not path.exists() or path.owner() == "nobody" or os.geteuid()
+
+
 def test_datagrams_fifos_netlink_vsock(tmp_path: Path) -> None:
     port, fifo, out = free_port(), tmp_path / "fifo", tmp_path / "out"
     program = tmp_path / "service.py"
