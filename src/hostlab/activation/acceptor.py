@@ -49,7 +49,7 @@ class Acceptor:
         self.sources: Counter[str] = Counter()
         self.leaves = False
         self.listens = False
-        self.environment = dict(os.environ)
+        self.environment = dict(os.environb)
         self.poll = select.poll()
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer)
@@ -70,7 +70,7 @@ class Acceptor:
                 if fd == self.wakeup:
                     self._signalled()
                 else:
-                    self._accept(self.listeners[fd])
+                    self._accept_all(self.listeners[fd])
 
     def _listen(self, *, wanted: bool) -> None:
         if wanted == self.listens:
@@ -90,6 +90,13 @@ class Acceptor:
                 return
             self.sources[self.running.pop(pid)] -= 1
 
+    def _accept_all(self, listener: socket.socket) -> None:
+        """Those that wait, before it is looked at what else there is to do."""
+        for _ in range(ACCEPTS_AT_ONCE):
+            self._accept(listener)
+            if len(self.running) >= self.most or not select.select([listener], [], [], 0)[0]:
+                return
+
     def _accept(self, listener: socket.socket) -> None:
         """Nobody else accepts here, and somebody waits."""
         connection, peer = listener.accept()
@@ -99,7 +106,11 @@ class Acceptor:
                 return
             environment = self.environment
             if source:
-                environment = {**environment, "REMOTE_ADDR": source, "REMOTE_PORT": str(peer[1])}
+                environment = {
+                    **environment,
+                    b"REMOTE_ADDR": source.encode(),
+                    b"REMOTE_PORT": b"%d" % peer[1],
+                }
             fd = connection.fileno()
             actions = [(os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, fd, 1)]
             try:
