@@ -20,6 +20,8 @@ from hostlab.spec.job import Match
 from hostlab.spec.sockets import Accept, ListeningSocket, Proto
 
 PREFIX: Final = "socket:"
+SO_TIMESTAMPNS: Final = 35
+ANCILLARY_BYTES: Final = 256
 PEEKED_BYTES: Final = 256
 """Of a datagram, to see whether it is the same one later."""
 
@@ -167,9 +169,22 @@ def borrowed(fd: int) -> Iterator[socket.socket]:
 
 
 def _peek(made: socket.socket) -> bytes:
-    """The beginning of the first datagram and who sent it; empty when there is none."""
+    """The first datagram: when it came, its beginning, who sent it; empty when there is none.
+
+    Two may be alike. A timestamp that is asked for is put into the kernel's buffer at the first
+    look, if it has none yet (net/socket.c, __sock_recv_timestamp()), and stays with that one.
+    """
+    asked = made.getsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS)
     try:
-        data, sender = made.recvfrom(PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        if not asked:
+            made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+        data, told, _, sender = made.recvmsg(PEEKED_BYTES, ANCILLARY_BYTES, flags)
     except OSError:
         return b""
-    return data + repr(sender).encode()
+    finally:
+        if not asked:
+            made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 0)
+    stamps = (value for level, kind, value in told
+              if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS))  # fmt: skip
+    return b"".join(stamps) + data + repr(sender).encode()
