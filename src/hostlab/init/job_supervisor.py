@@ -355,6 +355,8 @@ class JobSupervisor(Supervisor):
         else:
             self.load(self.described_jobs())
             self.directories.read()
+            if self.units is not None:
+                self.units.begin()
             self.crontabs.read()
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
