@@ -99,7 +99,7 @@ def init_command(
     """
     import os
 
-    from hostlab.init.standalone import supervisor as standalone
+    from hostlab.init.standalone import start as standalone
     from hostlab.lab.paths import INIT, LabDirectory
     from hostlab.spec.job import Console
 

@@ -19,8 +19,9 @@ from hostlab.init.protocol import CONTROL, listen, receive_bytes
 from hostlab.init.spawning import cgroup_stanza
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
-from hostlab.lab.rootfs import RootPlan
-from hostlab.lab.wiring import Directory, indexes
+from hostlab.lab.root_table import root_table
+from hostlab.lab.rootfs import RootPlan, shown
+from hostlab.lab.wiring import Directory, configure, indexes
 from hostlab.linux import cgroups
 from hostlab.linux.clone import (
     CLONE_NEWIPC,
@@ -35,6 +36,7 @@ from hostlab.linux.clone import (
     namespace_fd,
 )
 from hostlab.linux.libc import setns, unshare
+from hostlab.linux.netlink import batch
 from hostlab.linux.seccomp import compile_profile
 from hostlab.spec.job import Resources
 from hostlab.spec.model import Node, RootKind
@@ -121,6 +123,7 @@ def container_plan(
     if node.units is not None:
         _prepare_units(place)
     index = indexes(node.interfaces)
+    neighbours = directory.packed(node, index)
     shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
         config=NodeConfig(
@@ -135,7 +138,8 @@ def container_plan(
         control=control,
         channel=channel,
         index=index,
-        neighbours=directory.packed(node, index),
+        configuration=batch(configure(node, index), neighbours),
+        neighbours=neighbours,
         owns_network="net" not in shared,
         owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),
@@ -220,7 +224,7 @@ def root_plan(config: HubConfig, node: Node) -> RootPlan:
         volumes.append((source, volume.target, volume.writable))
     is_machine = node.root.kind is RootKind.MACHINE
     in_place = node.root.kind is RootKind.OCI and node.root.writable
-    return RootPlan(
+    plan = RootPlan(
         survey=config.survey,
         base=f"{lab.path}/root",
         size_bytes=node.limits.disk,
@@ -235,6 +239,10 @@ def root_plan(config: HubConfig, node: Node) -> RootPlan:
         readonly_paths=node.readonly_paths,
         unmasked=node.nesting,
     )
+    if not is_machine or node.mounts or node.masked_paths or node.readonly_paths or node.nesting:
+        return plan
+    names = None if volumes else shown(plan)
+    return replace(plan, table=root_table(plan.survey, plan.base, plan.size_bytes, names))
 
 
 def needed_nodes(node: Node) -> tuple[tuple[str, str], ...]:
