@@ -264,8 +264,14 @@ class JobSupervisor(Supervisor):
         """systemd's units, where something is said of them; nobody else pays for their code."""
         if self.place.units is None:
             return None
-        from hostlab.init.units.supervised import units_of
-
+        try:
+            from hostlab.init.units.supervised import units_of
+        except ImportError as error:
+            raise Unsupported(
+                "units",
+                f"what runs units is not loaded, and cannot be from this node's files: {error}",
+                hint="`hostlab down`, then `up`: a node with units from its start has it loaded",
+            ) from None
         return units_of(self)
 
     @cached_property
@@ -551,17 +557,23 @@ class JobSupervisor(Supervisor):
             self.log(Level.WARNING, reason)
             return reason
 
-    def change_units(self, wanted: Wanted | None) -> None:
-        """Something else is said of systemd's units; what runs goes on."""
-        if wanted == self.place.units:
+    async def change_units(self, wanted: Wanted | None) -> None:
+        """Something else is said of systemd's units: start what is new, stop what is gone."""
+        before = self.place.units
+        if wanted == before:
             return
         if self.units is not None:
+            await self.units.stop_all_but(wanted)
             self.units.close()
         self.place = dataclasses.replace(self.place, units=wanted)
         del self.units
-        if self.units is not None:
-            self.units.reload()
-            self.spawn_task(self.units.boot())
+        if self.units is None:
+            return
+        self._install()
+        if before is None:
+            await self.units.boot()
+        else:
+            await self.units.start_beside(before)
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Tell the engine the jobs of the description."""
