@@ -109,9 +109,9 @@ class NodeSupervisor(JobSupervisor):
     def described_jobs(self) -> tuple[Job, ...]:
         return self.node.jobs
 
-    def _install(self) -> None:
+    def install_names(self) -> None:
         """Upstart's names, and the stand-in for a daemon that a node cannot have."""
-        super()._install()
+        super().install_names()
         with contextlib.suppress(OSError):
             program.install(self.place.bin)
 

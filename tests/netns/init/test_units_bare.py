@@ -24,8 +24,8 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     if busybox is None:
         pytest.skip("no busybox: `make dev` as root installs it")
     root = tmp_path / "root"
-    for place in ("bin", "usr/bin", "etc/systemd/system", "dev", "proc", "sys", "run", "tmp"):
-        (root / place).mkdir(parents=True)
+    for path in ("bin", "usr/bin", "etc/systemd/system", "dev", "proc", "sys", "run", "tmp"):
+        (root / path).mkdir(parents=True)
     shutil.copy(busybox, root / "bin/busybox")
     for name in APPLETS:
         (root / "bin" / name).symlink_to("busybox")

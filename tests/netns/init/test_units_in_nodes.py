@@ -144,3 +144,4 @@ def test_what_is_said_of_units_changes_in_a_node_that_is_up(place: Site) -> None
     assert "web.service" not in states(plain)
     node = booted(place, "[web]")
     assert states(node)["web.service"] == "running"
+    assert node.succeed("systemctl is-active web") == "active\n"

@@ -63,13 +63,13 @@ class InitctlServer:
         holder: int,
         directory: str = DEFAULT_DIRECTORY,
         log: Callable[[str], None] = lambda _: None,
-        programs: Mapping[str, Program] | None = None,
+        programs: Callable[[str], Program | None] = lambda name: None,
     ) -> None:
         """`keep` has the holder keep a descriptor, `kept` is what it kept; `holder` is its pid.
 
-        `programs` are served beside Upstart's, by their names.
+        `programs` tells what is served beside Upstart's, by its name.
         """
-        self.programs = programs or {}
+        self.programs = programs
         self.init = init
         self.keep = keep
         self.log = log
@@ -242,7 +242,7 @@ class InitctlServer:
             raise DecodeError("initctl-full", f"requests of {MAX_HELD_BYTES} bytes wait already")
         self._held_bytes += size
         try:
-            run = self.programs.get(command.program, self.initctl.run)
+            run = self.programs(command.program) or self.initctl.run
             return await run(command)
         finally:
             self._held_bytes -= size
