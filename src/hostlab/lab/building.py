@@ -32,6 +32,7 @@ from hostlab.lab.nodes import (
     shared_namespaces,
 )
 from hostlab.lab.paths import start_time
+from hostlab.lab.preload import preload
 from hostlab.lab.wiring import Directory
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.plan import journal
@@ -81,6 +82,7 @@ async def add_nodes(
     # A node that was replaced has taken its own table of names with it.
     hosts.write(hub.config.directory, new)
     nodes = {node.name: node for node in new.nodes}
+    preload(nodes[operation.subject] for operation in operations)
     builder = _Builder(hub, Directory(new), done)
     with _still_heap():
         try:

@@ -49,7 +49,7 @@ def staged(path: Path) -> Lab:
     return Lab(own(path))
 
 
-@pytest.mark.parametrize("name", ["hello", "shop"])
+@pytest.mark.parametrize("name", ["hello", "shop", "daemons"])
 def test_an_example_holds(examples: Path, name: str) -> None:
     with staged(examples / f"{name}.yaml") as lab:
         report = lab.check()
