@@ -17,6 +17,7 @@ from hostlab.init import boot
 from hostlab.init.connection import Connection
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor, Place
+from hostlab.init.devices import program as stand_in
 from hostlab.init.protocol import LOGS
 from hostlab.init.sessions import Sessions
 from hostlab.init.spawning.process import DEFAULT_PATH, ROOT_HOME, ProcessSetup
@@ -97,6 +98,7 @@ class NodeSupervisor(JobSupervisor):
             cgroup=config.cgroup,
             v1=config.v1,
             directories=self.node.job_files,
+            crontabs=self.node.crontabs,
             units=self.node.units,
             emissions=lambda: boot.events_of(self.node),
         )
@@ -109,11 +111,9 @@ class NodeSupervisor(JobSupervisor):
 
     def _install(self) -> None:
         """Upstart's names, and the stand-in for a daemon that a node cannot have."""
-        from hostlab.init.devices import program
-
         super()._install()
         with contextlib.suppress(OSError):
-            program.install(self.place.bin)
+            stand_in.install(self.place.bin)
 
     def disconnected(self, connection: Connection) -> None:
         self.sessions.disconnected(connection)
@@ -167,6 +167,7 @@ class NodeSupervisor(JobSupervisor):
         self.node = _stored(self.config)
         self.begin()
         self.directories.change(self.node.job_files)
+        self.crontabs.change(self.node.crontabs)
         self.change_units(self.node.units)
         await self.reconfigure(frozenset(request.message.get("restart", ())))
         # A name that is described no longer is a file's again.

@@ -32,7 +32,6 @@ from hostlab.lab.nodes import (
     shared_namespaces,
 )
 from hostlab.lab.paths import start_time
-from hostlab.lab.preload import preload
 from hostlab.lab.wiring import Directory
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.plan import journal
@@ -82,7 +81,6 @@ async def add_nodes(
     # A node that was replaced has taken its own table of names with it.
     hosts.write(hub.config.directory, new)
     nodes = {node.name: node for node in new.nodes}
-    preload(nodes[operation.subject] for operation in operations)
     builder = _Builder(hub, Directory(new), done)
     with _still_heap():
         try:
@@ -188,7 +186,7 @@ class _Builder:
                 if needs_midwife(begun.plan.config.node):
                     made = _by_midwife(self.hub, begun)
                 else:
-                    made = clone3(begun.flags, cgroup=begun.plan.config.cgroup)
+                    made = clone3(begun.flags, cgroup=begun.plan.config.cgroup, hooks=False)
                 if made[0] == 0:
                     become_node(begun.plan, begun.theirs)
                 cloned[count] = made

@@ -37,6 +37,14 @@ UNITS: dict[str, tuple[str, str]] = {
         "for each in /usr /etc /srv /var /opt; do"
         " touch $each/probe 2> /dev/null && echo w $each || echo r $each; done",
     ),
+    "strict": (
+        "ProtectSystem=strict\nStateDirectory=strict\nReadWritePaths=/srv/w -/no/such\n"
+        "PrivateTmp=yes\nProtectHome=yes\nInaccessiblePaths=/etc/secret /etc/secrets\n"
+        "WorkingDirectory=-/no/such",
+        "for each in /etc /var /run /srv /srv/w /var/lib/strict /tmp; do"
+        " touch $each/probe 2> /dev/null && echo w $each || echo r $each; done;"
+        " cat /etc/secret /etc/secrets/of; ls -A /root /etc/secrets; pwd; echo > /dev/null",
+    ),
     "private-tmp": (
         "PrivateTmp=yes",
         "ls /tmp | wc -l; echo x > /tmp/mine; ls /tmp",
@@ -69,6 +77,8 @@ def description() -> str:
         files += f"      /etc/systemd/system/{name}.service: |\n"
         files += "".join(f"        {line}\n" for line in lines)
         files += f"      /etc/scripts/{name}: |\n        {script.replace('%%', '%')}\n"
+    files += "      /srv/w/x: x\n      /etc/secret: secret\n      /etc/secrets/of: secret\n"
+    files += "      /root/mine: x\n"
     files += '      /etc/vars: |\n        B=file\n        D="four words of it"\n'
     return f"nodes:\n  box:\n    units: []\n    files:\n{files}"
 
@@ -120,6 +130,18 @@ def test_environment(node: Node) -> None:
 def test_what_is_protected_cannot_be_written(node: Node) -> None:
     assert said(node, "protect-system") == ["r /usr", "r /etc", "r /srv", "w /var", "w /opt"]
     assert Ran(node, "touch /usr/probe /etc/probe /srv/probe").status == 0, "only by the unit"
+
+
+def test_nothing_can_be_written_but_what_is_said(node: Node) -> None:
+    writable = ("/srv/w", "/var/lib/strict", "/tmp")
+    places = ("/etc", "/var", "/run", "/srv", *writable)
+    expected = [f"{'w' if place in writable else 'r'} {place}" for place in places]
+    found = said(node, "strict")
+    assert found[: len(places)] == expected
+    assert "cat: /etc/secrets/of: No such file or directory" in found
+    assert "secret" not in found, "what is hidden is empty"
+    assert "mine" not in found
+    assert "/" in found
 
 
 def test_a_tmp_of_its_own(node: Node) -> None:
