@@ -15,9 +15,9 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.init import boot
 from hostlab.init.connection import Connection
+from hostlab.init.devices import program as stand_in
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor, Place
-from hostlab.init.devices import program as stand_in
 from hostlab.init.protocol import LOGS
 from hostlab.init.sessions import Sessions
 from hostlab.init.spawning.process import DEFAULT_PATH, ROOT_HOME, ProcessSetup
