@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -148,6 +149,16 @@ class JobSupervisor(Supervisor):
         for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
                      "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
+
+    async def run(self) -> None:
+        """As any supervisor; one that cannot go on says why, before the holder starts the next."""
+        try:
+            await super().run()
+        except Exception as error:
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+            where = f"{frame.f_code.co_filename}:{line}"
+            self.log(Level.WARNING, f"the supervisor ends, another is started: {error!r} ({where})")
+            raise
 
     # What a place adds.
 

@@ -15,6 +15,7 @@ from hostlab.errors import UsageError
 from hostlab.lab.devices import ContainerSockets
 from hostlab.spec.device import load_device
 from hostlab.sync import Lab
+from tests.netns.daemons.unit_site import needs_units
 from tests.netns.lab.lab_site import probe, wait_until
 
 pytestmark = pytest.mark.netns
@@ -56,6 +57,13 @@ def test_an_example_holds(examples: Path, name: str) -> None:
     with staged(examples / f"{name}.yaml") as lab:
         report = lab.check()
         assert report.rows
+        assert report.ok, "\n".join(map(str, report.rows))
+
+
+def test_debians_daemons_hold(examples: Path) -> None:
+    needs_units("bird.service", "frr.service", "postfix.service", "dovecot.socket")
+    with staged(examples / "daemons.yaml") as lab:
+        report = lab.check()
         assert report.ok, "\n".join(map(str, report.rows))
 
 
