@@ -23,7 +23,7 @@ from hostlab.init import boot, job_runs, shutdown, store, timer_listing
 from hostlab.init.bus_presence import BusPresence
 from hostlab.init.cron_tables import CronTables
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl.install import install, install_proxy
+from hostlab.init.initctl.install import install, install_programs
 from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
@@ -32,8 +32,8 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
-from hostlab.init.proxy import proxy_command
 from hostlab.init.service import JobService
+from hostlab.init.socket_programs import socket_programs
 from hostlab.init.sources import Sources, Surroundings, operands
 from hostlab.init.sources.given import SourcedSockets
 from hostlab.init.spawning.cgroups import JobCgroups
@@ -259,6 +259,7 @@ class JobSupervisor(Supervisor):
             home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            leaves=lambda: self._goes_down,
             jobs=self.jobs,
             boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
@@ -424,7 +425,7 @@ class JobSupervisor(Supervisor):
         place = self.place
         try:
             install(place.bin, place.also, requests=place.requests)
-            install_proxy(place.bin, proxy_command())
+            install_programs(place.bin, socket_programs())
             if self.units is not None:
                 self.units.install(place.bin, place.also)
         except OSError as error:
