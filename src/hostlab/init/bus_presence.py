@@ -95,6 +95,7 @@ class BusPresence:
             upstart,
             supervisor.jobs,
             warn=lambda text: supervisor.log(Level.WARNING, text),
+            watches=supervisor.watches,
             spawn_task=supervisor.spawn_task,
             owns_root=supervisor.place.also is not None,
             has_restarted=supervisor.has_taken_up,

@@ -20,6 +20,7 @@ from hostlab.init.dbus.link import GONE, Link, call
 from hostlab.init.dbus.objects import Member
 from hostlab.init.dbus.upstart import INVALID, Refused, Upstart
 from hostlab.init.jobs import Jobs
+from hostlab.init.watches import Watches
 
 MAX_CALLS: Final = 1000
 """Served at once; who calls beyond is told."""
@@ -57,6 +58,7 @@ class UpstartService:
         jobs: Jobs,
         *,
         warn: Callable[[str], None],
+        watches: Watches | None,
         spawn_task: Callable[[Awaitable[None]], None],
         owns_root: bool,
         has_restarted: bool,
@@ -74,7 +76,7 @@ class UpstartService:
         self._announcer = Announcer(lambda: jobs.engine.classes, self._announce)
         self._unsubscribe = jobs.subscribe(self._announcer.happened)
         self.described = self._announcer.described
-        self._link = Link(name, address, self, warn=warn, passes_fds=True)
+        self._link = Link(name, address, self, warn=warn, watches=watches, passes_fds=True)
 
     def look(self) -> None:
         """Its address may be another now."""

@@ -7,39 +7,33 @@ its end is the session's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from typing import Final
 
+from hostlab.init.watches import Trail, Watches
 from hostlab.jobs.login_event import Session
 from hostlab.linux import utmp
-from hostlab.linux.inotify import (
-    IN_CLOSE_WRITE,
-    IN_CREATE,
-    IN_DELETE_SELF,
-    IN_MODIFY,
-    IN_MOVE_SELF,
-    IN_MOVED_TO,
-    Inotify,
-)
+from hostlab.linux.inotify import IN_CLOSE_WRITE, IN_MODIFY
 from hostlab.linux.utmp import Login
 
 MAX_SESSIONS: Final = 1024
 """Sessions at once that are told of; each has a descriptor."""
 MAX_ENVIRONMENT_BYTES: Final = 64 << 10
 MAX_PASSWD_BYTES: Final = 4 << 20
-_WRITTEN: Final = IN_MODIFY | IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF
-_APPEARS: Final = IN_CREATE | IN_MOVED_TO
+_WRITTEN: Final = IN_MODIFY | IN_CLOSE_WRITE
 
 
 class UtmpSessions:
     """The sessions that utmp tells of, by terminal and process."""
 
     def __init__(
-        self, changed: Callable[[], None], warn: Callable[[str], None], path: str = utmp.UTMP
+        self,
+        changed: Callable[[], None],
+        warn: Callable[[str], None],
+        watches: Watches,
+        path: str = utmp.UTMP,
     ) -> None:
-        """OSError when the user has no inotify instance or watch left."""
         self.sessions: dict[str, Session] = {}
         self._changed = changed
         self._warn = warn
@@ -47,31 +41,16 @@ class UtmpSessions:
         self._pidfds: dict[str, int] = {}
         self._has_too_many = False
         self._loop = asyncio.get_running_loop()
-        self._inotify = Inotify()
-        self._loop.add_reader(self._inotify.fd, self._told)
-        try:
-            self._watch()
-        except OSError:
-            self.close()
-            raise
+        self._trail = Trail(
+            watches, path, _WRITTEN, told=lambda *_: self._read(), changed=self._read
+        )
         self._read()
 
     def close(self) -> None:
         """Look no longer."""
-        self._loop.remove_reader(self._inotify.fd)
-        self._inotify.close()
+        self._trail.close()
         for key in tuple(self._pidfds):
             self._forget(key)
-
-    def _watch(self) -> None:
-        self._inotify.add(os.path.dirname(self._path), _APPEARS)
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            self._inotify.add(self._path, _WRITTEN)
-
-    def _told(self) -> None:
-        self._inotify.discard()
-        self._watch()
-        self._read()
 
     def _read(self) -> None:
         try:
