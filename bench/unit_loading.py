@@ -1,4 +1,4 @@
-"""Loading systemd's units: from files to jobs of an engine, beside a `configparser` that reads them.
+"""Loading systemd's units, from files to jobs of an engine, beside a `configparser` of them.
 
 The units are this machine's own, those that are services and no templates, as often as it takes.
 """

@@ -460,12 +460,13 @@ class Engine:
 
     def _reload(self, fact: facts.Reload, instance: Instance) -> None:
         main = instance.main
-        if main is None or main.pid is None:
+        stays = instance.job.reload is not None and instance.state is State.RUNNING
+        if not stays and (main is None or main.pid is None):
             raise UsageError("not-running", f"Job is not running: {instance}")
         instance.reloading += (fact.request,) if fact.request else ()
         if instance.job.reload is not None:
             self._machine.reload(instance)
-        else:
+        elif main is not None:
             scope, number = KillMode.PROCESS, instance.job.reload_signal
             self.effect(effects.Kill(spawn=main.spawn, pid=main.pid, signal=number, scope=scope))
             self.reloaded(instance, ok=True)

@@ -9,22 +9,26 @@ machine will do the same by its own kernel.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import Final, Protocol
 
 import msgspec
 
 from hostlab.errors import UsageError
-from hostlab.init.devices.plugged import RECORDS, SUFFIX, VERSION, Plugged, read_records
+from hostlab.init.devices.plugged import RECORDS, SUFFIX, Plugged
 from hostlab.lab import attach, sys_overlay
 from hostlab.lab.access import NodeConnection
 from hostlab.lab.driver import running
+from hostlab.lab.paths import read_if_there, write_whole
 from hostlab.linux.entering import enter_namespaces, from_inside
 from hostlab.linux.libc import umount2
-from hostlab.linux.mounts import MNT_DETACH
+from hostlab.linux.mounts import MNT_DETACH, UMOUNT_NOFOLLOW
+from hostlab.linux.procfs import start_time
 from hostlab.linux.sysfs import (
     UDEV_CONTROL,
     UDEV_DATA,
@@ -66,46 +70,70 @@ class ContainerSockets:
         """Plug a device in, all of it, or what can be shown; OSError when not even its events."""
         if device.content is not None and not os.path.isdir(device.content):
             raise UsageError("content", f"{device.content} is no directory")
-        self._check_free(device)
-        plan = _Plan(device, self.plugged())
-        hub = self._hub() if device.content is not None else None
+        with self._locked() as directory:
+            others = self.plugged()
+            self._check_free(device, others)
+            plan = _Plan(device, others)
+            hub = self._hub() if device.content is not None else None
 
-        def work() -> tuple[bytes, Sequence[int]]:
-            return json.dumps(_plug(plan, hub, self.node.pid)).encode(), ()
+            def work() -> tuple[bytes, Sequence[int]]:
+                return json.dumps(_plug(plan, hub, self.node.pid)).encode(), ()
 
-        # The content is picked up among the lab's mounts, before the node's are entered.
-        data, _ = from_inside(self.node.pid, ("user",), work)
+            # Before anything is done: whatever comes of it can be taken away again.
+            write_whole(f"{directory}/{device.name}{SUFFIX}", self._kept(plan))
+            # The content is picked up among the lab's mounts, before the node's are entered.
+            data, _ = from_inside(self.node.pid, ("user",), work)
         warnings: list[str] = json.loads(data)
         return [*warnings, *plan.remarks()]
 
     def unplug(self, name: str) -> None:
         """Pull a device out: it is gone, and then its events tell so."""
-        found = self._found(name)
-        others = [each for each in self.plugged() if each.name != name]
+        with self._locked() as directory:
+            found = self._found(name)
+            others = [each for each in self.plugged() if each.name != name]
 
-        def work() -> tuple[bytes, Sequence[int]]:
-            _unplug(found, others)
-            return b"", ()
+            def work() -> tuple[bytes, Sequence[int]]:
+                _unplug(found, others)
+                return b"", ()
 
-        from_inside(self.node.pid, _INSIDE, work)
+            from_inside(self.node.pid, _INSIDE, work)
+            os.unlink(f"{directory}/{name}{SUFFIX}")
 
     def plugged(self) -> Sequence[Plugged]:
-        """What is plugged in, by name."""
+        """What is plugged in, by name; of an earlier life of the node nothing is.
 
-        def work() -> tuple[bytes, Sequence[int]]:
-            found, _ = read_records()
-            return json.dumps([each.name for each in found]).encode(), ()
+        It is the lab's own account: what a node's root could write is not acted upon.
+        """
+        found = []
+        with suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self._directory)):
+                data = read_if_there(f"{self._directory}/{name}")
+                if name.endswith(SUFFIX) and data is not None:
+                    kept = msgspec.json.decode(data, type=_Kept)
+                    if kept.life == self._life():
+                        found.append(kept.thing)
+        return found
 
-        data, _ = from_inside(self.node.pid, ("user", "mnt"), work)
-        return [self._read(name) for name in json.loads(data)]
+    @property
+    def _directory(self) -> str:
+        return f"{self.node.directory}/devices"
 
-    def _read(self, name: str) -> Plugged:
-        def work() -> tuple[bytes, Sequence[int]]:
-            with open(f"{RECORDS}/{name}{SUFFIX}", "rb") as file:
-                return file.read(), ()
+    @contextmanager
+    def _locked(self) -> Iterator[str]:
+        """One at a time; the directory of what is kept."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield self._directory
+        finally:
+            os.close(fd)
 
-        data, _ = from_inside(self.node.pid, ("user", "mnt"), work)
-        return msgspec.json.decode(data, type=Plugged)
+    def _life(self) -> str:
+        return f"{self.node.pid} {start_time(self.node.pid)}"
+
+    def _kept(self, plan: _Plan) -> bytes:
+        return msgspec.json.encode(_Kept(life=self._life(), thing=plan.record()))
 
     def _found(self, name: str) -> Plugged:
         found = {each.name: each for each in self.plugged()}
@@ -115,10 +143,10 @@ class ContainerSockets:
             raise UsageError("not-plugged", text, hint=f"plugged in: {known}")
         return found[name]
 
-    def _check_free(self, device: Device) -> None:
+    def _check_free(self, device: Device, others: Sequence[Plugged]) -> None:
         """Nothing of this name, nor with a device at one of its places, may be plugged in."""
         paths = {entry.path for entry in device.devices}
-        for other in self.plugged():
+        for other in others:
             if other.name == device.name or paths & {each["DEVPATH"] for each in other.devices}:
                 text = f"{other.name} is in its place in node {self.node.name}"
                 hint = f"hostlab device unplug {self.node.name} {other.name}"
@@ -127,6 +155,14 @@ class ContainerSockets:
     def _hub(self) -> int:
         with closing(running(self.node.lab)) as control:
             return int(control.call("status")["pid"])
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What is kept of a thing that is plugged in, outside of the node."""
+
+    life: str
+    """Of the node: its first process and when that was started."""
+    thing: Plugged
 
 
 class _Plan:
@@ -141,10 +177,10 @@ class _Plan:
         """The kernel's, and udev's of the same."""
         self.files: dict[str, str] = {}
         self.links: dict[str, str] = {}
-        self.record: list[dict[str, str]] = []
+        self.devices: list[dict[str, str]] = []
         for entry in device.devices:
             self._add(entry)
-        for entry, said in zip(device.devices[::-1], self.record[::-1], strict=True):
+        for entry, said in zip(device.devices[::-1], self.devices[::-1], strict=True):
             if entry.driver:
                 kernel = entry.kernel_properties() | {"DRIVER": entry.driver}
                 self.events.append((of_device("bind", kernel), of_device("bind", said, UDEV)))
@@ -155,10 +191,21 @@ class _Plan:
             udev[CONTENT] = self.content
         self.events.append((of_device("add", kernel), of_device("add", udev, UDEV)))
         bound = {"DRIVER": entry.driver} if entry.driver else {}
-        self.record.append(udev | bound)
+        self.devices.append(udev | bound)
         files, links = sys_overlay.entries(entry.path, kernel | bound, dict(entry.attributes))
         self.files |= files
         self.links |= links
+
+    def record(self) -> Plugged:
+        """What is written down of it."""
+        return Plugged(
+            name=self.device.name,
+            devices=tuple(self.devices),
+            content=self.content,
+            directories=self.directories,
+            files=self.files,
+            links=self.links,
+        )
 
     def remarks(self) -> list[str]:
         """What no container can have."""
@@ -177,30 +224,49 @@ def _plug(plan: _Plan, hub: int | None, node: int) -> list[str]:
     if hub is not None:
         _enter(hub, ("mnt",))
         assert plan.device.content is not None
-        flags = mount_flags(("ro", "nosuid", "nodev"))
-        content = attach.pick_up(plan.device.content, flags=flags)
+        how = mount_flags(("ro", "nosuid", "nodev"))
+        content = attach.pick_up(plan.device.content, flags=how)
     _enter(node, ("mnt", "net"))
-    os.makedirs(RECORDS, mode=0o755, exist_ok=True)
+    _enter_records()
     if content >= 0:
-        assert plan.content is not None
-        os.makedirs(plan.content, mode=0o755, exist_ok=True)
-        attach.put_down(content, plan.content, readonly=True)
+        with suppress(FileExistsError):
+            os.mkdir(plan.device.name, 0o755)
+        # By its name in the directory that this process is in: no link is followed.
+        attach.put_down(content, plan.device.name, readonly=True)
     try:
         _show([*plan.others, plan], plan.others)
     except OSError as error:
         warnings.append(f"its /sys does not show it: {error.strerror or error}")
-    _write_database(plan.record)
-    place = f"{RECORDS}/{plan.device.name}{SUFFIX}"
-    record: dict[str, object] = {"name": plan.device.name, "devices": plan.record}
-    record |= {"content": plan.content, "directories": plan.directories}
-    record |= {"files": plan.files, "links": plan.links}
-    with open(f"{place}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump({**record, "version": VERSION}, file)
-    os.rename(f"{place}.new", place)
+    _write_database(plan.devices)
+    _enter_records()
+    name = f"{plan.device.name}{SUFFIX}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(f"{name}.new", flags, 0o644), "wb") as file:
+        file.write(msgspec.json.encode(plan.record()))
+    os.rename(f"{name}.new", name)
     with closing(UeventSender()) as sender:
         for kernel, udev in plan.events:
             sender.send_both(kernel, udev)
     return warnings
+
+
+def _enter_records() -> None:
+    """Go to the directory of the records, which no link leads to.
+
+    A node's root could put one in its way, and have something else mounted over or uncovered.
+    """
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in RECORDS.strip("/").split("/"):
+        with suppress(FileExistsError):
+            os.mkdir(part, 0o755, dir_fd=fd)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        found = os.open(part, flags, dir_fd=fd)
+        os.close(fd)
+        fd = found
+    if os.fstat(fd).st_dev != os.stat("/run").st_dev:
+        raise OSError(errno.EXDEV, "it is not the node's own", RECORDS)
+    os.fchdir(fd)
+    os.close(fd)
 
 
 def _enter(pid: int, kinds: Sequence[str]) -> None:
@@ -259,13 +325,14 @@ def _write_database(devices: Sequence[Mapping[str, str]]) -> None:
 
 def _unplug(record: Plugged, others: Sequence[Plugged]) -> None:
     """In a child inside: what is gone is gone before anybody hears of it."""
+    _enter_records()
     with suppress(FileNotFoundError):
-        os.unlink(f"{RECORDS}/{record.name}{SUFFIX}")
+        os.unlink(f"{record.name}{SUFFIX}")
     if record.content is not None:
         # Who reads from it keeps what is open, and finds nothing more.
         with suppress(OSError):
-            umount2(record.content.encode(), MNT_DETACH)
-            os.rmdir(record.content)
+            umount2(record.name.encode(), MNT_DETACH | UMOUNT_NOFOLLOW)
+            os.rmdir(record.name)
     for properties in record.devices:
         for path in _database(properties):
             with suppress(FileNotFoundError):

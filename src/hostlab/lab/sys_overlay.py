@@ -35,8 +35,9 @@ from hostlab.linux.mounts import (
 )
 
 SYS: Final = "/sys"
-WORKSHOP: Final = "/run/hostlab/.sys"
-"""Where the layers are made, for the moment in which they are mounted."""
+WORKSHOP: Final = "/sys/kernel"
+"""Covered for the moment in which the layers are made: no user of the node can move it away, and
+have what is uncovered afterwards be something else."""
 INDEXES: Final = ("block", "bus", "class", "dev")
 """Directories of links to devices."""
 MOUNT_ATTR_NOSUID: Final = 2
@@ -76,7 +77,6 @@ def show(
         covered = [path for path in MASKED if path.startswith(f"{each}/")]
         if covered:
             raise PermissionError(errno.EPERM, f"it would uncover {covered[0]}", each)
-    os.makedirs(WORKSHOP, mode=0o700, exist_ok=True)
     options = f"mode=0700,size={MAX_BYTES}".encode()
     mount(b"tmpfs", WORKSHOP.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     try:

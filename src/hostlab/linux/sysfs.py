@@ -92,6 +92,11 @@ def database_name(properties: Mapping[str, str]) -> str:
     return f"+{subsystem}:{name}"
 
 
+def is_in_database(event: Uevent, tree: Tree = Tree()) -> bool:
+    """Whether udev has had to do with a device."""
+    return os.path.exists(f"{tree.data}/{database_name(dict(event.properties))}")
+
+
 def database_properties(text: str) -> dict[str, str]:
     """What a file of the database adds: `E:` properties, `S:` links, `G:` tags."""
     found: dict[str, str] = {}

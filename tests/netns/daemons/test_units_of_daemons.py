@@ -6,7 +6,6 @@ starts again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,39 +13,22 @@ import pytest
 
 from hostlab.checks import JobState
 from hostlab.sync import Lab, Node
-from tests.netns.daemons.unit_daemons import DAEMONS, Daemon, description
+from tests.netns.daemons.unit_daemons import BY_SOCKET, DAEMONS, Daemon, daemon_of
+from tests.netns.daemons.unit_site import UNITS, daemons, main_of, surprises
 from tests.netns.init.daemon_site import cgroup_of, processes
-from tests.netns.lab.lab_site import site
 
 pytestmark = pytest.mark.netns
-
-UNITS = Path("/lib/systemd/system")
-BOOT_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """All of them, as their boot leaves them."""
-    missing = [daemon.unit for daemon in DAEMONS if not (UNITS / daemon.unit).exists()]
-    if missing:
-        pytest.skip(f"no {', '.join(missing)}: `make dev` as root installs them")
-    if os.geteuid():
-        pytest.skip("only root's lab has the users that the daemons become")
-    directory = tmp_path_factory.mktemp("daemons")
-    with pytest.MonkeyPatch.context() as patch, site(directory, patch) as place:
-        found = place.up(description())
-        for node in found:
-            node.wait_settled(within_s=BOOT_S)
+    with daemons(tmp_path_factory.mktemp("daemons")) as found:
         yield found
 
 
 def order(node: Node, verb: str, unit: str) -> None:
     """As an administrator in the node does."""
     assert node.succeed(f"systemctl {verb} {unit}", timeout_s=30) == ""
-
-
-def main_of(node: Node, unit: str) -> int | None:
-    return node.jobs()[unit].pid
 
 
 def group_of(node: Node, unit: str) -> Path | None:
@@ -70,7 +52,7 @@ def test_daemon_under_its_own_unit(lab: Lab, daemon: Daemon) -> None:
         daemon.changed(node, peer)
         assert (main_of(node, daemon.unit) == main) is not daemon.replaced
     group = group_of(node, daemon.unit)
-    order(node, "stop", daemon.unit)
+    order(node, "stop", daemon.stopped or daemon.unit)
     assert node.jobs()[daemon.unit].state is JobState.STOPPED
     assert group is None or processes(group) == set()
     if daemon.reset:
@@ -78,3 +60,16 @@ def test_daemon_under_its_own_unit(lab: Lab, daemon: Daemon) -> None:
     order(node, "start", daemon.unit)
     assert node.jobs()[daemon.unit].state is JobState.RUNNING
     daemon.serves(node, peer)
+    assert surprises(node) == []
+
+
+@pytest.mark.parametrize("name", BY_SOCKET)
+def test_daemon_starts_when_somebody_connects(lab: Lab, name: str) -> None:
+    """By its socket unit; stopped, it starts again for the next one."""
+    node, peer, service = lab[f"{name}-socket"], lab["peer"], f"{name}.service"
+    assert node.jobs()[f"{name}.socket"].state is JobState.RUNNING
+    for _ in range(2):
+        assert node.shell(f"systemctl is-active {service}").stdout == b"inactive\n"
+        daemon_of(name).serves(node, peer)
+        assert node.jobs()[service].state is JobState.RUNNING
+        order(node, "stop", service)

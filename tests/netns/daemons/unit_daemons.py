@@ -48,7 +48,7 @@ protocol bgp frr {
 """
 DOVECOT: Final = """\
 protocols = imap
-listen = *
+listen = *, ::
 ssl = no
 disable_plaintext_auth = no
 mail_location = maildir:~/Maildir
@@ -102,6 +102,8 @@ class Daemon:
     """Fails unless the change counts."""
     replaced: bool = False
     """Whether its reload makes another process the main one."""
+    stopped: str = ""
+    """The units to be stopped, where it is not its own alone."""
     reset: str = ""
     """A command before it is started again."""
     node: str = ""
@@ -248,7 +250,14 @@ DAEMONS: Final[tuple[Daemon, ...]] = (
         node="capabilities: {add: [SYS_TIME]}",
     ),
     Daemon("redis-server.service", "redis-server", ask.redis_answers),
-    Daemon("rsyslog.service", "rsyslogd", ask.rsyslog_logs),
+    Daemon(
+        "rsyslog.service",
+        "rsyslogd",
+        ask.rsyslog_logs,
+        # It logs its own end, which would start it again.
+        stopped="syslog.socket rsyslog.service",
+        reset="rm /var/log/syslog",
+    ),
     Daemon(
         "cron.service",
         "cron",
@@ -286,16 +295,24 @@ DAEMONS: Final[tuple[Daemon, ...]] = (
     ),
 )
 
+BY_SOCKET: Final = ("dovecot", "ssh")
+"""Those that have a `.socket` unit of their own, which is not enabled; further nodes have it."""
+
 
 def description() -> str:
     """A node for each of them, and one that asks them."""
-    nodes = "".join(_node(daemon.name, daemon) for daemon in DAEMONS)
-    lldpd = next(daemon for daemon in DAEMONS if daemon.name == "lldpd")
-    return f"segments: [wire]\nnodes:\n{_node('peer', lldpd)}{nodes}"
+    nodes = [_node(daemon.name, daemon, daemon.unit) for daemon in DAEMONS]
+    nodes += [_node(f"{name}-socket", daemon_of(name), f"{name}.socket") for name in BY_SOCKET]
+    nodes.append(_node("peer", daemon_of("lldpd"), "lldpd.service"))
+    return f"segments: [wire]\nnodes:\n{''.join(nodes)}"
 
 
-def _node(name: str, daemon: Daemon) -> str:
-    lines = [f"  {name}:", f"    units: [{daemon.unit}]"]
+def daemon_of(name: str) -> Daemon:
+    return next(daemon for daemon in DAEMONS if daemon.name == name)
+
+
+def _node(name: str, daemon: Daemon, unit: str) -> str:
+    lines = [f"  {name}:", f"    units: [{unit}]"]
     if daemon.node:
         lines.append(f"    {daemon.node}")
     if daemon.files:

@@ -76,7 +76,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 
 def staged(place: Site) -> Node:
     found = place.up(LAB).nodes()["box"]
-    found.wait_settled()
+    found.wait_settled(within_s=60)
     return found
 
 

@@ -16,7 +16,7 @@ from tests.netns.init.engine_site import world
 from tests.netns.init.test_systemctl import Ran
 from tests.netns.init.test_units_in_nodes import states
 from tests.netns.init.test_units_run import reap
-from tests.netns.lab.lab_site import Site, site
+from tests.netns.lab.lab_site import Site, site, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -69,14 +69,14 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 
 def staged(place: Site) -> Node:
     found = place.up(LAB).nodes()["box"]
-    found.wait_settled()
+    found.wait_settled(within_s=60)
     return found
 
 
 def test_users_files_and_generated_units_are_there(node: Node) -> None:
     found = states(node)
     assert found["made.service"] == found["also.service"] == found["user.service"] == "running"
-    assert node.log_tail("user.service") == ("text",), "the late directory comes last"
+    wait_until(lambda: node.log_tail("user.service") == ("text",), "the early unit file counts")
     assert Ran(node, "stat -c '%a %U' /run/mine /etc/some-where").out == "750 mine\n600 root\n"
     said = "to /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late"
     assert node.log_tail("unit-generators") == (f"{said} of system",)

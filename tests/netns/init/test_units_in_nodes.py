@@ -72,7 +72,7 @@ def put(node: Node, path: str, text: str) -> None:
 
 def booted(place: Site, units: str) -> Node:
     node = place.up(LAB.replace("UNITS", units)).nodes()["box"]
-    node.wait_settled()
+    node.wait_settled(within_s=60)
     return node
 
 

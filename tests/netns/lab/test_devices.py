@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,8 +17,11 @@ import click
 import pytest
 
 from hostlab.errors import UsageError
+from hostlab.init.devices.watching import LISTENING, Sight, Way
+from hostlab.lab import remains
 from hostlab.lab.devices import CONTENT, ContainerSockets
 from hostlab.linux.sysfs import Tree, device_at
+from hostlab.observe.devices import listed, sights
 from hostlab.spec.device import Device, load_device
 from hostlab.sync import Lab
 from tests.netns.init.init_site import children
@@ -199,11 +203,12 @@ def test_libudev_in_a_node_hears_and_finds_it(place: Site) -> None:
 
 
 def supervisor(lab: Lab) -> int:
-    """The supervisor of the node, which is the first child of its holder."""
+    """The supervisor of the node: the holder's child that has the lab's mark, which jobs lose."""
     found: list[int] = []
 
     def is_there() -> bool:
-        found[:] = children(lab["desk"].pid)
+        marked = remains.marks()
+        found[:] = [pid for pid in children(lab["desk"].pid) if pid in marked]
         return bool(found)
 
     wait_until(is_there, "a supervisor")
@@ -253,6 +258,38 @@ def test_it_is_pulled_out_while_a_job_copies(place: Site, tmp_path: Path) -> Non
     wait_until(lambda: has(lab, "/srv/PHOTOS"), "a copy")
 
 
+def test_a_nodes_root_cannot_have_walls_taken_down(place: Site) -> None:
+    """Whatever stands where a device's record and content were: they are followed nowhere."""
+    lab = place.up(DESCRIPTION)
+    desk = sockets(lab)
+    covers = "grep -E ' /(proc|sys)/' /proc/self/mountinfo | cut -d' ' -f5,6 | sort"
+    before = lab["desk"].succeed(covers)
+    sys_named = recorded("stick", **{"name: stick": "name: sys"})
+    desk.plug(sys_named)
+    place_of, moved = "/run/hostlab/devices", "/run/hostlab/moved"
+    lab["desk"].succeed(f"mv {place_of} {moved}; ln -s /proc {place_of}")
+    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        desk.unplug("sys")
+    forged = {"name": "sys", "devices": [], "directories": ["/proc/sys"], "content": "/proc/irq"}
+    lab["desk"].succeed(
+        f"rm {place_of}; mv {moved} {place_of}; echo '{json.dumps(forged)}' > {place_of}/sys.json"
+    )
+    desk.unplug("sys")
+    assert lab["desk"].succeed(covers) == before
+    assert list(desk.plugged()) == []
+
+
+def test_a_node_that_is_staged_again_has_nothing_plugged_in(place: Site) -> None:
+    lab = place.up(DESCRIPTION)
+    sockets(lab).plug(recorded("stick"))
+    os.kill(lab["desk"].pid, signal.SIGKILL)
+    wait_until(lambda: "desk" not in lab.nodes(), "the node to end")
+    lab = place.up(DESCRIPTION)
+    assert list(sockets(lab).plugged()) == []
+    sockets(lab).plug(recorded("stick"))
+    wait_until(lambda: has(lab, "/srv/PHOTOS"), "a copy")
+
+
 def test_what_cannot_be_is_told(place: Site) -> None:
     lab = place.up(DESCRIPTION)
     desk = sockets(lab)
@@ -266,6 +303,84 @@ def test_what_cannot_be_is_told(place: Site) -> None:
         desk.unplug("mouse")
     with pytest.raises(UsageError, match="/nowhere is no directory"):
         desk.plug(Device(name="other", devices=twin.devices[:1], content="/nowhere"))
+
+
+def desktop() -> str:
+    """The lab of the examples in which UDisks2's interface is answered."""
+    text = (EXAMPLES / "desktop.yaml").read_text().partition("nodes:")[2]
+    return f"nodes:{text}".replace("devices/bus.conf", f"{EXAMPLES}/devices/bus.conf")
+
+
+def with_a_bus(place: Site) -> Lab:
+    """`desktop`, up, when UDisks2 answers."""
+    needs_hostlab_in_nodes()
+    if not all(map(shutil.which, ("dbus-daemon", "gdbus", "udisksctl"))):
+        pytest.skip("apt-get install dbus libglib2.0-bin udisks2")
+    lab = place.up(desktop())
+    lab["desk"].succeed("gdbus wait --system --timeout 20 org.freedesktop.UDisks2")
+    return lab
+
+
+def heard(found: Iterator[Sight], wanted: set[tuple[str, str, str]]) -> list[Sight]:
+    """What is told until all of (way, action, name) was."""
+    told: list[Sight] = []
+    for sight in found:
+        assert not sight.note, sight.note
+        told.append(sight)
+        wanted.discard((sight.way, sight.action, sight.name))
+        if not wanted:
+            return told
+    raise AssertionError(f"not told: {wanted}")
+
+
+def test_three_ways_tell_of_the_same_stick_and_two_of_a_mouse(place: Site) -> None:
+    """The notebook's: netlink, udev, UDisks2; and the mouse is no storage."""
+    lab = with_a_bus(place)
+    with contextlib.closing(sights(lab["desk"].pid, watch=True)) as found:
+        heard(found, {("kernel", LISTENING, ""), ("udisks2", LISTENING, "")})
+        sockets(lab).plug(recorded("mouse"))
+        sockets(lab).plug(recorded("stick"))
+        ways = {(way, "add", name) for way in ("kernel", "udev") for name in ("mouse0", "sda1")}
+        told = heard(found, {*ways, ("udisks2", "filesystem added", "sda1")})
+        serials = {each.way: each.serial for each in told if each.name == "sda"}
+        assert serials == {"kernel": "", "udev": "4C530001", "udisks2": "4C530001"}
+        by_udisks2 = [(each.action, each.name) for each in told if each.way is Way.UDISKS2]
+        assert by_udisks2 == [("drive added", "sda"), ("filesystem added", "sda1")]
+        lab["desk"].succeed("udisksctl mount -b /dev/sda1")
+        rows = {row.name: row for row in listed(list(sights(lab["desk"].pid, watch=False)))}
+        assert {name: row.seen_by for name, row in rows.items()} == {
+            "1-3": (Way.KERNEL, Way.UDEV),
+            "2-2": (Way.KERNEL, Way.UDEV),
+            "sda": tuple(Way),
+            "sda1": tuple(Way),
+        }
+        assert rows["sda1"].mountpoints == ("/media/root/PHOTOS",)
+        sockets(lab).unplug("stick")
+        told = heard(found, {("udisks2", "drive removed", "sda"), ("kernel", "remove", "2-2")})
+        actions = [each.action for each in told if each.way is Way.UDISKS2]
+        assert actions == ["mounted", "unmounted", "filesystem removed", "drive removed"]
+
+
+def test_a_job_of_storage_survives_its_supervisor(place: Site) -> None:
+    """Its events are the node's own: told once a stick, whoever has died meanwhile."""
+    lab = with_a_bus(place)
+    text = desktop()
+    more = """
+      note:
+        start_on: storage-drive-added or storage-drive-removed
+        task: true
+        exec: echo "$UPSTART_EVENTS $SERIAL" >> /srv/seen
+"""
+    place.up(f"{text}{more}")
+    for expected in range(2, 8, 2):
+        old = supervisor(lab)
+        os.kill(old, signal.SIGSTOP)
+        sockets(lab).plug(recorded("stick"))
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda count=expected - 1: len(seen(lab)) == count, "an added drive")  # type: ignore[misc]
+        sockets(lab).unplug("stick")
+        wait_until(lambda count=expected: len(seen(lab)) == count, "a removed drive")  # type: ignore[misc]
+    assert seen(lab) == ["storage-drive-added 4C530001", "storage-drive-removed 4C530001"] * 3
 
 
 @pytest.fixture

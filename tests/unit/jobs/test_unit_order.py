@@ -257,6 +257,18 @@ def test_a_reload_runs_its_commands_beside_the_main_process() -> None:
     assert not w.replies()["u"]
 
 
+def test_a_unit_that_remains_without_a_process_reloads_too() -> None:
+    """As postfix.service does, whose instances reload with it."""
+    body = "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/a\nExecReload=/bin/b"
+    w = world(a_service=f"[Service]\n{body}")
+    w.start("a.service")
+    w.does("a.service", Step.PRE_START)
+    assert w.status("a.service") == "start/running"
+    w.tell(facts.Reload(job="a.service", request="r"))
+    w.does("a.service", Step.RELOAD)
+    assert w.replies() == {"r": True}
+
+
 def test_a_condition_that_does_not_hold_skips_the_start_and_fails_nobody() -> None:
     w = world(
         a_service="Requires=b.service\nAfter=b.service",

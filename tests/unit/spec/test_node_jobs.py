@@ -133,6 +133,8 @@ NOT_SAID = {
             "after",
             "requires",
             "listens",
+            "writable_paths",
+            "hidden_paths",
             "main_is_root",
             "requirements",
         ),

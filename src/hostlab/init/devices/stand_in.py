@@ -334,7 +334,7 @@ async def _main(warn: Callable[[str], None]) -> None:
         bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
         await _serve(bus, listener, warn)
     except (EOFError, AuthError, DBusError) as error:
-        raise Failed("bus", f"the system bus: {error or 'it has ended'}") from None
+        raise Failed("bus", f"the system bus: {str(error) or 'it has ended'}") from None
     finally:
         listener.close()
 

@@ -63,7 +63,7 @@ class BusNames:
     def _connect(self) -> bool:
         found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            found.setblocking(False)
+            found.settimeout(0)
             found.connect(self._path)
             uid = str(os.geteuid()).encode().hex()
             found.send(f"\0AUTH EXTERNAL {uid}\r\n".encode())

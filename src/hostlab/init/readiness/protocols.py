@@ -60,7 +60,12 @@ class Prepared:
 
 def needs_socket(job: Job) -> bool:
     """Whether a job's main process is given $NOTIFY_SOCKET."""
-    return job.readiness.kind is Expect.NOTIFY or job.readiness.watchdog_s is not None
+    readiness = job.readiness
+    return (
+        readiness.kind is Expect.NOTIFY
+        or readiness.watchdog_s is not None
+        or readiness.notify_access is not None
+    )
 
 
 def _to_standard_error(text: str) -> None:

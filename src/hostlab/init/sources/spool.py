@@ -61,7 +61,7 @@ class Spool:
         while place + _RECORD.size <= self._end:
             length, kind = _RECORD.unpack(os.pread(self.fd, _RECORD.size, place))
             following = place + _RECORD.size + length
-            if following > self._end:
+            if not length or following > self._end:
                 break
             yield following, kind, os.pread(self.fd, length, place + _RECORD.size)
             place = following

@@ -318,7 +318,7 @@ def _lower(one: int, other: int) -> int:
 def _place(setup: ProcessSetup) -> None:
     """Root, mounts and working directory."""
     temporary: tuple[int, ...] = ()
-    if setup.private_tmp or setup.readonly_paths:
+    if setup.has_own_mounts:
         with _step("make a mount namespace"):
             is_nested = sandbox.isolate()
         if is_nested and setup.capabilities:
@@ -333,9 +333,16 @@ def _place(setup: ProcessSetup) -> None:
     if setup.private_tmp:
         with _step("make a private /tmp"):
             sandbox.cover_temporary(temporary)
+    own = sandbox.TEMPORARY if setup.private_tmp else ()
     for path in sandbox.to_protect(setup.readonly_paths):
         with _step(f"make {path} read-only"):
-            sandbox.protect(path)
+            sandbox.protect(path, besides=own)
+    for path in sandbox.to_protect(setup.writable_paths):
+        with _step(f"make {path} writable"):
+            sandbox.let_write(path)
+    for path in sandbox.to_protect(setup.hidden_paths):
+        with _step(f"hide {path}"):
+            sandbox.hide(path)
     with _step("change working directory"):
         os.chdir(setup.directory)
 

@@ -8,6 +8,7 @@ limits, and only the main one changes to that profile, as in Upstart (init/job_p
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 from collections.abc import Mapping
@@ -199,9 +200,11 @@ class Launcher:
             "nice": job.nice,
             "oom_score_adj": job.oom_score_adj,
             "chroot": job.chroot,
-            "directory": job.directory,
+            "directory": _working_directory(job),
             "private_tmp": job.private_tmp,
             "readonly_paths": job.readonly_paths,
+            "writable_paths": job.writable_paths,
+            "hidden_paths": job.hidden_paths,
         }
         if job.private_tmp and self.temporary is not None:
             changes["temporary"] = f"{self.temporary}/{group_name(job.name, effect.instance)}"
@@ -214,6 +217,13 @@ class Launcher:
         if job.no_new_privs:
             changes["no_new_privs"] = True
         return changes
+
+
+def _working_directory(job: Job) -> str:
+    """Where it is; `/` instead of one that may be missing and is."""
+    path = job.directory.removeprefix("-")
+    may_miss = path != job.directory
+    return "/" if may_miss and not os.path.isdir(f"{job.chroot or ''}{path}") else path
 
 
 def _numbered(fds: tuple[int, ...], further: Mapping[int, int]) -> dict[int, int]:

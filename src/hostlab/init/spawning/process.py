@@ -94,10 +94,20 @@ class ProcessSetup:
     """Where those directories are, shared by all who name it; None: new and gone with it."""
     readonly_paths: tuple[str, ...] = ()
     """As the process names them, behind `chroot`."""
+    writable_paths: tuple[str, ...] = ()
+    """Within these."""
+    hidden_paths: tuple[str, ...] = ()
     debug: bool = False
     """Stop before `execve`, for a debugger. Whether that succeeds is then not told."""
     lenient: bool = False
     """Refused limits, priority and OOM adjustment are a warning, as with systemd, no failure."""
+
+    @property
+    def has_own_mounts(self) -> bool:
+        """Whether it sees other mounts than its node."""
+        return bool(
+            self.private_tmp or self.readonly_paths or self.writable_paths or self.hidden_paths
+        )
 
 
 class Started(NamedTuple):
@@ -130,7 +140,7 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
     reader, writer = os.pipe2(os.O_CLOEXEC)
     flags = CLONE_PARENT if channel is not None else 0
     try:
-        pid, pidfd = clone3(flags, cgroup=setup.cgroup, executes=True)
+        pid, pidfd = clone3(flags, cgroup=setup.cgroup, hooks=False)
         if pid == 0:
             child.run(setup, key, channel, writer)
     except BaseException:

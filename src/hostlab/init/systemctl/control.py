@@ -179,6 +179,10 @@ async def isolate(call: Call) -> None:
     (target, *more) = call.units()
     if more:
         raise Refused("Too many arguments.")
+    unit = call.manager.find(target)
+    if unit is not None and not _flag(unit.unit.entries, "AllowIsolate"):
+        text = "Operation refused, unit may not be isolated."
+        raise Refused(f"Failed to isolate {target}: {text}")
     await _isolate(call, target)
 
 

@@ -24,6 +24,7 @@ from hostlab.spec.systemd.unit import read_unit
 
 MAX_UNITS: Final = 20_000
 """Units whose meaning is kept; more than these are read anew each time."""
+GENERATED: Final = "/run/systemd/generator"
 Stamp = tuple[tuple[int, int, int, int], ...]
 
 
@@ -50,6 +51,7 @@ class Library:
         self._known: dict[str, _Known] = {}
         self._names: dict[str, str] = {}
         self._selection: Selection | None = None
+        self._links: frozenset[str] | None = None
         self.errors: tuple[SpecError, ...] = ()
         """Of files that could not be read, at their last reading."""
 
@@ -80,7 +82,7 @@ class Library:
 
     def forget(self) -> None:
         """Files may have come, gone or changed: look again before the next answer."""
-        self._selection = None
+        self._selection = self._links = None
         self._names.clear()
 
     def resolve(self, name: str) -> str:
@@ -91,13 +93,19 @@ class Library:
         return found
 
     def links(self) -> frozenset[str]:
-        """All links by which units are enabled, as `TARGET.wants/UNIT`."""
-        return frozenset(
-            path
-            for directory in self.selection.directories
-            for path in directory.files
-            if path.partition("/")[0].endswith((".wants", ".requires"))
-        )
+        """The links by which people and packages enable units, as `TARGET.wants/UNIT`.
+
+        What generators have made is none of them.
+        """
+        if self._links is None:
+            self._links = frozenset(
+                path
+                for directory in self.selection.directories
+                for path in directory.files
+                if not directory.path.startswith(GENERATED)
+                and path.partition("/")[0].endswith((".wants", ".requires"))
+            )
+        return self._links
 
     def names(self) -> tuple[str, ...]:
         """Every unit that has a file, templates too."""

@@ -123,7 +123,10 @@ class Units:
             return False
         if why_passed_over(name) is not None:
             return True
-        return not self.wanted.enabled and f"{folder}/{name}" in self._enabled_before()
+        if self.wanted.enabled:
+            return False
+        link = f"{folder}/{name}"
+        return link in self._enabled_before() or link not in self.library.links()
 
     def _unit(self, name: str) -> LoadedUnit | None:
         further: tuple[str, ...] = ()
@@ -271,6 +274,16 @@ class Units:
             return self.library.resolve(DEFAULT_TARGET)
         return USUAL_TARGET
 
+    def begin(self) -> None:
+        """Load what the boot will start, as far as its files are there already.
+
+        So whoever asks while users, files and generated units are made finds the jobs.
+        """
+        names = (self.target, *map(self.library.resolve, self.wanted.start))
+        known = [name for name in names if self._why_not(name) is None]
+        self.jobs.remember(ROOTS, list(dict.fromkeys(known)))
+        self._apply(self._closure(known))
+
     async def boot(self) -> None:
         """Start what is to run from the beginning; once, whoever is killed meanwhile."""
         if BOOTED in self.jobs.engine.extra:
@@ -278,7 +291,7 @@ class Units:
         if self.setup is not None:
             await self.setup.make_files()
             await self.setup.generate()
-            self.library.forget()
+            self.reload()
         names = [name for name in self.wanted.start if self._is_startable(name)]
         target = self.target
         self.watch()
@@ -291,12 +304,17 @@ class Units:
         self.jobs.remember(BOOTED, target)
 
     def _is_startable(self, name: str) -> bool:
+        why = self._why_not(name)
+        if why is not None:
+            self._log(Level.WARNING, why)
+        return why is None
+
+    def _why_not(self, name: str) -> str | None:
         try:
             self._must_be(self.library.resolve(name))
         except UsageError as error:
-            self._log(Level.WARNING, error.message)
-            return False
-        return True
+            return error.message
+        return None
 
     def watch(self) -> None:
         """Read again by itself what changes, until `close`."""
@@ -330,5 +348,5 @@ def started_by(unit: LoadedUnit) -> Iterator[str]:
     kind = unit.kind
     if isinstance(kind, TimerUnit | PathUnit):
         yield kind.unit
-    elif isinstance(kind, SocketUnit) and not kind.accept:
+    elif isinstance(kind, SocketUnit):
         yield kind.service
