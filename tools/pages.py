@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from hostlab.cli.main import COMMANDS, cli
+from hostlab.init.systemctl import reference as systemctl
 from hostlab.jobs import boot
 from hostlab.jobs.picture import state_machine_mermaid
 from hostlab.spec.reference import markdown
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "jobs.md": STATES.sub(_states, jobs, count=1),
         "events.md": BOOT.sub(_boot, events),
         "systemd-directives.md": directives.page(),
+        "systemctl.md": systemctl.page(),
     }
 
 

@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from hostlab.lab.paths import LabDirectory
+    from hostlab.spec.model import Units
 
 
 @click.command("init", epilog="Example: hostlab init --confdir ./jobs --logdir ./log")
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 )
 @click.option("--prepend-confdir", "before", multiple=True, metavar="DIR", help="Here first.")
 @click.option("--append-confdir", "behind", multiple=True, metavar="DIR", help="Here last.")
+@click.option("--units", "enabled", is_flag=True, help="Run the systemd units that are enabled.")
+@click.option(
+    "--unit",
+    "starts",
+    multiple=True,
+    metavar="UNIT",
+    help="Run this systemd unit, with what it pulls in; repeatable.",
+)
+@click.option(
+    "--unit-dir",
+    "unit_dirs",
+    multiple=True,
+    metavar="DIR",
+    help="Units are here instead of in systemd's own places; repeatable.",
+)
 @click.option(
     "--logdir",
     metavar="DIR",
@@ -56,6 +72,9 @@ def init_command(
     confdirs: tuple[str, ...],
     before: tuple[str, ...],
     behind: tuple[str, ...],
+    enabled: bool,
+    starts: tuple[str, ...],
+    unit_dirs: tuple[str, ...],
     logdir: str | None,
     default_console: str,
     no_log: bool,
@@ -87,6 +106,7 @@ def init_command(
             before=before,
             behind=behind,
             log_directory=logdir,
+            units=_units(starts, unit_dirs, enabled=enabled),
             startup_event=None if no_startup_event else startup_event,
             console=Console(default_console),
             logs=not no_log,
@@ -94,6 +114,25 @@ def init_command(
             is_on_bus=is_on_bus,
         )
     )
+
+
+def _units(starts: tuple[str, ...], directories: tuple[str, ...], *, enabled: bool) -> Units | None:
+    """What is said of systemd's units; UsageError for what is none."""
+    import os
+
+    from hostlab.errors import UsageError
+    from hostlab.spec.job_forms import unit
+    from hostlab.spec.model import Units
+    from hostlab.spec.source import Wrong
+
+    if not (enabled or starts or directories):
+        return None
+    try:
+        names = tuple(map(unit, starts))
+    except Wrong as wrong:
+        raise UsageError("unit", f"--unit: {wrong.message}", hint=wrong.hint) from None
+    paths = tuple(map(os.path.abspath, directories))
+    return Units(start=names, enabled=enabled, directories=paths)
 
 
 def _clear(place: LabDirectory) -> None:

@@ -44,9 +44,9 @@ class Unmet(msgspec.Struct, frozen=True, kw_only=True):
 def unmet(node: Node) -> tuple[Unmet, ...]:
     """The operands of the node's jobs that wait in vain.
 
-    None for a node that has job files: what these emit is known inside only.
+    None for a node that has job files or units: what these emit is known inside only.
     """
-    return () if node.job_files else tuple(_unmet(node))
+    return () if node.job_files or node.units else tuple(_unmet(node))
 
 
 def _unmet(node: Node) -> Iterator[Unmet]:

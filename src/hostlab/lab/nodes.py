@@ -116,6 +116,8 @@ def container_plan(
             f"node {node.name}: this kernel has no AppArmor for profile {node.apparmor}",
             hint="leave `apparmor:` out; seccomp and capabilities hold without it",
         )
+    if node.units is not None:
+        _prepare_units(place)
     index = indexes(node.interfaces)
     shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
@@ -138,13 +140,26 @@ def container_plan(
     )
 
 
+def _prepare_units(place: str) -> None:
+    """What runs units is imported here: the node may have no files to import it from.
+
+    What an earlier node of this name found enabled does not count for the new one's files.
+    """
+    from hostlab.init.units import supervised
+    from hostlab.init.units.units import BEFORE_FILE
+
+    del supervised
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{place}/{BEFORE_FILE}")
+
+
 def _v1_groups(config: HubConfig, node: Node, stack: contextlib.ExitStack) -> dict[str, int]:
     """The node's groups in v1 hierarchies, where its jobs have limits of their own.
 
     A controller that one of these hierarchies has is in none of the cgroups v2 (cgroups(7)).
     """
     may_limit = any(job.resources != Resources() or job.cgroups for job in node.jobs)
-    if not (may_limit or node.job_files):
+    if not (may_limit or node.job_files or node.units):
         return {}
     opened: dict[str, int] = {}
     for controller in cgroup_stanza.CONTROLLERS:

@@ -207,6 +207,19 @@ def exact_sets(mask: int, *, ambient: bool = False) -> CapabilitySets:
     )
 
 
+def held_until_execve(sets: CapabilitySets) -> CapabilitySets:
+    """These sets for a process that is about to `execve`, which keeps its permitted set till then.
+
+    `execve` gives root what is inheritable or in the bounding set, anybody else the ambient set
+    (and what the file has), whatever was permitted before: so it leaves what `sets` would. Till
+    then the effective set, by which the kernel judges what the process does, is the asked one; by
+    the permitted set it judges who may look at the process (ptrace(2), PTRACE_MODE_READ), and that
+    is who may look at its maker. What the caller lacks is asked for as it is, for `capset` to name.
+    """
+    own = capget()[1]
+    return sets if sets.permitted & ~own else sets._replace(permitted=own)
+
+
 def set_capabilities(names: tuple[str, ...], *, ambient: bool = False) -> None:
     """Leave the caller, and what it executes, exactly these; see `exact_sets`.
 

@@ -49,6 +49,12 @@ def make_readonly(target: bytes, *, recursive: bool = False) -> None:
     syscall("mount_setattr", AT_FDCWD, target, flags, attributes, len(attributes), what=target)
 
 
+def make_writable(target: bytes) -> None:
+    """Take the read-only flag off one mount; EPERM where a user namespace has locked it."""
+    attributes = struct.pack("=QQQQ", 0, MOUNT_ATTR_RDONLY, 0, 0)
+    syscall("mount_setattr", AT_FDCWD, target, 0, attributes, len(attributes), what=target)
+
+
 def enter_root(new_root: bytes) -> None:
     """Make `new_root`, a mount point, the root of this mount namespace and let go of the old one.
 

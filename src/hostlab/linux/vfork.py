@@ -6,8 +6,11 @@ stands still until the child has executed its program or is gone (vfork(2)). No 
 such a child, so it runs `_STUB`: for each row of a table one system call, whose result it stores.
 That is what posix_spawn(3) does, which knows neither namespaces nor cgroups nor capabilities.
 
-The child has descriptors, signal handlers and credentials of its own; it shares the memory, and
-with it only whether that is dumpable (`prctl`, PR_SET_DUMPABLE), which is put right afterwards.
+The child has descriptors, signal handlers and credentials of its own; it shares the memory until
+`execve` has let go of it, which is a moment after the parent goes on. Who may look at the child
+till then sees the parent's memory, so its credentials must keep everybody out whom the parent's do
+(`capabilities.held_until_execve`). That the memory is not dumpable (`prctl`, PR_SET_DUMPABLE) does
+not: it is the memory's, and the parent cannot tell when to put it back.
 """
 
 from __future__ import annotations
@@ -26,13 +29,10 @@ from hostlab.linux.clone import (
     CLONE_PIDFD,
     CloneArgs,
 )
-from hostlab.linux.libc import prctl
 
 CLONE_VM: Final = 0x00000100
 CLONE_VFORK: Final = 0x00004000
 CLONE_CLEAR_SIGHAND: Final = 0x100000000
-PR_GET_DUMPABLE: Final = 3
-PR_SET_DUMPABLE: Final = 4
 STACK_BYTES: Final = 1 << 14
 """Nothing is ever put on it."""
 MUST: Final = 1
@@ -146,12 +146,9 @@ def run(rows: list[bytes], flags: int, cgroup: int | None) -> tuple[int, int, li
         stack_size=STACK_BYTES,
         cgroup=cgroup or 0,
     )
-    dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
     pid = machine.call(
         ctypes.addressof(arguments), ctypes.sizeof(arguments), ctypes.addressof(table)
     )
-    if dumpable == 1:
-        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     if pid < 0:
         raise OSError(-pid, f"clone3: {os.strerror(-pid)}", f"flags {flags:#x}")
     results = []

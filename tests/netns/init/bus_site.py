@@ -90,9 +90,22 @@ class Bus:
         """What dbus-send prints of an answer."""
         return self.run("dbus-send", f"--bus={self.address}", "--print-reply", *words)
 
-    def run(self, *words: str) -> str:
+    def names(self) -> str:
+        """What ListNames prints."""
+        return self.call(
+            "--dest=org.freedesktop.DBus",
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus.ListNames",
+        )
+
+    def run(self, *words: str, user: int | None = None) -> str:
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=ENDS_WITHIN_S, check=False
+            words,
+            capture_output=True,
+            text=True,
+            timeout=ENDS_WITHIN_S,
+            check=False,
+            user=user,
         )
         return done.stdout + done.stderr
 

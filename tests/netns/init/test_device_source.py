@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from hostlab.init.devices.plugged import RECORDS
-from hostlab.init.sources import Sources, module_of
+from hostlab.init.sources import Sources
 from hostlab.init.sources.device import SOCKET, SPOOL, DeviceSource
+from hostlab.init.sources.events import module_of
 from hostlab.linux.sysfs import UDEV_CONTROL
 from hostlab.linux.uevent_socket import UeventSender
 from hostlab.linux.uevents import KERNEL
 from hostlab.spec.job import Match
-from tests.netns.init.test_timer_source import Init, finish
+from tests.netns.init.source_site import Init, finish
 from tests.netns.linux.test_uevent_socket import raw_socket
 from tests.netns.linux.uevent_site import alone, disk
 

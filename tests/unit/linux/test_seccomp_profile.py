@@ -10,7 +10,7 @@ import struct
 import pyseccomp
 import pytest
 
-from hostlab.linux import seccomp
+from hostlab.linux import seccomp, seccomp_profile
 from hostlab.linux.seccomp_profile import AF_VSOCK, DENIED, TIOCSTI
 
 pytestmark = [
@@ -98,6 +98,21 @@ def test_arguments_are_compared_as_the_kernel_sees_them(default: bytes) -> None:
         assert answer(default, X86_64, socket, high | AF_VSOCK) == ERRNO | errno.EAFNOSUPPORT
     assert answer(default, X86_64, ioctl, 0, 0x5413) == ALLOW
     assert answer(default, X86_64, socket, 2) == ALLOW
+
+
+def test_the_tree_decides_as_the_list_does(default: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libseccomp sorts the rules into a tree; one by one they are longer, and say the same."""
+    monkeypatch.setattr(seccomp_profile, "OPTIMIZE_TREE", 1)
+    listed = seccomp_profile._exported(seccomp_profile._default_filter(pyseccomp))
+    assert default != listed
+    plain = [(number, ()) for number in (*range(480), *range(X32_BIT, X32_BIT + 480))]
+    looked_at = [(0, TIOCSTI), (0, 1 << 32 | TIOCSTI), (AF_VSOCK,), (2, 0x5413)]
+    # ioctl(2), socket(2) and socketcall(2) of both word sizes, and their neighbours.
+    told = [(number, words) for number in (15, 16, 41, 54, 102, 359) for words in looked_at]
+    for arch in (X86_64, I386, 0xC00000B7):
+        for number, words in (*plain, *told):
+            decided = [answer(program, arch, number, *words) for program in (default, listed)]
+            assert decided[0] == decided[1], (hex(arch), number, words)
 
 
 def test_docker_adds_the_sub_architectures_of_this_one() -> None:

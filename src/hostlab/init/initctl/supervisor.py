@@ -61,7 +61,7 @@ class SupervisorInit:
         self.supervisor.notify_bus_address(address)
 
     def reload_configuration(self) -> None:
-        self.supervisor.directories.read()
+        self.supervisor.reread()
 
     def reexec(self) -> None:
         self.supervisor.reexec()

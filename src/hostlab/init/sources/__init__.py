@@ -6,45 +6,31 @@ nobody listens any more. It tells an event by `surroundings.tell(facts.Emit(…)
 while nothing happens (the kernel wakes it by a descriptor), and blocks nobody.
 
 What a source must not lose with its supervisor it has the holder keep (`keep`, `kept`); what is
-to outlive the machine's start it writes into `directory`.
+to outlive the machine's start it writes into `lasting`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from hostlab.errors import Problem
+from hostlab.init.lasting import Lasting
+from hostlab.init.sources.events import module_of
+from hostlab.init.watches import Watches
+from hostlab.jobs import named_event
+from hostlab.jobs.boot import Emission
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.facts import Emit
 from hostlab.jobs.states import State
 from hostlab.spec.job import Job, Match
 
-_HERE: Final = "hostlab.init.sources"
-MODULES: Final[Mapping[str, str]] = {
-    "timer": f"{_HERE}.timer",
-    "dbus": f"{_HERE}.dbus",
-    "login-session-opened": f"{_HERE}.login",
-    "login-session-closed": f"{_HERE}.login",
-    "login-user-added": f"{_HERE}.login",
-    "login-user-removed": f"{_HERE}.login",
-    "storage-drive-added": f"{_HERE}.storage",
-    "storage-drive-removed": f"{_HERE}.storage",
-    "storage-filesystem-added": f"{_HERE}.storage",
-    "storage-filesystem-removed": f"{_HERE}.storage",
-    "storage-mounted": f"{_HERE}.storage",
-    "storage-unmounted": f"{_HERE}.storage",
-}
-"""By the event's name."""
-BEGINNINGS: Final[Mapping[str, str]] = {":sys:": f"{_HERE}.system_events"}
-"""By how the event's name begins."""
-DEVICE_EVENT: Final = re.compile(r".+-device-.+")
-"""`SUBSYSTEM-device-ACTION`, whatever the two are, unless the name is one of `MODULES`."""
-DEVICE: Final = f"{_HERE}.device"
+if TYPE_CHECKING:
+    from hostlab.init.jobs import Jobs
+
 
 _AT_REST: Final = frozenset(
     {
@@ -73,26 +59,37 @@ class Surroundings:
     """Have it closed."""
     kept: Mapping[str, int]
     """What it kept of an earlier supervisor."""
-    directory: int | None = None
-    """Descriptor of a directory that outlives the machine's start; None where there is none."""
+    lasting: Lasting | None = None
+    """What outlives the machine's start; None where nothing does."""
+    home: str | None = None
+    """Where relative paths begin, in a user's session."""
     host: str = ""
     """What tells this host from others: seeds what is random."""
     started: float = 0.0
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+    jobs: Jobs | None = None
+    """For a source that gives jobs something, or must know which of them run."""
+    boots: Callable[[], bool] = lambda: False
+    """Whether init is only just coming up: what jobs wait for then, they have not come late for."""
+    boot_events: Callable[[], Sequence[Emission]] = tuple
+    """What init's boot tells by itself."""
+    runs: Callable[[str], bool] = lambda job: False
+    """Whether a job has an instance."""
+    watch_jobs: Callable[[Callable[[str], None]], Callable[[], None]] = lambda told: _nothing
+    """Have a job's name told whenever an instance of it has come or gone; what is given back ends
+    that."""
+    stamps: str | None = None
+    """Directory in which systemd has noted when its timers came last."""
+    watches: Watches | None = None
+    """The init's one instance of inotify; None: a source has one of its own."""
     variables: Callable[[], Mapping[str, str]] = dict
     """Init's environment and the jobs' of now, in which the addresses of buses are."""
     is_user: bool = False
     """A user's session, not a host."""
 
 
-def module_of(event: str) -> str | None:
-    """The module of the source that tells this event; None for one that comes from no source."""
-    if event in MODULES:
-        return MODULES[event]
-    for beginning, module in BEGINNINGS.items():
-        if event.startswith(beginning):
-            return module
-    return DEVICE if DEVICE_EVENT.fullmatch(event) else None
+def _nothing() -> None:
+    """Ends what never began."""
 
 
 def waited_for(jobs: Iterable[Job]) -> Iterator[Match]:
@@ -138,6 +135,13 @@ class Sources:
         """Of the sources that are open."""
         return tuple(module.rpartition(".")[2] for module in self._open)
 
+    def get(self, event: str) -> Source | None:
+        """The source of this event's, opened first if somebody listens to it."""
+        module = module_of(event)
+        if module not in self._open:
+            self.look()
+        return self._open.get(module or "")
+
     def changed(self) -> None:
         """A job has come, gone or changed; looked at once for many that come together."""
         if not self._is_due:
@@ -149,7 +153,8 @@ class Sources:
         self._is_due = False
         wanted: dict[str, set[Match]] = {}
         for match in self._operands():
-            if (module := module_of(match.name)) is not None:
+            module = module_of(match.name)
+            if module is not None and not named_event.only_listens(match):
                 wanted.setdefault(module, set()).add(match)
         for module in [module for module in self._listening if module not in wanted]:
             self._close(module)
@@ -166,12 +171,13 @@ class Sources:
         self._listening[module] = operands
         try:
             if module not in self._open:
-                found = importlib.import_module(module)
-                self._open[module] = cast("Source", found.open_source(self._surroundings))
+                opened = importlib.import_module(module).open_source(self._surroundings)
+                self._open[module] = cast("Source", opened)
             self._open[module].listen(operands)
         except (OSError, Problem, ImportError) as error:
             # A machine that lacks what a source needs loses its events, not its jobs.
-            self._surroundings.warn(f"no {module.rpartition('.')[2]} events: {error}")
+            names = ", ".join(sorted({match.name for match in operands}))
+            self._surroundings.warn(f"no {names} events: {error}")
 
     def _close(self, module: str) -> None:
         del self._listening[module]

@@ -26,6 +26,7 @@ from hostlab.init.dbus.link import (
     call,
 )
 from hostlab.init.dbus.places import address_of
+from hostlab.init.dbus.rules import Rules
 from hostlab.init.sources import Surroundings
 from hostlab.jobs import dbus_event
 from hostlab.jobs.dbus_event import EVENT, SESSION, SYSTEM, Rule
@@ -101,14 +102,12 @@ class Signals:
         """Since the last time that all had been told."""
         self._surroundings = surroundings
         self._wanted: dict[Match, Rule] = {}
-        self._set: frozenset[Rule] = frozenset()
-        """The rules that the connection of now has."""
+        self._rules = Rules(self._name, surroundings.warn, self._find_owners)
         self._owners: dict[str, str] = {}
         """Well-known name -> unique name, of the senders that jobs name."""
         self._queue: deque[tuple[Environment, int]] = deque()
         self._queued_bytes = 0
         self._is_telling = False
-        self._changing: asyncio.Task[None] | None = None
         self._link = Link(self._name, self._address, self, warn=surroundings.warn)
 
     @property
@@ -121,14 +120,16 @@ class Signals:
     def listen(self, wanted: dict[Match, Rule]) -> None:
         """Have the signals of these operands."""
         self._wanted = wanted
+        self._rules.wanted = dbus_event.bounded(wanted.values()) | set(
+            map(_of_owner, self._names())
+        )
         self._link.look()
-        if self._link.bus is not None and self._changing is None:
-            self._changing = asyncio.ensure_future(self._change(self._link.bus))
+        if self._link.bus is not None:
+            self._rules.follow(self._link.bus)
 
     def close(self) -> None:
         """Hear nothing any more."""
-        if self._changing is not None:
-            self._changing.cancel()
+        self._rules.close()
         self._link.close()
         self._queue.clear()
 
@@ -136,14 +137,12 @@ class Signals:
 
     async def established(self, bus: MessageBus) -> None:
         """Set the rules of now on a new connection."""
-        self._set, self._owners = frozenset(), {}
-        await self._settle(bus)
+        self._owners = {}
+        await self._rules.begin(bus)
 
     def lost(self) -> None:
         """The rules were the connection's."""
-        if self._changing is not None:
-            self._changing.cancel()
-            self._changing = None
+        self._rules.close()
 
     def received(self, message: Message) -> bool | None:
         """Queue a signal; the only messages that come otherwise are the bus's own answers."""
@@ -214,43 +213,13 @@ class Signals:
             lost, self.lost_signals = self.lost_signals, 0
             self._surroundings.warn(f"{self._name}: {lost} signals came too fast and are lost")
 
-    # Rules.
+    # The owners of names.
 
-    async def _change(self, bus: MessageBus) -> None:
-        try:
-            await self._settle(bus)
-        except (OSError, EOFError):
-            # The link notices it too.
-            return
-        finally:
-            self._changing = None
-
-    async def _settle(self, bus: MessageBus) -> None:
-        """Until the rules are those that are wanted, which may change meanwhile."""
-        wanted = None
-        while wanted is not self._wanted:
-            wanted = self._wanted
-            await self._set_rules(bus)
-
-    async def _set_rules(self, bus: MessageBus) -> None:
+    async def _find_owners(self, bus: MessageBus) -> None:
         names = self._names()
-        own = {_of_owner(name) for name in names}
-        wanted = dbus_event.bounded(self._wanted.values()) | own
-        for rule in wanted - self._set:
-            await self._rule(bus, "AddMatch", rule)
-        for rule in self._set - wanted:
-            await self._rule(bus, "RemoveMatch", rule)
-        self._set = wanted
         for name in names - self._owners.keys():
             self._owners[name] = await _owner(bus, name)
         self._owners = {name: self._owners[name] for name in names}
-
-    async def _rule(self, bus: MessageBus, member: str, rule: Rule) -> None:
-        try:
-            await call(bus, member, "s", [dbus_event.rule_text(rule)])
-        except Failed as error:
-            text = f"{member} {dbus_event.rule_text(rule)}: {error.message}"
-            self._surroundings.warn(f"{self._name}: {text}")
 
     def _names(self) -> frozenset[str]:
         """The well-known names by which jobs name senders."""

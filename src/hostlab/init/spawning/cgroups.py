@@ -90,11 +90,18 @@ class JobCgroups:
         return self.directory if self._own is None else self._own
 
     def make(
-        self, spawn: int, job: str, instance: str, limits: Sequence[cgroups.Limit] = ()
+        self,
+        spawn: int,
+        job: str,
+        instance: str,
+        limits: Sequence[cgroups.Limit] = (),
+        *,
+        beside: int | None = None,
     ) -> Place:
         """A cgroup for a process that is about to start, with the limits of its instance.
 
-        What cannot be had is a warning: without v2 the process runs in the node's cgroup.
+        One `beside` another is in that one's and has none of its own. What cannot be had is a
+        warning: without v2 the process runs in the node's cgroup.
         """
         name = group_name(job, instance)
         warnings: list[str] = []
@@ -103,6 +110,10 @@ class JobCgroups:
         if self.directory is None:
             warnings += [_no_limit(each, "no cgroup here") for each in limits]
             return Place(None, enter, tuple(warnings))
+        if beside in self._leaves:
+            with contextlib.suppress(OSError):
+                leaf = os.open(self._leaves[beside], _DIRECTORY, dir_fd=self.directory)
+                return Place(leaf, enter, tuple(warnings))
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=self.directory)
@@ -118,6 +129,8 @@ class JobCgroups:
 
     def members(self, spawn: int) -> tuple[int, ...]:
         """Every process of a spawn that is left, as numbered here."""
+        if self.is_empty(spawn):
+            return ()
         found: list[int] = []
         for path in self._tree(spawn):
             with contextlib.suppress(OSError):
@@ -181,6 +194,9 @@ class JobCgroups:
         if watched is not None:
             watched.callbacks.append(callback)
             return
+        if self.is_empty(spawn):
+            loop.call_soon(callback)
+            return
         try:
             fd = self._open_events(spawn)
         except (OSError, KeyError):
@@ -191,7 +207,7 @@ class JobCgroups:
             loop.add_reader(self._epoll.fileno(), self._ready)
         self._epoll.register(fd, select.EPOLLPRI | select.EPOLLERR)
         # A file that was never read counts as changed (kernfs_generic_poll), so that a cgroup that
-        # is empty already is told of too.
+        # has become empty since is told of too.
         self._watches[fd] = _Watch(spawn, [callback])
 
     def _open_events(self, spawn: int) -> int:
@@ -229,9 +245,7 @@ class JobCgroups:
         if path is None:
             return
         try:
-            for below in reversed(list(self._tree(spawn))):
-                with contextlib.suppress(FileNotFoundError):
-                    os.rmdir(below, dir_fd=self.directory)
+            self._remove_leaf(spawn, path)
         except OSError:
             if not self.is_empty(spawn):
                 self.watch_empty(spawn, lambda: self.remove(spawn))
@@ -241,6 +255,19 @@ class JobCgroups:
         with contextlib.suppress(OSError):
             # The last leaf of an instance takes the instance's directories with it.
             self._remove_group(path.partition("/")[0])
+
+    def _remove_leaf(self, spawn: int, path: str) -> None:
+        try:
+            # Few processes make cgroups below theirs: to look for them costs more than to try.
+            os.rmdir(path, dir_fd=self.directory)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass
+        for below in reversed(list(self._tree(spawn))):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(below, dir_fd=self.directory)
 
     def remove_instance(self, job: str, instance: str) -> None:
         """Remove what is left of an instance; what still has processes goes when they have."""
@@ -396,8 +423,8 @@ def _directories(base: int | None, path: str) -> list[str]:
 
 def _read(base: int | None, path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=base)
-    with open(fd, "rb") as file:
-        return file.read()
+    with open(fd, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def _write(base: int | None, path: str, value: str) -> None:

@@ -24,15 +24,26 @@ import signal
 import socket
 import termios
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from hostlab.init.spawning import sandbox
-from hostlab.linux.capabilities import apply_sets, become, exact_sets, mask_of
+from hostlab.init.spawning.given import FIRST
+from hostlab.linux.capabilities import (
+    apply_sets,
+    become,
+    capset,
+    exact_sets,
+    held_until_execve,
+    mask_of,
+)
 from hostlab.linux.libc import close_all_but, prctl, setns
 from hostlab.linux.seccomp import apply as apply_seccomp
 
 if TYPE_CHECKING:
+    from hostlab.init.spawning.given import Accepting
     from hostlab.init.spawning.process import ProcessSetup
+    from hostlab.linux.capabilities import CapabilitySets
 
 Limit = tuple[int, int, int]
 """(resource, soft, hard)."""
@@ -59,6 +70,8 @@ _OWN_LIMITS: Final = frozenset(
 
 FAILURE: Final = "-"
 WARNING: Final = "~"
+PEER: Final = "="
+"""Whose connection it has accepted."""
 
 
 class _Failed(Exception):
@@ -143,8 +156,9 @@ def run(setup: ProcessSetup, key: str, channel: socket.socket | None, writer: in
 def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     """Everything up to `execve`.
 
-    The process has init's descriptors until then, and for its last steps no more capabilities than
-    what runs in the node, which could open /proc/PID/fd. While it is not dumpable nobody may
+    The process has init's descriptors until then, and what runs in the node could open /proc/PID/fd
+    if it had no fewer capabilities. So it keeps what it is permitted until `execve`. One that is
+    another user's already has none in `hostlab init`: while it is not dumpable nobody may look
     (ptrace(2), PTRACE_MODE_READ); `execve` makes it dumpable again.
     """
     refused = report if setup.lenient else None
@@ -161,6 +175,9 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     with _step("join namespace"):
         for fd in setup.namespaces:
             setns(fd, 0)
+    if setup.accepting is not None:
+        with _step("accept a connection"):
+            setup = _accept(setup, setup.accepting, report)
     script = _descriptors(setup, report)
     if setup.controlling_tty:
         with _step("open console"):
@@ -180,6 +197,29 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     _place(setup)
     _identity(setup)
     _execute(setup, script, late, report)
+
+
+def _accept(setup: ProcessSetup, accepting: Accepting, report: Report) -> ProcessSetup:
+    """With the connection of who waits first among its descriptors, and who that is."""
+    connection, peer = socket.socket(fileno=accepting.listener).accept()
+    connection.setblocking(True)  # noqa: FBT003 - that is its signature
+    if accepting.no_delay:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    fd = connection.detach()
+    variables = dict(setup.environment)
+    address = ""
+    if isinstance(peer, tuple):
+        host, port = str(peer[0]).removeprefix("::ffff:"), str(peer[1])
+        if host in accepting.refused:
+            raise _Failed(f"accept a connection of {host}, which has as many as it may")
+        address = f"{host} {port}"
+        variables |= {"REMOTE_ADDR": host, "REMOTE_PORT": port}
+    report.write(PEER, 0, address)
+    if accepting.is_inetd:
+        changed = (fd, fd, *setup.descriptors[2:])
+        return replace(setup, descriptors=changed, environment=variables)
+    further = {FIRST: fd, **setup.further}
+    return replace(setup, further=further, environment=variables)
 
 
 def _descriptors(setup: ProcessSetup, report: Report) -> int | None:
@@ -278,7 +318,7 @@ def _lower(one: int, other: int) -> int:
 def _place(setup: ProcessSetup) -> None:
     """Root, mounts and working directory."""
     temporary: tuple[int, ...] = ()
-    if setup.private_tmp or setup.readonly_paths:
+    if setup.has_own_mounts:
         with _step("make a mount namespace"):
             is_nested = sandbox.isolate()
         if is_nested and setup.capabilities:
@@ -293,9 +333,16 @@ def _place(setup: ProcessSetup) -> None:
     if setup.private_tmp:
         with _step("make a private /tmp"):
             sandbox.cover_temporary(temporary)
+    own = sandbox.TEMPORARY if setup.private_tmp else ()
     for path in sandbox.to_protect(setup.readonly_paths):
         with _step(f"make {path} read-only"):
-            sandbox.protect(path)
+            sandbox.protect(path, besides=own)
+    for path in sandbox.to_protect(setup.writable_paths):
+        with _step(f"make {path} writable"):
+            sandbox.let_write(path)
+    for path in sandbox.to_protect(setup.hidden_paths):
+        with _step(f"hide {path}"):
+            sandbox.hide(path)
     with _step("change working directory"):
         os.chdir(setup.directory)
 
@@ -311,7 +358,7 @@ def _identity(setup: ProcessSetup) -> None:
     sets = None
     if setup.capabilities is not None:
         with _step("set capabilities"):
-            sets = exact_sets(mask_of(setup.capabilities), ambient=setup.ambient)
+            sets = held_until_execve(_sets(setup.capabilities, ambient=setup.ambient))
     if uid is None:
         if sets is not None:
             with _step("set capabilities"):
@@ -329,6 +376,10 @@ def _identity(setup: ProcessSetup) -> None:
             become(uid, gid, (), sets, set_groups=False)
         else:
             os.setresuid(uid, uid, uid)
+
+
+def _sets(names: tuple[str, ...], *, ambient: bool) -> CapabilitySets:
+    return exact_sets(mask_of(names), ambient=ambient)
 
 
 def _give_output(uid: int, gid: int) -> None:
@@ -401,7 +452,7 @@ def _execute(
     if setup.script is not None:
         argv = _with_script(setup.argv, setup.script, script)
     if setup.debug:
-        _stop_for_debugger({*range(len(setup.descriptors)), *setup.further, script or 0})
+        _stop_for_debugger(setup, {*range(len(setup.descriptors)), *setup.further, script or 0})
     for number, soft, hard in late:
         with _step(_limit_step(number)):
             resource.setrlimit(number, (soft, hard))
@@ -418,9 +469,12 @@ def _with_script(argv: tuple[str, ...], script: str, fd: int | None) -> tuple[st
     return (*argv, "-c", script, argv[0])
 
 
-def _stop_for_debugger(kept: set[int]) -> None:
-    """As a job's `debug` asks: nobody waits any more, and what is init's is closed."""
+def _stop_for_debugger(setup: ProcessSetup, kept: set[int]) -> None:
+    """As a job's `debug` asks: nobody waits any more, and what is init's is closed and given up."""
     close_all_but(kept)
+    if setup.capabilities is not None:
+        sets = _sets(setup.capabilities, ambient=setup.ambient)
+        capset(effective=sets.effective, permitted=sets.permitted, inheritable=sets.inheritable)
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)
 

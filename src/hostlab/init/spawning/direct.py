@@ -22,7 +22,13 @@ from hostlab.errors import Problem
 from hostlab.init.spawning.child import USUAL_FILES
 from hostlab.init.spawning.sandbox import TEMPORARY, make_temporary, to_protect
 from hostlab.linux import vfork
-from hostlab.linux.capabilities import bits_to_drop, capget, exact_sets, mask_of
+from hostlab.linux.capabilities import (
+    bits_to_drop,
+    capget,
+    exact_sets,
+    held_until_execve,
+    mask_of,
+)
 from hostlab.linux.clone import CLONE_NEWNS
 from hostlab.linux.mounts import (
     AT_FDCWD,
@@ -38,7 +44,6 @@ from hostlab.linux.mounts import (
 if TYPE_CHECKING:
     from hostlab.init.spawning.process import ProcessSetup
 
-PR_SET_DUMPABLE: Final = 4
 PR_CAPBSET_DROP: Final = 24
 PR_SET_NO_NEW_PRIVS: Final = 38
 PR_CAP_AMBIENT: Final = 47
@@ -122,8 +127,6 @@ def plan(setup: ProcessSetup, key: str, channel: socket.socket | None) -> Plan |
             text = f"+ {key}".encode()
             address = made.text(text)
             made.add(TELL, "sendto", channel.fileno(), address, len(text), MSG_NOSIGNAL, 0, 0)
-        # As in `child`: nobody may look at what has init's descriptors (ptrace(2)).
-        made.add("protect itself", "prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
         made.add("make a session", "setsid")
         _descriptors(made, setup)
         made.add("set umask", "umask", setup.umask)
@@ -157,10 +160,14 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.apparmor is not None
         or setup.script is not None
         or setup.further
+        or setup.accepting is not None
         or setup.enter
         or setup.nice is not None
         or setup.chroot is not None
         or setup.debug
+        or setup.writable_paths
+        or setup.hidden_paths
+        or "/" in setup.readonly_paths
     )
 
 
@@ -238,7 +245,12 @@ def _filter(program: bytes) -> tuple[_SockFprog, object]:
 def _capability_rows(
     names: tuple[str, ...], *, ambient: bool
 ) -> tuple[tuple[bytes, ...], tuple[object, ...]]:
-    sets = exact_sets(mask_of(names), ambient=ambient)
+    wanted = mask_of(names)
+    if wanted & ~capget()[1]:
+        raise ValueError("more than init has itself")
+    # Until `execve` the process has init's memory and descriptors: who may not look at init may not
+    # look at it either, and whether the memory is dumpable does not come into it.
+    sets = held_until_execve(exact_sets(wanted, ambient=ambient))
     drops = [
         vfork.row("prctl", PR_CAPBSET_DROP, bit, 0, 0, 0) for bit in bits_to_drop(sets.bounding)
     ]

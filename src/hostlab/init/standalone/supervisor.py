@@ -32,9 +32,11 @@ from hostlab.init.standalone.place import (
     bear,
     claim,
     end_groups,
+    lasting_directory,
     make_grounds,
     remove_run_directory,
     session_file,
+    stamp_directory,
     write_session,
 )
 from hostlab.jobs import facts
@@ -42,6 +44,7 @@ from hostlab.jobs.boot import Boot, Emission, boot_events
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
 from hostlab.spec.job import Console
+from hostlab.spec.model import Units
 from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log_directory: str
     directories: tuple[str, ...]
     """Of job files, the first that has a name's `.conf` owns it."""
+    units: Units | None = None
+    """systemd's units that it runs; None: none."""
     is_user: bool = False
     """A user's session: its jobs do not change to `/`, and have `UPSTART_SESSION`."""
     startup_event: str | None = "startup"
@@ -160,11 +165,15 @@ class StandaloneSupervisor(JobSupervisor):
             cgroup=grounds.cgroup,
             v1=grounds.v1,
             directories=chosen.directories,
+            units=chosen.units,
+            is_user=chosen.is_user,
             emissions=self._emissions,
             also="/sbin" if chosen.boots and _has_own_root() else None,
             default_console=chosen.console,
             logs=chosen.logs,
-            is_user=chosen.is_user,
+            home=os.environ.get("HOME") if chosen.is_user else None,
+            lasting=lasting_directory(chosen.run_directory, os.environ, is_user=chosen.is_user),
+            stamps=stamp_directory(os.environ, is_user=chosen.is_user),
             is_on_bus=chosen.is_on_bus,
         )
         super().__init__(inheritance, place)
@@ -218,7 +227,7 @@ class StandaloneSupervisor(JobSupervisor):
         self.begin()
         event = SIGNALS.get(signal.Signals(number))
         if number == signal.SIGHUP:
-            self.directories.read()
+            self.reread()
         elif event is None or (number == signal.SIGINT and not self.options.boots):
             self.go_down(Down.HALT)
         elif event != "keyboard-request" or self.options.boots:
