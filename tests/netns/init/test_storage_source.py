@@ -15,8 +15,8 @@ from dbus_fast.aio import MessageBus
 from hostlab.init.devices.udisks2 import NAME, ROOT
 from hostlab.init.sources.storage import KEPT, StorageSource
 from hostlab.spec.job import Match
+from tests.netns.init.source_site import Init, finish
 from tests.netns.init.storage_site import Bus, on_a_bus, plug, recorded, unplug
-from tests.netns.init.test_timer_source import Init, finish
 
 pytestmark = pytest.mark.netns
 

@@ -317,7 +317,8 @@ def with_a_bus(place: Site) -> Lab:
     if not all(map(shutil.which, ("dbus-daemon", "gdbus", "udisksctl"))):
         pytest.skip("apt-get install dbus libglib2.0-bin udisks2")
     lab = place.up(desktop())
-    lab["desk"].succeed("gdbus wait --system --timeout 20 org.freedesktop.UDisks2")
+    report = lab.check()
+    assert report.ok, "\n".join(map(str, report.rows))
     return lab
 
 
@@ -365,13 +366,13 @@ def test_a_job_of_storage_survives_its_supervisor(place: Site) -> None:
     """Its events are the node's own: told once a stick, whoever has died meanwhile."""
     lab = with_a_bus(place)
     text = desktop()
-    more = """
+    more = """\
       note:
         start_on: storage-drive-added or storage-drive-removed
         task: true
         exec: echo "$UPSTART_EVENTS $SERIAL" >> /srv/seen
 """
-    place.up(f"{text}{more}")
+    place.up(text.replace("checks:", f"{more}checks:"))
     for expected in range(2, 8, 2):
         old = supervisor(lab)
         os.kill(old, signal.SIGSTOP)
