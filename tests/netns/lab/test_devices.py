@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
+from hostlab.cli.main import run
 from hostlab.errors import UsageError
 from hostlab.init.devices.watching import LISTENING, Sight, Way
 from hostlab.lab import remains
@@ -258,6 +259,26 @@ def test_it_is_pulled_out_while_a_job_copies(place: Site, tmp_path: Path) -> Non
     wait_until(lambda: has(lab, "/srv/PHOTOS"), "a copy")
 
 
+def test_the_commands_tell_mistakes_with_their_place(
+    place: Site, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place.up(DESCRIPTION)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("name: wrong\ndevices:\n  - {path: /dev/sda, subsystem: block}\n")
+    assert run(["device", "plug", "desk", str(wrong)]) == 2
+    assert f"{wrong}:3:12: `/dev/sda` is not a path below /sys/devices" in capfd.readouterr().err
+    assert run(["device", "plug", "desk", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml: No such file" in capfd.readouterr().err
+    assert run(["device", "unplug", "desk", "nothing"]) == 2
+    assert "plugged in: nothing" in capfd.readouterr().err
+    assert run(["device", "plug", "desk", str(EXAMPLES / "devices" / "mouse.yaml")]) == 0
+    assert run(["device", "list", "desk", "--json"]) == 0
+    said = capfd.readouterr()
+    rows = json.loads(said.out.partition("\n")[2])
+    assert [(row["name"], row["content"]) for row in rows] == [("mouse", None)]
+    assert "warning: desk: mouse: there is no /dev/" in said.err
+
+
 def test_a_nodes_root_cannot_have_walls_taken_down(place: Site) -> None:
     """Whatever stands where a device's record and content were: they are followed nowhere."""
     lab = place.up(DESCRIPTION)
@@ -429,6 +450,8 @@ def test_in_a_plain_users_lab(open_directory: Path) -> None:
         assert "/sys does not show it" not in said
         wait_until(lambda: "PHOTOS" in site.run("desk", "ls", "/srv"), "a copy")
         assert site.run("desk", "cat", "/sys/class/block/sda1/size") == "129024\n"
+        row = next(r for r in hostlab("devices", "-n", "desk").splitlines() if r.startswith("sda1"))
+        assert row.endswith("kernel, udev")
         hostlab("device", "unplug", "desk", "stick")
     finally:
         site.close()
