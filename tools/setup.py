@@ -47,6 +47,7 @@ TOOLS = {
     "snmpd": "snmpd",
     "sshd": "openssh-server",
     "tcpdump": "tcpdump",
+    "tcpserver": "ucspi-tcp",
     "udisksctl": "udisks2",
     "unbound": "unbound",
     "vtysh": "frr",

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from hostlab.version import __version__
 
+TYPE_CHECKING = False
+"""As `typing` has it, which a holder need not load (`init.standalone.program`)."""
 if TYPE_CHECKING:
     from hostlab.api import AsyncLab as Lab
-
-from hostlab.version import __version__
 
 __all__ = ["Lab", "__version__"]
 

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     help="Units are here instead of in systemd's own places; repeatable.",
 )
 @click.option(
+    "--crontab",
+    "crontabs",
+    multiple=True,
+    metavar="PATH",
+    help="Run the lines of this table of cron, or of those in this directory; repeatable.",
+)
+@click.option(
     "--logdir",
     metavar="DIR",
     help="Where the jobs' logs go. [default: /var/log/upstart, of a user ~/.cache/upstart]",
@@ -75,6 +82,7 @@ def init_command(
     enabled: bool,
     starts: tuple[str, ...],
     unit_dirs: tuple[str, ...],
+    crontabs: tuple[str, ...],
     logdir: str | None,
     default_console: str,
     no_log: bool,
@@ -89,7 +97,9 @@ def init_command(
     Stays in the foreground. Jobs start and stop on events; `hostlab job --init` and `initctl`
     ask it. SIGTERM stops every job, then the init. SIGHUP reads the job files again.
     """
-    from hostlab.init.standalone import supervisor as standalone
+    import os
+
+    from hostlab.init.standalone import start as standalone
     from hostlab.lab.paths import INIT, LabDirectory
     from hostlab.spec.job import Console
 
@@ -105,6 +115,7 @@ def init_command(
             confdirs=confdirs,
             before=before,
             behind=behind,
+            crontabs=tuple(map(os.path.abspath, crontabs)),
             log_directory=logdir,
             units=_units(starts, unit_dirs, enabled=enabled),
             startup_event=None if no_startup_event else startup_event,

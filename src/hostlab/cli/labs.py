@@ -56,7 +56,10 @@ def _notes(lab: Description) -> list[str]:
 
     found: dict[str, None] = {}
     # Nodes of one role are alike, and may be thousands.
-    alike = {(node.jobs, node.boot, node.job_files, node.units): node for node in lab.nodes}
+    alike = {
+        (node.jobs, node.boot, node.job_files, node.crontabs, node.units): node
+        for node in lab.nodes
+    }
     for node in alike.values():
         for each in unmet(node):
             where = f"{each.said.file}:{each.said.line}: " if each.said else f"{node.name}: "

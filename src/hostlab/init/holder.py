@@ -39,11 +39,14 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, NoReturn
 
 from hostlab.linux.libc import prctl, sigaddset, sigemptyset, signalfd, sigprocmask
+
+TYPE_CHECKING = False
+"""As `typing` has it, which a holder need not load (`standalone.program`)."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, NoReturn
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -67,14 +70,16 @@ SIGNALLED: Final = "!"
 _NO_KEY: Final = "?"
 
 
-@dataclass(frozen=True, slots=True)
 class Inheritance:
     """What a supervisor is given when it starts."""
 
-    control: socket.socket
-    """The listening control socket."""
-    channel: socket.socket
-    """To the holder."""
+    __slots__ = ("channel", "control")
+
+    def __init__(self, control: socket.socket, channel: socket.socket) -> None:
+        self.control = control
+        """The listening control socket."""
+        self.channel = channel
+        """To the holder."""
 
 
 class Holder:

@@ -18,10 +18,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
-from hostlab.init import boot, job_runs, shutdown, store
+from hostlab.init import boot, job_runs, shutdown, store, timer_listing
 from hostlab.init.bus_presence import BusPresence
+from hostlab.init.cron_tables import CronTables
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl.install import install
+from hostlab.init.initctl.install import install, install_proxy
 from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
@@ -30,6 +31,7 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
+from hostlab.init.proxy import proxy_command
 from hostlab.init.service import JobService
 from hostlab.init.sources import Sources, Surroundings, operands
 from hostlab.init.sources.given import SourcedSockets
@@ -84,6 +86,8 @@ class Place:
     v1: Mapping[str, int] = field(default_factory=dict)
     directories: Sequence[str] = ()
     """Of job files."""
+    crontabs: Sequence[str] = ()
+    """Tables of cron, and directories of them."""
     emissions: Callable[[], Sequence[Emission]] = tuple
     """The events of the boot."""
     console: int = 2
@@ -140,6 +144,7 @@ class JobSupervisor(Supervisor):
         """Whether this program has followed another one in place (`resume`)."""
         self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
+        self.handlers["timers"] = partial(timer_listing.serve, self)
         for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
                      "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
@@ -167,6 +172,11 @@ class JobSupervisor(Supervisor):
     def resumption(self) -> Resumption:
         """What this init's next program is told."""
         raise NotImplementedError
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has taken up its jobs."""
+        return self._has_begun
 
     @property
     def goes_down(self) -> bool:
@@ -212,6 +222,11 @@ class JobSupervisor(Supervisor):
             console=self.place.default_console,
             watches=self.watches,
         )
+
+    @cached_property
+    def crontabs(self) -> CronTables:
+        """The tables of cron."""
+        return CronTables(self)
 
     @cached_property
     def watches(self) -> Watches:
@@ -288,6 +303,7 @@ class JobSupervisor(Supervisor):
     def reread(self) -> None:
         """Read job files and units again."""
         self.directories.read()
+        self.crontabs.read()
         if self.units is not None:
             self.units.reload()
 
@@ -317,8 +333,8 @@ class JobSupervisor(Supervisor):
     def _has_jobs(self) -> bool:
         """Whether there may be jobs, from before or from now on."""
         place = self.place
-        said = self.described_jobs() or place.directories or place.units is not None
-        return bool(store.NAME in self.kept or said)
+        has_files = bool(place.directories or place.crontabs) or place.units is not None
+        return bool(store.NAME in self.kept or self.described_jobs() or has_files)
 
     def begin(self) -> None:
         """Take up the jobs; once. Unsupported when only a later version can."""
@@ -342,6 +358,7 @@ class JobSupervisor(Supervisor):
             self.directories.read()
             if self.units is not None:
                 self.units.begin()
+            self.crontabs.read()
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
         for spawn, pid, _ in self._ended:
@@ -349,6 +366,7 @@ class JobSupervisor(Supervisor):
                 self.acknowledge(f"{KEY}{spawn}", pid)
         self.jobs.on_settled = lambda spawn, pid: self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
+        self.crontabs.watch()
         self._serve_initctl()
         self.jobs.on_descriptions = self._described
         self.jobs.on_bus_variable = self.buses_changed
@@ -385,6 +403,7 @@ class JobSupervisor(Supervisor):
         place = self.place
         try:
             install(place.bin, place.also, requests=place.requests)
+            install_proxy(place.bin, proxy_command())
             if self.units is not None:
                 self.units.install(place.bin, place.also)
         except OSError as error:
@@ -420,13 +439,14 @@ class JobSupervisor(Supervisor):
         engine = self.jobs.engine
         described = set(engine.extra.get(DESCRIBED, ()))
         elsewhere = described | {UNIT_FILES_JOB, UNIT_GENERATORS_JOB}
-        elsewhere |= set(engine.extra.get(UNIT_JOBS, ()))
+        elsewhere |= self.crontabs.names | set(engine.extra.get(UNIT_JOBS, ()))
         from_files = [
             found.successor or found.job
             for name, found in engine.classes.items()
             if name not in elsewhere and not found.deleted
         ]
         self.directories.read(from_files)
+        self.crontabs.take_up()
         if self.units is not None:
             self.units.take_up()
         # One that was killed amid a `reload` has not done all of it.

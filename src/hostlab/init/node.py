@@ -97,6 +97,7 @@ class NodeSupervisor(JobSupervisor):
             cgroup=config.cgroup,
             v1=config.v1,
             directories=self.node.job_files,
+            crontabs=self.node.crontabs,
             units=self.node.units,
             emissions=lambda: boot.events_of(self.node),
         )
@@ -167,6 +168,7 @@ class NodeSupervisor(JobSupervisor):
         self.node = _stored(self.config)
         self.begin()
         self.directories.change(self.node.job_files)
+        self.crontabs.change(self.node.crontabs)
         self.change_units(self.node.units)
         await self.reconfigure(frozenset(request.message.get("restart", ())))
         # A name that is described no longer is a file's again.

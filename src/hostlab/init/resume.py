@@ -26,8 +26,9 @@ from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor
 from hostlab.init.node import NodeConfig, NodeSupervisor
 from hostlab.init.spawning.process import ProcessSetup, spawn
-from hostlab.init.standalone.place import Grounds, bear
-from hostlab.init.standalone.supervisor import Options, StandaloneSupervisor
+from hostlab.init.standalone.place import bear
+from hostlab.init.standalone.start import StandaloneParts
+from hostlab.init.standalone.supervisor import StandaloneSupervisor
 from hostlab.init.store import load
 from hostlab.init.supervisor import CarriedConnection
 from hostlab.spec.model import Node
@@ -54,17 +55,6 @@ class NodeParts(msgspec.Struct, frozen=True):
     forks: int | None
 
 
-class StandaloneParts(msgspec.Struct, frozen=True):
-    """A stand-alone init's options and what it has of the machine."""
-
-    options: Options
-    state_dir: int
-    cgroup: int | None = None
-    v1: dict[str, int] = {}
-    groups: tuple[str, ...] = ()
-    unified: str | None = None
-
-
 class Resumption(msgspec.Struct, frozen=True, kw_only=True):
     """What the next program is told."""
 
@@ -82,8 +72,7 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
             found += [fd for _, _, fd in self.node.shared]
             found += [self.node.cgroup] if self.node.cgroup is not None else []
         if self.standalone is not None:
-            found += [self.standalone.state_dir, *self.standalone.v1.values()]
-            found += [self.standalone.cgroup] if self.standalone.cgroup is not None else []
+            found += self.standalone.descriptors()
         return tuple(found)
 
 
@@ -175,11 +164,8 @@ def of_node(config: NodeConfig, inheritance: Inheritance) -> Resumption:
     return Resumption(control=control, channel=channel, node=parts)
 
 
-def of_standalone(chosen: Options, grounds: Grounds, inheritance: Inheritance) -> Resumption:
+def of_standalone(parts: StandaloneParts, inheritance: Inheritance) -> Resumption:
     """For a stand-alone init's supervisor."""
-    parts = StandaloneParts(
-        chosen, grounds.state_dir, grounds.cgroup, dict(grounds.v1), grounds.groups, grounds.unified
-    )
     control, channel = inheritance.control.fileno(), inheritance.channel.fileno()
     return Resumption(control=control, channel=channel, standalone=parts)
 
@@ -218,10 +204,9 @@ async def _run(resumption: Resumption, inheritance: Inheritance) -> None:
     else:
         assert resumption.standalone is not None
         parts = resumption.standalone
-        grounds = Grounds(parts.state_dir, parts.cgroup, parts.v1, parts.groups, parts.unified)
         if parts.options.mark:
             bear(parts.options.mark)
-        supervisor = StandaloneSupervisor(parts.options, grounds, inheritance)
+        supervisor = StandaloneSupervisor(parts.options, parts.grounds, inheritance)
     supervisor.is_resumed = True
     supervisor.expect(resumption.clients)
     await supervisor.run()

@@ -271,6 +271,10 @@ class Timers:
         """When a timer comes next, on the clock of its schedule; None is never."""
         return self._armed[name].at
 
+    def is_wall(self, name: str) -> bool:
+        """Whether a timer follows the wall clock."""
+        return self._armed[name].is_wall
+
     def is_over(self, name: str) -> bool:
         """Whether a timer never comes again, whatever happens."""
         armed = self._armed[name]

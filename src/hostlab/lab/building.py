@@ -186,7 +186,7 @@ class _Builder:
                 if needs_midwife(begun.plan.config.node):
                     made = _by_midwife(self.hub, begun)
                 else:
-                    made = clone3(begun.flags, cgroup=begun.plan.config.cgroup)
+                    made = clone3(begun.flags, cgroup=begun.plan.config.cgroup, hooks=False)
                 if made[0] == 0:
                     become_node(begun.plan, begun.theirs)
                 cloned[count] = made

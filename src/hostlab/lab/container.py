@@ -23,7 +23,7 @@ from hostlab.init.node import NodeConfig, supervise
 from hostlab.lab import files, rootfs, wiring
 from hostlab.linux.clone import CLONE_NEWCGROUP
 from hostlab.linux.libc import close_all_but, set_process_name, sethostname, setns, unshare
-from hostlab.linux.netlink import Netlink
+from hostlab.linux.netlink import Batch, Netlink
 from hostlab.spec.model import Node
 
 GO: Final = b"go"
@@ -48,6 +48,8 @@ class ContainerPlan:
     channel: socket.socket
     """To the hub's holder."""
     index: Mapping[str, int]
+    configuration: Batch | None
+    """What its network is to be, with its neighbours; None where that is too much at once."""
     neighbours: bytes
     """Packed requests."""
     owns_network: bool
@@ -164,6 +166,9 @@ def _network(plan: ContainerPlan) -> None:
         return
     _sysctls(wiring.network_sysctls(node))
     with Netlink() as netlink:
+        if plan.configuration is not None:
+            netlink.request_batch(plan.configuration, lambda: wiring.configure(node, plan.index))
+            return
         netlink.request(wiring.configure(node, plan.index))
         if plan.neighbours:
             netlink.request_packed(plan.neighbours)

@@ -12,13 +12,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from hostlab.init.lean import without_needless
+
 
 def main() -> None:
     """Become the hub."""
     register = os.register_at_fork
     os.register_at_fork = _leave_out
     try:
-        from hostlab.lab import hub
+        with without_needless():
+            from hostlab.lab import hub
     finally:
         os.register_at_fork = register
     hub.main()

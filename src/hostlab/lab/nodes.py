@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import select
 import signal
@@ -18,8 +19,9 @@ from hostlab.init.protocol import CONTROL, listen, receive_bytes
 from hostlab.init.spawning import cgroup_stanza
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
-from hostlab.lab.rootfs import RootPlan
-from hostlab.lab.wiring import Directory, indexes
+from hostlab.lab.root_table import root_table
+from hostlab.lab.rootfs import RootPlan, shown
+from hostlab.lab.wiring import Directory, configure, indexes
 from hostlab.linux import cgroups
 from hostlab.linux.clone import (
     CLONE_NEWIPC,
@@ -34,6 +36,7 @@ from hostlab.linux.clone import (
     namespace_fd,
 )
 from hostlab.linux.libc import setns, unshare
+from hostlab.linux.netlink import batch
 from hostlab.linux.seccomp import compile_profile
 from hostlab.spec.job import Resources
 from hostlab.spec.model import Node, RootKind
@@ -116,9 +119,11 @@ def container_plan(
             f"node {node.name}: this kernel has no AppArmor for profile {node.apparmor}",
             hint="leave `apparmor:` out; seccomp and capabilities hold without it",
         )
+    _prepare_sources(node)
     if node.units is not None:
         _prepare_units(place)
     index = indexes(node.interfaces)
+    neighbours = directory.packed(node, index)
     shared = {kind for kind, _ in node.namespaces}
     return ContainerPlan(
         config=NodeConfig(
@@ -133,11 +138,32 @@ def container_plan(
         control=control,
         channel=channel,
         index=index,
-        neighbours=directory.packed(node, index),
+        configuration=batch(configure(node, index), neighbours),
+        neighbours=neighbours,
         owns_network="net" not in shared,
         owns_cgroups="cgroup" not in shared,
         keep=(config.mark,),
     )
+
+
+def _prepare_sources(node: Node) -> None:
+    """What tells the node's jobs of the world is imported here: see `_prepare_units`.
+
+    Which events job files and units wait for is known inside only; so where the node does not have
+    the machine's files, what they wait for most is there for them.
+    """
+    from hostlab.init.sources import waited_for
+    from hostlab.init.sources.events import MODULES, module_of
+
+    modules = {module_of(match.name) for match in waited_for(node.jobs)}
+    if node.crontabs:
+        modules |= {"hostlab.init.crontabs", MODULES["timer"]}
+    if (node.job_files or node.units) and node.root.kind is not RootKind.MACHINE:
+        modules |= {MODULES[event] for event in ("timer", "file", "socket", "net-device-added")}
+    for module in sorted(module for module in modules if module is not None):
+        # What is not there is told by the node's init.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
 
 
 def _prepare_units(place: str) -> None:
@@ -159,7 +185,7 @@ def _v1_groups(config: HubConfig, node: Node, stack: contextlib.ExitStack) -> di
     A controller that one of these hierarchies has is in none of the cgroups v2 (cgroups(7)).
     """
     may_limit = any(job.resources != Resources() or job.cgroups for job in node.jobs)
-    if not (may_limit or node.job_files or node.units):
+    if not (may_limit or node.job_files or node.crontabs or node.units):
         return {}
     opened: dict[str, int] = {}
     for controller in cgroup_stanza.CONTROLLERS:
@@ -198,7 +224,7 @@ def root_plan(config: HubConfig, node: Node) -> RootPlan:
         volumes.append((source, volume.target, volume.writable))
     is_machine = node.root.kind is RootKind.MACHINE
     in_place = node.root.kind is RootKind.OCI and node.root.writable
-    return RootPlan(
+    plan = RootPlan(
         survey=config.survey,
         base=f"{lab.path}/root",
         size_bytes=node.limits.disk,
@@ -213,6 +239,10 @@ def root_plan(config: HubConfig, node: Node) -> RootPlan:
         readonly_paths=node.readonly_paths,
         unmasked=node.nesting,
     )
+    if not is_machine or node.mounts or node.masked_paths or node.readonly_paths or node.nesting:
+        return plan
+    names = None if volumes else shown(plan)
+    return replace(plan, table=root_table(plan.survey, plan.base, plan.size_bytes, names))
 
 
 def needed_nodes(node: Node) -> tuple[tuple[str, str], ...]:

@@ -19,7 +19,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hostlab.lab import attach
 from hostlab.linux.libc import mount
@@ -36,6 +36,9 @@ from hostlab.linux.mounts import (
 )
 from hostlab.spec.model import Mount
 from hostlab.spec.mount_options import mount_flags
+
+if TYPE_CHECKING:
+    from hostlab.lab.root_table import RootTable
 
 DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero", "net/tun")
 """Devices without a hold on the machine; a user namespace cannot make nodes, so they are bound."""
@@ -78,6 +81,19 @@ OWN_MOUNTS: Final = {
     "/tmp": "tmpfs",
 }
 """What every node has; a bundle that lists one of them gives its options only."""
+DEVICE_DIRECTORIES: Final = (b"/pts", b"/shm", b"/mqueue", b"/net")
+DEVICE_LINKS: Final = (
+    (b"/ptmx", b"pts/ptmx"),
+    (b"/fd", b"/proc/self/fd"),
+    (b"/stdin", b"/proc/self/fd/0"),
+    (b"/stdout", b"/proc/self/fd/1"),
+    (b"/stderr", b"/proc/self/fd/2"),
+)
+DEVPTS_OPTIONS: Final = "newinstance,ptmxmode=0666,mode=0620"
+SHUT: Final = b"/dev/.shut"
+"""A socket, for a moment."""
+USERXATTR: Final = b",userxattr"
+"""Linux 5.11."""
 _SMALL: Final = MS_NOSUID | MS_NODEV
 
 
@@ -128,10 +144,36 @@ class RootPlan:
     readonly_paths: tuple[str, ...] = ()
     unmasked: bool = False
     """Leave /proc and /sys bare, so that a lab inside the node may mount its own."""
+    table: RootTable | None = None
+    """The same as calls that the hub has written down, where that can be."""
 
 
 def build(plan: RootPlan) -> None:
     """Build the root, enter it, and let go of the machine's; runs as the node's first process."""
+    own = {m.target: m for m in plan.mounts if OWN_MOUNTS.get(m.target) == m.type}
+    if plan.table is not None:
+        plan.table.make.do()
+        if plan.table.is_entered:
+            return
+        root = plan.base.encode() + b"/root"
+    else:
+        root = _make(plan, own)
+    further = attach.prepare([m for m in plan.mounts if m.target not in own])
+    volumes = [(attach.pick_up(source), target, not ok) for source, target, ok in plan.volumes]
+    names = [(attach.pick_up(file), place, True) for file, place in shown(plan)]
+    enter_root(root)
+    attach.carry_out(further)
+    for fd, target, readonly in (*volumes, *names):
+        attach.put_down(fd, target, readonly=readonly)
+
+
+def shown(plan: RootPlan) -> tuple[tuple[str, str], ...]:
+    """(file of the lab, where a node sees it)."""
+    both = ((plan.hosts, "/etc/hosts"), (plan.resolv_conf, "/etc/resolv.conf"))
+    return tuple((file, place) for file, place in both if file)
+
+
+def _make(plan: RootPlan, own: Mapping[str, Mount]) -> bytes:
     base = plan.base.encode()
     options = b"mode=0755" + (f",size={plan.size_bytes}".encode() if plan.size_bytes else b"")
     mount(b"tmpfs", base, b"tmpfs", 0, options)
@@ -142,24 +184,15 @@ def build(plan: RootPlan) -> None:
         root = base + b"/root"
         os.mkdir(root)
         _overlays(plan, base, root)
-    own = {m.target: m for m in plan.mounts if OWN_MOUNTS.get(m.target) == m.type}
     _kernel_mounts(plan, root, own)
-    further = attach.prepare([m for m in plan.mounts if m.target not in own])
-    volumes = [(attach.pick_up(source), target, not ok) for source, target, ok in plan.volumes]
-    names = [
-        (attach.pick_up(file), shown, True)
-        for file, shown in ((plan.hosts, "/etc/hosts"), (plan.resolv_conf, "/etc/resolv.conf"))
-        if file
-    ]
-    enter_root(root)
-    attach.carry_out(further)
-    for fd, target, readonly in (*volumes, *names):
-        attach.put_down(fd, target, readonly=readonly)
+    return root
 
 
 def seal(plan: RootPlan) -> None:
     """Mask and protect; after this only the network's own settings can still be written."""
-    if not plan.unmasked:
+    if plan.table is not None:
+        plan.table.seal.do()
+    elif not plan.unmasked:
         _mask(plan)
     if plan.readonly:
         make_readonly(b"/")
@@ -196,14 +229,19 @@ def overlay(lower: bytes, upper: bytes, work: bytes, place: bytes) -> None:
 
     With `userxattr`, as a user namespace needs it, where the kernel has that (Linux 5.11).
     """
-    escaped = lower.replace(b"\\", b"\\\\").replace(b",", b"\\,").replace(b":", b"\\:")
-    options = b"lowerdir=%s,upperdir=%s,workdir=%s" % (escaped, upper, work)
+    options = overlay_options(lower, upper, work)
     try:
-        mount(b"overlay", place, b"overlay", 0, options + b",userxattr")
+        mount(b"overlay", place, b"overlay", 0, options)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        mount(b"overlay", place, b"overlay", 0, options)
+        mount(b"overlay", place, b"overlay", 0, options.removesuffix(USERXATTR))
+
+
+def overlay_options(lower: bytes, upper: bytes, work: bytes) -> bytes:
+    """Of an overlay in a user namespace."""
+    escaped = lower.replace(b"\\", b"\\\\").replace(b",", b"\\,").replace(b":", b"\\:")
+    return b"lowerdir=%s,upperdir=%s,workdir=%s" % (escaped, upper, work) + USERXATTR
 
 
 def _frozen(target: str, directory: str, root: bytes) -> None:
@@ -279,23 +317,16 @@ def _kernel_mounts(plan: RootPlan, root: bytes, own: Mapping[str, Mount]) -> Non
 def _devices(names: Sequence[str], root: bytes, own: Mapping[str, Mount]) -> None:
     dev = root + b"/dev"
     _own(own, root, "/dev", MS_NOSUID, "mode=0755")
-    for directory in (b"/pts", b"/shm", b"/mqueue", b"/net"):
+    for directory in DEVICE_DIRECTORIES:
         os.mkdir(dev + directory)
     for name in names:
         node = dev + b"/" + name.encode()
         os.close(os.open(node, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
         bind(b"/dev/" + name.encode(), node)
-    options = "newinstance,ptmxmode=0666,mode=0620"
-    _own(own, root, "/dev/pts", MS_NOSUID | MS_NOEXEC, options)
+    _own(own, root, "/dev/pts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS)
     _own(own, root, "/dev/shm", _SMALL, "mode=1777")
     _own(own, root, "/dev/mqueue", _SMALL | MS_NOEXEC)
-    for link, destination in (
-        (b"/ptmx", b"pts/ptmx"),
-        (b"/fd", b"/proc/self/fd"),
-        (b"/stdin", b"/proc/self/fd/0"),
-        (b"/stdout", b"/proc/self/fd/1"),
-        (b"/stderr", b"/proc/self/fd/2"),
-    ):
+    for link, destination in DEVICE_LINKS:
         os.symlink(destination, dev + link)
 
 
@@ -324,10 +355,9 @@ def _mask(plan: RootPlan) -> None:
 
 def _shut(path: bytes) -> None:
     """Let nobody open a file: it becomes a socket, which open(2) refuses with ENXIO."""
-    socket = b"/dev/.shut"
-    os.mknod(socket, stat.S_IFSOCK)
-    bind(socket, path)
-    os.unlink(socket)
+    os.mknod(SHUT, stat.S_IFSOCK | 0o600)
+    bind(SHUT, path)
+    os.unlink(SHUT)
 
 
 def _writable_again(path: bytes) -> None:

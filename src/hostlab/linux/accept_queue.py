@@ -13,7 +13,8 @@ import os
 import socket
 import struct
 import termios
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from hostlab.linux.netlink import NLM_F_ACK, Netlink, Request, attributes
 from hostlab.linux.sockdiag import NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY
@@ -25,6 +26,8 @@ UDIAG_SHOW_ICONS: Final = 1 << 3
 TCP_UNACCEPTED: Final = 1 << 1 | 1 << 8
 """ESTABLISHED and CLOSE_WAIT (include/net/tcp_states.h): one without an inode that was accepted has
 been closed here too, and is beyond these."""
+TCP_CONNECTED: Final = TCP_UNACCEPTED | sum(1 << state for state in (4, 5, 9, 11))
+"""And FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING."""
 _INET: Final = struct.Struct("=BBBBI2s2s16s16sI8s")
 """inet_diag_req_v2: family, protocol, extensions, padding, states; ports, addresses, interface,
 cookie."""
@@ -78,23 +81,38 @@ def _listens(made: socket.socket) -> bool:
 
 
 def _inet(listener: socket.socket) -> Waiting:
+    return frozenset(
+        message[4] + message[5] + message[6]
+        for message in _dump(listener, TCP_UNACCEPTED)
+        if message[-1] == 0
+    )
+
+
+def _dump(listener: socket.socket, states: int) -> Iterator[tuple[Any, ...]]:
+    """The connections of a listener's port in these states."""
     port = int(listener.getsockname()[1]).to_bytes(2, "big")
     families: tuple[int, ...] = (socket.AF_INET,)
     if listener.family == socket.AF_INET6:
         families = (socket.AF_INET6, socket.AF_INET)
-    found = set()
     with Netlink(NETLINK_SOCK_DIAG) as netlink:
         for family in families:
-            body = _INET.pack(family, socket.IPPROTO_TCP, 0, 0, TCP_UNACCEPTED, port, bytes(2),
+            body = _INET.pack(family, socket.IPPROTO_TCP, 0, 0, states, port, bytes(2),
                               bytes(16), bytes(16), 0, _NO_COOKIE)  # fmt: skip
             request = Request(SOCK_DIAG_BY_FAMILY, 0, body, "list connections")
             for _, answer in netlink.dump(request):
                 if len(answer) < _INET_MESSAGE.size:
                     continue
                 message = _INET_MESSAGE.unpack_from(answer)
-                if message[4][:2] == port and message[-1] == 0:
-                    found.add(message[4] + message[5] + message[6])
-    return frozenset(found)
+                if message[4][:2] == port:
+                    yield message
+
+
+def connections(listener: socket.socket) -> int:
+    """How many TCP connections a listener's port has, accepted or not; those in TIME_WAIT are over.
+
+    OSError where the kernel cannot tell.
+    """
+    return len(tuple(_dump(listener, TCP_CONNECTED)))
 
 
 def _unix(inode: int) -> Waiting:

@@ -70,18 +70,20 @@ for _hook in (_before_fork, _after_fork_child, _after_fork_parent):
     _hook.restype = None
 
 
-def clone3(flags: int, *, cgroup: int | None = None, executes: bool = False) -> tuple[int, int]:
+def clone3(flags: int, *, cgroup: int | None = None, hooks: bool = True) -> tuple[int, int]:
     """Fork with `flags`; returns (pid, pidfd), or (0, -1) in the child.
 
     `cgroup` is a descriptor of a cgroup v2 directory in which the child starts (Linux 5.7).
     With CLONE_PARENT the child is its caller's sibling, and its exit signal is the caller's own;
     the kernel then wants none here. The pidfd is close-on-exec.
 
-    A child that soon `executes` a program does without the interpreter's fork hooks, which touch,
-    and so copy, two hundred pages (they seed `random`, renew locks, forget threads). Threads other
+    Without `hooks` a child does without the interpreter's fork hooks, which touch, and so copy, up
+    to two hundred pages: they renew locks that other threads may have held, forget those threads
+    and pending signals, seed `random`. That is for one that soon executes a program, and for a
+    holder, which has no use for any of it and forks its supervisors with the hooks. Threads other
     than the caller's would be waited for in vain, so with any of them the hooks run.
     """
-    hooks = not executes or threading.active_count() > 1
+    hooks = hooks or threading.active_count() > 1
     pidfd = ctypes.c_int(-1)
     arguments = CloneArgs(
         flags=flags | CLONE_PIDFD | (0 if cgroup is None else CLONE_INTO_CGROUP),

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+
+TYPE_CHECKING = False
+"""As `typing` has it, which is not loaded here (`init.standalone.program`)."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Final
 
 _SYSCALLS: Final = {
     "x86_64": {"bpf": 321, "pivot_root": 155, "seccomp": 317, "setns": 308},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -35,6 +35,8 @@ _NETLINK_CAP_ACK: Final = 10
 _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR: Final = struct.Struct("=i")
+_ACKNOWLEDGED: Final = struct.Struct("=IIi")
+"""Of an answer: the sequence number, the port, the error."""
 _TYPE_MASK: Final = 0x3FFF
 RECEIVE_BYTES: Final = 1 << 17
 PACKED: Final = 0
@@ -50,6 +52,9 @@ class Request(NamedTuple):
     flags: int
     body: bytes
     what: str
+
+
+_NO_OPERATION: Final = Request(NLMSG_NOOP, 0, b"", "no operation")
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -88,6 +93,28 @@ def pack(requests: Iterable[Request]) -> bytes:
         parts += (_HEADER.pack(length, kind, flags | NLM_F_REQUEST, PACKED, 0), body)
         parts.append(bytes(-length & 3))
     return b"".join(parts)
+
+
+class Batch(NamedTuple):
+    """Requests of one datagram, put together by one process and sent by another."""
+
+    data: bytes
+    last: int
+    """The sequence number that is acknowledged."""
+
+
+def batch(requests: Sequence[Request], packed: bytes = b"") -> Batch | None:
+    """These requests, then what `pack` made; None for more than a datagram of BATCH_BYTES."""
+    parts: list[bytes] = []
+    for number, (kind, flags, body, _) in enumerate(requests, 1):
+        length = _HEADER.size + len(body)
+        parts += (_HEADER.pack(length, kind, flags | NLM_F_REQUEST, number, 0), body)
+        parts.append(bytes(-length & 3))
+    last = len(requests) + 1
+    # The kernel acknowledges what it has nothing to do for, too (netlink_rcv_skb).
+    end = _HEADER.pack(_HEADER.size, NLMSG_NOOP, NLM_F_REQUEST | NLM_F_ACK, last, 0)
+    data = b"".join((*parts, packed, end))
+    return Batch(data, last) if len(data) <= BATCH_BYTES else None
 
 
 class Netlink:
@@ -134,7 +161,16 @@ class Netlink:
     def request_packed(self, packed: bytes) -> None:
         """Carry out what `pack` made; OSError when any of it failed, which is not said."""
         # The kernel acknowledges what it has nothing to do for, too (netlink_rcv_skb).
-        self._batch([Request(NLMSG_NOOP, 0, b"", "no operation")], packed)
+        self._batch([_NO_OPERATION], packed)
+
+    def request_batch(self, made: Batch, requests: Callable[[], Sequence[Request]]) -> None:
+        """Carry out a batch; `requests` gives its requests again, to name the one that failed."""
+        self.socket.send(made.data)
+        answer = self.socket.recv(RECEIVE_BYTES)
+        if answer[8:20] == _ACKNOWLEDGED.pack(made.last, self.socket.getsockname()[0], 0):
+            return
+        self._sequence = made.last
+        self._hear(1, [*requests(), _NO_OPERATION], answer)
 
     def try_each(self, requests: Iterable[Request], *, unless: Container[int]) -> None:
         """Carry out requests one by one; these errnos mean that a request was not needed."""
@@ -157,9 +193,13 @@ class Netlink:
             parts.append(bytes(-length & 3))
         self._sequence = first + len(requests) - 1
         self.socket.send(b"".join(parts))
+        self._hear(first, requests, self.socket.recv(RECEIVE_BYTES))
+
+    def _hear(self, first: int, requests: Sequence[Request], data: bytes) -> None:
+        """Take the answers up to the last request's; OSError for the first that failed."""
         error: OSError | None = None
         while True:
-            for kind, flags, sequence, body in messages(self.socket.recv(RECEIVE_BYTES)):
+            for kind, flags, sequence, body in messages(data):
                 if kind != NLMSG_ERROR or PACKED < sequence < first:
                     continue
                 packed_one = sequence == PACKED
@@ -170,6 +210,7 @@ class Netlink:
                     if error is not None:
                         raise error
                     return
+            data = self.socket.recv(RECEIVE_BYTES)
 
     def dump(self, request: Request) -> Iterator[tuple[int, bytes]]:
         """Every (type, body) of a dump; OSError when it fails, at its start or on the way."""

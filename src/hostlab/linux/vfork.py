@@ -49,45 +49,65 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
         "chdir": 80,
         "dup3": 292,
         "execve": 59,
+        "mkdir": 83,
+        "mknod": 133,
         "mount": 165,
         "mount_setattr": 442,
+        "pivot_root": 155,
         "prctl": 157,
+        "readlink": 89,
         "seccomp": 317,
         "sendto": 44,
         "setrlimit": 160,
         "setsid": 112,
+        "symlink": 88,
         "umask": 95,
+        "umount2": 166,
+        "unlink": 87,
         "unshare": 272,
     }
 }
-_STUBS: Final = {
-    # push rbx; push r12; mov r12, rdx; mov eax, 435; syscall      clone3(rdi, rsi)
-    # test rax, rax; jz child; pop r12; pop rbx; ret               the parent
-    # child: mov rax, [r12]; test rax, rax; js over                the row's number, or the end
+_ROWS: Final = {
+    # rows: mov rax, [r12]; test rax, rax; js over                 the row's number, or the end
     # mov rdi, [r12+16]; mov rsi, [r12+24]; mov rdx, [r12+32]
     # mov r10, [r12+40]; mov r8, [r12+48]; mov r9, [r12+56]
     # syscall; mov [r12+64], rax; test rax, rax; jns next          its result
     # test byte ptr [r12+8], 1; jnz over                           MUST
-    # next: add r12, 72; jmp child
-    # over: mov edi, 127; mov eax, 231; syscall; hlt               exit_group(127)
+    # next: add r12, 72; jmp rows
+    # over:
     "x86_64": bytes.fromhex(
-        "5341544989d4b8b30100000f054885c07404415c5bc3"
         "498b04244885c07838498b7c2410498b742418498b542420"
         "4d8b5424284d8b4424304d8b4c24380f05498944244048"
         "85c0790841f64424080175064983c448ebbf"
-        "bf7f000000b8e70000000f05f4"
     )
 }
+_STUBS: Final = {
+    # push rbx; push r12; mov r12, rdx; mov eax, 435; syscall      clone3(rdi, rsi)
+    # test rax, rax; jz rows; pop r12; pop rbx; ret                the parent
+    # rows; mov edi, 127; mov eax, 231; syscall; hlt               the child, exit_group(127)
+    "x86_64": (
+        bytes.fromhex("5341544989d4b8b30100000f054885c07404415c5bc3"),
+        bytes.fromhex("bf7f000000b8e70000000f05f4"),
+    )
+}
+_OWN_STUBS: Final = {
+    # push r12; mov r12, rdi; rows; pop r12; ret
+    "x86_64": (bytes.fromhex("41544989fc"), bytes.fromhex("415cc3"))
+}
+_OWN_AT: Final = 1024
+"""Where in its page the stub for the caller's own process is."""
 CALL: Final = NUMBERS.get(os.uname().machine, {})
 """Numbers of system calls; empty where there is no stub for this machine."""
 
 
 class _Machine:
-    """The stub in executable memory, and a stack."""
+    """The stubs in executable memory, and a stack."""
 
-    def __init__(self, code: bytes) -> None:
+    def __init__(self, name: str) -> None:
         self._code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        self._code.write(code)
+        for place, (before, behind) in ((0, _STUBS[name]), (_OWN_AT, _OWN_STUBS[name])):
+            self._code.seek(place)
+            self._code.write(before + _ROWS[name] + behind)
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._code))
         mprotect = ctypes.CDLL(None, use_errno=True).mprotect
         mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -96,6 +116,7 @@ class _Machine:
         self.call = ctypes.PYFUNCTYPE(
             ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
         )(address)
+        self.do = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(address + _OWN_AT)
         self._stack = mmap.mmap(-1, STACK_BYTES)
         self.stack = ctypes.addressof(ctypes.c_char.from_buffer(self._stack))
 
@@ -109,9 +130,10 @@ def prepare() -> bool:
     Beside other threads it is not used: they would go on in the memory that the child shares.
     """
     if "own" not in _machines:
-        code = _STUBS.get(os.uname().machine) if struct.calcsize("P") == 8 else None
+        name = os.uname().machine
         try:
-            _machines["own"] = None if code is None else _Machine(code)
+            has_stub = name in _STUBS and struct.calcsize("P") == 8
+            _machines["own"] = _Machine(name) if has_stub else None
         except OSError:
             # A system that lets nobody make memory executable.
             _machines["own"] = None
@@ -122,6 +144,49 @@ def row(call: str, *arguments: int, must: bool = True) -> bytes:
     """One system call; addresses must live until `run` has returned."""
     six = [argument & _MASK for argument in arguments] + [0] * (6 - len(arguments))
     return ROW.pack(CALL[call], MUST if must else 0, *six, _NOT_DONE)
+
+
+class Calls:
+    """System calls that a process makes in its own name, without any Python in between.
+
+    Made once, by the parent of many that make them: what each of them writes of the memory that it
+    shares with its parent is the results.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[bytes] = []
+        self._whats: list[tuple[str, str]] = []
+        self._texts: dict[bytes, ctypes.Array[ctypes.c_char]] = {}
+        self._table: ctypes.Array[ctypes.c_char] | None = None
+
+    def add(self, call: str, *arguments: int | bytes | None, what: bytes) -> None:
+        """One more call, of which each must succeed; `what` is its object, for people."""
+        values = (self._address(a) if isinstance(a, bytes) else a or 0 for a in arguments)
+        self._rows.append(row(call, *values))
+        self._whats.append((call, os.fsdecode(what)))
+
+    def _address(self, value: bytes) -> int:
+        if value not in self._texts:
+            self._texts[value] = ctypes.create_string_buffer(value)
+        return ctypes.addressof(self._texts[value])
+
+    def prepare(self) -> None:
+        """Put the table together, for all who do it."""
+        self._table = ctypes.create_string_buffer(b"".join(self._rows) + _END)
+
+    def do(self) -> None:
+        """Make the calls; OSError, naming the call and its object, for the one that failed."""
+        machine = _machines["own"]
+        assert machine is not None, "prepare() says whether there is one"
+        assert self._table is not None, "put together by the parent"
+        machine.do(ctypes.addressof(self._table))
+        last = (len(self._rows) - 1) * ROW.size + _RESULT_AT
+        if 0 <= struct.unpack_from("=q", self._table, last)[0] != _NOT_DONE:
+            return
+        for number, (call, what) in enumerate(self._whats):
+            (result,) = struct.unpack_from("=q", self._table, number * ROW.size + _RESULT_AT)
+            if result < 0:
+                raise OSError(-result, f"{call}: {os.strerror(-result)}", what)
 
 
 def run(rows: list[bytes], flags: int, cgroup: int | None) -> tuple[int, int, list[int]]:

@@ -49,6 +49,7 @@ NOT_STAGED: Final = (
     "environment",
     "jobs",
     "job_files",
+    "crontabs",
     "units",
 )
 """Fields with an operation of their own, or that only the loader reads."""
@@ -179,7 +180,8 @@ def _jobs_change(was: Node, now: Node) -> Operation | None:
     both = [(old[name], job) for name, job in new.items() if old.get(name, job) != job]
     changed = {one.name for one, other in both if not same_but_places(one, other)}
     changed |= old.keys() ^ new.keys()
-    other = [f"`{key}`" for key in ("job_files", "units") if getattr(was, key) != getattr(now, key)]
+    keys = ("job_files", "crontabs", "units")
+    other = [f"`{key}`" for key in keys if getattr(was, key) != getattr(now, key)]
     if not (changed or other):
         return None
     what = [*sorted(changed), *other]

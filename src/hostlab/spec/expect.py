@@ -164,7 +164,7 @@ def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple
         fields = known.every[node].fields
         jobs = fields.value("jobs", Fields())
         # A bundle's process, job files and units are jobs that the description does not name.
-        if name not in jobs and not ({"root", "job_files", "units"} & fields.keys()):
+        if name not in jobs and not ({"root", "job_files", "crontabs", "units"} & fields.keys()):
             hint = source.suggest_or_list(name, jobs)
             message = f"{quoted(node)} has no job {quoted(name)}"
             source.report("unknown-name", message, said.key, hint)

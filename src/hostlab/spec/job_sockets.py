@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from hostlab.errors import SpecError
 from hostlab.spec import sockets, units
-from hostlab.spec.job import Expression, Match, Operator
+from hostlab.spec.job import Expression, Job, Match, Operator
 from hostlab.spec.scalars import DURATION, FLAG, PATH, SIZE, TEXT
 from hostlab.spec.shapes import Fields, Forms, Key, ListOf, Said, Shape, Table, Text, choice, under
 from hostlab.spec.sockets import SocketType
@@ -17,6 +19,9 @@ from hostlab.spec.source import Source, Wrong, quoted
 CONNECTION: Final = "$CONNECTION"
 """The instance of a job that a connection starts."""
 UDP: Final = "/udp"
+PROGRAM: Final = "socket-proxy"
+"""In a node's PATH (`hostlab.activation.proxy`)."""
+STARTING, STOPPED = "starting", "stopped"
 MAX_NUMBER: Final = 2**31 - 1
 
 _ADDRESS = Text("an address to listen on", units.text, {"type": ["integer", "string"]})
@@ -45,6 +50,9 @@ SOCKET = Table(
             "has failed.", "5/1m", "20/2s"),
         Key("idle", DURATION, "Stop the job when it has had no connection for so long; the next "
             "starts it again.", "30s", "never"),
+        Key("proxy", TEXT, "The daemon knows nothing of such sockets and listens here: a proxy "
+            "starts it when somebody connects, and connects them when it is ready.",
+            "127.0.0.1:8080", "none"),
         Key("max_connections", _NUMBER, "With `accept`: instances at the same time; others wait.",
             "500", "64"),
         Key("per_source", _NUMBER, "With `accept`: of one address; others are sent away.", "8",
@@ -116,6 +124,35 @@ def joined(condition: Expression | None, matches: Iterable[Match]) -> Expression
     return Expression(tuple(nodes)) if nodes else None
 
 
+def proxied(source: Source, job: Job, said: Iterable[Said]) -> tuple[Job, ...]:
+    """A job, and where a socket has a proxy, that proxy: it starts the job and stops it.
+
+    The event `starting` of the proxy is held until the job is ready, so nobody is connected before.
+    """
+    fields: list[Fields] = [each.value for each in said if "proxy" in each.value]
+    if not fields:
+        return (job,)
+    targets = {each["proxy"].value for each in fields}
+    if len(targets) > 1 or len(fields) < len(tuple(said)):
+        message = "all sockets of a job have the same proxy, or none has one"
+        source.report("clash", message, fields[0]["proxy"].at)
+        return (job,)
+    idle = min((each["idle"].value for each in fields if "idle" in each), default=None)
+    options = () if idle is None else ("--idle", f"{idle:g}")
+    name = f"{job.name}-proxy"
+    matches = tuple(match for match in sockets.of_job(job))
+    start_on = Expression((Match(STARTING, (name,)),))
+    stop_on = joined(job.stop_on, (Match(STOPPED, (name,)),))
+    proxy = Job(
+        name=name,
+        argv=(PROGRAM, *options, "--tell", targets.pop()),
+        start_on=joined(None, matches),
+        kill=job.kill,
+        description=f"the sockets of {job.name}",
+    )
+    return (proxy, replace(job, start_on=start_on, stop_on=stop_on))
+
+
 def accepts(matches: Iterable[Match]) -> bool:
     """Whether a connection is an instance of the job."""
     return any(sockets.parse(each.arguments).accept is not sockets.Accept.NO for each in matches)
@@ -133,7 +170,8 @@ def _address(fields: Fields) -> tuple[str, ...]:
 
 def _options(fields: Fields) -> Iterable[str]:
     for key, word in _WORDS.items():
-        if key in fields:
+        # With a proxy it is the proxy that is idle.
+        if key in fields and not (key == "idle" and "proxy" in fields):
             yield f"{word}={_text(key, fields[key].value)}"
 
 

@@ -253,6 +253,8 @@ class Node(Value, frozen=True, kw_only=True):
     jobs: tuple[Job, ...] = ()
     job_files: tuple[str, ...] = ()
     """Directories of the node whose `.conf` and `.override` files are jobs beside these."""
+    crontabs: tuple[str, ...] = ()
+    """Tables of cron in the node, and directories of them."""
     units: Units | None = None
     """None: the node's init knows nothing of units."""
     boot: Boot = Boot()
@@ -262,7 +264,8 @@ class Node(Value, frozen=True, kw_only=True):
     @property
     def has_jobs(self) -> bool:
         """Whether its init may have anything to run, so that it is up from the first moment."""
-        return bool(self.jobs or self.job_files or self.units is not None)
+        files = self.job_files or self.crontabs
+        return bool(self.jobs or files or self.units is not None)
 
 
 class Lab(Value, frozen=True, kw_only=True):

@@ -79,7 +79,7 @@ class JobReader:
         """`namespaces` finds the nodes whose namespaces a job names."""
         self.source = source
         self.namespaces = namespaces
-        self._made: dict[tuple[int, str, str], tuple[Fields, Job | None]] = {}
+        self._made: dict[tuple[int, str, str], tuple[Fields, tuple[Job, ...]]] = {}
         """By what was said; it is kept, so that its identity stays its own."""
 
     def jobs(self, fields: Fields, startup: str) -> Iterator[Job]:
@@ -90,10 +90,15 @@ class JobReader:
         for name, said in fields.items():
             key = (id(said.value), name, startup)
             if key not in self._made:
-                self._made[key] = (said.value, self._job(name, said, startup))
-            job = self._made[key][1]
-            if job is not None:
-                yield job
+                self._made[key] = (said.value, self._jobs(name, said, startup))
+            yield from self._made[key][1]
+
+    def _jobs(self, name: str, said: Said, startup: str) -> tuple[Job, ...]:
+        job = self._job(name, said, startup)
+        if job is None:
+            return ()
+        fields: Fields = said.value
+        return job_sockets.proxied(self.source, job, fields.value("sockets", ()))
 
     def _job(self, name: str, said: Said, startup: str) -> Job | None:
         job = _job(self.source, name, said, startup)

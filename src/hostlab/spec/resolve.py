@@ -147,6 +147,7 @@ class _Resolver:
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
             jobs=tuple(self.jobs.jobs(fields.value("jobs", Fields()), boot_.startup_event)),
             job_files=tuple(said.value for said in fields.value("job_files", [])),
+            crontabs=tuple(said.value for said in fields.value("crontabs", [])),
             units=units(fields),
             boot=boot_,
         )

@@ -372,6 +372,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     found = ListeningSocket(**values)
     if found.accept is not Accept.NO and not found.has_connections:
         raise Wrong("nobody connects to this socket, so there is nothing to accept")
+    if found.idle_s is not None and not (found.has_connections and proto in _ANY):
+        raise Wrong("idleness is seen of TCP only", "a proxy sees it of others, too")
     return values
 
 

@@ -410,6 +410,9 @@ NODE = Table(
                            mapping=(UNITS, None), null=Fields),
             "systemd's units of its files are jobs, too; those named are started when it comes up, "
             "with what they pull in.", "[nginx.service]", "none"),
+        Key("crontabs", ListOf(PATH), "Tables of cron in the node, and directories of them, whose "
+            "lines are its jobs; nobody needs cron for that.", "[/etc/crontab, /etc/cron.d]",
+            "none"),
         Key("boot", Forms(scalar=(FLAG, job_forms.enabled_flag),
                           mapping=(BOOT, job_forms.enabled_mapping)),
             "The events that its jobs can wait for when it comes up.", "{runlevel: 3}",

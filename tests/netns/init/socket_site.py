@@ -133,6 +133,8 @@ class Listening:
         source = self.source
         asyncio.get_running_loop().remove_reader(source._epoll.fileno())
         source._epoll.close()
+        source._idleness.close()
+        source._addresses.close()
         for listener in source._listeners.values():
             listener.close()
         self._close_kept()

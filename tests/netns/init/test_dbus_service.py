@@ -69,6 +69,14 @@ def has_owner(place: Bus) -> str:
     return place.call("--dest=org.freedesktop.DBus", driver, member, f"string:{NAME}")
 
 
+def owner(place: Bus) -> str:
+    """The unique name of whoever has the name; empty for nobody."""
+    driver = ("--dest=org.freedesktop.DBus", "/org/freedesktop/DBus")
+    text = place.call(*driver, "org.freedesktop.DBus.GetNameOwner", f"string:{NAME}")
+    found = re.search(r'string "(:[^"]*)"', text)
+    return found[1] if found else ""
+
+
 def busctl(place: Bus, *words: str) -> str:
     return place.run("busctl", f"--address={place.address}", *words)
 
@@ -316,3 +324,44 @@ def test_the_bus_restarts_as_a_job_does(tmp_path: Path) -> None:
         assert alone.pid("dbus") != before
         wait_name(place)
         assert "ao 5 " in busctl(place, "call", NAME, ROOT, MANAGER, "GetAllJobs")
+
+
+def test_a_session_answers_on_its_own_bus(tmp_path: Path) -> None:
+    """Whose address a job tells, as Ubuntu's sessions did; and `EndSession` ends it."""
+    place, other = Bus(tmp_path / "bus"), Bus(tmp_path / "other")
+    environment = {
+        "HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "DBUS_SESSION_BUS_ADDRESS": "",
+    }
+    jobs = tmp_path / "config" / "upstart"
+    jobs.mkdir(parents=True)
+    (tmp_path / "runtime").mkdir()
+    words = f"--nofork --nopidfile --config-file={place.configuration}"
+    (jobs / "bus.conf").write_text(f"start on startup\nexec dbus-daemon {words}\n")
+    hears = 'start on dbus SIGNAL=Changed BUS=session\ntask\nexec echo "$ARG0"\n'
+    (jobs / "hears.conf").write_text(hears)
+    other.start()
+    try:
+        with standing(tmp_path, words=["--user"], environment=environment) as alone:
+            status, _, err = alone.initctl("notify-dbus-address", place.address)
+            assert status == 0, err
+            wait_name(place)
+            wait_until(lambda: any("Changed" in rule for rule in place.rules()), "a rule")
+            place.send("/a", "org.example.A.Changed", "string:told")
+            log = tmp_path / "cache" / "upstart" / "hears.log"
+            wait_until(lambda: log.exists() and log.read_text() == "told\n", "the job")
+            # The next supervisor knows it too; and another address is another bus.
+            before = owner(place)
+            os.kill(alone.supervisor, signal.SIGKILL)
+            wait_until(lambda: owner(place) not in ("", before), "the next supervisor")
+            address = f"string:{other.address}"
+            upstart(place, ROOT, ".NotifyDBusAddress", address)
+            wait_name(other)
+            upstart(other, ROOT, ".EndSession")
+            assert alone.ended() == 0
+    finally:
+        other.kill()

@@ -66,7 +66,9 @@ class Network(Init):
         for emit in self.told:
             values = dict(emit.environment)
             shown = tuple(values[name] for name in names if name in values)
-            if "127.0.0.250/32" not in shown and values.get("ADDRESS") != "127.0.0.250/32":
+            # Link-local addresses come by themselves, some time after their link.
+            is_ours = values.get("FAMILY") != "inet6"
+            if is_ours and values.get("ADDRESS") != "127.0.0.250/32":
                 found.append((emit.name.removeprefix("net-"), *shown))
         self.told.clear()
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.netns.init.job_site import needs_v2, wait_until
 from tests.netns.init.standalone_site import Alone, alive, standing
 
 pytestmark = pytest.mark.netns
+
+SOURCE = Path(__file__).parents[3] / "src"
 
 JOBS = {
     "web": "start on startup\nexec sleep 1000",
@@ -160,6 +163,27 @@ def test_supervisor_killed(tmp_path: Path) -> None:
             alone.client.job("after", "stop")
             assert alone.pid("web") == web
         assert alive(web)
+        assert alone.stop() == 0
+
+
+def test_a_supervisor_whose_program_is_being_replaced(tmp_path: Path) -> None:
+    """Each supervisor loads its program from files; while those are gone, nothing else is."""
+    installed = tmp_path / "installed"
+    shutil.copytree(SOURCE / "hostlab", installed / "hostlab")
+    with standing(tmp_path, JOBS, environment={"PYTHONPATH": str(installed)}) as alone:
+        web = alone.pid("web")
+        (installed / "hostlab").rename(installed / "away")
+        (installed / "hostlab").mkdir()
+        (installed / "hostlab" / "__init__.py").write_text("raise ImportError('half of it')")
+        os.kill(alone.supervisor, signal.SIGKILL)
+        wait_until(lambda: "half of it" in alone.said, "a supervisor that cannot start")
+        assert alive(web)
+        shutil.rmtree(installed / "hostlab")
+        with (installed / "away" / "linux" / "libc.py").open("a") as file:
+            file.write("os.write(2, b'all of it anew')")
+        (installed / "away").rename(installed / "hostlab")
+        wait_until(lambda: web == alone.pid("web"), "a supervisor that can")
+        assert "all of it anew" in alone.said
         assert alone.stop() == 0
 
 

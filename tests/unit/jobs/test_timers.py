@@ -228,7 +228,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(steps)
 def test_nothing_is_overdue_and_nothing_comes_early(moves: list[tuple[str, int]]) -> None:
     world = World()

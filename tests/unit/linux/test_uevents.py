@@ -102,11 +102,11 @@ def test_what_means_nothing_is_told(group: Group, data: bytes, said: str) -> Non
     more=st.dictionaries(KEYS, VALUES, max_size=20),
 )
 def test_what_is_written_is_read_again(action: str, path: str, more: dict[str, str]) -> None:
-    codecs: tuple[tuple[Group, Callable[[Uevent], bytes]], ...] = (
+    both: tuple[tuple[Group, Callable[[Uevent], bytes]], ...] = (
         (KERNEL, encode_kernel),
         (UDEV, encode_udev),
     )
-    for group, encode in codecs:
+    for group, encode in both:
         event = of_device(action, {**more, "DEVPATH": path}, group)
         if len(data := encode(event)) <= MAX_BYTES:
             assert decode(data, group) == event
@@ -114,7 +114,8 @@ def test_what_is_written_is_read_again(action: str, path: str, more: dict[str, s
 
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda b: STICK[:70] + b)))
 def test_any_bytes_are_an_event_or_a_decode_error(data: bytes) -> None:
-    for group in (KERNEL, UDEV):
+    groups: tuple[Group, ...] = (KERNEL, UDEV)
+    for group in groups:
         for each in (data, b"libudev\0\xfe\xed\xca\xfe" + data):
             with contextlib.suppress(DecodeError):
                 assert decode(each, group).devpath

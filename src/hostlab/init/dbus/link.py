@@ -16,29 +16,16 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-from hostlab.errors import Failed, Unsupported
+from hostlab.errors import Failed
+from hostlab.init.dbus.library import (
+    AuthError,
+    InvalidAddressError,
+    Message,
+    MessageBus,
+    MessageType,
+    SignatureTree,
+)
 from hostlab.init.dbus.places import SocketWatch, paths_of
-
-try:
-    from dbus_fast import Message, MessageType
-    from dbus_fast.aio import MessageBus
-    from dbus_fast.errors import AuthError, InvalidAddressError
-except ImportError as missing:
-    raise Unsupported(
-        "dbus", "the library dbus-fast is missing", hint="pip install 'hostlab[dbus]'"
-    ) from missing
-
-__all__ = [
-    "DRIVER",
-    "DRIVER_PATH",
-    "GONE",
-    "Link",
-    "Message",
-    "MessageBus",
-    "MessageType",
-    "User",
-    "call",
-]
 
 LATE_LOOK_S: Final = 0.5
 SHORT_LIFE_S: Final = 1.0
@@ -47,6 +34,7 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 30.0
 MAX_UNSENT: Final = 10_000
 """Messages that the bus has not taken; what a slow bus would be told beyond is dropped."""
+MAX_SIGNATURE_BYTES: Final = 255
 DRIVER: Final = "org.freedesktop.DBus"
 DRIVER_PATH: Final = "/org/freedesktop/DBus"
 GONE: Final = (OSError, EOFError, AuthError)
@@ -142,7 +130,7 @@ class Link:
             finally:
                 self.bus = self.connection = None
                 self._user.lost()
-                await _disconnect(bus)
+                await disconnect(bus)
             if loop.time() - since < SHORT_LIFE_S:
                 pause_s = min(max(2 * pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
                 await asyncio.sleep(pause_s)
@@ -157,7 +145,7 @@ class Link:
         try:
             await self._user.established(bus)
             self.bus = bus
-            await _ended(bus)
+            await ended_of(bus)
             why = "the connection has ended"
         except GONE as error:
             why = "the connection has ended" if _is_end(error) else str(error)
@@ -247,15 +235,15 @@ class Link:
             self._warn(f"{self.name}: {text}")
 
 
-async def _disconnect(bus: MessageBus) -> None:
+async def disconnect(bus: MessageBus) -> None:
     """End a connection, if it has not ended, and have its socket closed."""
     bus.disconnect()
     with contextlib.suppress(Exception):
         # Why it had ended is told already.
-        await _ended(bus)
+        await ended_of(bus)
 
 
-async def _ended(bus: MessageBus) -> None:
+async def ended_of(bus: MessageBus) -> None:
     """Until a connection has ended; raises why."""
     ended: Awaitable[None] = bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
     await ended
@@ -355,3 +343,10 @@ async def call(
         text = str(reply.body[0]) if reply.body else str(reply.error_name)
         raise Failed(str(reply.error_name), text)
     return list(reply.body)
+
+
+def signature_types(signature: str) -> list[str]:
+    """The complete types of a signature; ValueError when it is none (at most 255 bytes)."""
+    if len(signature) > MAX_SIGNATURE_BYTES:
+        raise ValueError(f"it is longer than {MAX_SIGNATURE_BYTES} bytes")
+    return [each.signature for each in SignatureTree(signature).types]

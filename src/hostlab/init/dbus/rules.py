@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from hostlab.errors import Failed
-from hostlab.init.dbus.link import GONE, MessageBus, call
+from hostlab.init.dbus.library import MessageBus
+from hostlab.init.dbus.link import GONE, call
 from hostlab.jobs.dbus_event import Rule, rule_text
 
 NONE: Final[frozenset[Rule]] = frozenset()

@@ -12,12 +12,11 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from dbus_fast import Variant
-
 from hostlab.errors import Failed
 from hostlab.init.dbus import objects
 from hostlab.init.dbus.announcing import Announcer
-from hostlab.init.dbus.link import GONE, Link, Message, MessageBus, MessageType, call
+from hostlab.init.dbus.library import Message, MessageBus, MessageType, Variant
+from hostlab.init.dbus.link import GONE, Link, call
 from hostlab.init.dbus.objects import Member
 from hostlab.init.dbus.upstart import INVALID, Refused, Upstart
 from hostlab.init.jobs import Jobs

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Final
-
-from hostlab import version
 
 PROGRAM: Final = "udisks2-stand-in"
 COMMAND: Final = ("-m", "hostlab.cli.main", "device", PROGRAM)
@@ -18,7 +17,7 @@ def install(directory: str) -> None:
 
     It runs on the interpreter and the hostlab that the node's init runs on.
     """
-    packages = os.path.dirname(os.path.dirname(os.path.abspath(version.__file__)))
+    packages = str(Path(__file__).resolve().parents[3])
     words = shlex.join((sys.executable or "python3", *COMMAND))
     text = (
         "#!/bin/sh\n# Answers for UDisks2 where there are no block devices.\n"

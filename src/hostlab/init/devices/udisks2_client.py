@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from hostlab.errors import Failed, Problem
-from hostlab.init.dbus.link import DRIVER, GONE, Message, MessageBus, MessageType, call, connect
+from hostlab.init.dbus.library import Message, MessageBus, MessageType
+from hostlab.init.dbus.link import DRIVER, GONE, call, connect
 from hostlab.init.devices.storage import Storage
 from hostlab.init.devices.udisks2 import NAME, ROOT
 

@@ -16,15 +16,8 @@ from collections import deque
 from typing import Final
 
 from hostlab.errors import Failed, SpecError
-from hostlab.init.dbus.link import (
-    DRIVER,
-    DRIVER_PATH,
-    Link,
-    Message,
-    MessageBus,
-    MessageType,
-    call,
-)
+from hostlab.init.dbus.library import Message, MessageBus, MessageType
+from hostlab.init.dbus.link import DRIVER, DRIVER_PATH, Link, call
 from hostlab.init.dbus.places import address_of
 from hostlab.init.dbus.rules import Rules
 from hostlab.init.sources import Surroundings
@@ -166,18 +159,9 @@ class Signals:
                 self._owners[name] = new
 
     def _variables(self, message: Message) -> Environment:
-        types = [each.token for each in message.signature_tree.types]
-        sender = message.sender
+        sender = message.sender or ""
         known = next((name for name, owner in self._owners.items() if owner == sender), sender)
-        return dbus_event.environment(
-            self.bus,
-            message.member or "",
-            interface=message.interface,
-            path=message.path,
-            sender=known,
-            destination=message.destination,
-            arguments=list(zip(types, message.body, strict=True)),
-        )
+        return variables_of(self.bus, message, known)
 
     # From the queue to the engine.
 
@@ -225,6 +209,20 @@ class Signals:
         """The well-known names by which jobs name senders."""
         named = (value for rule in self._wanted.values() for key, value in rule if key == "sender")
         return frozenset(name for name in named if not name.startswith(":") and name != DRIVER)
+
+
+def variables_of(bus: str, message: Message, sender: str) -> Environment:
+    """The variables of a signal's event."""
+    types = [each.token for each in message.signature_tree.types]
+    return dbus_event.environment(
+        bus,
+        message.member or "",
+        interface=message.interface,
+        path=message.path,
+        sender=sender or None,
+        destination=message.destination,
+        arguments=list(zip(types, message.body, strict=True)),
+    )
 
 
 def _of_owner(name: str) -> Rule:

@@ -151,11 +151,18 @@ class Listener:
         if self.fd is None or self.said.proto in (Proto.FIFO, Proto.SPECIAL):
             yield None
             return
-        made = socket.socket(fileno=self.fd)
-        try:
+        with borrowed(self.fd) as made:
             yield made
-        finally:
-            made.detach()
+
+
+@contextlib.contextmanager
+def borrowed(fd: int) -> Iterator[socket.socket]:
+    """A descriptor as a socket, which does not close it."""
+    made = socket.socket(fileno=fd)
+    try:
+        yield made
+    finally:
+        made.detach()
 
 
 def _peek(made: socket.socket) -> bytes:

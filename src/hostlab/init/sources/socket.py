@@ -21,16 +21,16 @@ import contextlib
 import errno
 import os
 import select
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from hostlab.errors import Failed, Problem, SpecError
+from hostlab.errors import Failed, Problem, SpecError, UsageError
 from hostlab.init.sources import Surroundings
 from hostlab.init.sources.addresses import Addresses
 from hostlab.init.sources.disposal import MAX_AT_ONCE, Disposal
-from hostlab.init.sources.listener import PREFIX, Listener, kept_name
+from hostlab.init.sources.idleness import Idleness, open_door
+from hostlab.init.sources.listener import PREFIX, Listener, borrowed, kept_name
 from hostlab.init.spawning.given import NOTHING, Accepting, Given
 from hostlab.jobs import effects, facts
 from hostlab.jobs.classes import JobClass
@@ -88,6 +88,7 @@ class SocketSource:
         self._number = 0
         self._is_first = True
         self._addresses = Addresses(self._address_changed)
+        self._idleness = Idleness(self._idle)
         self._epoll = select.epoll()
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
         self._unsubscribe = self._jobs.subscribe(self._seen)
@@ -153,7 +154,7 @@ class SocketSource:
                     self._epoll.unregister(old.fd)
                 listener.accepts = old.accepts
                 self._have(listener, old.fd)
-                with _borrowed(old.fd) as made:
+                with borrowed(old.fd) as made:
                     listening.apply_backlog(made, listener.said)
                 old.fd = None
                 self._around.drop(old.key)
@@ -189,6 +190,7 @@ class SocketSource:
             self._forget(listener)
         self._listeners.clear()
         self._addresses.close()
+        self._idleness.close()
         self._epoll.close()
 
     # Opening and closing.
@@ -198,6 +200,9 @@ class SocketSource:
         kept = self._around.kept.get(listener.key)
         if kept is not None:
             self._have(listener, os.dup(kept), is_kept=True)
+            if listener.said.idle_s is not None:
+                # One that was killed while it stopped a job has left the door shut.
+                open_door(listener)
             return
         try:
             fd = listening.open_listening(listener.said)
@@ -250,6 +255,7 @@ class SocketSource:
                 self._jobs.tell(facts.Stop(job=found.job.name, failure=text))
 
     def _forget(self, listener: Listener) -> None:
+        self._idleness.end(listener)
         if listener.fd is not None:
             self._by_fd.pop(listener.fd, None)
             with contextlib.suppress(OSError):
@@ -291,11 +297,29 @@ class SocketSource:
             is_free = len(present) < listener.said.max_connections and not any(
                 each.state in _BEFORE_MAIN for each in present
             )
+        if listener.said.idle_s is not None:
+            self._look_after(listener, is_there=bool(present))
         if is_free:
             # Set anew it is found ready at once when somebody waits (epoll_ctl(2)).
             self._arm(listener)
         elif listener.is_armed:
             self._disarm(listener)
+
+    def _look_after(self, listener: Listener, *, is_there: bool) -> None:
+        """Of a job that is to be stopped when nobody is connected."""
+        if not is_there:
+            self._idleness.end(listener)
+            return
+        try:
+            self._idleness.begin(listener)
+        except OSError as error:
+            self._around.warn(f"{listener}: whether it is idle cannot be seen: {error}")
+
+    def _idle(self, listener: Listener) -> None:
+        for instance in self._instances(listener):
+            with contextlib.suppress(UsageError):  # It is stopping by itself.
+                stop = facts.Stop(job=instance.job.name, instance=instance.name)
+                self._jobs.tell(stop)
 
     def _arm(self, listener: Listener) -> None:
         assert listener.fd is not None
@@ -338,6 +362,7 @@ class SocketSource:
         """Closed, with who waits: they are told so, and need not wait for what fails at once."""
         rate = listener.said.rate
         text = f"it has started a job {rate.burst} times within {rate.interval_s:g} s and is closed"
+        self._idleness.end(listener)
         if listener.fd is not None:
             del self._by_fd[listener.fd]
             self._epoll.unregister(listener.fd)
@@ -490,15 +515,6 @@ class SocketSource:
         told = self._closed.pop((job, instance), None)
         if told is not None:
             self._around.tell(facts.Emit(name=CLOSED, environment=(*told, ("JOB", job))))
-
-
-@contextlib.contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket]:
-    made = socket.socket(fileno=fd)
-    try:
-        yield made
-    finally:
-        made.detach()
 
 
 def _why(error: OSError) -> str:

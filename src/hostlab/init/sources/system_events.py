@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from hostlab.errors import UsageError
-from hostlab.init.dbus.link import Link, Message, MessageBus, MessageType
+from hostlab.init.dbus.library import Message, MessageBus, MessageType
+from hostlab.init.dbus.link import Link
 from hostlab.init.dbus.objects import MANAGER, NAME, ROOT
 from hostlab.init.dbus.places import address_of
 from hostlab.init.dbus.rules import Rules

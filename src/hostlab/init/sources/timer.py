@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -43,6 +43,17 @@ MAX_NOTES: Final = 4096
 """Lines behind the first, after which all is noted anew; more, where there are more timers."""
 LOCALTIME: Final = "/etc/localtime"
 _Notes = dict[str, float]
+
+
+class Row(NamedTuple):
+    """A timer, for a person."""
+
+    words: str
+    """What the operand says."""
+    name: str
+    next: float | None
+    """Seconds since 1970."""
+    last: float | None
 
 
 class Clocks(Protocol):
@@ -79,6 +90,8 @@ class TimerSource:
         self._words: dict[str, tuple[str, ...]] = {}
         self._named: dict[str, set[str]] = {}
         """Timers by the NAME of their event."""
+        self._last: dict[str, float] = {}
+        """When each came last, on the wall clock."""
         self._unwatch: Callable[[], None] | None = None
         self._zone_watch: Trail | None = None
         self._wrong: set[str] = set()
@@ -115,6 +128,7 @@ class TimerSource:
 
     def _remove(self, key: str) -> None:
         self._timers.remove(key)
+        self._last.pop(key, None)
         name = _name(self._words.pop(key))
         self._named[name].discard(key)
         if not self._named[name]:
@@ -138,11 +152,23 @@ class TimerSource:
         is_new = timer.job is not None and not self._timers.knows_job(timer.job)
         self._timers.add(key, timer, clocks.wall(), clocks.monotonic(), since=since)
         self._words[key] = words
+        if (last := self._remembered.pop(f"last {key}", None)) is not None:
+            self._last[key] = last
         self._named.setdefault(_name(words), set()).add(key)
         if is_new:
             job = timer.job or ""
             runs = self._surroundings.runs(job)
             self._timers.recall_job(job, self._remembered, clocks.monotonic(), runs=runs)
+
+    def rows(self) -> list[Row]:
+        """Every timer that is armed, for a person."""
+        return [self._row(key, words) for key, words in self._words.items()]
+
+    def _row(self, key: str, words: tuple[str, ...]) -> Row:
+        at = self._timers.deadline(key)
+        if at is not None and not self._timers.is_wall(key):
+            at += self._clocks.wall() - self._clocks.monotonic()
+        return Row(key, _name(words), at, self._last.get(key))
 
     # Jobs and zones that timers are about.
 
@@ -232,7 +258,10 @@ class TimerSource:
             self._note_all()
             return
         since = self._timers.remembered()
+        now = self._clocks.wall()
         changed = {name: since[name] for name in names if name in since}
+        self._last |= dict.fromkeys(changed, now)
+        changed |= {f"last {name}": now for name in changed}
         self._append(changed)
         if changed.keys() & self._timers.persistent().keys():
             self._write_file()
@@ -247,6 +276,7 @@ class TimerSource:
             # What was remembered of timers whose jobs have not come yet is not forgotten.
             notes = self._remembered | dict(self._timers.remembered())
             notes |= self._timers.remembered_jobs()
+            notes |= {f"last {name}": at for name, at in self._last.items()}
             file.write(msgspec.json.encode(notes) + b"\n")
         self._surroundings.keep(KEPT, fd)
         if self._notes >= 0:

@@ -140,7 +140,7 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
     reader, writer = os.pipe2(os.O_CLOEXEC)
     flags = CLONE_PARENT if channel is not None else 0
     try:
-        pid, pidfd = clone3(flags, cgroup=setup.cgroup, executes=True)
+        pid, pidfd = clone3(flags, cgroup=setup.cgroup, hooks=False)
         if pid == 0:
             child.run(setup, key, channel, writer)
     except BaseException:

@@ -69,12 +69,13 @@ def claim(path: str) -> int:
         os.close(fd)
 
 
-def bear(mark: str) -> None:
+def bear(mark: str) -> int:
     """Have this process, and what is forked of it, be known as an init's by whoever audits.
 
-    The memfd is kept open for good; a program that follows by `execve` does the same again.
+    The memfd is kept open for good. A program that follows by `execve` is given it, or does the
+    same again.
     """
-    os.memfd_create(f"{MARK_PREFIX}{mark}")
+    return os.memfd_create(f"{MARK_PREFIX}{mark}")
 
 
 def own_groups(mark: str) -> tuple[str | None, dict[str, str]]:

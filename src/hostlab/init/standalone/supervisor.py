@@ -12,46 +12,40 @@ import gc
 import os
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from hostlab.errors import Failed
 from hostlab.init import boot, shutdown
 from hostlab.init.connection import Connection
-from hostlab.init.holder import Holder, Inheritance
+from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.script import SESSION_PREFIX
 from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_supervisor import JobSupervisor, Place
-from hostlab.init.protocol import CONTROL, LOGS, listen
+from hostlab.init.protocol import LOGS
 from hostlab.init.sessions import Sessions
 from hostlab.init.spawning.process import DEFAULT_PATH, ProcessSetup
 from hostlab.init.standalone.place import (
     VARIABLE,
     Grounds,
-    bear,
-    claim,
     end_groups,
     lasting_directory,
-    make_grounds,
     remove_run_directory,
     session_file,
     stamp_directory,
     write_session,
 )
+from hostlab.init.standalone.start import Options, parts_of, told_parts
 from hostlab.jobs import facts
 from hostlab.jobs.boot import Boot, Emission, boot_events
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
-from hostlab.spec.job import Console
-from hostlab.spec.model import Units
-from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
 
 STARTUP: Final = "startup"
-SYSTEM_LOGS: Final = "/var/log/upstart"
 STDERR: Final = 2
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 SIGNALS: Final = {
@@ -61,86 +55,16 @@ SIGNALS: Final = {
     signal.SIGWINCH: "keyboard-request",
     signal.SIGHUP: None,
 }
-"""What init does not leave to the kernel, and the event that it makes of it (init/main.c)."""
+"""What the holder passes on (`program.PASSED_ON`), and the event made of it (init/main.c)."""
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How an init is to run."""
-
-    run_directory: str
-    """Where its control socket is; made if it is not there."""
-    log_directory: str
-    directories: tuple[str, ...]
-    """Of job files, the first that has a name's `.conf` owns it."""
-    units: Units | None = None
-    """systemd's units that it runs; None: none."""
-    is_user: bool = False
-    """A user's session: its jobs do not change to `/`, and have `UPSTART_SESSION`."""
-    startup_event: str | None = "startup"
-    """None emits nothing."""
-    boots: bool = False
-    """Emit what a host's boot does, as a node's init does; else `startup_event` alone."""
-    mark: str = ""
-    """Names its cgroup, and the memfd by which its processes are found; empty: neither."""
-    inherits: bool = False
-    """Its jobs have the environment that it was started with."""
-    console: Console = Console.LOG
-    """Of a job that says none."""
-    logs: bool = True
-    """False: `console log` is `console none`."""
-    is_on_bus: bool = False
-    """Answer as com.ubuntu.Upstart also where no job is a bus."""
-
-
-def options(
-    *,
-    run_directory: str,
-    is_user: bool,
-    confdirs: tuple[str, ...] = (),
-    before: tuple[str, ...] = (),
-    behind: tuple[str, ...] = (),
-    log_directory: str | None = None,
-    inherits: bool | None = None,
-    environment: Mapping[str, str] | None = None,
-    **others: Any,
-) -> Options:
-    """What people usually want, where they said nothing else; `others` are Options' own.
-
-    `confdirs` stand instead of the usual directories, `before` and `behind` beside them.
-    """
-    own = os.environ if environment is None else environment
-    if log_directory is None and is_user:
-        cache = own.get("XDG_CACHE_HOME") or f"{own.get('HOME', '/')}/.cache"
-        log_directory = f"{cache}/upstart"
-    usual = user_directories(own) if is_user else SYSTEM_DIRECTORIES
-    boots = os.getpid() == 1
-    return Options(
-        run_directory=run_directory,
-        log_directory=os.path.abspath(log_directory or SYSTEM_LOGS),
-        directories=tuple(map(os.path.abspath, (*before, *(confdirs or usual), *behind))),
-        is_user=is_user,
-        boots=boots,
-        inherits=is_user or boots if inherits is None else inherits,
-        **others,
-    )
-
-
-def run(chosen: Options) -> NoReturn:
-    """Be the init; never returns. UsageError when one runs there already."""
-    state_dir = claim(chosen.run_directory)
-    os.makedirs(chosen.log_directory, mode=0o755, exist_ok=True)
-    if chosen.mark:
-        bear(chosen.mark)
-    grounds = make_grounds(state_dir, chosen.mark) if chosen.mark else Grounds(state_dir)
-    _link(chosen.log_directory, f"{chosen.run_directory}/{LOGS}")
-    control = listen(state_dir, CONTROL)
-
-    def supervise(inheritance: Inheritance) -> None:
-        asyncio.run(_supervise(chosen, grounds, inheritance))
-
+def supervise(told: int, inheritance: Inheritance) -> None:
+    """The supervisor's whole life; `told` has what `start` has written."""
+    parts = told_parts(told)
+    # Whatever is loaded by now is there for good: a collector need not look at it again.
     gc.collect()
     gc.freeze()
-    Holder(control, supervise, eager=True, dies_with_holder=True, passes_on=tuple(SIGNALS)).hold()
+    asyncio.run(_supervise(parts.options, parts.grounds, inheritance))
 
 
 async def _supervise(chosen: Options, grounds: Grounds, inheritance: Inheritance) -> None:
@@ -165,6 +89,7 @@ class StandaloneSupervisor(JobSupervisor):
             cgroup=grounds.cgroup,
             v1=grounds.v1,
             directories=chosen.directories,
+            crontabs=chosen.crontabs,
             units=chosen.units,
             is_user=chosen.is_user,
             emissions=self._emissions,
@@ -214,7 +139,7 @@ class StandaloneSupervisor(JobSupervisor):
     def resumption(self) -> Resumption:
         from hostlab.init import resume
 
-        return resume.of_standalone(self.options, self.grounds, self.inheritance)
+        return resume.of_standalone(parts_of(self.options, self.grounds), self.inheritance)
 
     def log(self, level: Level, message: str) -> None:
         """In init's own log, and where whoever started it looks."""
@@ -281,13 +206,6 @@ def _has_own_root() -> bool:
     marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
     named = bool(os.environ.get("container"))  # noqa: SIM112 (its name)
     return named or any(os.path.exists(mark) for mark in marks)
-
-
-def _link(target: str, path: str) -> None:
-    """Whoever asks this init finds the logs where those of a node are."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    os.symlink(target, path)
 
 
 def _working_directory() -> str:

@@ -348,5 +348,5 @@ def started_by(unit: LoadedUnit) -> Iterator[str]:
     kind = unit.kind
     if isinstance(kind, TimerUnit | PathUnit):
         yield kind.unit
-    elif isinstance(kind, SocketUnit) and not kind.accept:
+    elif isinstance(kind, SocketUnit):
         yield kind.service

@@ -205,17 +205,17 @@ PassFileDescriptorsToExec - a socket runs nothing
 _TIMER: Final = """
 OnCalendar + `calendar`
 OnActiveSec + `repeated`
-OnBootSec + `repeated`
+OnBootSec + `repeated`; it counts from init's start, as in a container
 OnStartupSec + `repeated`
 OnUnitActiveSec + `repeated`
 OnUnitInactiveSec + `repeated`
 OnClockChange + `on_clock_change`
 OnTimezoneChange + `on_timezone_change`
-AccuracySec + `accuracy_s`
+AccuracySec + `accuracy_s`; a timer comes at its time, which is within every accuracy
 RandomizedDelaySec + `randomized_delay_s`
 RandomizedOffsetSec - the delay of RandomizedDelaySec= is the only one
 FixedRandomDelay + `fixed_random_delay`
-DeferReactivation - a time that comes while the unit runs is passed over
+DeferReactivation - a time that comes while the unit runs comes when that has ended
 Persistent + `persistent`
 WakeSystem - a node does not sleep
 RemainAfterElapse + `remain_after_elapse`
