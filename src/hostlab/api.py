@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from hostlab import spec
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
 from hostlab.errors import Failed
+from hostlab.init.devices.plugged import Plugged
 from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, NodeConnection, known_node
 from hostlab.lab.description import read_lab, staged
+from hostlab.lab.devices import read_device, sockets_of
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import Plan
+from hostlab.spec.device import Device
 
 
 class Node(NodeConnection):
@@ -52,6 +55,19 @@ class Node(NodeConnection):
         if not done.status:
             raise Failed("command", f"{self.name}: {command!r} succeeded, and was not to")
         return done.stdout.decode(errors="replace")
+
+    def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
+        """Plug in what a recording, or its file, describes; what could not be shown, for people."""
+        found = device if isinstance(device, Device) else read_device(os.fspath(device))
+        return sockets_of(self).plug(found)
+
+    def unplug(self, name: str) -> None:
+        """Pull out what was plugged in under a name."""
+        sockets_of(self).unplug(name)
+
+    def plugged(self) -> Sequence[Plugged]:
+        """What is plugged in."""
+        return sockets_of(self).plugged()
 
     def jobs(self) -> Mapping[str, JobStatus]:
         """The node's jobs by name; those of a failed one come with their log's last lines."""
@@ -172,6 +188,14 @@ class AsyncNode:
     async def fail(self, command: str, *, timeout_s: float | None = 60.0) -> str:
         """See `Node.fail`."""
         return await asyncio.to_thread(self.sync.fail, command, timeout_s=timeout_s)
+
+    async def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
+        """See `Node.plug`."""
+        return await asyncio.to_thread(self.sync.plug, device)
+
+    async def unplug(self, name: str) -> None:
+        """See `Node.unplug`."""
+        await asyncio.to_thread(self.sync.unplug, name)
 
     async def jobs(self) -> Mapping[str, JobStatus]:
         """See `Node.jobs`."""

@@ -39,7 +39,7 @@ from hostlab.linux.sysfs import (
 )
 from hostlab.linux.uevent_socket import UeventSender
 from hostlab.linux.uevents import UDEV, Uevent, of_device
-from hostlab.spec.device import Device, DeviceEntry
+from hostlab.spec.device import Device, DeviceEntry, load_device
 from hostlab.spec.mount_options import mount_flags
 
 CONTENT: Final = "ID_HOSTLAB_CONTENT"
@@ -58,6 +58,21 @@ class Sockets(Protocol):
 
     def plugged(self) -> Sequence[Plugged]:
         """What is plugged in."""
+
+
+def sockets_of(node: NodeConnection) -> Sockets:
+    """Where things are plugged into a node, whichever kind of node it is."""
+    return ContainerSockets(node)
+
+
+def read_device(path: str) -> Device:
+    """The recording in a file; UsageError when it cannot be read, SpecErrors as `load_device`."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError("no-file", f"{path}: {error.strerror}") from None
+    return load_device(text, file=path, directory=os.path.dirname(os.path.abspath(path)))
 
 
 class ContainerSockets:

@@ -232,6 +232,29 @@ def test_the_next_supervisor_tells_what_has_changed() -> None:
     on_a_bus(work)
 
 
+def test_a_stand_in_that_is_killed_leaves_its_mounts_to_the_next() -> None:
+    async def work(bus: Bus) -> None:
+        bus.start()
+        plug(recorded("stick"))
+        bus.start_stand_in()
+        init = Init()
+        async with listening(init):
+            await init.wait_told(2)
+            await asyncio.to_thread(bus.run, "udisksctl", "mount", "-b", "/dev/sda1")
+            await init.wait_told(3)
+            bus.end("stand-in")
+            await asyncio.to_thread(bus.start_stand_in)
+            again = await asyncio.to_thread(bus.run, "udisksctl", "mount", "-b", "/dev/sda1")
+            assert "already mounted at `/media/root/PHOTOS'" in again
+            said = await asyncio.to_thread(bus.run, "udisksctl", "unmount", "-b", "/dev/sda1")
+            assert said == "Unmounted /dev/sda1.\n"
+            await init.wait_told(4)
+        assert names(init) == [*ARRIVAL, "storage-mounted", "storage-unmounted"]
+        finish(init)
+
+    on_a_bus(work)
+
+
 def signal(member: str, signature: str, body: list[object]) -> Message:
     return Message(
         message_type=MessageType.SIGNAL,
