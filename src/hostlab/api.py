@@ -11,21 +11,23 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hostlab import spec
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
 from hostlab.errors import Failed
-from hostlab.init.devices.plugged import Plugged
 from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, NodeConnection, known_node
 from hostlab.lab.description import read_lab, staged
-from hostlab.lab.devices import read_device, sockets_of
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import Plan
-from hostlab.spec.device import Device
+
+if TYPE_CHECKING:
+    from hostlab.init.devices.plugged import Plugged
+    from hostlab.lab.devices import Sockets
+    from hostlab.spec.device import Device
 
 
 class Node(NodeConnection):
@@ -58,16 +60,25 @@ class Node(NodeConnection):
 
     def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
         """Plug in what a recording, or its file, describes; what could not be shown, for people."""
-        found = device if isinstance(device, Device) else read_device(os.fspath(device))
-        return sockets_of(self).plug(found)
+        from hostlab.lab.devices import read_device
+
+        if isinstance(device, str | os.PathLike):
+            device = read_device(os.fspath(device))
+        return self._sockets().plug(device)
 
     def unplug(self, name: str) -> None:
         """Pull out what was plugged in under a name."""
-        sockets_of(self).unplug(name)
+        self._sockets().unplug(name)
 
     def plugged(self) -> Sequence[Plugged]:
         """What is plugged in."""
-        return sockets_of(self).plugged()
+        return self._sockets().plugged()
+
+    def _sockets(self) -> Sockets:
+        # Seldom needed, and not little to load.
+        from hostlab.lab.devices import sockets_of
+
+        return sockets_of(self)
 
     def jobs(self) -> Mapping[str, JobStatus]:
         """The node's jobs by name; those of a failed one come with their log's last lines."""
