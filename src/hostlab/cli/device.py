@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -48,9 +47,11 @@ def _complete_plugged(ctx: click.Context, param: click.Parameter, incomplete: st
 @click.argument("name", shell_complete=_complete_plugged)
 def unplug_command(node: str, name: str) -> None:
     """Pull out what is plugged into a node under a NAME; its file will do, too."""
+    from hostlab.lab.devices import read_device
+
     found = one_node(node)
     if name.endswith((".yaml", ".yml")):
-        name = os.path.basename(name).rpartition(".")[0]
+        name = read_device(name).name
     found.unplug(name)
     print(f"{name} is pulled out of {found.name}")
 

@@ -24,7 +24,7 @@ from hostlab.lab import remains
 from hostlab.lab.devices import CONTENT
 from hostlab.linux.sysfs import Tree, device_at
 from hostlab.observe.devices import listed, sights
-from hostlab.spec.device import Device, load_device
+from hostlab.spec.device import Device, DeviceEntry, load_device
 from hostlab.sync import Lab
 from tests.netns.init.init_site import children
 from tests.netns.lab.lab_site import Site, needs_hostlab_in_nodes, wait_until
@@ -274,11 +274,12 @@ def test_the_commands_tell_mistakes_with_their_place(
     assert run(["device", "unplug", "desk", "nothing"]) == 2
     assert "plugged in: nothing" in capfd.readouterr().err
     assert run(["device", "plug", "desk", str(EXAMPLES / "devices" / "mouse.yaml")]) == 0
+    assert "warning: desk: mouse: there is no /dev/" in capfd.readouterr().err
     assert run(["device", "list", "desk", "--json"]) == 0
-    said = capfd.readouterr()
-    rows = json.loads(said.out.partition("\n")[2])
+    rows = json.loads(capfd.readouterr().out)
     assert [(row["name"], row["content"]) for row in rows] == [("mouse", None)]
-    assert "warning: desk: mouse: there is no /dev/" in said.err
+    assert run(["device", "unplug", "desk", str(EXAMPLES / "devices" / "mouse.yaml")]) == 0
+    assert capfd.readouterr().out == "mouse is pulled out of desk\n"
 
 
 def test_a_nodes_root_cannot_have_walls_taken_down(place: Site) -> None:
@@ -322,8 +323,20 @@ def test_what_cannot_be_is_told(place: Site) -> None:
     twin = recorded("stick")
     with pytest.raises(UsageError, match="stick is in its place"):
         desk.plug(Device(name="twin", devices=twin.devices))
-    with pytest.raises(UsageError, match="no 'mouse' is plugged into node desk"):
-        desk.unplug("mouse")
+    with pytest.raises(UsageError, match="no 'lamp' is plugged into node desk"):
+        desk.unplug("lamp")
+    # Whatever is mounted below /sys/devices would be taken off with what is laid over all of it.
+    elsewhere = DeviceEntry(path="/devices/elsewhere/x", subsystem="usb")
+    (said,) = desk.plug(Device(name="elsewhere", devices=(elsewhere,)))
+    assert said.startswith("its /sys does not show it: it would uncover /sys/devices/virtual/")
+    assert not has(lab, "/sys/devices/elsewhere")
+    # That is no matter of the others.
+    desk.plug(recorded("mouse"))
+    assert has(lab, "/sys/class/block/sda1")
+    assert has(lab, "/sys/bus/usb/devices/1-3")
+    desk.unplug("elsewhere")
+    desk.unplug("mouse")
+    assert has(lab, "/sys/class/block/sda1")
     with pytest.raises(UsageError, match="/nowhere is no directory"):
         desk.plug(Device(name="other", devices=twin.devices[:1], content="/nowhere"))
 
