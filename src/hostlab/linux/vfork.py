@@ -103,7 +103,10 @@ class _Machine:
     """The stubs in executable memory, and a stack."""
 
     def __init__(self, name: str) -> None:
-        self._code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        # Private: what a hub and its nodes share by fork, none of them may change for another.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        writable = mmap.PROT_READ | mmap.PROT_WRITE
+        self._code = mmap.mmap(-1, mmap.PAGESIZE, flags=private, prot=writable)
         for place, (before, behind) in ((0, _STUBS[name]), (_OWN_AT, _OWN_STUBS[name])):
             self._code.seek(place)
             self._code.write(before + _ROWS[name] + behind)
@@ -116,7 +119,7 @@ class _Machine:
             ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
         )(address)
         self.do = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(address + _OWN_AT)
-        self._stack = mmap.mmap(-1, STACK_BYTES)
+        self._stack = mmap.mmap(-1, STACK_BYTES, flags=private, prot=writable)
         self.stack = ctypes.addressof(ctypes.c_char.from_buffer(self._stack))
 
 
