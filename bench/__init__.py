@@ -29,4 +29,5 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     generate.py   descriptions of any size                  machine.py    where it was measured
     init_cases.py the same for the init           ours_init.py  the seam to hostlab's init
     flood.py      a job that writes much          jobs_engine.py events through the engine alone
+    unit_loading.py  systemd's units, from files to jobs
 """

@@ -17,6 +17,7 @@ from bench.init_cases import INIT_CASES
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
 from bench.reach import verify
+from bench.socket_cases import SOCKET_CASES
 from bench.warm import warm_memory
 
 NODES = 100
@@ -327,5 +328,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     "startup": startup_case,
     "validate": validate_case,
     **INIT_CASES,
+    **SOCKET_CASES,
 }
 """Every benchmark, in the order of the report."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from bench import flood, jobs_engine, ours, ours_init, peers
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_bytes
+from bench.unit_loading import units_case
 
 LISTENERS = 1000
 EMITS = 200
@@ -234,4 +235,5 @@ INIT_CASES: dict[str, Callable[[], Benchmark]] = {
     "jobs": jobs_case,
     "recovery": recovery_case,
     "flood": flood_case,
+    "units": units_case,
 }

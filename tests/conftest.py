@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hostlab.lab import remains
 from hostlab.lab.paths import INIT
@@ -30,6 +31,11 @@ EXPECTED_SKIP = "here: "
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
+
+
+# How long something takes on a busy machine is no property of it.
+settings.register_profile("hostlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hostlab")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -152,6 +152,9 @@ class Site:
     def forget_others(self, prefix: str, tokens: frozenset[str]) -> None:
         self.book.forget_others(prefix, tokens)
 
+    def notify_bus_address(self, address: str) -> None:
+        self.done.append(("bus address", address))
+
     def reload_configuration(self) -> None:
         self.done.append(("reload",))
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from hostlab.cli.main import COMMANDS, cli
-from hostlab.jobs import boot
+from hostlab.init.systemctl import reference as systemctl
+from hostlab.jobs import boot, source_events
 from hostlab.jobs.picture import state_machine_mermaid
 from hostlab.spec.reference import markdown
 from hostlab.spec.systemd import reference as directives
@@ -19,6 +20,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH = 100
 STATES = re.compile(r"^```mermaid\n.*?^```\n", re.M | re.S)
 BOOT = re.compile(r"^<!-- boot (?P<way>up|down) -->\n.*?^<!-- boot end -->\n", re.M | re.S)
+SOURCES = re.compile(r"^<!-- sources -->\n.*?^<!-- sources end -->\n", re.M | re.S)
 FIELD = re.compile(r"\{\w+\}")
 INTRODUCTION = """\
 # The commands
@@ -44,6 +46,8 @@ def pages() -> dict[str, str]:
         "jobs.md": STATES.sub(_states, jobs, count=1),
         "events.md": BOOT.sub(_boot, events),
         "systemd-directives.md": directives.page(),
+        "systemctl.md": systemctl.page(),
+        "sources.md": SOURCES.sub(_sources, (DOCS / "sources.md").read_text()),
     }
 
 
@@ -60,6 +64,23 @@ def _boot(block: re.Match[str]) -> str:
     )
     header = "| event | variables | emitted | whose it was |\n|---|---|---|---|"
     return f"<!-- boot {block['way']} -->\n{header}\n{rows}\n<!-- boot end -->\n"
+
+
+def _sources(_: re.Match[str]) -> str:
+    """Every event of every source."""
+    rows = "\n".join(
+        f"| `{row.event}` | {_words(row.variables)} | {row.when} |" for row in source_events.EVENTS
+    )
+    header = "| event | variables | comes when |\n|---|---|---|"
+    return f"<!-- sources -->\n{header}\n{rows}\n<!-- sources end -->\n"
+
+
+def _words(variables: str) -> str:
+    """The names as code, words of a sentence as they are."""
+    return " ".join(
+        f"`{word}`" if word.strip("[]=").isupper() or "=" in word else word
+        for word in variables.split()
+    )
 
 
 def _emitted(row: boot.Milestone) -> str:

@@ -22,13 +22,17 @@ CONSTRAINTS = ROOT / "constraints.txt"
 POLICY = Path("/usr/sbin/policy-rc.d")
 SEARCH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 TOOLS = {
+    "/usr/lib/dovecot/imap": "dovecot-imapd",
+    "/usr/lib/frr/frr-reload.py": "frr-pythontools",
     "avahi-daemon": "avahi-daemon",
+    "bird": "bird2",
     "busybox": "busybox-static",
     "chronyd": "chrony",
     "cron": "cron",
     "dbus-daemon": "dbus",
     "dnsmasq": "dnsmasq",
     "dot": "graphviz",
+    "gdbus": "libglib2.0-bin",
     "ip": "iproute2",
     "lldpd": "lldpd",
     "nginx": "nginx-light",
@@ -36,11 +40,17 @@ TOOLS = {
     "openssl": "openssl",
     "pgrep": "procps",
     "ping": "iputils-ping",
+    "postfix": "postfix",
     "redis-server": "redis-server",
     "rsyslogd": "rsyslog",
     "runc": "runc",
     "snmpd": "snmpd",
+    "sshd": "openssh-server",
     "tcpdump": "tcpdump",
+    "tcpserver": "ucspi-tcp",
+    "udisksctl": "udisks2",
+    "unbound": "unbound",
+    "vtysh": "frr",
 }
 """Programs that tests compare hostlab with, or run in nodes -> their Debian packages."""
 

@@ -13,6 +13,8 @@ from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from hostlab.init.client import InitClient
 
 _COLUMNS = ("node", "name", "state", "pid", "status", "reason")
@@ -129,6 +131,50 @@ def waits_command(*, node: str | None, as_json: bool) -> None:
     else:
         header = ("NODE", "WHO", "WAITS FOR", "WHY")
         print_table(header, [[row[column] for column in _WAIT_COLUMNS] for row in rows])
+
+
+@job_command.command("timers", epilog="Example: hostlab job timers --node alice")
+@node_option
+@json_option
+def timers_command(*, node: str | None, as_json: bool) -> None:
+    """List timers, those that come next first: when, for which jobs, and when they came last."""
+    rows = [{"node": found.name, **row} for found in inits_named(node) for row in found.timers()]
+    if as_json:
+        print_json([row | {key: _instant(row[key]) for key in ("next", "last")} for row in rows])
+    else:
+        header = ("NODE", "NEXT", "LEFT", "LAST", "JOBS", "TIMER")
+        print_table(header, [_timer_cells(row) for row in rows])
+
+
+def _instant(seconds: float | None) -> str | None:
+    from datetime import UTC, datetime
+
+    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _local(seconds: float) -> datetime:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).astimezone()
+
+
+def _timer_cells(row: dict[str, Any]) -> list[Any]:
+    instants = [
+        "-" if row[key] is None else f"{_local(row[key]):%Y-%m-%d %H:%M:%S}"
+        for key in ("next", "last")
+    ]
+    left = "-" if row["left_s"] is None else _span(row["left_s"])
+    return [row["node"], instants[0], left, instants[1], ",".join(row["jobs"]), row["timer"]]
+
+
+def _span(seconds: float) -> str:
+    """A time as its two largest units."""
+    left, found = round(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            found.append(f"{count}{unit}")
+    return " ".join(found[:2]) or "0s"
 
 
 @job_command.command("reexec", epilog="Example: hostlab job reexec --node alice")

@@ -56,7 +56,10 @@ def _notes(lab: Description) -> list[str]:
 
     found: dict[str, None] = {}
     # Nodes of one role are alike, and may be thousands.
-    alike = {(node.jobs, node.boot, node.job_files): node for node in lab.nodes}
+    alike = {
+        (node.jobs, node.boot, node.job_files, node.crontabs, node.units): node
+        for node in lab.nodes
+    }
     for node in alike.values():
         for each in unmet(node):
             where = f"{each.said.file}:{each.said.line}: " if each.said else f"{node.name}: "
@@ -250,7 +253,7 @@ def status_command(lab: str | None, *, as_json: bool) -> int:
     for row in status["nodes"]:
         node = nodes.get(row["name"])
         described = found.description.node(row["name"])
-        has_jobs = bool(described.jobs or described.job_files)
+        has_jobs = described.has_jobs
         jobs = node.job_table() if node is not None and has_jobs else []
         rows.append({**row, "jobs": jobs})
     if as_json:

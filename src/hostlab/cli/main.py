@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -29,10 +30,13 @@ COMMANDS: Final = {
     "logs": ("inside", "Show what a node's jobs wrote."),
     "job": ("job", "Jobs and events: list, start, emit, who waits; check and draw job files."),
     "monitor": ("monitor", "Follow the events of a node, or of a whole lab."),
+    "bus": ("bus", "Ask a message bus: names, objects, properties, calls, signals."),
     "init": ("init", "Be an init: run Upstart jobs here, without a lab."),
     "task": ("task", "Run programs that go on without anybody: start, check, list, stop."),
     "cp": ("inside", "Copy files into and out of nodes."),
     "capture": ("look", "Write an interface's packets as pcapng to standard output."),
+    "devices": ("devices", "List block and USB devices as kernel, udev and UDisks2 see them."),
+    "device": ("device", "Plug things into nodes and pull them out."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),
     "namespaces": ("look", "Show every namespace of a lab or of the machine."),
     "capabilities": ("look", "Show the capabilities of a process or a file."),
@@ -96,8 +100,13 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit status of a command line."""
+    return guarded(lambda: cli.main(arguments, prog_name="hostlab", standalone_mode=False))
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """The exit status of a command; what goes wrong in it is printed."""
     try:
-        result: Any = cli.main(arguments, prog_name="hostlab", standalone_mode=False)
+        result: Any = command()
     except Problem as problem:
         print_problem(problem)
         return problem.exit_code

@@ -190,6 +190,12 @@ class InitClient:
             rows: list[dict[str, Any]] = control.call("waits")
             return rows
 
+    def timers(self) -> list[dict[str, Any]]:
+        """Every timer with when it comes next, and whose it is."""
+        with self.control() as control:
+            rows: list[dict[str, Any]] = control.call("timers")
+            return rows
+
     def configuration(self) -> tuple[Job, ...]:
         """Every job's description, as the node's init has it."""
         with self.control() as control:

@@ -9,40 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
-from hostlab.init import boot, shutdown, store
+from hostlab.init import boot, job_runs, shutdown, store, timer_listing
+from hostlab.init.bus_presence import BusPresence
+from hostlab.init.cron_tables import CronTables
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl.install import install
-from hostlab.init.initctl.server import InitctlServer
+from hostlab.init.initctl.install import install, install_proxy
+from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
 from hostlab.init.job_directories import JobDirectories
 from hostlab.init.jobs import KEY, Jobs
+from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
+from hostlab.init.proxy import proxy_command
 from hostlab.init.service import JobService
-from hostlab.init.sources import Sources, Surroundings, described
+from hostlab.init.sources import Sources, Surroundings, operands
+from hostlab.init.sources.given import SourcedSockets
 from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
+from hostlab.init.watches import Watches
 from hostlab.jobs import LATER_VERSION, facts
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
 from hostlab.linux import procfs
 from hostlab.spec.job import Console, Job, same_but_places
+from hostlab.spec.systemd.unit_names import is_unit_name
 from hostlab.version import __version__
 
 if TYPE_CHECKING:
     from hostlab.init.resume import Resumption
+    from hostlab.init.units.units import Units
+    from hostlab.spec.model import Units as Wanted
 
 MAX_LINE_BYTES: Final = 4 << 20
 """Of one command; the longest have an environment, which execve(2) bounds at 2 MiB."""
@@ -52,6 +62,11 @@ GOES_DOWN: Final = "goes-down"
 """In the engine's state: how this init is leaving."""
 LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
 """What is asked of an init that may have no jobs, and does not begin to have any for that."""
+UNIT_JOBS: Final = "unit-jobs"
+"""Names of the jobs that are units, there too."""
+UNIT_FILES_JOB: Final = "unit-files"
+UNIT_GENERATORS_JOB: Final = "unit-generators"
+"""What is done before units start is jobs, too, that come from no file."""
 DESCRIBED: Final = "described"
 """Names of the jobs that come from the description, among what the engine's state holds."""
 
@@ -71,6 +86,8 @@ class Place:
     v1: Mapping[str, int] = field(default_factory=dict)
     directories: Sequence[str] = ()
     """Of job files."""
+    crontabs: Sequence[str] = ()
+    """Tables of cron, and directories of them."""
     emissions: Callable[[], Sequence[Emission]] = tuple
     """The events of the boot."""
     console: int = 2
@@ -80,6 +97,18 @@ class Place:
     """Of the jobs of files that say none."""
     logs: bool = True
     """False: what a job would log goes nowhere."""
+    home: str | None = None
+    """Where relative paths in conditions begin, in a user's session."""
+    lasting: str | None = None
+    """Directory for what outlives this init; None: `state_dir`, which does not."""
+    stamps: str | None = None
+    """Directory in which systemd has noted when its timers came last."""
+    units: Wanted | None = None
+    """What is said of systemd's units; None: nothing."""
+    is_user: bool = False
+    """A user's session, not a host."""
+    is_on_bus: bool = False
+    """Answer as com.ubuntu.Upstart also where no job is a bus."""
     also: str | None = "/sbin"
     """Where Upstart's names are made as well, if they are not there."""
 
@@ -107,12 +136,15 @@ class JobSupervisor(Supervisor):
         self._ended: list[tuple[int, int, int]] = []
         self._stopped: list[int] = []
         self._has_begun = False
+        self.has_taken_up = False
+        """Whether it goes on with the jobs of an earlier supervisor."""
         self._goes_down = False
         self._unreadable: Unsupported | None = None
         self.is_resumed = False
         """Whether this program has followed another one in place (`resume`)."""
         self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
+        self.handlers["timers"] = partial(timer_listing.serve, self)
         for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
                      "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
@@ -140,6 +172,16 @@ class JobSupervisor(Supervisor):
     def resumption(self) -> Resumption:
         """What this init's next program is told."""
         raise NotImplementedError
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has taken up its jobs."""
+        return self._has_begun
+
+    @property
+    def goes_down(self) -> bool:
+        """Whether it is on its way down."""
+        return self._goes_down
 
     # The parts.
 
@@ -178,27 +220,99 @@ class JobSupervisor(Supervisor):
             warn=lambda text: self.log(Level.WARNING, text),
             taken=lambda: [job.name for job in self.described_jobs()],
             console=self.place.default_console,
+            watches=self.watches,
         )
+
+    @cached_property
+    def crontabs(self) -> CronTables:
+        """The tables of cron."""
+        return CronTables(self)
+
+    @cached_property
+    def watches(self) -> Watches:
+        """What is told of changed files."""
+        return Watches(lambda text: self.log(Level.WARNING, text))
 
     @cached_property
     def sources(self) -> Sources:
         """What turns the world outside into events."""
+        place = self.place
         surroundings = Surroundings(
             tell=self.jobs.tell,
             warn=lambda text: self.log(Level.WARNING, text),
             keep=self.keep,
             drop=self.drop,
             kept=self.kept,
-            directory=self.place.state_dir,
+            lasting=Lasting(self.place.lasting or self.place.state_dir),
+            stamps=self.place.stamps,
+            home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            jobs=self.jobs,
+            boot_events=self.place.emissions,
+            boots=lambda: not self.booted.is_set(),
+            runs=partial(job_runs.runs, self.jobs),
+            watch_jobs=partial(job_runs.watch_jobs, self.jobs),
+            watches=self.watches,
+            variables=self.variables,
+            is_user=place.is_user,
         )
-        return Sources(surroundings, lambda: described(self.jobs.engine.classes.values()))
+        return Sources(surroundings, lambda: operands(self.jobs.engine.classes.values()))
+
+    @cached_property
+    def units(self) -> Units | None:
+        """systemd's units, where something is said of them; nobody else pays for their code."""
+        if self.place.units is None:
+            return None
+        from hostlab.init.units.supervised import units_of
+
+        return units_of(self)
+
+    @cached_property
+    def bus(self) -> BusPresence:
+        """The init on a message bus."""
+        return BusPresence(self)
+
+    @cached_property
+    def initctl_init(self) -> SupervisorInit:
+        """This init as Upstart's programs and clients see it."""
+        return SupervisorInit(self)
+
+    def variables(self) -> Mapping[str, str]:
+        """Init's environment, and behind it what the jobs are given now."""
+        notified = self.bus.notified
+        told = {} if notified is None else {"DBUS_SESSION_BUS_ADDRESS": notified}
+        return {**os.environ, **self.place.environment, **self.jobs.engine.environment, **told}
+
+    def notify_bus_address(self, address: str) -> None:
+        """A session is told where its bus is; UsageError where init is no session's."""
+        if not self.place.is_user:
+            raise UsageError("not-permitted", "Not permissible to notify D-Bus address for PID 1")
+        self.bus.notify_address(address)
+
+    def end_session(self) -> None:
+        """End a user's session; an init of a host does not (control_end_session())."""
+        if self.place.is_user:
+            self.go_down(Down.HALT)
 
     @cached_property
     def service(self) -> JobService:
         """What clients ask."""
-        return JobService(self.jobs, booted=self.booted, reread=self.directories.read)
+        return JobService(self.jobs, booted=self.booted, reread=self.reread, load=self._load_unit)
+
+    def reread(self) -> None:
+        """Read job files and units again."""
+        self.directories.read()
+        self.crontabs.read()
+        if self.units is not None:
+            self.units.reload()
+
+    def _load_unit(self, name: str) -> str:
+        """Load a unit that is no job yet; its own name. A name that is none stays unknown."""
+        if self.units is None or not is_unit_name(name) or self.units.find(name) is None:
+            return name
+        self.units.load([name])
+        return self.units.library.resolve(name)
 
     async def _serve_jobs(self, request: Request) -> object:
         op = request.message["op"]
@@ -218,7 +332,9 @@ class JobSupervisor(Supervisor):
     @property
     def _has_jobs(self) -> bool:
         """Whether there may be jobs, from before or from now on."""
-        return bool(store.NAME in self.kept or self.described_jobs() or self.place.directories)
+        place = self.place
+        has_files = bool(place.directories or place.crontabs) or place.units is not None
+        return bool(store.NAME in self.kept or self.described_jobs() or has_files)
 
     def begin(self) -> None:
         """Take up the jobs; once. Unsupported when only a later version can."""
@@ -226,6 +342,7 @@ class JobSupervisor(Supervisor):
             return
         if self._unreadable is not None:
             raise self._unreadable
+        self.jobs.sockets = SourcedSockets(self.sources)
         try:
             had_jobs = self.jobs.restore(self.kept, self._running, self._ended, self.carried_tokens)
         except DecodeError as error:
@@ -233,20 +350,39 @@ class JobSupervisor(Supervisor):
             raise self._unreadable from None
         self._has_begun = True
         self._install()
+        self.has_taken_up = had_jobs
         if had_jobs:
             self._take_up()
         else:
             self.load(self.described_jobs())
             self.directories.read()
+            if self.units is not None:
+                self.units.begin()
+            self.crontabs.read()
         for spawn in self._stopped:
             self.jobs.stopped(spawn)
         for spawn, pid, _ in self._ended:
-            self.acknowledge(f"{KEY}{spawn}", pid)
+            if spawn not in self.jobs.postponed:
+                self.acknowledge(f"{KEY}{spawn}", pid)
+        self.jobs.on_settled = lambda spawn, pid: self.acknowledge(f"{KEY}{spawn}", pid)
         self.directories.watch()
+        self.crontabs.watch()
         self._serve_initctl()
-        self.jobs.on_descriptions = self.sources.changed
-        self.sources.changed()
+        self.jobs.on_descriptions = self._described
+        self.jobs.on_bus_variable = self.buses_changed
+        self.jobs.on_listening = self.sources.look
+        self._described()
         self.spawn_task(self._boot())
+
+    def buses_changed(self) -> None:
+        """A bus may be somewhere else now; looked at when what goes on is done."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self.sources.surroundings_changed)
+        loop.call_soon(self.bus.look)
+
+    def _described(self) -> None:
+        self.sources.changed()
+        self.bus.described()
 
     def _other_program(self, error: DecodeError) -> Unsupported:
         """Become the later version that has written the state; why not, if that cannot be.
@@ -267,34 +403,52 @@ class JobSupervisor(Supervisor):
         place = self.place
         try:
             install(place.bin, place.also, requests=place.requests)
+            install_proxy(place.bin, proxy_command())
+            if self.units is not None:
+                self.units.install(place.bin, place.also)
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
     def _serve_initctl(self) -> None:
         place = self.place
         server = InitctlServer(
-            SupervisorInit(self),
+            self.initctl_init,
             keep=self.keep,
             kept=self.kept,
             holder=os.getppid(),
             directory=place.requests,
             log=lambda text: self.log(Level.WARNING, text),
+            programs=self._programs(),
         )
         try:
             server.start()
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
+    def _programs(self) -> Mapping[str, Program]:
+        """What is served beside Upstart's programs."""
+        if self.place.units is None:
+            return {}
+        from hostlab.init.systemctl.journal import Journalctl
+        from hostlab.init.systemctl.program import Systemctl
+
+        return {"systemctl": Systemctl(self).run, "journalctl": Journalctl(self).run}
+
     def _take_up(self) -> None:
         """Compare the jobs that an earlier supervisor had with what there is now."""
         engine = self.jobs.engine
         described = set(engine.extra.get(DESCRIBED, ()))
+        elsewhere = described | {UNIT_FILES_JOB, UNIT_GENERATORS_JOB}
+        elsewhere |= self.crontabs.names | set(engine.extra.get(UNIT_JOBS, ()))
         from_files = [
             found.successor or found.job
             for name, found in engine.classes.items()
-            if name not in described and not found.deleted
+            if name not in elsewhere and not found.deleted
         ]
         self.directories.read(from_files)
+        self.crontabs.take_up()
+        if self.units is not None:
+            self.units.take_up()
         # One that was killed amid a `reload` has not done all of it.
         self.spawn_task(self.reconfigure(frozenset()))
         if (down := engine.extra.get(GOES_DOWN)) is not None:
@@ -302,6 +456,8 @@ class JobSupervisor(Supervisor):
 
     async def _boot(self) -> None:
         await boot.emit(self.jobs, self.place.emissions)
+        if self.units is not None:
+            await self.units.boot()
         self.booted.set()
 
     def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
@@ -325,6 +481,7 @@ class JobSupervisor(Supervisor):
         if down is Down.REBOOT:
             # Without a state the next supervisor boots.
             self.sources.close()
+            self.bus.close()
             for name in tuple(self.kept):
                 self.drop(name)
             self.drop(store.NAME)
@@ -393,6 +550,18 @@ class JobSupervisor(Supervisor):
             reason = f"cannot become another program: {error}"
             self.log(Level.WARNING, reason)
             return reason
+
+    def change_units(self, wanted: Wanted | None) -> None:
+        """Something else is said of systemd's units; what runs goes on."""
+        if wanted == self.place.units:
+            return
+        if self.units is not None:
+            self.units.close()
+        self.place = dataclasses.replace(self.place, units=wanted)
+        del self.units
+        if self.units is not None:
+            self.units.reload()
+            self.spawn_task(self.units.boot())
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Tell the engine the jobs of the description."""
@@ -487,8 +656,11 @@ class JobSupervisor(Supervisor):
             self._stopped.append(spawn)
 
     def is_settled(self, key: str) -> bool:
-        """What came before the state was read is acknowledged when it has been written down."""
-        return self._has_begun or not key.startswith(KEY)
+        """What came before the state was read is acknowledged when it has been written down, and
+        what is postponed when that is over."""
+        if not key.startswith(KEY):
+            return True
+        return self._has_begun and int(key.removeprefix(KEY)) not in self.jobs.postponed
 
     def log(self, level: Level, message: str) -> None:
         """Write down what a person may want to read; a full disk costs the line only."""

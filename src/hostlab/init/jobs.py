@@ -17,27 +17,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from hostlab.errors import DecodeError, Problem
+from hostlab.errors import DecodeError, Failed, Problem
 from hostlab.init import store
 from hostlab.init.initctl.requests import Requests
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.readiness.protocols import Readiness
 from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.given import FIRST, NOTHING, Given
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import SpawnFailed
 from hostlab.init.unit_conditions import judge
 from hostlab.jobs import LATER_VERSION, Engine, effects, facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Effect, Level, Reply
-from hostlab.jobs.instance import GROUP_MODES
+from hostlab.jobs.instance import GROUP_MODES, Instance
 from hostlab.jobs.journal import AnyFact
 from hostlab.jobs.restored import unsent, unspawned
 from hostlab.jobs.states import State
-from hostlab.spec.job import Console, Job, KillMode, Step
+from hostlab.spec import sockets
+from hostlab.spec.job import Console, Expect, Job, KillMode, Step
 
 KEY: Final = "job:"
 """How the holder names the processes of jobs: with their spawn number behind it."""
@@ -48,7 +50,22 @@ ASKED: Final = "ask:"
 BOOT: Final = "boot:"
 """Begins the request of an event of the boot; its number follows."""
 
+BUS_VARIABLES: Final = frozenset({"DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS"})
+_LISTENING: Final = frozenset({State.SECURITY_SPAWNING, State.STOPPING})
+"""With these a job that `listens` begins and ends that."""
+
 Watcher = Callable[[Effect, float], None]
+
+
+class Sockets(Protocol):
+    """Whoever listens for jobs."""
+
+    def given(self, effect: effects.Spawn) -> Given:
+        """What a main process gets; Problem when it cannot have it."""
+        ...
+
+    def accepted(self, effect: effects.Spawn, peer: str) -> None:
+        """It has accepted a connection of this peer."""
 
 
 class Jobs:
@@ -105,6 +122,18 @@ class Jobs:
         self._watchers: list[Watcher] = []
         self.on_descriptions: Callable[[], None] | None = None
         """Called when a job has come, gone or changed."""
+        self.on_bus_variable: Callable[[], None] | None = None
+        """Called when a variable was set that tells where a message bus is."""
+        self.on_listening: Callable[[], None] | None = None
+        """Called when a job that `listens` begins or ends that: before who waits for it starts."""
+        self.on_settled: Callable[[int, int], None] | None = None
+        """Called when a process's end that was `postponed` has been dealt with."""
+        self.postponed: dict[int, tuple[int, int]] = {}
+        """Ends of main processes, (pid, wait status), that a reload may yet make good."""
+        self.listening: dict[str, bool] = {}
+        """The jobs that `listen`, in the order in which they began: it decides who gets a port."""
+        self.sockets: Sockets | None = None
+        """Whoever has the sockets that main processes are given."""
         self._pidfds: dict[int, int] = {}
         self._tokens = itertools.count(1)
 
@@ -192,12 +221,45 @@ class Jobs:
 
     def ended(self, spawn: int, pid: int, status: int) -> None:
         """A process has ended; `status` is a wait status."""
-        if self.readiness.ended(spawn, pid, status):
+        if self._reloads(spawn, pid):
+            self.postponed[spawn] = (pid, status)
             return
+        if self.readiness.ended(spawn, pid, status, by_reload=spawn in self.postponed):
+            return
+        known = self.engine.spawns.get(spawn)
         self.readiness.forget(spawn)
         self._forget(spawn)
+        known = self.engine.spawns.get(spawn)
         self.tell(_end_of(spawn, status))
         self.cgroups.watch_empty(spawn, partial(self._emptied, spawn))
+        if known is not None and known[1] is Step.RELOAD:
+            self._look_who_is_main(known[0])
+
+    def _reloads(self, spawn: int, pid: int) -> bool:
+        """Whether a daemon's main process has ended while a reload runs, which may be starting
+        another one: FRR's does."""
+        known = self.engine.spawns.get(spawn)
+        if known is None or known[1] is not Step.MAIN or spawn in self.postponed:
+            return False
+        instance = known[0]
+        main = instance.main
+        return (
+            Step.RELOAD in instance.processes
+            and instance.job.readiness.kind in (Expect.FORK, Expect.DAEMON)
+            and main is not None
+            and main.pid == pid
+        )
+
+    def _look_who_is_main(self, instance: Instance) -> None:
+        """A reload is over: whoever it has made the main one goes on, or what had ended counts."""
+        main = instance.main
+        if main is None or main.spawn not in self.postponed:
+            return
+        pid, status = self.postponed[main.spawn]
+        self.ended(main.spawn, pid, status)
+        del self.postponed[main.spawn]
+        if self.on_settled is not None:
+            self.on_settled(main.spawn, pid)
 
     def stopped(self, spawn: int) -> None:
         """A process was stopped by a signal."""
@@ -299,6 +361,14 @@ class Jobs:
             self._watch(fact.spawn, fact.pid)
         if self.on_descriptions is not None and isinstance(fact, facts.Load | facts.Unload):
             self.on_descriptions()
+        if (
+            self.on_bus_variable is not None
+            and isinstance(fact, facts.SetVariable)
+            and fact.name in BUS_VARIABLES
+        ):
+            self.on_bus_variable()
+        if self.on_listening is not None:
+            self._note_listening(done)
         for effect in done:
             try:
                 self._carry_out(effect)
@@ -310,6 +380,15 @@ class Jobs:
             for effect in done:
                 for watcher in tuple(self._watchers):
                     watcher(effect, wall)
+
+    def _note_listening(self, done: tuple[Effect, ...]) -> None:
+        """Several may begin in one fact: the first of them is looked after with all of them."""
+        for effect in done:
+            if isinstance(effect, effects.StateChanged) and effect.state in _LISTENING:
+                self.listening.pop(effect.job, None)
+                found = self.engine.classes.get(effect.job)
+                if effect.state is State.SECURITY_SPAWNING and found and found.job.listens:
+                    self.listening[effect.job] = True
 
     def _shorten(self) -> None:
         """Store everything anew, or, where no descriptor is left for that, go on as it is."""
@@ -349,6 +428,10 @@ class Jobs:
                 self.logs.ended(effect.job, effect.instance)
                 self.launcher.forget(effect.job, effect.instance)
                 self.readiness.release(effect.job, effect.instance)
+            case effects.StateChanged(state=state) if state in _LISTENING:
+                found = self.engine.classes.get(effect.job)
+                if self.on_listening and found and found.job.listens:
+                    self.on_listening()
             case effects.Log():
                 self.log(effect.level, effect.message)
             case _:
@@ -361,15 +444,17 @@ class Jobs:
         doing = "open its log and sockets"
         try:
             with contextlib.ExitStack() as stack:
-                stdio = self._stdio(effect, stack)
-                prepared = self.readiness.prepare(effect)
+                given = self._given(effect) if is_main else NOTHING
+                stdio = self._stdio(effect, stack, shared=given.accepting is not None)
+                prepared = self.readiness.prepare(effect, first=FIRST + given.count)
                 stack.callback(prepared.close)
                 doing = "fork"
                 launched = self.launcher.launch(
                     effect,
                     stdio=stdio,
-                    further=prepared.descriptors,
-                    environment=prepared.environment,
+                    further={**given.numbered(), **prepared.descriptors},
+                    environment=given.environment(prepared.environment),
+                    accepting=given.accepting,
                 )
         except SpawnFailed as failed:
             self._failed(effect, failed.step, failed.errno, failed.reason)
@@ -386,6 +471,17 @@ class Jobs:
         self.tell(facts.Spawned(spawn=effect.spawn, pid=launched.pid))
         if is_main:
             self.readiness.started(effect, launched.pid)
+        if launched.peer is not None and self.sockets is not None:
+            self.sockets.accepted(effect, launched.peer)
+
+    def _given(self, effect: effects.Spawn) -> Given:
+        """The sockets that a main process starts on."""
+        if self.sockets is None or not sockets.of_job(effect.job):
+            return NOTHING
+        given = self.sockets.given(effect)
+        if effect.job.readiness.fd in range(FIRST, FIRST + given.count):
+            raise Failed("readiness", "`expect fd` has a number that its sockets need")
+        return given
 
     def _is_wanted(self, effect: effects.Spawn) -> bool:
         """Whether what the job needs of its node holds, asked before the first of its processes."""
@@ -409,8 +505,13 @@ class Jobs:
         self.cgroups.remove(effect.spawn)
         self.tell(facts.SpawnFailed(spawn=effect.spawn, step=step, errno=number, reason=reason))
 
-    def _stdio(self, effect: effects.Spawn, stack: contextlib.ExitStack) -> tuple[int, int, int]:
-        """Standard input, output and error; `console owner` is `output` with input."""
+    def _stdio(
+        self, effect: effects.Spawn, stack: contextlib.ExitStack, *, shared: bool
+    ) -> tuple[int, int, int]:
+        """Standard input, output and error; `console owner` is `output` with input.
+
+        Instances of connections have one log, which is `shared`.
+        """
         if effect.job.console is Console.OWNER:
             return self.console, self.console, self.console
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -423,7 +524,7 @@ class Jobs:
             case Console.OUTPUT:
                 return null, self.console, self.console
             case _:
-                log = self.logs.writer(effect.job.name, effect.instance)
+                log = self.logs.writer(effect.job.name, "" if shared else effect.instance)
                 stack.callback(os.close, log)
                 return null, log, log
 

@@ -97,6 +97,8 @@ class NodeSupervisor(JobSupervisor):
             cgroup=config.cgroup,
             v1=config.v1,
             directories=self.node.job_files,
+            crontabs=self.node.crontabs,
+            units=self.node.units,
             emissions=lambda: boot.events_of(self.node),
         )
         super().__init__(inheritance, place)
@@ -105,6 +107,14 @@ class NodeSupervisor(JobSupervisor):
 
     def described_jobs(self) -> tuple[Job, ...]:
         return self.node.jobs
+
+    def _install(self) -> None:
+        """Upstart's names, and the stand-in for a daemon that a node cannot have."""
+        from hostlab.init.devices import program
+
+        super()._install()
+        with contextlib.suppress(OSError):
+            program.install(self.place.bin)
 
     def disconnected(self, connection: Connection) -> None:
         self.sessions.disconnected(connection)
@@ -158,6 +168,8 @@ class NodeSupervisor(JobSupervisor):
         self.node = _stored(self.config)
         self.begin()
         self.directories.change(self.node.job_files)
+        self.crontabs.change(self.node.crontabs)
+        self.change_units(self.node.units)
         await self.reconfigure(frozenset(request.message.get("restart", ())))
         # A name that is described no longer is a file's again.
         self.directories.read()

@@ -38,8 +38,20 @@ MAX_S: Final = 1e9
 class JobService:
     """The operations about jobs."""
 
-    def __init__(self, jobs: Jobs, *, booted: asyncio.Event, reread: Callable[[], None]) -> None:
-        """`booted` is set when the boot's events have been emitted; `reread` reads job files."""
+    def __init__(
+        self,
+        jobs: Jobs,
+        *,
+        booted: asyncio.Event,
+        reread: Callable[[], None],
+        load: Callable[[str], str] = lambda name: name,
+    ) -> None:
+        """`booted` is set when the boot's events have been emitted; `reread` reads job files.
+
+        `load` is called with the name of a job that is not there, and says whose it is: it may be
+        a unit's that is loaded then, or another name of one.
+        """
+        self.load = load
         self.jobs = jobs
         self.booted = booted
         self.reread = reread
@@ -72,6 +84,7 @@ class JobService:
         name = _text(request.message, "name")
         environment = dict(_environment(request.message.get("environment", ())))
         found = self._class(name)
+        name = found.job.name
         table = rows(self.jobs, name)
         instances = dict(sorted(found.instances.items()))
         if environment:
@@ -86,7 +99,8 @@ class JobService:
         return {"rows": table, "lines": lines or status_lines(name, None)}
 
     def _class(self, name: str) -> JobClass:
-        found = self.jobs.engine.classes.get(name)
+        classes = self.jobs.engine.classes
+        found = classes.get(name) or classes.get(self.load(name))
         if found is None:
             known = ", ".join(sorted(self.jobs.engine.classes)) or "none"
             raise UsageError("no-job", f"no job {name!r} here", hint=f"jobs of this node: {known}")
@@ -103,6 +117,7 @@ class JobService:
                 "bad-action", f"a job is not told to {action!r}", hint=f"one of {known}"
             )
         found = self._class(name)
+        name = found.job.name
         if action == "restart" and not found.instances:
             kind = facts.Start
         token = self._token(request) if message.get("wait", True) else None

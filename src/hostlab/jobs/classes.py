@@ -53,9 +53,13 @@ class JobClass:
     def describe(self, job: Job) -> None:
         """Take a description; only while there is no instance."""
         assert not self.instances
-        self.job = job
         self.successor = None
         self.deleted = False
+        self.take(job)
+
+    def take(self, job: Job) -> None:
+        """Take a description with its conditions; who has instances looks after theirs."""
+        self.job = job
         self.stop_tree = Tree(job.stop_on) if job.stop_on else None
         self.start_on = Progress(Tree(job.start_on)) if job.start_on else None
 

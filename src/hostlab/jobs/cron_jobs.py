@@ -11,11 +11,13 @@ import shlex
 from typing import Final
 
 from hostlab.errors import SpecError
-from hostlab.jobs import timer_event
+from hostlab.jobs import named_event
 from hostlab.jobs.crontab import Line
 from hostlab.spec.job import Expression, Job, Match
 from hostlab.spec.source import quoted
 
+DELAY: Final = "RANDOM_DELAY"
+"""Minutes by which cronie starts the commands below it later, up to so many."""
 STARTUP: Final = "startup"
 _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -46,7 +48,9 @@ def _match(line: Line) -> Match:
     if schedule is None:
         return Match(STARTUP)
     zone = () if schedule.zone is None else (f"ZONE={schedule.zone}",)
-    return Match(timer_event.EVENT, (f"CRON={schedule.fields}", *zone))
+    minutes = dict(line.environment).get(DELAY, "0")
+    delay = (f"DELAY={minutes}m",) if minutes.isdecimal() and int(minutes) else ()
+    return Match(named_event.TIMER, (f"CRON={schedule.fields}", *zone, *delay))
 
 
 def _script(line: Line, user: str) -> str:

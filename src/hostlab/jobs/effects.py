@@ -25,6 +25,8 @@ class Spawn(Effect, frozen=True, kw_only=True):
     process: Process
     environment: Environment
     fds: tuple[int, ...] = ()
+    beside: int | None = None
+    """The main process in whose cgroup it runs: what a reload leaves behind is the main one's."""
 
 
 class Kill(Effect, frozen=True, kw_only=True):

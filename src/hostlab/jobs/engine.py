@@ -27,7 +27,9 @@ from hostlab.jobs.instance import Instance
 from hostlab.jobs.listeners import Index, Listener
 from hostlab.jobs.machine import Machine
 from hostlab.jobs.ordering import Ordering
+from hostlab.jobs.relating import relate
 from hostlab.jobs.states import Goal, State
+from hostlab.jobs.variables import set_variable
 from hostlab.spec.job import Job, KillMode, Step
 from hostlab.spec.signals import signal_name
 
@@ -175,8 +177,16 @@ class Engine:
                 )
             )
 
+    def reloaded(self, instance: Instance, *, ok: bool) -> None:
+        """Answer those who asked for an instance's reload."""
+        why, job, name = "" if ok else "Job failed to reload", instance.job.name, instance.name
+        for asked in instance.reloading:
+            self.effect(effects.Reply(request=asked, ok=ok, message=why, job=job, instance=name))
+        instance.reloading = ()
+
     def left(self, instance: Instance) -> None:
         """An instance has stopped: take it away, and perhaps its class or its description."""
+        self.reloaded(instance, ok=False)
         found = self.classes[instance.job.name]
         if instance.stop_on is not None:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
@@ -217,12 +227,14 @@ class Engine:
             case facts.JobRequest():
                 self._request(fact)
             case facts.Load():
-                self._load(fact.job)
+                self._load(fact)
             case facts.Unload():
                 self._unload(fact.name)
             case facts.SetVariable():
-                self._set_variable(fact)
-            case facts.Elapsed():
+                set_variable(self, fact)
+            case facts.Forget() if fact.name in self.classes:
+                self.classes[fact.name].last = None
+            case facts.Elapsed() | facts.Forget():
                 pass
             case _:
                 raise AssertionError(f"no such fact: {fact}")
@@ -297,30 +309,11 @@ class Engine:
         pid = instance.processes[step].pid
         self._log(level, f"{instance} {step} process ({pid}) {how}")
 
-    def _set_variable(self, fact: facts.SetVariable) -> None:
-        """Change every table that is meant (init/job_class.c, job_class_environment_set())."""
-        tables = [self.environment]
-        if fact.job is not None:
-            if fact.job not in self.classes:
-                raise UsageError("unknown-job", f"Unknown job: {fact.job}")
-            instance = self.instance(fact.job, fact.instance)
-            if instance is None:
-                text = f"Unknown instance: {fact.instance} of job {fact.job}"
-                raise UsageError("unknown-instance", text)
-            tables = [instance.environment]
-        elif fact.running:
-            instances = (each for one in self.classes.values() for each in one.instances.values())
-            tables += [instance.environment for instance in instances]
-        for table in tables:
-            if fact.value is None:
-                table.pop(fact.name, None)
-            else:
-                table[fact.name] = fact.value
-
     # Descriptions.
 
-    def _load(self, job: Job) -> None:
+    def _load(self, fact: facts.Load) -> None:
         self._ordering.forget()
+        job = fact.job
         found = self.classes.get(job.name)
         if found is None:
             found = JobClass(job, self.next_class)
@@ -329,6 +322,8 @@ class Engine:
             self._listen(found)
         elif found.instances:
             found.deleted = False
+            if fact.related:
+                relate(found, job, self.index, self._reset)
             found.successor = job if job != found.job else None
         elif job != found.job:
             self._replace(found, job)
@@ -389,6 +384,9 @@ class Engine:
         found = self.classes.get(fact.job)
         if found is None:
             raise UsageError("unknown-job", f"Unknown job: {fact.job}")
+        if isinstance(fact, facts.Stop) and fact.failure is not None:
+            self._cannot_work(found, fact.failure)
+            return
         environment = self.class_environment(found.job)
         environment.update(fact.environment)
         name = fact.instance
@@ -462,17 +460,23 @@ class Engine:
 
     def _reload(self, fact: facts.Reload, instance: Instance) -> None:
         main = instance.main
-        if main is None or main.pid is None:
+        stays = instance.job.reload is not None and instance.state is State.RUNNING
+        if not stays and (main is None or main.pid is None):
             raise UsageError("not-running", f"Job is not running: {instance}")
-        job = instance.job
-        if job.reload is not None:
+        instance.reloading += (fact.request,) if fact.request else ()
+        if instance.job.reload is not None:
             self._machine.reload(instance)
-        else:
-            scope, number = KillMode.PROCESS, job.reload_signal
+        elif main is not None:
+            scope, number = KillMode.PROCESS, instance.job.reload_signal
             self.effect(effects.Kill(spawn=main.spawn, pid=main.pid, signal=number, scope=scope))
-        if fact.request is not None:
-            name = instance.name
-            self.effect(effects.Reply(request=fact.request, ok=True, job=job.name, instance=name))
+            self.reloaded(instance, ok=True)
+
+    def _cannot_work(self, found: JobClass, why: str) -> None:
+        for instance in tuple(found.instances.values()):
+            if instance.goal is not Goal.STOP:
+                self._machine.give_up(instance, why)
+        if not found.instances:
+            found.last = Last(failed=True, failed_step=Step.MAIN, trouble=why)
 
     def _wait_for(self, instance: Instance, request: str | None, verb: str) -> None:
         """Whoever waited for the instance's last change has waited long enough."""
@@ -534,6 +538,10 @@ class Engine:
         for other in self._ordering.before(instance):
             if not self._waits_for(other, instance):
                 self._hold(other, [event])
+
+    def waits_for_no_turn(self, instance: Instance) -> None:
+        """Its `starting` goes on from those it is ordered behind: it is not to start any more."""
+        self._ordering.let_go(instance, self.queue)
 
     def _waits_for(self, instance: Instance, other: Instance) -> bool:
         """Whether an instance's own event is held by another, which then cannot wait for it."""

@@ -23,13 +23,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from hostlab.jobs import timer_event
+from hostlab.jobs import named_event
 from hostlab.jobs.environment import ExpansionError, expand
+from hostlab.jobs.file_operand import FILE
 from hostlab.jobs.glob import is_literal, matcher, matches
+from hostlab.spec import sockets
 from hostlab.spec.job import Expression, Match, Operator
 
 Environment = tuple[tuple[str, str], ...]
 NO_ENVIRONMENT: Mapping[str, str] = {}
+_LITERAL: dict[str, Callable[[Match], tuple[str, ...]]] = {
+    **dict.fromkeys(named_event.SAYS, named_event.arguments),
+    sockets.EVENT: sockets.pattern,
+}
+"""Events whose operands are values, no patterns: they say themselves what is to happen."""
 Held = TypeVar("Held")
 
 
@@ -104,10 +111,11 @@ class Leaf:
         self.name = match.name
         self.index = index
         """Its place among the nodes."""
-        is_timer = match.name == timer_event.EVENT
-        texts = timer_event.arguments(match) if is_timer else match.arguments
+        own = _LITERAL.get(match.name)
+        texts = own(match) if own else match.arguments
         self.arguments = tuple(
-            Argument(text, position, is_literal=is_timer) for position, text in enumerate(texts)
+            Argument(text, position, is_literal=own is not None or _is_path(match.name, text))
+            for position, text in enumerate(texts)
         )
 
     def accepts(
@@ -120,6 +128,11 @@ class Leaf:
             if not argument.accepts(event, environment):
                 return False
         return True
+
+
+def _is_path(event: str, text: str) -> bool:
+    """Whether an argument is the FILE of a `file` event, which has what the operand says."""
+    return event == FILE and text.startswith("FILE=")
 
 
 class Tree:

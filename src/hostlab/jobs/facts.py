@@ -21,6 +21,8 @@ class Load(Fact, frozen=True, kw_only=True):
     """A job's description is new or has changed; running instances keep the one they have."""
 
     job: Job
+    related: bool = False
+    """What it says of other jobs (conditions, order, requirements) counts for what runs, too."""
 
 
 class Unload(Fact, frozen=True, kw_only=True):
@@ -60,6 +62,9 @@ class Start(JobRequest, frozen=True, kw_only=True):
 
 class Stop(JobRequest, frozen=True, kw_only=True):
     """Stop an instance."""
+
+    failure: str | None = None
+    """What of the job cannot work: it has failed because of it, whether it ran or not."""
 
 
 class Restart(JobRequest, frozen=True, kw_only=True):
@@ -153,3 +158,9 @@ class Emptied(ProcessFact, frozen=True, kw_only=True):
 
 class Elapsed(Fact, frozen=True, kw_only=True):
     """Nothing but time has passed; to be told at `next_deadline()`."""
+
+
+class Forget(Fact, frozen=True, kw_only=True):
+    """How a job's last run ended matters no longer (`systemctl reset-failed`)."""
+
+    name: str

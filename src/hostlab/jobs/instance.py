@@ -50,6 +50,8 @@ class Instance:
         """The event that must finish before it goes on."""
         self.blocking: list[int | tuple[str, str]] = []
         """Events, and requests as (token, verb), that wait for it."""
+        self.reloading: tuple[str, ...] = ()
+        """Requests that wait for the reload that runs."""
         self.fds: tuple[int, ...] = ()
 
         self.failed = False

@@ -31,6 +31,7 @@ AnyFact = (
     | facts.Restart
     | facts.Reload
     | facts.SetVariable
+    | facts.Forget
     | facts.Spawned
     | facts.SpawnFailed
     | facts.Skipped

@@ -48,6 +48,12 @@ class Surroundings(Protocol):
     def finished(self, instance: Instance, *, failed: bool) -> None:
         """Let go of every event and request that waits for the instance."""
 
+    def reloaded(self, instance: Instance, *, ok: bool) -> None:
+        """Let go of every request that waits for its reload."""
+
+    def waits_for_no_turn(self, instance: Instance) -> None:
+        """It is not to start any more: let its event go on from those it is ordered behind."""
+
     def left(self, instance: Instance) -> None:
         """The instance is waiting, and gone."""
 
@@ -71,6 +77,8 @@ class Machine:
         )
         if goal is Goal.STOP:
             instance.delay_s = 0.0
+            if instance.state is State.STARTING:
+                self.around.waits_for_no_turn(instance)
         if TABLE[instance.state].induced_by is goal:
             if instance.state is not State.SPAWNED or self._main_runs(instance):
                 self.advance(instance)
@@ -102,6 +110,8 @@ class Machine:
     def spawn_failed(self, instance: Instance, step: Step) -> None:
         """There is no such process, its set-up failed."""
         self._forget(instance, step)
+        if step is Step.RELOAD:
+            self.around.reloaded(instance, ok=False)
         if step not in (Step.POST_START, Step.PRE_STOP, Step.RELOAD):
             self._fail(instance, step, None)
             moved = instance.state
@@ -162,7 +172,9 @@ class Machine:
                 if status:
                     self._fail(instance, step, status)
                     self.change_goal(instance, Goal.STOP)
-            case Step.SECURITY | Step.POST_START | Step.PRE_STOP | Step.RELOAD:
+            case Step.RELOAD:
+                self.around.reloaded(instance, ok=status == 0)
+            case Step.SECURITY | Step.POST_START | Step.PRE_STOP:
                 # Upstart ignores these: little can be done about a post-start or pre-stop that
                 # fails, and a profile that does not load has never kept a job from starting.
                 pass
@@ -187,6 +199,12 @@ class Machine:
         instance.trouble = why
         self._log(Level.WARNING, f"{instance} is not started: {why}")
         self._fail(instance, Step.PRE_START, None)
+        self.change_goal(instance, Goal.STOP)
+
+    def give_up(self, instance: Instance, why: str) -> None:
+        """It has failed, whatever it is doing: what it needs cannot be had."""
+        instance.trouble = why
+        self._fail(instance, Step.MAIN, None)
         self.change_goal(instance, Goal.STOP)
 
     def reload(self, instance: Instance) -> None:
@@ -301,6 +319,7 @@ class Machine:
                 process=process,
                 environment=instance.process_environment(step),
                 fds=instance.fds,
+                beside=instance.main.spawn if step is Step.RELOAD and instance.main else None,
             )
         )
 

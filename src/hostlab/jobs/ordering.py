@@ -8,7 +8,8 @@ whose `starting` is handled lets that event be held by
 
 and one whose `stopping` is handled, by each instance of a job that is `after` it and on its way
 down. That is just what an event does with the jobs that it has started or stopped itself, so
-nothing else is needed: they let go when they run, or are done, or have stopped.
+nothing else is needed: they let go when they run, or are done, or have stopped; and when the one
+that waits is told to stop before its turn has come.
 
 A requirement is looked at once, when `starting` is over: a job that is required and whose last run
 has failed, or that nobody knows, makes the start fail.
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hostlab.jobs.classes import JobClass
+from hostlab.jobs.events import Blocker, BlockerKind, Queue
 from hostlab.jobs.instance import Instance
 from hostlab.jobs.states import Goal, State
 
@@ -38,16 +40,34 @@ class Ordering:
         """The instances that must be done before this one goes on from its event."""
         name = instance.job.name
         if instance.state is State.STARTING:
-            for earlier in instance.job.after:
-                for other in self._instances(earlier):
-                    if is_rising(other) or is_falling(other):
-                        yield other
+            for other in self.earlier(instance):
+                if is_rising(other) or is_falling(other):
+                    yield other
         elif instance.state is not State.STOPPING:
             return
         for later in self._later(name):
             for other in self._instances(later):
                 if is_falling(other) and name in other.job.after:
                     yield other
+
+    def earlier(self, instance: Instance) -> Iterator[Instance]:
+        """Every instance that it never starts beside."""
+        for name in instance.job.after:
+            yield from self._instances(name)
+
+    def let_go(self, instance: Instance, queue: Queue) -> None:
+        """An instance's `starting` waits for nobody's turn any longer.
+
+        Who is before it may be about to wait until this one has stopped.
+        """
+        event = queue.events.get(instance.blocker or 0)
+        if event is None:
+            return
+        for other in self.earlier(instance):
+            blocker = Blocker(BlockerKind.JOB, other.job.name, other.name)
+            while event.serial in other.blocking:
+                other.blocking.remove(event.serial)
+                queue.unblock(event.serial, blocker)
 
     def unmet(self, instance: Instance) -> str | None:
         """What it requires and does not have, when it is about to go on from `starting`."""

@@ -92,6 +92,7 @@ class StoredInstance(Part, kw_only=True):
     """(place in the list, event)."""
     blocking_requests: tuple[tuple[int, str, str], ...] = ()
     """(place in the list, request, verb)."""
+    reloading: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
     failed: bool = False
     skipped: bool = False
@@ -136,8 +137,8 @@ class Snapshot(Part, kw_only=True):
     classes: tuple[StoredClass, ...] = ()
 
 
-_PLAIN = ("name", "serial", "goal", "state", "group", "blocker", "fds", "failed", "skipped",
-          "failed_step", "exit_status", "main_status", "trouble", "respawn_since",
+_PLAIN = ("name", "serial", "goal", "state", "group", "blocker", "reloading", "fds", "failed",
+          "skipped", "failed_step", "exit_status", "main_status", "trouble", "respawn_since",
           "respawn_count", "main_since", "last_delay_s", "delay_s", *TIMES, "extra")  # fmt: skip
 """Fields of an instance that are stored as they are."""
 _PLAIN_EVENT = ("name", "serial", "environment", "handled", "failed", "holds", "request",

@@ -15,6 +15,10 @@ out anew; that is found by the distance between the two clocks, so it needs no o
   and of a smaller step back nothing is repeated; neither holds for lines that follow the clock
   (`Cron.follows_clock`). A larger step is a correction, and the new time counts (cron(8)).
 
+A timer may have a job. Once it has come it is spent while that job runs, and when the job has ended
+it is looked for behind its last time: what came meanwhile comes then, and once (systemd's timers
+are armed while their unit is inactive). `Since` counts from the job's own start or end.
+
 Of each timer one number is to be remembered: the instant behind which its next time is looked for
 (`remembered`). Whoever arms it anew says it (`since`), so nothing is lost or comes twice when a
 supervisor replaces another; of persistent timers it outlives the machine's start, and what was
@@ -26,8 +30,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -39,6 +44,10 @@ STEP_S: Final = 0.5
 SMALL_STEP_S: Final = 3 * 3600.0
 MIN_REBUILT: Final = 64
 """Entries of a heap that is built anew when more than half of them count no more."""
+_COME: Final = -2.0
+"""The base of what comes once and has come; no time of the monotonic clock is below 0."""
+_NEVER: Final = -1.0
+"""The base of what would come although its time is past."""
 _SECOND: Final = timedelta(seconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,9 +65,43 @@ class After:
     """Once, this long after the start; what is armed later has missed it."""
 
     delay_s: float
+    comes_late: bool = False
+    """What is armed later comes at once instead (systemd's OnBootSec)."""
 
 
-Schedule = Calendar | Cron | Every | After
+@dataclass(frozen=True, slots=True)
+class In:
+    """Once, this long after it was armed (systemd's OnActiveSec)."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """This long after the timer's job was last started, or ended; while neither was, never."""
+
+    delay_s: float
+    is_end: bool = False
+    comes_again: bool = False
+    """And again and again until the job is started anew: the delay counts from when the timer
+    itself came last, too (systemd's OnUnitActiveSec and OnUnitInactiveSec)."""
+
+
+class Change(StrEnum):
+    """What may be done to the wall clock."""
+
+    CLOCK = "clock-change"
+    ZONE = "zone-change"
+
+
+@dataclass(frozen=True, slots=True)
+class On:
+    """When somebody sets the clock, or puts the machine into another zone."""
+
+    change: Change
+
+
+Schedule = Calendar | Cron | Every | After | In | Since | On
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +115,8 @@ class Timer:
     """The random delay is always the same one (systemd's FixedRandomDelay)."""
     is_persistent: bool = False
     """What came while nobody looked comes when somebody does (systemd's Persistent)."""
+    job: str | None = None
+    """When the timer has come and this job runs, it is armed again when that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +131,7 @@ class Firing:
 
 
 class _Armed:
-    __slots__ = ("at", "base", "name", "scheduled", "serial", "timer")
+    __slots__ = ("at", "base", "is_spent", "name", "scheduled", "serial", "timer")
 
     def __init__(self, name: str, timer: Timer, base: float) -> None:
         self.name = name
@@ -98,10 +143,22 @@ class _Armed:
         self.scheduled = 0.0
         self.serial = 0
         """Of its entry in a heap that counts."""
+        self.is_spent = False
+        """It has come, and is armed again when its job runs no more."""
 
     @property
     def is_wall(self) -> bool:
-        return isinstance(self.timer.schedule, Calendar | Cron)
+        return isinstance(self.timer.schedule, Calendar | Cron | On)
+
+
+@dataclass(slots=True)
+class _JobTimes:
+    """What timers know of a job, on the monotonic clock."""
+
+    started: float | None = None
+    ended: float | None = None
+    runs: bool = False
+    timers: set[str] = field(default_factory=set)
 
 
 class _Heap:
@@ -142,6 +199,8 @@ class Timers:
         self._armed: dict[str, _Armed] = {}
         self._wall = _Heap()
         self._monotonic = _Heap()
+        self._jobs: dict[str, _JobTimes] = {}
+        self._changed: set[Change] = set()
         self._serial = 0
         self._distance: float | None = None
         """Wall clock minus monotonic clock, when they were last seen."""
@@ -170,8 +229,11 @@ class Timers:
         armed = _Armed(name, timer, 0.0)
         now = now_wall if armed.is_wall else now_monotonic
         # An instant of the future was remembered under a clock that has been set back since.
-        armed.base = now if since is None else min(since, now)
+        first = _first_base(timer.schedule, now)
+        armed.base = first if since is None else min(since, now)
         self._armed[name] = armed
+        if timer.job is not None:
+            self._jobs.setdefault(timer.job, _JobTimes()).timers.add(name)
         if self._distance is None:
             self._distance = now_wall - now_monotonic
         self._heap(armed).count += 1
@@ -183,6 +245,11 @@ class Timers:
         if armed is not None:
             armed.serial = -1
             self._heap(armed).count -= 1
+            if armed.timer.job is not None:
+                times = self._jobs[armed.timer.job]
+                times.timers.discard(name)
+                if not times.timers:
+                    del self._jobs[armed.timer.job]
 
     def next_wall(self) -> float | None:
         """The wall clock's next deadline."""
@@ -204,6 +271,17 @@ class Timers:
         """When a timer comes next, on the clock of its schedule; None is never."""
         return self._armed[name].at
 
+    def is_wall(self, name: str) -> bool:
+        """Whether a timer follows the wall clock."""
+        return self._armed[name].is_wall
+
+    def is_over(self, name: str) -> bool:
+        """Whether a timer never comes again, whatever happens."""
+        armed = self._armed[name]
+        if armed.at is not None or isinstance(armed.timer.schedule, Since | On):
+            return False
+        return self._next(armed) is None
+
     def remembered(self) -> Mapping[str, float]:
         """Of each timer what `add` is to be told when it is armed anew (`since`)."""
         return {name: armed.base for name, armed in self._armed.items()}
@@ -224,6 +302,7 @@ class Timers:
             while (armed := heap.first()) is not None and armed.at is not None and armed.at <= now:
                 fired.append(Firing(armed.name, armed.scheduled, now - armed.at))
                 self._rearm(armed, now)
+        fired += self._set_now(now_monotonic)
         fired.sort(key=lambda firing: -firing.late_s)
         return tuple(fired)
 
@@ -233,9 +312,89 @@ class Timers:
         if isinstance(schedule, Every):
             # Its base is a beat: the last one that is not ahead.
             armed.base += max(1, (now - armed.base) // schedule.interval_s) * schedule.interval_s
+        elif isinstance(schedule, In):
+            armed.base = _COME
         else:
             armed.base = now
-        self._arm(armed)
+        if armed.timer.job is None:
+            self._arm(armed)
+        else:
+            self._spend(armed)
+
+    def _spend(self, armed: _Armed) -> None:
+        self._serial += 1
+        armed.serial, armed.at, armed.is_spent = self._serial, None, True
+
+    # Their jobs.
+
+    def recall_job(self, job: str, times: Mapping[str, float], now: float, *, runs: bool) -> None:
+        """What is known of a job when the first timer of it is armed.
+
+        `times` is what `remembered_jobs` has said of it; `now` is on the monotonic clock.
+        """
+        known = self._jobs[job]
+        known.started, known.ended = times.get(f"started {job}"), times.get(f"ended {job}")
+        known.runs = runs
+        is_told = known.started is not None and known.started > (known.ended or 0.0)
+        if runs and not is_told:
+            known.started = now
+        elif not runs and is_told:
+            known.ended = now
+        self._arm_of(known)
+
+    def job_changed(self, job: str, now: float, *, runs: bool) -> None:
+        """A job was started, or has ended; of one that no timer has, nothing comes."""
+        known = self._jobs.get(job)
+        if known is None or known.runs == runs:
+            return
+        known.runs = runs
+        if runs:
+            known.started = now
+        else:
+            known.ended = now
+        self._arm_of(known)
+
+    def settle(self, name: str) -> None:
+        """A timer that has come was told: if that has started nothing, it is armed again."""
+        armed = self._armed.get(name)
+        if armed is not None and armed.is_spent and not self._jobs[armed.timer.job or ""].runs:
+            armed.is_spent = False
+            self._arm(armed)
+
+    def remembered_jobs(self, *jobs: str) -> Mapping[str, float]:
+        """What `recall_job` is to be told by the next supervisor: of these jobs, or of all."""
+        found = {}
+        for job in jobs or self._jobs:
+            known = self._jobs[job]
+            if known.started is not None:
+                found[f"started {job}"] = known.started
+            if known.ended is not None:
+                found[f"ended {job}"] = known.ended
+        return found
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether any timer has a job."""
+        return bool(self._jobs)
+
+    @property
+    def has_wall(self) -> bool:
+        """Whether any timer follows the wall clock, or waits for what is done to it."""
+        return self._wall.count > 0
+
+    def knows_job(self, job: str) -> bool:
+        """Whether a timer has this job."""
+        return job in self._jobs
+
+    def _arm_of(self, known: _JobTimes) -> None:
+        for name in known.timers:
+            armed = self._armed[name]
+            if armed.is_spent:
+                if not known.runs:
+                    armed.is_spent = False
+                    self._arm(armed)
+            elif isinstance(armed.timer.schedule, Since):
+                self._arm(armed)
 
     # Arming.
 
@@ -262,9 +421,25 @@ class Timers:
                 return None if found is None else (found - _EPOCH) / _SECOND
             case Every(interval_s):
                 return armed.base + interval_s
-            case After(delay_s):
+            case After(delay_s=delay_s):
                 at = self.started + delay_s
                 return at if at > armed.base else None
+            case In(delay_s):
+                return None if armed.base == _COME else armed.base + delay_s
+            case Since() as since:
+                return self._next_since(armed, since)
+            case On():
+                return None
+
+    def _next_since(self, armed: _Armed, since: Since) -> float | None:
+        known = self._jobs[armed.timer.job or ""]
+        when = known.ended if since.is_end else known.started
+        if when is None or (since.is_end and known.runs):
+            return None
+        if since.comes_again:
+            return max(when, armed.base) + since.delay_s
+        at = when + since.delay_s
+        return at if at > armed.base else None
 
     def _delay(self, armed: _Armed) -> float:
         if not armed.timer.random_delay_s:
@@ -276,6 +451,23 @@ class Timers:
         return armed.timer.random_delay_s * drawn / 2**64
 
     # The wall clock is set.
+
+    def set_changed(self, change: Change) -> None:
+        """The clock was set, or the zone is another one: `due` tells of it once."""
+        self._changed.add(change)
+
+    def _set_now(self, now: float) -> list[Firing]:
+        """The timers that wait for what has just been done to the clock."""
+        if not self._changed:
+            return []
+        fired = []
+        for armed in self._armed.values():
+            schedule = armed.timer.schedule
+            if isinstance(schedule, On) and schedule.change in self._changed:
+                fired.append(Firing(armed.name, now, 0.0))
+                armed.base = now
+        self._changed.clear()
+        return fired
 
     def _look_at_clocks(self, now_wall: float, now_monotonic: float) -> None:
         distance = now_wall - now_monotonic
@@ -307,6 +499,12 @@ class Timers:
         for armed in self._armed.values():
             if armed.is_wall and getattr(armed.timer.schedule, "zone", None) is None:
                 self._arm(armed)
+
+
+def _first_base(schedule: Schedule, now: float) -> float:
+    """Behind what a timer that nothing is remembered of looks for its next time."""
+    late = isinstance(schedule, Since) or (isinstance(schedule, After) and schedule.comes_late)
+    return _NEVER if late else now
 
 
 def _time_of(armed: _Armed | None) -> float | None:

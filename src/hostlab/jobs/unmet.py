@@ -15,6 +15,7 @@ import msgspec
 from hostlab.jobs.boot import BUILT_IN, DOWN, UP
 from hostlab.jobs.glob import matches
 from hostlab.jobs.listing import job_of
+from hostlab.jobs.source_events import source_of
 from hostlab.spec.job import Job, Said, Step
 from hostlab.spec.model import Node
 
@@ -44,9 +45,9 @@ class Unmet(msgspec.Struct, frozen=True, kw_only=True):
 def unmet(node: Node) -> tuple[Unmet, ...]:
     """The operands of the node's jobs that wait in vain.
 
-    None for a node that has job files: what these emit is known inside only.
+    None for a node that has job files, tables or units: what these emit is known inside only.
     """
-    return () if node.job_files else tuple(_unmet(node))
+    return () if node.job_files or node.crontabs or node.units else tuple(_unmet(node))
 
 
 def _unmet(node: Node) -> Iterator[Unmet]:
@@ -63,6 +64,8 @@ def _unmet(node: Node) -> Iterator[Unmet]:
                     if "$" not in other and not any(matches(other, name) for name in names):
                         near = _near(other, names)
                         yield msgspec.structs.replace(found, other=other, near=near)
+                elif source_of(match.name) is not None:
+                    continue
                 elif match.name not in events and not any(matches(g, match.name) for g in globs):
                     near = _near(match.name, [*events, *globs])
                     yield msgspec.structs.replace(found, near=near)

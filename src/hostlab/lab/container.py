@@ -69,7 +69,7 @@ def become_node(plan: ContainerPlan, link: socket.socket) -> NoReturn:
     except BaseException as error:
         _fail(link, step, error)
     config = plan.config
-    _hold(plan.control, config, eager=bool(config.node.jobs or config.node.job_files))
+    _hold(plan.control, config, eager=config.node.has_jobs)
 
 
 def _fail(link: socket.socket, step: str, error: BaseException) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import select
 import signal
@@ -118,6 +119,9 @@ def container_plan(
             f"node {node.name}: this kernel has no AppArmor for profile {node.apparmor}",
             hint="leave `apparmor:` out; seccomp and capabilities hold without it",
         )
+    _prepare_sources(node)
+    if node.units is not None:
+        _prepare_units(place)
     index = indexes(node.interfaces)
     neighbours = directory.packed(node, index)
     shared = {kind for kind, _ in node.namespaces}
@@ -142,13 +146,46 @@ def container_plan(
     )
 
 
+def _prepare_sources(node: Node) -> None:
+    """What tells the node's jobs of the world is imported here: see `_prepare_units`.
+
+    Which events job files and units wait for is known inside only; so where the node does not have
+    the machine's files, what they wait for most is there for them.
+    """
+    from hostlab.init.sources import waited_for
+    from hostlab.init.sources.events import MODULES, module_of
+
+    modules = {module_of(match.name) for match in waited_for(node.jobs)}
+    if node.crontabs:
+        modules |= {"hostlab.init.crontabs", MODULES["timer"]}
+    if (node.job_files or node.units) and node.root.kind is not RootKind.MACHINE:
+        modules |= {MODULES[event] for event in ("timer", "file", "socket", "net-device-added")}
+    for module in sorted(module for module in modules if module is not None):
+        # What is not there is told by the node's init.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+
+
+def _prepare_units(place: str) -> None:
+    """What runs units is imported here: the node may have no files to import it from.
+
+    What an earlier node of this name found enabled does not count for the new one's files.
+    """
+    from hostlab.init.units import supervised
+    from hostlab.init.units.units import BEFORE_FILE
+
+    del supervised
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{place}/{BEFORE_FILE}")
+
+
 def _v1_groups(config: HubConfig, node: Node, stack: contextlib.ExitStack) -> dict[str, int]:
     """The node's groups in v1 hierarchies, where its jobs have limits of their own.
 
     A controller that one of these hierarchies has is in none of the cgroups v2 (cgroups(7)).
     """
     may_limit = any(job.resources != Resources() or job.cgroups for job in node.jobs)
-    if not (may_limit or node.job_files):
+    if not (may_limit or node.job_files or node.crontabs or node.units):
         return {}
     opened: dict[str, int] = {}
     for controller in cgroup_stanza.CONTROLLERS:

@@ -22,6 +22,7 @@ MS_PRIVATE: Final = 0x40000
 MS_SLAVE: Final = 0x80000
 MS_RELATIME: Final = 0x200000
 MNT_DETACH: Final = 2
+UMOUNT_NOFOLLOW: Final = 8
 MOUNT_ATTR_RDONLY: Final = 1
 AT_FDCWD: Final = -100
 AT_RECURSIVE: Final = 0x8000
@@ -46,6 +47,12 @@ def make_readonly(target: bytes, *, recursive: bool = False) -> None:
     attributes = struct.pack("=QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
     flags = AT_RECURSIVE if recursive else 0
     syscall("mount_setattr", AT_FDCWD, target, flags, attributes, len(attributes), what=target)
+
+
+def make_writable(target: bytes) -> None:
+    """Take the read-only flag off one mount; EPERM where a user namespace has locked it."""
+    attributes = struct.pack("=QQQQ", 0, MOUNT_ATTR_RDONLY, 0, 0)
+    syscall("mount_setattr", AT_FDCWD, target, 0, attributes, len(attributes), what=target)
 
 
 def enter_root(new_root: bytes) -> None:

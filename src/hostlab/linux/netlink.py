@@ -237,6 +237,26 @@ class Netlink:
                     return
                 yield kind, body
 
+    def ask(self, request: Request) -> Iterator[bytes]:
+        """The body of each answer to a request that is no dump; OSError when it fails."""
+        self._sequence += 1
+        flags = request.flags | NLM_F_REQUEST | NLM_F_ACK
+        length = _HEADER.size + len(request.body)
+        self.socket.send(
+            _HEADER.pack(length, request.type, flags, self._sequence, 0) + request.body
+        )
+        while True:
+            for kind, reply_flags, sequence, body in messages(self.socket.recv(RECEIVE_BYTES)):
+                if sequence != self._sequence:
+                    continue
+                if kind != NLMSG_ERROR:
+                    yield body
+                    continue
+                failed = _failure(body, reply_flags, request.what)
+                if failed is not None:
+                    raise failed
+                return
+
 
 def _failure(body: bytes, flags: int, what: str) -> OSError | None:
     if len(body) < 20:

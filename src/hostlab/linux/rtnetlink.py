@@ -251,10 +251,11 @@ def neighbour_delete(index: int, address: bytes) -> Request:
 def links(netlink: Netlink) -> tuple[Link, ...]:
     """Every link of the namespace."""
     request = Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0), "list links")
-    return tuple(_link(body) for kind, body in netlink.dump(request) if kind == RTM_NEWLINK)
+    return tuple(decode_link(body) for kind, body in netlink.dump(request) if kind == RTM_NEWLINK)
 
 
-def _link(body: bytes) -> Link:
+def decode_link(body: bytes) -> Link:
+    """What a message of a link says; DecodeError of a broken one."""
     if len(body) < _IFINFO.size:
         raise DecodeError("netlink", f"link message of {len(body)} bytes")
     _, _, index, flags, _ = _IFINFO.unpack_from(body)

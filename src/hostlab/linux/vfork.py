@@ -56,6 +56,7 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
         "mount_setattr": 442,
         "pivot_root": 155,
         "prctl": 157,
+        "readlink": 89,
         "seccomp": 317,
         "sendto": 44,
         "setrlimit": 160,

@@ -49,6 +49,8 @@ NOT_STAGED: Final = (
     "environment",
     "jobs",
     "job_files",
+    "crontabs",
+    "units",
 )
 """Fields with an operation of their own, or that only the loader reads."""
 
@@ -178,9 +180,11 @@ def _jobs_change(was: Node, now: Node) -> Operation | None:
     both = [(old[name], job) for name, job in new.items() if old.get(name, job) != job]
     changed = {one.name for one, other in both if not same_but_places(one, other)}
     changed |= old.keys() ^ new.keys()
-    if not changed and was.job_files == now.job_files:
+    keys = ("job_files", "crontabs", "units")
+    other = [f"`{key}`" for key in keys if getattr(was, key) != getattr(now, key)]
+    if not (changed or other):
         return None
-    what = [*sorted(changed), *(["`job_files`"] if was.job_files != now.job_files else [])]
+    what = [*sorted(changed), *other]
     restart = tuple(one.name for one, other in both if _running(one) != _running(other))
     return Operation(Kind.CHANGE_JOBS, now.name, f"{_list(what)} changed", restart)
 

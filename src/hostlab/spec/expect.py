@@ -163,8 +163,8 @@ def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple
     for node in nodes:
         fields = known.every[node].fields
         jobs = fields.value("jobs", Fields())
-        # A bundle's process and what is in job files are jobs that the description does not name.
-        if name not in jobs and "root" not in fields and "job_files" not in fields:
+        # A bundle's process, job files and units are jobs that the description does not name.
+        if name not in jobs and not ({"root", "job_files", "crontabs", "units"} & fields.keys()):
             hint = source.suggest_or_list(name, jobs)
             message = f"{quoted(node)} has no job {quoted(name)}"
             source.report("unknown-name", message, said.key, hint)

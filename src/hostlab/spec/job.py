@@ -166,6 +166,17 @@ class Expect(StrEnum):
     """A socket listens."""
     FILE = "file"
     """A path exists."""
+    BUS = "bus"
+    """Its name is on the system bus."""
+
+
+class NotifyAccess(StrEnum):
+    """Whose messages count (systemd.service(5))."""
+
+    MAIN = "main"
+    """The main process's."""
+    ALL = "all"
+    """Those of every process of the job, which has a socket for them whatever makes it ready."""
 
 
 class Readiness(Value, frozen=True, kw_only=True):
@@ -182,6 +193,8 @@ class Readiness(Value, frozen=True, kw_only=True):
     """Once ready it must say `WATCHDOG=1` at least this often, or SIGABRT ends it."""
     pid_file: str | None = None
     """The file in which a daemon that has forked away writes its pid."""
+    notify_access: NotifyAccess | None = None
+    """Who may send what sd_notify(3) sends; None: any process of a job that is to notify."""
     bus_name: str | None = None
     """The name on the system bus that it takes when it is ready."""
 
@@ -285,11 +298,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     group: str | None = None
     groups: tuple[str, ...] = ()
     """Supplementary groups, names or numbers, beside `group`."""
+    main_is_root: bool = False
+    """The main process changes to `user` by itself (`!` of a unit): it is started as root with
+    `capabilities`. The other steps and the directories are the user's, without capabilities."""
     umask: int | None = None
     """None is `DEFAULT_UMASK`."""
     oom_score_adj: int | None = None
     """-1000 to 1000, as /proc/PID/oom_score_adj has it; lowering it needs CAP_SYS_RESOURCE."""
     directory: str = "/"
+    """One with a `-` before it may be missing; then it is `/`."""
     capabilities: tuple[str, ...] | None = None
     """Exactly these (`NET_BIND_SERVICE`, …); None is the node's set."""
     no_new_privs: bool = False
@@ -323,6 +340,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Jobs that must run, or have ended well, when it goes on from `starting`; or it has failed."""
     requirements: tuple[Requirement, ...] = ()
     """Of the machine, when it is about to start."""
+    listens: tuple[Match, ...] = ()
+    """What sources listen to while it runs, whoever waits for the event: a unit's timer, socket or
+    path. `x.timer` listens to `timer NAME=x.timer CALENDAR=daily`, and `x.service` has `start on
+    timer NAME=x.timer`."""
 
     readiness: Readiness = Readiness()
     respawn: Respawn = Respawn()
@@ -347,6 +368,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     private_tmp: bool = False
     readonly_paths: tuple[str, ...] = ()
     """Paths that it cannot write to; one with a `-` before it may be missing."""
+    writable_paths: tuple[str, ...] = ()
+    """Within these, paths that it can write to."""
+    hidden_paths: tuple[str, ...] = ()
+    """Paths that are empty for it."""
     directories: tuple[Directory, ...] = ()
     """Made before anything of the job runs."""
     tcp_congestion: str | None = None

@@ -10,6 +10,7 @@ from hostlab.spec.job import UNLIMITED
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.signals import SIGNALS, signal_number
 from hostlab.spec.source import Source, Wrong, quoted
+from hostlab.spec.systemd.unit_names import unit_name
 
 MAX_SIGNAL = 64
 """SIGRTMAX of Linux (signal(7))."""
@@ -81,6 +82,30 @@ def name_or_false(word: str) -> str | None:
         return word if units.flag(word) else None
     except Wrong:
         return pattern(word)
+
+
+def unit(word: str) -> str:
+    """A unit's name; without a suffix it is a service's."""
+    name = word if "." in word else f"{word}.service"
+    found = unit_name(name)
+    if found.is_template:
+        raise Wrong(f"{quoted(word)} is a template", f"an instance of it: `{found.prefix}@NAME`")
+    return found.name
+
+
+def enabled_or_unit(word: str) -> bool | str:
+    """`true` is what is enabled, `false` nothing; else a unit."""
+    try:
+        return units.flag(word)
+    except Wrong:
+        return unit(word)
+
+
+def units_word(_source: Source, said: Said) -> Fields:
+    """One word instead of the mapping about units."""
+    if isinstance(said.value, bool):
+        return Fields(enabled=said)
+    return Fields(start=said._replace(value=[said]))
 
 
 def argv(_source: Source, said: Said) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from functools import partial
 from hostlab.spec import job_forms, units
 from hostlab.spec.grammar import CONDITION, EVENT
 from hostlab.spec.job import Console, Expect, KillMode
+from hostlab.spec.job_sockets import SOCKETS
 from hostlab.spec.scalars import (
     CAPABILITY,
     CPU_TIME,
@@ -167,6 +168,8 @@ _WHEN = (
         "Starts the job when this is met: events with `and`, `or` and parentheses, in the grammar "
         "of Upstart's `start on`. Between braces, quote one that has `[` or `,` in it.",
         "started db and net-device-up IFACE=eth0", "startup"),
+    Key("sockets", SOCKETS, "Sockets that init listens on for it; a connection starts the job. "
+        "Without `start_on` nothing else does.", "[80, /run/web.sock]", "none"),
     Key("stop_on", CONDITION, "Stops it when this is met.", "stopping db", "never"),
     Key("manual", FLAG, "Whether it is started by request only.", "true", "false"),
     Key("task", FLAG, "Whether it is done when its process ends, rather than when it runs.", "true",
@@ -238,7 +241,7 @@ JOB = Table(
     "Something the node runs, started at `up` unless it says when. A text or list alone is its "
     "`exec`.",
     (*_WHAT, *_WHEN, *_AS_WHOM, *_BOUNDS, *_SAID),
-    exclusive=(("exec", "script"), ("start_on", "manual")),
+    exclusive=(("exec", "script"), ("start_on", "manual"), ("sockets", "manual")),
 )
 
 BOOT = Table(

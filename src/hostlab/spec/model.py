@@ -180,6 +180,17 @@ class Boot(Value, frozen=True, kw_only=True):
     """What `container CONTAINER=…` says; None: `not-container` is emitted."""
 
 
+class Units(Value, frozen=True, kw_only=True):
+    """systemd's units, which a node's init runs as jobs."""
+
+    start: tuple[str, ...] = ()
+    """Started at the boot, with what they pull in."""
+    enabled: bool = False
+    """What the node's files have enabled is started, too; else only what was enabled since."""
+    directories: tuple[str, ...] = ()
+    """Where their files are; empty: in systemd's own places."""
+
+
 class Place(Value, frozen=True, kw_only=True):
     """Where in the description something was said, to quote it in a verdict."""
 
@@ -242,9 +253,19 @@ class Node(Value, frozen=True, kw_only=True):
     jobs: tuple[Job, ...] = ()
     job_files: tuple[str, ...] = ()
     """Directories of the node whose `.conf` and `.override` files are jobs beside these."""
+    crontabs: tuple[str, ...] = ()
+    """Tables of cron in the node, and directories of them."""
+    units: Units | None = None
+    """None: the node's init knows nothing of units."""
     boot: Boot = Boot()
     unsupported: tuple[str, ...] = ()
     """What its OCI bundle asks for and a node does not do, a sentence each."""
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether its init may have anything to run, so that it is up from the first moment."""
+        files = self.job_files or self.crontabs
+        return bool(self.jobs or files or self.units is not None)
 
 
 class Lab(Value, frozen=True, kw_only=True):

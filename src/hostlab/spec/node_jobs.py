@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from hostlab.spec import parts
+from hostlab.spec import job_sockets, parts
 from hostlab.spec.job import (
     Console,
     Expect,
@@ -31,7 +31,7 @@ from hostlab.spec.job import (
     Step,
 )
 from hostlab.spec.job import Said as Place
-from hostlab.spec.model import Boot, BootEvent
+from hostlab.spec.model import Boot, BootEvent, Units
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Mark, Source, quoted
 from hostlab.spec.stanzas import APPARMOR_LOAD
@@ -79,7 +79,7 @@ class JobReader:
         """`namespaces` finds the nodes whose namespaces a job names."""
         self.source = source
         self.namespaces = namespaces
-        self._made: dict[tuple[int, str, str], tuple[Fields, Job | None]] = {}
+        self._made: dict[tuple[int, str, str], tuple[Fields, tuple[Job, ...]]] = {}
         """By what was said; it is kept, so that its identity stays its own."""
 
     def jobs(self, fields: Fields, startup: str) -> Iterator[Job]:
@@ -90,10 +90,15 @@ class JobReader:
         for name, said in fields.items():
             key = (id(said.value), name, startup)
             if key not in self._made:
-                self._made[key] = (said.value, self._job(name, said, startup))
-            job = self._made[key][1]
-            if job is not None:
-                yield job
+                self._made[key] = (said.value, self._jobs(name, said, startup))
+            yield from self._made[key][1]
+
+    def _jobs(self, name: str, said: Said, startup: str) -> tuple[Job, ...]:
+        job = self._job(name, said, startup)
+        if job is None:
+            return ()
+        fields: Fields = said.value
+        return job_sockets.proxied(self.source, job, fields.value("sockets", ()))
 
     def _job(self, name: str, said: Said, startup: str) -> Job | None:
         job = _job(self.source, name, said, startup)
@@ -124,7 +129,12 @@ def _job(source: Source, name: str, said: Said, startup: str) -> Job | None:
         changes |= {"exec": main.exec, "script": main.script, "argv": main.argv}
     if "console" in fields:
         changes["console"] = Console(fields["console"].value)
-    if "start_on" not in fields and not fields.flag("manual"):
+    if "sockets" in fields:
+        found = job_sockets.operands(source, fields["sockets"].value)
+        changes["start_on"] = job_sockets.joined(changes.get("start_on"), found)
+        if "instance" not in fields and job_sockets.accepts(found):
+            changes["instance"] = job_sockets.CONNECTION
+    elif "start_on" not in fields and not fields.flag("manual"):
         changes["start_on"] = Expression((Match(startup),))
     listed = fields.value("capabilities")
     return Job(
@@ -266,6 +276,18 @@ def _places(source: Source, fields: Fields) -> Iterator[Place]:
                 yield Place(stanza=stanza, file=source.file, line=line, words=(item.value,))
         else:
             yield Place(stanza=stanza, file=source.file, line=said.key.line + 1)
+
+
+def units(fields: Fields) -> Units | None:
+    """What is said of systemd's units."""
+    if "units" not in fields:
+        return None
+    said: Fields = fields.value("units")
+    return Units(
+        start=tuple(dict.fromkeys(each.value for each in said.value("start", []))),
+        enabled=said.flag("enabled"),
+        directories=tuple(each.value for each in said.value("directories", [])),
+    )
 
 
 def boot(source: Source, fields: Fields) -> Boot:

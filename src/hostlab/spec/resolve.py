@@ -27,7 +27,7 @@ from hostlab.spec.model import (
     RootKind,
     Segment,
 )
-from hostlab.spec.node_jobs import JobReader, boot
+from hostlab.spec.node_jobs import JobReader, boot, units
 from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
@@ -147,6 +147,8 @@ class _Resolver:
             namespaces=self.shared(draft, fields.value("namespaces", Fields())),
             jobs=tuple(self.jobs.jobs(fields.value("jobs", Fields()), boot_.startup_event)),
             job_files=tuple(said.value for said in fields.value("job_files", [])),
+            crontabs=tuple(said.value for said in fields.value("crontabs", [])),
+            units=units(fields),
             boot=boot_,
         )
         return _able_to_nest(self.root(fields, node))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from hostlab.spec import capabilities, names, units
+from hostlab.spec import capabilities, job_forms, names, units
 from hostlab.spec.shapes import MapOf, Text, choice
 
 TEXT = Text("text", units.text)
@@ -49,6 +49,12 @@ CAPABILITY = Text(
     capabilities.capability,
     {"type": "string", "pattern": "^[A-Za-z_]+$"},
     sorted(capabilities.ALL),
+)
+UNIT = Text("a unit's name", job_forms.unit, {"type": "string"})
+UNITS_WORD = Text(
+    "a unit's name, or true for what is enabled",
+    job_forms.enabled_or_unit,
+    {"type": ["string", "boolean"]},
 )
 ENVIRONMENT = MapOf(VARIABLE, TEXT)
 CPU_TIME = Text("a number", units.number, {"type": "number", "exclusiveMinimum": 0})

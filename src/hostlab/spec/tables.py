@@ -36,6 +36,8 @@ from hostlab.spec.scalars import (
     STATUS,
     SUBNET,
     TEXT,
+    UNIT,
+    UNITS_WORD,
     USERNAME,
     VARIABLE,
 )
@@ -231,6 +233,20 @@ TIME = Table(
     (Key("offset", OFFSET, "How far its monotonic and boot time are shifted.", "1h", "0"),),
 )
 
+UNITS = Table(
+    "units",
+    "systemd's units, run by the node's init as jobs.",
+    (
+        Key("start", ListOf(UNIT), "Those that are started when the node comes up.",
+            "[nginx.service, ssh.socket]", "none"),
+        Key("enabled", FLAG, "Whatever is enabled in the node's files is started, too. Else what "
+            "was enabled before the node first came up is not: its files are the machine's.",
+            "true", "false"),
+        Key("directories", ListOf(PATH), "Where the units are, the first that has one counts.",
+            "[/etc/units]", "systemd's own places"),
+    ),
+)  # fmt: skip
+
 _SHARED = "Share this namespace of another node."
 NAMESPACES = Table(
     "namespaces",
@@ -389,6 +405,14 @@ NODE = Table(
             "What it runs.", "{web: python3 -m http.server 80}", aliases=("job",)),
         Key("job_files", ListOf(PATH), "Directories of the node whose `.conf` and `.override` "
             "files, Upstart's, are its jobs beside `jobs`.", "[/etc/init]", "none"),
+        Key("units", Forms(scalar=(UNITS_WORD, job_forms.units_word),
+                           sequence=(ListOf(UNIT, alone=False), under("start")),
+                           mapping=(UNITS, None), null=Fields),
+            "systemd's units of its files are jobs, too; those named are started when it comes up, "
+            "with what they pull in.", "[nginx.service]", "none"),
+        Key("crontabs", ListOf(PATH), "Tables of cron in the node, and directories of them, whose "
+            "lines are its jobs; nobody needs cron for that.", "[/etc/crontab, /etc/cron.d]",
+            "none"),
         Key("boot", Forms(scalar=(FLAG, job_forms.enabled_flag),
                           mapping=(BOOT, job_forms.enabled_mapping)),
             "The events that its jobs can wait for when it comes up.", "{runlevel: 3}",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from hostlab.init.client import Control
@@ -58,13 +59,30 @@ def holding(
     try:
         yield pid
     finally:
-        left = [*children(pid), pid] if not pid_namespace else [pid]
-        for child in reversed(left):
-            # The holder may be reaping some that a test has killed.
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+        if not pid_namespace:
+            _end_children(pid)
+        os.kill(pid, signal.SIGKILL)
         os.close(pidfd)
         os.waitpid(pid, 0)
+
+
+def _end_children(holder: int) -> None:
+    """End all below a holder, and wait for that; who loses its parent becomes the holder's child.
+
+    Stopped it reaps none and starts none, and its list is looked at until nobody is new in it.
+    """
+    os.kill(holder, signal.SIGSTOP)
+    os.waitid(os.P_PID, holder, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    ended: set[int] = set()
+    while left := set(children(holder)) - ended:
+        for child in left:
+            pidfd = os.pidfd_open(child)
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                assert select.select([pidfd], [], [], DEADLINE_S)[0], f"{child} does not end"
+            finally:
+                os.close(pidfd)
+        ended |= left
 
 
 def control_of(directory: Path) -> Control:

@@ -46,7 +46,7 @@ def test_its_file_is_the_one_of_the_corpus(lab: Lab, name: str) -> None:
 
 @pytest.mark.parametrize("name", DAEMONS)
 def test_daemon_serves(lab: Lab, name: str) -> None:
-    SERVES[name](lab)
+    SERVES[name](lab["server"], lab["peer"])
 
 
 @pytest.mark.parametrize("name", DAEMONS)
@@ -57,7 +57,7 @@ def test_daemon_stops_clean_and_comes_back(lab: Lab, name: str) -> None:
     running = rf"{name} start/running, process \d+\n"
     assert re.fullmatch(running, server.succeed(f"initctl start {name}"))
     server.wait_settled(within_s=30)
-    SERVES[name](lab)
+    SERVES[name](server, lab["peer"])
     assert surprises(server) == []
 
 
@@ -72,4 +72,4 @@ def test_daemon_that_is_killed_comes_back_where_its_file_says_so(lab: Lab, name:
         wait_until(lambda: server.jobs()[name].state is JobState.FAILED, f"{name} is given up")
         server.succeed(f"initctl start {name}")
     server.wait_settled(within_s=30)
-    SERVES[name](lab)
+    SERVES[name](server, lab["peer"])

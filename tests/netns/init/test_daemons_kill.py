@@ -50,7 +50,7 @@ def test_they_outlive_their_supervisor(lab: Lab) -> None:
     assert main_processes(lab) == before
     assert supervisor_of(server) != supervisor
     for serves in SERVES.values():
-        serves(lab)
+        serves(server, lab["peer"])
     for name in DAEMONS:
         assert_stops_clean(server, name)
     assert surprises(server) == []
@@ -65,7 +65,7 @@ def test_they_go_on_when_init_becomes_another_program(lab: Lab) -> None:
     wait_until(lambda: not is_first_program(server), "the new program")
     assert main_processes(lab) == before
     for serves in SERVES.values():
-        serves(lab)
+        serves(server, lab["peer"])
     for name in DAEMONS:
         assert_stops_clean(server, name)
 

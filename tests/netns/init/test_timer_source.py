@@ -5,57 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from hostlab.init.sources import MODULES, Sources, Surroundings
+from hostlab.init.sources import Sources, timer, waited_for
+from hostlab.init.sources.events import MODULES
 from hostlab.init.sources.timer import FILE, KEPT, SystemClocks, TimerSource, read_notes
-from hostlab.jobs.facts import Emit
+from hostlab.init.watches import Watches
 from hostlab.spec.job import Job, Match
 from hostlab.spec.upstart import load_conf
+from tests.netns.init.source_site import Init, finish
 
 pytestmark = pytest.mark.netns
 
 DEADLINE_S = 20.0
 DAY = 86400.0
-
-
-@dataclass
-class Init:
-    """What a source needs of an init, and what it has told."""
-
-    directory: int | None = None
-    told: list[Emit] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    kept: dict[str, int] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def surroundings(self) -> Surroundings:
-        return Surroundings(
-            self.tell, self.warnings.append, self.keep, self.drop, self.kept, self.directory
-        )
-
-    def tell(self, emit: Emit) -> None:
-        self.told.append(emit)
-        self.changed.set()
-
-    def keep(self, name: str, fd: int) -> None:
-        self.drop(name)
-        self.kept[name] = os.dup(fd)
-
-    def drop(self, name: str) -> None:
-        if name in self.kept:
-            os.close(self.kept.pop(name))
-
-    async def wait_told(self, count: int) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.told) < count:
-                self.changed.clear()
-                await self.changed.wait()
 
 
 @dataclass
@@ -88,11 +56,6 @@ async def listening(
         kept = {name: os.dup(fd) for name, fd in init.kept.items()}
         source.close()
         init.kept.update(kept)
-
-
-def finish(init: Init) -> None:
-    for name in list(init.kept):
-        init.drop(name)
 
 
 def test_events_come_at_their_time() -> None:
@@ -165,6 +128,28 @@ def test_a_persistent_timer_outlives_the_machines_start(directory: int, tmp_path
     asyncio.run(main())
 
 
+def test_what_systemd_has_noted_counts(tmp_path: Path) -> None:
+    """A host that comes from systemd does not forget when its timers came last."""
+
+    async def main() -> None:
+        init = Init(stamps=str(tmp_path))
+        for name, days in (("old.timer", 3), ("new.timer", 0)):
+            stamp = tmp_path / f"stamp-{name}"
+            stamp.touch()
+            at = SystemClocks().wall() - days * DAY
+            os.utime(stamp, (at, at))
+        source = TimerSource(init.surroundings())
+        source.listen(frozenset(
+            Match("timer", (f"NAME={name}", "CALENDAR=daily", "PERSISTENT=1"))
+            for name in ("old.timer", "new.timer", "other.timer")
+        ))  # fmt: skip
+        source.close()
+        assert [dict(emit.environment)["NAME"] for emit in init.told] == ["old.timer"]
+        finish(init)
+
+    asyncio.run(main())
+
+
 def test_the_clock_is_set() -> None:
     """What a cancelled timerfd makes the source do; the machine's clock is left alone."""
 
@@ -225,7 +210,7 @@ def test_a_source_is_open_while_somebody_listens() -> None:
     async def main() -> None:
         init = Init()
         jobs = [job("a", "start on startup")]
-        sources = Sources(init.surroundings(), lambda: jobs)
+        sources = Sources(init.surroundings(), lambda: waited_for(jobs))
         sources.look()
         assert list(sources.names) == []
         jobs.append(job("b", "start on started a or timer EVERY=100ms\nstop on timer EVERY=1h"))
@@ -250,7 +235,7 @@ def test_a_source_that_cannot_be_opened_costs_its_events_only(
     async def main() -> None:
         init = Init()
         jobs = [job("a", "start on timer EVERY=100ms")]
-        sources = Sources(init.surroundings(), lambda: jobs)
+        sources = Sources(init.surroundings(), lambda: waited_for(jobs))
         with monkeypatch.context() as patch:
             patch.setitem(MODULES, "timer", "hostlab.init.sources.nothing")
             sources.look()
@@ -261,5 +246,87 @@ def test_a_source_that_cannot_be_opened_costs_its_events_only(
         sources.look()
         await init.wait_told(1)
         sources.close()
+
+    asyncio.run(main())
+
+
+def test_the_zone_of_the_machine_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen by inotify, through the link that /etc/localtime is."""
+    localtime = tmp_path / "localtime"
+    localtime.symlink_to("/usr/share/zoneinfo/UTC")
+    monkeypatch.setattr(timer, "LOCALTIME", str(localtime))
+
+    async def main() -> None:
+        init = Init()
+        watches = Watches(init.warnings.append)
+        source = TimerSource(replace(init.surroundings(), watches=watches))
+        source.listen(
+            frozenset({Match("timer", ("ON=zone-change",)), Match("timer", ("CALENDAR=daily",))})
+        )
+        before = source._timers.deadline("CALENDAR=daily")
+        new = tmp_path / "new"
+        new.symlink_to("/usr/share/zoneinfo/Asia/Kolkata")
+        new.rename(localtime)
+        await init.wait_told(1)
+        after = source._timers.deadline("CALENDAR=daily")
+        assert before is not None
+        assert after is not None
+        assert (after - before) % 86400 == 86400 - 5.5 * 3600
+        assert [dict(emit.environment)["ON"] for emit in init.told] == ["zone-change"]
+        source.close()
+        watches.close()
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_a_timer_of_a_job_that_runs() -> None:
+    """It comes once while the job runs, and again when that has ended."""
+
+    async def main() -> None:
+        init = Init()
+        running: set[str] = set()
+        heard: list[Callable[[str], None]] = []
+
+        def watch(told: Callable[[str], None]) -> Callable[[], None]:
+            heard.append(told)
+            return heard.clear
+
+        surroundings = replace(init.surroundings(), runs=running.__contains__, watch_jobs=watch)
+        source = TimerSource(surroundings)
+        source.listen(
+            frozenset(
+                {
+                    Match("timer", ("EVERY=100ms", "JOB=x")),
+                    Match("timer", ("SINCE_END=100ms", "JOB=x")),
+                }
+            )
+        )
+        running.add("x")
+        heard[0]("x")
+        await init.wait_told(1)
+        assert "EVERY" in dict(init.told[0].environment)
+        running.clear()
+        heard[0]("x")
+        await init.wait_told(3)
+        assert any("SINCE_END" in dict(emit.environment) for emit in init.told)
+        notes = read_notes(os.pread(init.kept[KEPT], 65536, 0))
+        assert {"started x", "ended x"} <= notes.keys()
+        source.listen(frozenset({Match("timer", ("EVERY=1h",))}))
+        assert not heard, "nobody has a job any more"
+        source.close()
+        finish(init)
+
+    asyncio.run(main())
+
+
+def test_the_last_time_says_so() -> None:
+    async def main() -> None:
+        init = Init()
+        async with listening(init, "IN=50ms", "EVERY=100ms"):
+            await init.wait_told(2)
+        found = {emit.environment[0][0]: dict(emit.environment).get("LAST") for emit in init.told}
+        assert found == {"IN": "1", "EVERY": None}
+        finish(init)
 
     asyncio.run(main())

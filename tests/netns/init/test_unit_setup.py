@@ -89,6 +89,19 @@ def test_a_privileged_step_is_roots(jobs: Site) -> None:
 
 
 @ROOT_ONLY
+def test_a_main_process_that_changes_its_user_itself_is_roots(jobs: Site, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    said = "id -u; grep -h CapEff /proc/self/status"
+    job = Job(
+        name="a", user="nobody", main_is_root=True, capabilities=("CHOWN",), script=said,
+        pre_start=Process(script=said), directories=(Directory(path=str(state)),),
+    )  # fmt: skip
+    assert jobs.run(job).out.split() == ["0", "CapEff:", f"{1:016x}"]
+    assert jobs.run(job, step=Step.PRE_START).out.split() == ["65534", "CapEff:", f"{0:016x}"]
+    assert state.stat().st_uid == 65534
+
+
+@ROOT_ONLY
 def test_a_path_that_may_be_missing_is_no_obstacle(jobs: Site, tmp_path: Path) -> None:
     paths = (f"-{tmp_path}/none", f"-{tmp_path}")
     job = Job(name="a", argv=("/usr/bin/touch", f"{tmp_path}/x"), readonly_paths=paths)

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from hostlab.errors import UsageError
+from hostlab.lab.devices import ContainerSockets
+from hostlab.spec.device import load_device
 from hostlab.sync import Lab
-from tests.netns.lab.lab_site import probe
+from tests.netns.lab.lab_site import probe, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -49,7 +51,7 @@ def staged(path: Path) -> Lab:
     return Lab(own(path))
 
 
-@pytest.mark.parametrize("name", ["hello", "shop"])
+@pytest.mark.parametrize("name", ["hello", "shop", "sleeper"])
 def test_an_example_holds(examples: Path, name: str) -> None:
     with staged(examples / f"{name}.yaml") as lab:
         report = lab.check()
@@ -74,3 +76,39 @@ def test_a_market_with_an_oci_bundle_holds(examples: Path) -> None:
         assert not lab.check().ok, "the checks hold without a server"
     with pytest.raises(UsageError):
         lab.status()
+
+
+def test_web_servers_sleep_until_asked_and_fall_asleep_again(examples: Path) -> None:
+    with staged(examples / "sleeper.yaml") as lab:
+        servers = [(lab["page"], "web"), (lab["old"], "web"), (lab["old"], "web-proxy")]
+
+        def states() -> set[str]:
+            found = set()
+            for node, name in servers:
+                found |= {row["state"] for row in node.job_table() if row["name"] == name}
+            return found
+
+        assert states() == {"waiting"}
+        for _ in range(2):
+            assert lab.check().ok
+            wait_until(lambda: states() == {"stopped"}, "all of them sleep again")
+        say = (
+            "import socket; c = socket.create_connection(('old', 7000), 20); c.sendall(b'word\\n');"
+        )
+        assert lab["reader"].succeed(f'python3 -c "{say} print(c.recv(100))"') == "b'WORD\\n'\n"
+        diary = lab["old"].log_path("diary-1")
+        wait_until(lambda: Path(diary).exists() and "has gone" in Path(diary).read_text(), diary)
+
+
+def test_a_stick_is_copied(examples: Path) -> None:
+    with staged(examples / "stick.yaml") as lab:
+        path = examples / "devices" / "stick.yaml"
+        stick = load_device(path.read_text(), file=str(path), directory=str(path.parent))
+        desk = ContainerSockets(lab["desk"])
+        lab["desk"].fail("test -e /srv/PHOTOS")
+        desk.plug(stick)
+        report = lab.check()
+        assert report.ok, "\n".join(map(str, report.rows))
+        desk.unplug("stick")
+        gone = "/srv/QEMU_USB_HARDDRIVE has gone"
+        wait_until(lambda: not lab["desk"].execute(["test", "-e", gone]).status, "a farewell")

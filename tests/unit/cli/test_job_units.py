@@ -39,7 +39,7 @@ def test_explain_has_a_line_for_each_directive(tmp_path: Path, capsys: Capture) 
     assert run(["job", "check", "--explain", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{path}:3: ProtectClock= without effect: a node cannot set the clock"
-    assert lines[2].startswith(f"{path}:4: ProtectHome= partly: ")
+    assert lines[2].startswith(f"{path}:4: ProtectHome= implemented: ")
     assert lines[3] == f"{path}:5: Foo= unknown"
 
 

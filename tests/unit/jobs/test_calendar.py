@@ -202,7 +202,7 @@ def test_the_normal_form_means_the_same(calendar: Calendar) -> None:
     assert parse(show(calendar)) == calendar
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(calendars, instants)
 def test_the_next_one_is_listed_and_none_is_before_it(calendar: Calendar, after: datetime) -> None:
     found = calendar.next_elapse(after, BERLIN)

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from hostlab.errors import SpecError
-from hostlab.jobs import crontab, timer_event, timer_operand
+from hostlab.jobs import crontab, named_event, timer_operand
 from hostlab.jobs.cron import Cron
 from hostlab.jobs.cron_jobs import job_of
 from hostlab.spec.job import Job, Match
@@ -35,7 +35,7 @@ def test_a_line_of_the_system() -> None:
     assert job.start_on is not None
     (match,) = job.start_on.matches
     assert match == Match("timer", ("CRON=17 * * * *", "ZONE=Asia/Tokyo"))
-    timer = timer_operand.parse(timer_event.arguments(match))
+    timer = timer_operand.parse(named_event.arguments(match))
     assert timer.schedule == Cron("17 * * * *", "Asia/Tokyo")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostlab.errors import SpecError
-from hostlab.jobs import calendar_text, timer_event, timer_operand
+from hostlab.jobs import calendar_text, named_event, timer_operand
 from hostlab.jobs.cron import Cron
 from hostlab.jobs.expression import Leaf
 from hostlab.jobs.timers import After, Every, Timer
@@ -60,7 +60,7 @@ def test_what_is_no_timer(words: tuple[str, ...]) -> None:
 
 
 def told(*words: str) -> tuple[tuple[str, str], ...]:
-    return (*timer_event.environment(timer_event.arguments(Match("timer", words))), ("AT", "x"))
+    return (*named_event.environment(named_event.arguments(Match("timer", words))), ("AT", "x"))
 
 
 def test_only_its_own_event_matches() -> None:
@@ -76,9 +76,9 @@ def test_a_name_is_listened_to() -> None:
     assert Leaf(Match("timer", ("NAME=backup.timer",)), 0).accepts("timer", event)
     assert Leaf(Match("timer", ("NAME=backup.timer", "CALENDAR=daily")), 0).accepts("timer", event)
     assert not Leaf(Match("timer", ("NAME=*",)), 0).accepts("timer", event)
-    assert not timer_event.says_when(Match("timer", ("NAME=backup.timer",)))
-    assert timer_event.says_when(Match("timer", ("EVERY=1s",)))
-    assert not timer_event.says_when(Match("started", ("EVERY=1s",)))
+    assert not named_event.says(Match("timer", ("NAME=backup.timer",)))
+    assert named_event.says(Match("timer", ("EVERY=1s",)))
+    assert not named_event.says(Match("started", ("EVERY=1s",)))
 
 
 def test_a_job_is_started_and_knows_why() -> None:

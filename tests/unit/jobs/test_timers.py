@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostlab.jobs import calendar_text, cron
-from hostlab.jobs.timers import After, Every, Schedule, Timer, Timers
+from hostlab.jobs.timers import After, Change, Every, In, On, Schedule, Since, Timer, Timers
 
 pytestmark = pytest.mark.unit
 
@@ -45,6 +45,9 @@ class World:
         """Set the wall clock; who came."""
         self.wall += seconds
         return self.due()
+
+    def job(self, name: str, *, runs: bool) -> None:
+        self.timers.job_changed(name, self.monotonic, runs=runs)
 
     def due(self) -> list[str]:
         return [firing.name for firing in self.timers.due(self.wall, self.monotonic)]
@@ -225,7 +228,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(steps)
 def test_nothing_is_overdue_and_nothing_comes_early(moves: list[tuple[str, int]]) -> None:
     world = World()
@@ -247,3 +250,78 @@ def test_nothing_is_overdue_and_nothing_comes_early(moves: list[tuple[str, int]]
             late = before["calendar"]
             assert late is not None
             assert ("calendar" in came) == (late <= world.wall)
+
+
+def test_a_timer_waits_while_its_job_runs() -> None:
+    """And what came meanwhile comes then, once."""
+    world = World()
+    world.add("hourly", calendar_text.parse("hourly"), job="x")
+    world.timers.recall_job("x", {}, world.monotonic, runs=False)
+    assert world.after(HOUR) == ["hourly"]
+    world.job("x", runs=True)
+    world.timers.settle("hourly")
+    assert world.left_s() is None
+    assert world.after(2.5 * HOUR) == []
+    world.job("x", runs=False)
+    assert world.due() == ["hourly"]
+    world.timers.settle("hourly")
+    assert world.left_s() == HOUR / 2, "nothing was started: it goes on"
+
+
+def test_since_a_job_started_and_ended() -> None:
+    world = World()
+    world.add("start", Since(100), job="x")
+    world.add("end", Since(10, is_end=True, comes_again=True), job="x")
+    world.timers.recall_job("x", {}, world.monotonic, runs=False)
+    assert world.left_s() is None, "it has not been started yet"
+    world.job("x", runs=True)
+    assert world.left_s() == 100
+    assert world.after(30) == []
+    world.job("x", runs=False)
+    assert world.after(10) == ["end"]
+    world.timers.settle("end")
+    assert world.left_s() == 10, "again, although nothing came of it"
+    world.timers.remove("end")
+    assert world.after(60) == ["start"]
+    world.timers.settle("start")
+    assert world.left_s() is None
+    assert not world.timers.is_over("start")
+
+
+def test_the_next_supervisor_knows_when_a_job_started() -> None:
+    world = World()
+    world.add("start", Since(100, comes_again=True), job="x")
+    world.timers.recall_job("x", {}, world.monotonic, runs=True)
+    notes = {**world.timers.remembered(), **world.timers.remembered_jobs()}
+    assert notes["started x"] == UP
+    later = World(monotonic=UP + 40)
+    later.add("start", Since(100, comes_again=True), since=notes["start"], job="x")
+    later.timers.recall_job("x", notes, later.monotonic, runs=False)
+    assert later.left_s() == 60
+    assert later.timers.remembered_jobs() == {"started x": UP, "ended x": UP + 40}
+
+
+def test_once_after_it_was_armed() -> None:
+    world = World()
+    world.add("in", In(10))
+    assert world.after(10) == ["in"]
+    assert world.timers.is_over("in")
+    world.add("in", In(10), since=world.timers.remembered()["in"])
+    assert world.left_s() is None, "the next supervisor does not repeat it"
+
+
+def test_a_start_that_is_past_comes_late() -> None:
+    world = World()
+    world.add("boot", After(900, comes_late=True))
+    assert world.due() == ["boot"]
+    assert world.timers.is_over("boot")
+
+
+def test_on_a_change_of_the_clock() -> None:
+    world = World()
+    world.add("clock", On(Change.CLOCK))
+    world.add("zone", On(Change.ZONE))
+    assert world.left_s() is None
+    world.timers.set_changed(Change.CLOCK)
+    assert world.due() == ["clock"]
+    assert world.due() == []

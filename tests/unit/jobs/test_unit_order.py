@@ -238,13 +238,35 @@ def test_a_reload_runs_its_commands_beside_the_main_process() -> None:
         w.tell(facts.Reload(job="a.service", request="r"))
     assert [each.step for each in w.spawns()] == [Step.MAIN, Step.RELOAD]
     assert dict(w.spawns()[-1].environment)["MAINPID"] == main
+    assert w.replies() == {}
+    w.does("a.service", Step.RELOAD)
     assert w.replies() == {"r": True}
+    w.tell(facts.Reload(job="a.service", request="s"))
+    w.engine = restore(decode(encode(capture(w.engine))))
     w.does("a.service", Step.RELOAD, status=1)
+    assert w.replies() == {"r": True, "s": False}
     assert w.status("a.service") == "start/running"
     assert not w.instance("a.service").failed
-    w.tell(facts.Reload(job="a.service"))
+    w.tell(facts.Reload(job="a.service", request="t"))
     w.tell(facts.SpawnFailed(spawn=w.spawn_number("a.service", Step.RELOAD), step="x", errno=2))
     assert w.status("a.service") == "start/running"
+    assert not w.replies()["t"]
+    w.tell(facts.Reload(job="a.service", request="u"))
+    w.stop("a.service")
+    gone(w, "a.service")
+    assert not w.replies()["u"]
+
+
+def test_a_unit_that_remains_without_a_process_reloads_too() -> None:
+    """As postfix.service does, whose instances reload with it."""
+    body = "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/a\nExecReload=/bin/b"
+    w = world(a_service=f"[Service]\n{body}")
+    w.start("a.service")
+    w.does("a.service", Step.PRE_START)
+    assert w.status("a.service") == "start/running"
+    w.tell(facts.Reload(job="a.service", request="r"))
+    w.does("a.service", Step.RELOAD)
+    assert w.replies() == {"r": True}
 
 
 def test_a_condition_that_does_not_hold_skips_the_start_and_fails_nobody() -> None:
@@ -286,3 +308,30 @@ def test_a_requisite_is_not_started_and_must_run() -> None:
     w.runs("q.service")
     w.start("a.service")
     assert under_way(w) == {"q": "running", "a": "spawned"}
+
+
+def test_what_is_not_to_start_any_more_waits_for_nobodys_turn() -> None:
+    """unbound's helper: ordered behind the unit that fails, and stopped with it."""
+    w = world(
+        m_target="Wants=u.service helper.service",
+        u_service="[Service]\nExecStart=/bin/u\nRestart=on-failure\nRestartSec=1h",
+        helper_service="After=u.service\nPartOf=u.service",
+    )
+    w.start("m.target", request="r")
+    assert under_way(w) == {"m": "starting", "u": "spawned", "helper": "starting"}
+    w.tell(facts.Stop(job="helper.service", request="s"))
+    assert "helper" not in under_way(w)
+    assert w.replies()["s"]
+
+
+def test_a_unit_that_fails_and_one_ordered_behind_it_do_not_wait_for_each_other() -> None:
+    w = world(
+        m_target="Wants=u.service helper.service",
+        u_service="[Service]\nExecStart=/bin/u\nType=notify\nRestart=on-failure\nRestartSec=1h",
+        helper_service="After=u.service\nPartOf=u.service",
+    )
+    w.start("m.target", request="r")
+    w.runs("u.service")
+    gone(w, "u.service", status=1)
+    assert under_way(w)["u"] == "post-stop"
+    assert "helper" not in under_way(w)

@@ -48,7 +48,7 @@ def test_what_the_kernel_would_never_send_is_a_decode_error(
     pairs: list[tuple[int, bytes]], header: int
 ) -> None:
     body = bytes(header) + b"".join(attribute(*pair) for pair in pairs)
-    for read in (rtnetlink._link, rtnetlink._address_of):
+    for read in (rtnetlink.decode_link, rtnetlink._address_of):
         with contextlib.suppress(DecodeError):
             read(body)
 

@@ -201,6 +201,8 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "readiness": "jobs: {j: {exec: x, readiness: {%s}}}",
             "kill": "jobs: {j: {exec: x, kill: {%s}}}",
             "job limits": "jobs: {j: {exec: x, limits: {%s}}}",
+            "units": "units: {%s}",
+            "socket": "jobs: {j: {exec: x, sockets: {%s}}}",
             "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
         }  # fmt: skip
         inside = "segments: [lan]\nnodes: {a: {" + holders[name] % f"{word}: {value}" + "}, b: }"

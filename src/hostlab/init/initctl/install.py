@@ -19,6 +19,7 @@ from typing import Final
 from hostlab.init.initctl.programs import INITCTL, NAMES
 from hostlab.init.initctl.script import DEFAULT_BIN, DEFAULT_DIRECTORY, script
 
+PROXY: Final = "socket-proxy"
 O_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -46,6 +47,18 @@ def install(
     if also is not None:
         _add(also, os.path.join(directory, INITCTL), names)
     return directory
+
+
+def install_proxy(directory: str, command: str) -> None:
+    """`socket-proxy`, beside Upstart's names: a program of hostlab's that jobs can run.
+
+    `command` starts it; OSError when `directory` cannot be written to.
+    """
+    place = os.open(directory, O_DIRECTORY)
+    try:
+        _write(place, PROXY, f'#!/bin/sh\n{command} "$@"\n')
+    finally:
+        os.close(place)
 
 
 def _write(place: int, name: str, text: str) -> None:

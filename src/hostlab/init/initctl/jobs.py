@@ -144,8 +144,10 @@ async def _list_sessions(call: Call) -> str:
 
 
 async def _notify_address(call: Call) -> str:
-    what = "D-Bus address" if call.name == "notify-dbus-address" else "address"
-    call.first(what)
+    if call.name == "notify-dbus-address":
+        call.init.notify_bus_address(call.first("D-Bus address"))
+    else:
+        call.first("address")
     return ""
 
 

@@ -10,9 +10,12 @@ what it holds is stored beside the engine's snapshot: then it is as it was.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from hostlab.jobs.effects import Reply
 
+PART: Final = "#"
+"""Between a token and what tells the requests of one client apart (`systemctl start a b`)."""
 Entry = tuple[str, Reply | None]
 """A token, and its answer if there is one."""
 
@@ -58,14 +61,16 @@ class Requests:
         return await asyncio.shield(waiting)
 
     def forget(self, token: str) -> None:
-        """Whoever asked has heard, or is gone."""
-        self._answers.pop(token, None)
-        waiting = self._waiting.pop(token, None)
-        if waiting is not None:
-            waiting.cancel()
+        """Whoever asked has heard, or is gone; so it is with the parts of what was asked."""
+        parts = [each for each in self._answers if each.startswith(f"{token}{PART}")]
+        for each in (token, *parts):
+            self._answers.pop(each, None)
+            waiting = self._waiting.pop(each, None)
+            if waiting is not None:
+                waiting.cancel()
 
     def forget_others(self, prefix: str, tokens: frozenset[str]) -> None:
         """Forget what begins with a prefix and is none of these."""
         for token in [each for each in self._answers if each.startswith(prefix)]:
-            if token not in tokens:
+            if token.partition(PART)[0] not in tokens:
                 self.forget(token)

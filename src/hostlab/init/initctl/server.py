@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -46,6 +46,9 @@ MAX_SWEPT: Final = 100_000
 """Entries of the directory that are looked at when a supervisor starts."""
 
 
+Program = Callable[[Command], Awaitable[Answer]]
+
+
 class InitctlServer:
     """Serves the clients in one directory."""
 
@@ -58,8 +61,13 @@ class InitctlServer:
         holder: int,
         directory: str = DEFAULT_DIRECTORY,
         log: Callable[[str], None] = lambda _: None,
+        programs: Mapping[str, Program] | None = None,
     ) -> None:
-        """`keep` has the holder keep a descriptor, `kept` is what it kept; `holder` is its pid."""
+        """`keep` has the holder keep a descriptor, `kept` is what it kept; `holder` is its pid.
+
+        `programs` are served beside Upstart's, by their names.
+        """
+        self.programs = programs or {}
         self.init = init
         self.keep = keep
         self.log = log
@@ -210,7 +218,8 @@ class InitctlServer:
             raise DecodeError("initctl-full", f"requests of {MAX_HELD_BYTES} bytes wait already")
         self._held_bytes += size
         try:
-            return await self.initctl.run(command)
+            run = self.programs.get(command.program, self.initctl.run)
+            return await run(command)
         finally:
             self._held_bytes -= size
 

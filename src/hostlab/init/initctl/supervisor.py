@@ -57,8 +57,11 @@ class SupervisorInit:
     def forget_others(self, prefix: str, tokens: frozenset[str]) -> None:
         self.supervisor.jobs.book.forget_others(prefix, tokens)
 
+    def notify_bus_address(self, address: str) -> None:
+        self.supervisor.notify_bus_address(address)
+
     def reload_configuration(self) -> None:
-        self.supervisor.directories.read()
+        self.supervisor.reread()
 
     def reexec(self) -> None:
         self.supervisor.reexec()

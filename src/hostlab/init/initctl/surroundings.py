@@ -96,6 +96,9 @@ class Init(Protocol):
     def forget_others(self, prefix: str, tokens: frozenset[str]) -> None:
         """No caller is left of the tokens with this prefix but these."""
 
+    def notify_bus_address(self, address: str) -> None:
+        """A session is told where its bus is; UsageError where init is no session's."""
+
     def reload_configuration(self) -> None:
         """Read the job files again."""
 

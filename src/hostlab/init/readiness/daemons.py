@@ -14,6 +14,8 @@ from typing import Final
 
 LOOKS: Final = 64
 """How often the members of a cgroup are read again because one was gone when it was looked at."""
+PID_BYTES: Final = 32
+"""Of a PID file that are looked at."""
 MARK: Final = "HOSTLAB_SPAWN"
 """In a daemon's environment, its spawn number: where there is no cgroup, it says whose it is."""
 
@@ -37,6 +39,20 @@ def look(pid: int) -> Process | None:
     except OSError:
         return None
     return parse_stat(data)
+
+
+def read_pid(path: str) -> int | None:
+    """The number that a PID file holds in its first line; None when there is none to be read."""
+    try:
+        # What somebody may have put there instead, a FIFO for example, holds nobody up.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            word = os.read(fd, PID_BYTES).partition(b"\n")[0].strip()
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    return int(word) if word.isdigit() else None
 
 
 def parse_stat(data: bytes) -> Process | None:

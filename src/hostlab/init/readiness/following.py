@@ -79,6 +79,10 @@ class Following:
 
     def has_successor(self, watch: Watch) -> bool:
         """A daemon's main process has left: whether another takes over, which is told then."""
+        named = self._named_by_file(watch)
+        if named is not None:
+            self._succeed(watch, named)
+            return True
         found = daemons.orphans(
             lambda: self._candidates(watch),
             self._hands.holder,
@@ -88,6 +92,16 @@ class Following:
             return False
         self._succeed(watch, found[0])
         return True
+
+    def _named_by_file(self, watch: Watch) -> daemons.Process | None:
+        """The process whose number its PID file has, if it is the holder's and of the job."""
+        pid = None
+        if watch.job.readiness.pid_file is not None:
+            pid = daemons.read_pid(watch.job.readiness.pid_file)
+        process = daemons.look(pid) if pid is not None else None
+        if process is None or process.parent != self._hands.holder or pid in watch.not_ours:
+            return None
+        return process if self._is_ours(watch, process) else None
 
     def _candidates(self, watch: Watch) -> Collection[int]:
         if watch.has_cgroup:

@@ -19,7 +19,7 @@ from hostlab.init.readiness.notify import Message
 from hostlab.init.readiness.notify_socket import Datagram
 from hostlab.init.readiness.watch import Hands, Watch
 from hostlab.jobs import facts
-from hostlab.spec.job import Expect
+from hostlab.spec.job import Expect, NotifyAccess
 
 AT_ONCE: Final = 64
 """Messages of one process that are dealt with before another's turn."""
@@ -63,12 +63,14 @@ class Messages:
         return True
 
     def _may_speak(self, watch: Watch, datagram: Datagram) -> bool:
-        """systemd's `NotifyAccess=all`: every process of the job, and nobody else.
+        """Every process of the job, or its main one only, and nobody else.
 
         One that has ended since is known by the cgroup it was in, where the kernel tells that.
         """
         if datagram.pid and datagram.pid in (watch.pid, watch.first):
             return True
+        if watch.job.readiness.notify_access is NotifyAccess.MAIN:
+            return False
         if watch.has_cgroup:
             was_there = watch.group is not None and datagram.group == watch.group
             return was_there or datagram.pid in self._hands.members(watch.spawn)

@@ -24,6 +24,7 @@ from hostlab.errors import UsageError
 from hostlab.init.holder import GONE
 from hostlab.init.readiness import daemons, notify_socket
 from hostlab.init.readiness.appearing import Files, Port, Ports
+from hostlab.init.readiness.bus_name import BusNames
 from hostlab.init.readiness.fd_store import Drop, FdStore, Keep, unquote
 from hostlab.init.readiness.following import Following
 from hostlab.init.readiness.messages import Messages
@@ -59,7 +60,12 @@ class Prepared:
 
 def needs_socket(job: Job) -> bool:
     """Whether a job's main process is given $NOTIFY_SOCKET."""
-    return job.readiness.kind is Expect.NOTIFY or job.readiness.watchdog_s is not None
+    readiness = job.readiness
+    return (
+        readiness.kind is Expect.NOTIFY
+        or readiness.watchdog_s is not None
+        or readiness.notify_access is not None
+    )
 
 
 def _to_standard_error(text: str) -> None:
@@ -105,16 +111,18 @@ class Readiness:
         self._watches: dict[int, Watch] = {}
         self._files = Files(warn=warn)
         self._ports = Ports(warn=warn)
+        self._bus_names = BusNames(warn=warn)
         self._store = FdStore(keep=keep, drop=drop)
         self._following = Following(self._hands)
         self._messages = Messages(self._hands, self._following, self._store)
 
     # What the supervisor calls.
 
-    def prepare(self, effect: effects.Spawn) -> Prepared:
+    def prepare(self, effect: effects.Spawn, *, first: int = FIRST_STORED) -> Prepared:
         """Before a process is started; when that or this fails, `forget` its spawn.
 
-        OSError when a socket or pipe cannot be made.
+        `first` is the number of its first stored descriptor, behind its sockets. OSError when a
+        socket or pipe cannot be made.
         """
         job, spawn = effect.job, effect.spawn
         if effect.step is not Step.MAIN:
@@ -127,7 +135,7 @@ class Readiness:
         ours: tuple[int, ...] = ()
         if needs_socket(job):
             self._give_socket(watch, environment)
-            self._give_stored(watch, environment, descriptors)
+            self._give_stored(watch, environment, descriptors, first)
         if watch.kind is Expect.FD:
             writer = self._give_pipe(watch)
             descriptors[job.readiness.fd or 0] = writer
@@ -160,10 +168,11 @@ class Readiness:
         watch.unkeep(self._hands, "stop")
         self._messages.arm(watch)
 
-    def ended(self, spawn: int, pid: int, status: int) -> bool:
+    def ended(self, spawn: int, pid: int, status: int, *, by_reload: bool = False) -> bool:
         """A process of this spawn has ended; True when that is not the main process's end.
 
         `status` is a wait status or `holder.GONE`. When it is True the engine must not be told.
+        One that ended during a reload may have a successor however it ended.
         """
         watch = self._watches.get(spawn)
         if watch is None:
@@ -174,7 +183,7 @@ class Readiness:
         if pid != watch.pid:
             self._following.another_ended(watch)
             return pid != watch.pid
-        if watch.kind not in _DAEMONS or status not in (0, GONE):
+        if watch.kind not in _DAEMONS or (status not in (0, GONE) and not by_reload):
             return False
         if status == GONE:
             watch.not_ours.add(pid)
@@ -203,6 +212,7 @@ class Readiness:
             return
         self._files.forget(spawn)
         self._ports.forget(spawn)
+        self._bus_names.forget(spawn)
         watch.close()
         for kind in tuple(watch.kept):
             watch.unkeep(self._hands, kind)
@@ -264,6 +274,7 @@ class Readiness:
         for spawn, watch in self._watches.items():
             self._files.forget(spawn)
             self._ports.forget(spawn)
+            self._bus_names.forget(spawn)
             watch.close()
         self._watches.clear()
         self._store.close()
@@ -285,10 +296,10 @@ class Readiness:
             environment["WATCHDOG_USEC"] = str(round(watch.watchdog_s * 1_000_000))
 
     def _give_stored(
-        self, watch: Watch, environment: dict[str, str], descriptors: dict[int, int]
+        self, watch: Watch, environment: dict[str, str], descriptors: dict[int, int], first: int
     ) -> None:
         stored = self._store.of(watch.job.name, watch.instance)
-        numbers = range(FIRST_STORED, FIRST_STORED + len(stored))
+        numbers = range(first, first + len(stored))
         if watch.kind is Expect.FD and watch.job.readiness.fd in numbers:
             watch.complain(self._hands, "`expect fd` has a number that its stored descriptors need")
             return
@@ -335,6 +346,9 @@ class Readiness:
                 self._ports.wait(watch.spawn, port)
             case Expect.FILE:
                 self._files.wait(watch.spawn, readiness.path or "/", lambda: self._ready(watch))
+            case Expect.BUS:
+                name = readiness.bus_name or ""
+                self._bus_names.wait(watch.spawn, name, lambda: self._ready(watch))
             case Expect.FORK | Expect.DAEMON:
                 self._following.begin(watch)
             case Expect.NONE | Expect.STOP | Expect.NOTIFY:

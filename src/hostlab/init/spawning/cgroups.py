@@ -90,11 +90,18 @@ class JobCgroups:
         return self.directory if self._own is None else self._own
 
     def make(
-        self, spawn: int, job: str, instance: str, limits: Sequence[cgroups.Limit] = ()
+        self,
+        spawn: int,
+        job: str,
+        instance: str,
+        limits: Sequence[cgroups.Limit] = (),
+        *,
+        beside: int | None = None,
     ) -> Place:
         """A cgroup for a process that is about to start, with the limits of its instance.
 
-        What cannot be had is a warning: without v2 the process runs in the node's cgroup.
+        One `beside` another is in that one's and has none of its own. What cannot be had is a
+        warning: without v2 the process runs in the node's cgroup.
         """
         name = group_name(job, instance)
         warnings: list[str] = []
@@ -103,6 +110,10 @@ class JobCgroups:
         if self.directory is None:
             warnings += [_no_limit(each, "no cgroup here") for each in limits]
             return Place(None, enter, tuple(warnings))
+        if beside in self._leaves:
+            with contextlib.suppress(OSError):
+                leaf = os.open(self._leaves[beside], _DIRECTORY, dir_fd=self.directory)
+                return Place(leaf, enter, tuple(warnings))
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=self.directory)

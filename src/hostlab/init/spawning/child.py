@@ -24,9 +24,11 @@ import signal
 import socket
 import termios
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from hostlab.init.spawning import sandbox
+from hostlab.init.spawning.given import FIRST
 from hostlab.linux.capabilities import (
     apply_sets,
     become,
@@ -39,6 +41,7 @@ from hostlab.linux.libc import close_all_but, prctl, setns
 from hostlab.linux.seccomp import apply as apply_seccomp
 
 if TYPE_CHECKING:
+    from hostlab.init.spawning.given import Accepting
     from hostlab.init.spawning.process import ProcessSetup
     from hostlab.linux.capabilities import CapabilitySets
 
@@ -67,6 +70,8 @@ _OWN_LIMITS: Final = frozenset(
 
 FAILURE: Final = "-"
 WARNING: Final = "~"
+PEER: Final = "="
+"""Whose connection it has accepted."""
 
 
 class _Failed(Exception):
@@ -170,6 +175,9 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     with _step("join namespace"):
         for fd in setup.namespaces:
             setns(fd, 0)
+    if setup.accepting is not None:
+        with _step("accept a connection"):
+            setup = _accept(setup, setup.accepting, report)
     script = _descriptors(setup, report)
     if setup.controlling_tty:
         with _step("open console"):
@@ -189,6 +197,29 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     _place(setup)
     _identity(setup)
     _execute(setup, script, late, report)
+
+
+def _accept(setup: ProcessSetup, accepting: Accepting, report: Report) -> ProcessSetup:
+    """With the connection of who waits first among its descriptors, and who that is."""
+    connection, peer = socket.socket(fileno=accepting.listener).accept()
+    connection.setblocking(True)  # noqa: FBT003 - that is its signature
+    if accepting.no_delay:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    fd = connection.detach()
+    variables = dict(setup.environment)
+    address = ""
+    if isinstance(peer, tuple):
+        host, port = str(peer[0]).removeprefix("::ffff:"), str(peer[1])
+        if host in accepting.refused:
+            raise _Failed(f"accept a connection of {host}, which has as many as it may")
+        address = f"{host} {port}"
+        variables |= {"REMOTE_ADDR": host, "REMOTE_PORT": port}
+    report.write(PEER, 0, address)
+    if accepting.is_inetd:
+        changed = (fd, fd, *setup.descriptors[2:])
+        return replace(setup, descriptors=changed, environment=variables)
+    further = {FIRST: fd, **setup.further}
+    return replace(setup, further=further, environment=variables)
 
 
 def _descriptors(setup: ProcessSetup, report: Report) -> int | None:
@@ -287,7 +318,7 @@ def _lower(one: int, other: int) -> int:
 def _place(setup: ProcessSetup) -> None:
     """Root, mounts and working directory."""
     temporary: tuple[int, ...] = ()
-    if setup.private_tmp or setup.readonly_paths:
+    if setup.has_own_mounts:
         with _step("make a mount namespace"):
             is_nested = sandbox.isolate()
         if is_nested and setup.capabilities:
@@ -302,9 +333,16 @@ def _place(setup: ProcessSetup) -> None:
     if setup.private_tmp:
         with _step("make a private /tmp"):
             sandbox.cover_temporary(temporary)
+    own = sandbox.TEMPORARY if setup.private_tmp else ()
     for path in sandbox.to_protect(setup.readonly_paths):
         with _step(f"make {path} read-only"):
-            sandbox.protect(path)
+            sandbox.protect(path, besides=own)
+    for path in sandbox.to_protect(setup.writable_paths):
+        with _step(f"make {path} writable"):
+            sandbox.let_write(path)
+    for path in sandbox.to_protect(setup.hidden_paths):
+        with _step(f"hide {path}"):
+            sandbox.hide(path)
     with _step("change working directory"):
         os.chdir(setup.directory)
 

@@ -57,6 +57,10 @@ MOUNT_ATTR_BYTES: Final = 32
 MSG_NOSIGNAL: Final = socket.MSG_NOSIGNAL
 _attributes = ctypes.create_string_buffer(struct.pack("=QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0))
 _READONLY: Final = ctypes.addressof(_attributes)
+PROC_SELF: Final = "/proc/self"
+LISTEN_PID: Final = b"LISTEN_PID="
+PID_BYTES: Final = 10
+"""Digits of the largest pid there is."""
 OUT_OF_THE_WAY: Final = 100
 TELL: Final = "tell the holder"
 EXECUTE: Final = "execute"
@@ -94,6 +98,21 @@ class Plan:
             _must_be_whole(value)
         pointers = (ctypes.c_char_p * (len(values) + 1))(*values, None)
         self.alive.append(pointers)
+        return ctypes.addressof(pointers)
+
+    def environment(self, values: list[bytes], *, has_pid: bool) -> int:
+        """As `texts`; with LISTEN_PID, whose digits the new process reads from /proc for itself."""
+        if not has_pid:
+            return self.texts(values)
+        for value in values:
+            _must_be_whole(value)
+        own = ctypes.create_string_buffer(LISTEN_PID, len(LISTEN_PID) + PID_BYTES + 1)
+        digits = ctypes.addressof(own) + len(LISTEN_PID)
+        self.add("tell its pid", "readlink", self.text(PROC_SELF.encode()), digits, PID_BYTES)
+        kept = [value for value in values if not value.startswith(LISTEN_PID)]
+        pointers = (ctypes.c_char_p * (len(kept) + 2))(*kept, None, None)
+        ctypes.cast(pointers, ctypes.POINTER(ctypes.c_void_p))[len(kept)] = ctypes.addressof(own)
+        self.alive += (own, pointers)
         return ctypes.addressof(pointers)
 
     def failed(self, results: list[int]) -> tuple[str, int] | None:
@@ -159,18 +178,35 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.oom_score_adj is not None
         or setup.apparmor is not None
         or setup.script is not None
-        or setup.further
+        or (setup.further and not _proc_is_own())
+        or setup.accepting is not None
         or setup.enter
         or setup.nice is not None
         or setup.chroot is not None
         or setup.debug
+        or setup.writable_paths
+        or setup.hidden_paths
+        or "/" in setup.readonly_paths
     )
+
+
+def _tells_pid(setup: ProcessSetup) -> bool:
+    """As in `child`: sd_listen_fds(3) compares LISTEN_PID with the process' own number."""
+    return bool(setup.further) and "LISTEN_FDS" in setup.environment
+
+
+def _proc_is_own() -> bool:
+    """Whether /proc tells a process its number as the process itself sees it."""
+    try:
+        return os.readlink(PROC_SELF) == str(os.getpid())
+    except OSError:
+        return False
 
 
 def _descriptors(made: Plan, setup: ProcessSetup) -> None:
     """Where a number is both taken and given, all go out of the way first."""
     step = "move descriptors"
-    moves = dict(enumerate(setup.descriptors))
+    moves = dict(enumerate(setup.descriptors)) | dict(setup.further)
     sources = set(moves.values())
     if not sources.isdisjoint(moves):
         # What else has one of these numbers is init's, which the new program has no use for.
@@ -282,7 +318,7 @@ def _execute(made: Plan, setup: ProcessSetup) -> None:
     if any(not name or "=" in name for name in setup.environment):
         raise ValueError("no name of a variable")
     values = [os.fsencode(f"{name}={value}") for name, value in setup.environment.items()]
-    environment = made.texts(values)
+    environment = made.environment(values, has_pid=_tells_pid(setup))
     program = os.fsencode(setup.argv[0])
     places = [program]
     if b"/" not in program:

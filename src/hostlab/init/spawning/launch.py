@@ -8,6 +8,7 @@ limits, and only the main one changes to that profile, as in Upstart (init/job_p
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Any, Final, Protocol
 from hostlab.errors import Unsupported
 from hostlab.init.spawning.cgroup_stanza import limit_of
 from hostlab.init.spawning.cgroups import JobCgroups, Place, group_name
+from hostlab.init.spawning.given import Accepting
 from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, start
 from hostlab.init.spawning.sandbox import remove_temporary
 from hostlab.init.spawning.unit_setup import (
@@ -67,6 +69,8 @@ class Launched:
     """The caller closes it."""
     warnings: tuple[str, ...] = ()
     """What of its job it goes without, and why."""
+    peer: str | None = None
+    """Whose connection it has accepted."""
 
 
 def key_of(spawn: int) -> str:
@@ -97,11 +101,13 @@ class Launcher:
         stdio: tuple[int, int, int],
         further: Mapping[int, int] | None = None,
         environment: Mapping[str, str] | None = None,
+        accepting: Accepting | None = None,
     ) -> Launched:
         """Start a process; raises SpawnFailed, or Unsupported for what the machine lacks.
 
         `stdio` become 0, 1, 2, `further` the numbers that are its keys; `environment` goes above
-        the effect's. All descriptors remain the caller's.
+        the effect's. A connection that it is `accepting` becomes 3, or 0 and 1. All descriptors
+        remain the caller's.
         """
         warnings: list[str] = []
         numbers = _numbered(effect.fds, further or {})
@@ -123,6 +129,7 @@ class Launcher:
                 "further": numbers | dict(further or {}),
                 "cgroup": place.directory or self.cgroups.commands,
                 "enter": place.enter,
+                "accepting": accepting,
             }
             found = command(effect.process, values)
             setup = self.around.setup(found.argv, values, script=found.script, **changes)
@@ -133,7 +140,8 @@ class Launcher:
             raise
         finally:
             place.close()
-        return Launched(started.pid, started.pidfd, (*warnings, *started.warnings))
+        warnings += started.warnings
+        return Launched(started.pid, started.pidfd, tuple(warnings), started.peer)
 
     def forget(self, job: str, instance: str) -> None:
         """An instance is gone: so go its cgroups, its private /tmp, and directories of its run."""
@@ -153,7 +161,9 @@ class Launcher:
                 limits.append(limit)
             if note is not None:
                 warnings.append(note)
-        place = self.cgroups.make(effect.spawn, job.name, effect.instance, limits)
+        place = self.cgroups.make(
+            effect.spawn, job.name, effect.instance, limits, beside=effect.beside
+        )
         warnings += place.warnings
         if job.tcp_congestion is not None:
             try:
@@ -190,20 +200,30 @@ class Launcher:
             "nice": job.nice,
             "oom_score_adj": job.oom_score_adj,
             "chroot": job.chroot,
-            "directory": job.directory,
-            "user": job.user,
-            "group": job.group,
-            "groups": job.groups,
+            "directory": _working_directory(job),
             "private_tmp": job.private_tmp,
             "readonly_paths": job.readonly_paths,
+            "writable_paths": job.writable_paths,
+            "hidden_paths": job.hidden_paths,
         }
         if job.private_tmp and self.temporary is not None:
             changes["temporary"] = f"{self.temporary}/{group_name(job.name, effect.instance)}"
-        if job.capabilities is not None:
-            changes |= {"capabilities": job.capabilities, "ambient": True}
+        is_root = job.main_is_root and effect.step is Step.MAIN
+        if not is_root:
+            changes |= {"user": job.user, "group": job.group, "groups": job.groups}
+        capabilities = job.capabilities if is_root or not job.main_is_root else ()
+        if capabilities is not None:
+            changes |= {"capabilities": capabilities, "ambient": not is_root}
         if job.no_new_privs:
             changes["no_new_privs"] = True
         return changes
+
+
+def _working_directory(job: Job) -> str:
+    """Where it is; `/` instead of one that may be missing and is."""
+    path = job.directory.removeprefix("-")
+    may_miss = path != job.directory
+    return "/" if may_miss and not os.path.isdir(f"{job.chroot or ''}{path}") else path
 
 
 def _numbered(fds: tuple[int, ...], further: Mapping[int, int]) -> dict[int, int]:

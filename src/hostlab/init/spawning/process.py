@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
 from hostlab.init.spawning import child, direct
+from hostlab.init.spawning.given import Accepting
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import remember_bounding_set
 from hostlab.linux.clone import CLONE_PARENT, clone3
@@ -81,6 +82,8 @@ class ProcessSetup:
     """Text of any length for the shell that `argv` starts, which gets its path behind `argv`."""
     further: Mapping[int, int] = field(default_factory=dict)
     """Descriptors from 3 on: the number in the process -> the caller's own."""
+    accepting: Accepting | None = None
+    """A connection to accept first, which becomes 3, or 0 and 1."""
     enter: tuple[int, ...] = ()
     """`cgroup.procs` of cgroups v1, open for writing, to enter before anything else."""
     nice: int | None = None
@@ -91,10 +94,20 @@ class ProcessSetup:
     """Where those directories are, shared by all who name it; None: new and gone with it."""
     readonly_paths: tuple[str, ...] = ()
     """As the process names them, behind `chroot`."""
+    writable_paths: tuple[str, ...] = ()
+    """Within these."""
+    hidden_paths: tuple[str, ...] = ()
     debug: bool = False
     """Stop before `execve`, for a debugger. Whether that succeeds is then not told."""
     lenient: bool = False
     """Refused limits, priority and OOM adjustment are a warning, as with systemd, no failure."""
+
+    @property
+    def has_own_mounts(self) -> bool:
+        """Whether it sees other mounts than its node."""
+        return bool(
+            self.private_tmp or self.readonly_paths or self.writable_paths or self.hidden_paths
+        )
 
 
 class Started(NamedTuple):
@@ -103,13 +116,15 @@ class Started(NamedTuple):
     pid: int
     pidfd: int
     warnings: tuple[str, ...]
+    peer: str | None = None
+    """Whose connection it has accepted: `ADDRESS PORT`, or nothing of a Unix socket's."""
 
 
 def spawn(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> tuple[int, int]:
     """As `start`, for a process that must have all that is asked for: (pid, pidfd)."""
     assert not setup.lenient, "there is nobody to warn"
-    pid, pidfd, _ = start(setup, key=key, channel=channel)
-    return pid, pidfd
+    started = start(setup, key=key, channel=channel)
+    return started.pid, started.pidfd
 
 
 def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> Started:
@@ -135,17 +150,20 @@ def start(setup: ProcessSetup, *, key: str, channel: socket.socket | None) -> St
         os.close(writer)
     with open(reader, "rb", buffering=0) as pipe:
         report = pipe.read()
-    warnings = []
+    warnings, peer = [], None
     for line in (report or b"").decode(errors="replace").splitlines():
         kind, number, step = line.split(" ", 2)
         if kind == child.WARNING:
             warnings.append(f"{_unable(step, int(number))}; it goes without")
             continue
+        if kind == child.PEER:
+            peer = step
+            continue
         os.close(pidfd)
         if channel is None:
             os.waitpid(pid, 0)
         raise SpawnFailed(step, int(number), setup.argv[0])
-    return Started(pid, pidfd, tuple(warnings))
+    return Started(pid, pidfd, tuple(warnings), peer)
 
 
 def _start_directly(

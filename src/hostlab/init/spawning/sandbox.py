@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -25,11 +26,14 @@ from hostlab.linux.mounts import (
     MS_SLAVE,
     bind,
     make_readonly,
+    make_writable,
 )
 
 TEMPORARY: Final = ("/tmp", "/var/tmp")
 PR_GET_DUMPABLE: Final = 3
 PR_SET_DUMPABLE: Final = 4
+LEFT_ALONE: Final = re.compile(rb"/(dev|proc|sys)(/|$)")
+"""Not made read-only with `/` (systemd.exec(5), "ProtectSystem=")."""
 OPEN_TREE_CLONE: Final = 1
 OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 4
@@ -139,8 +143,42 @@ def to_protect(words: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def protect(path: str) -> None:
-    """Make everything at and below a path read-only."""
+def protect(path: str, *, besides: Iterable[str] = ()) -> None:
+    """Make everything at and below a path read-only.
+
+    Of `/` all but what `LEFT_ALONE` says, and what is mounted just `besides`.
+    """
     place = path.encode()
+    if path == "/":
+        kept = {each.encode() for each in besides}
+        for target in _mounted():
+            if target not in kept:
+                make_readonly(target)
+        return
     bind(place, place, recursive=True)
     make_readonly(place, recursive=True)
+
+
+def let_write(path: str) -> None:
+    """Make a path writable again that lies in what was made read-only."""
+    place = path.encode()
+    bind(place, place)
+    make_writable(place)
+
+
+def hide(path: str) -> None:
+    """Put something empty over a path, which nobody may write to."""
+    place = path.encode()
+    if os.path.isdir(path):
+        mount(b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=000,size=4k")
+        make_readonly(place)
+    else:
+        bind(b"/dev/null", place)
+
+
+def _mounted() -> list[bytes]:
+    """Where something is mounted, the kernel's own file systems apart."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        found = [line.split()[4] for line in file]
+    decoded = [re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1], 8)]), each) for each in found]
+    return [each for each in decoded if not LEFT_ALONE.match(each)]

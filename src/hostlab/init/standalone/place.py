@@ -142,6 +142,34 @@ def remove_run_directory(path: str) -> None:
         os.rmdir(os.path.dirname(path))
 
 
+def lasting_directory(
+    run_directory: str, environment: Mapping[str, str], *, is_user: bool
+) -> str | None:
+    """Where an init in this run directory remembers what is to outlive it.
+
+    Below `$HOSTLAB_STATE`, `/var/lib/hostlab`, or a user's `$XDG_STATE_HOME/hostlab`; None for a
+    user who has no home.
+    """
+    name = run_directory.strip("/").replace("/", "-")
+    own = environment.get("HOSTLAB_STATE")
+    if own is None and is_user:
+        home = environment.get("HOME")
+        state = environment.get("XDG_STATE_HOME") or (home and f"{home}/.local/state")
+        own = state and f"{state}/hostlab"
+    elif own is None:
+        own = "/var/lib/hostlab"
+    return f"{own}/{name}" if own else None
+
+
+def stamp_directory(environment: Mapping[str, str], *, is_user: bool) -> str | None:
+    """Where systemd notes when its persistent timers came last (systemd.timer(5))."""
+    if not is_user:
+        return "/var/lib/systemd/timers"
+    home = environment.get("HOME")
+    data = environment.get("XDG_DATA_HOME") or (home and f"{home}/.local/share")
+    return f"{data}/systemd/timers" if data else None
+
+
 def session_file(runtime: str | None, pid: int) -> str | None:
     """Where a session is written down; None for a user without XDG_RUNTIME_DIR."""
     if not runtime or not runtime.startswith("/"):

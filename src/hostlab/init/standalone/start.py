@@ -20,6 +20,7 @@ from hostlab.init.protocol import CONTROL, LOGS, listen
 from hostlab.init.standalone.place import Grounds, bear, claim, make_grounds
 from hostlab.init.standalone.program import PASSED_ON
 from hostlab.spec.job import Console
+from hostlab.spec.model import Units
 from hostlab.spec.search import SYSTEM_DIRECTORIES, user_directories
 
 MODULE: Final = "hostlab.init.standalone.program"
@@ -34,6 +35,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log_directory: str
     directories: tuple[str, ...]
     """Of job files, the first that has a name's `.conf` owns it."""
+    units: Units | None = None
+    """systemd's units that it runs; None: none."""
+    crontabs: tuple[str, ...] = ()
+    """Tables of cron, and directories of them."""
     is_user: bool = False
     """A user's session: its jobs do not change to `/`, and have `UPSTART_SESSION`."""
     startup_event: str | None = "startup"
@@ -48,6 +53,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Of a job that says none."""
     logs: bool = True
     """False: `console log` is `console none`."""
+    is_on_bus: bool = False
+    """Answer as com.ubuntu.Upstart also where no job is a bus."""
 
 
 def options(

@@ -30,8 +30,10 @@ from hostlab.init.standalone.place import (
     VARIABLE,
     Grounds,
     end_groups,
+    lasting_directory,
     remove_run_directory,
     session_file,
+    stamp_directory,
     write_session,
 )
 from hostlab.init.standalone.start import Options, parts_of, told_parts
@@ -87,10 +89,17 @@ class StandaloneSupervisor(JobSupervisor):
             cgroup=grounds.cgroup,
             v1=grounds.v1,
             directories=chosen.directories,
+            crontabs=chosen.crontabs,
+            units=chosen.units,
+            is_user=chosen.is_user,
             emissions=self._emissions,
             also="/sbin" if chosen.boots and _has_own_root() else None,
             default_console=chosen.console,
             logs=chosen.logs,
+            home=os.environ.get("HOME") if chosen.is_user else None,
+            lasting=lasting_directory(chosen.run_directory, os.environ, is_user=chosen.is_user),
+            stamps=stamp_directory(os.environ, is_user=chosen.is_user),
+            is_on_bus=chosen.is_on_bus,
         )
         super().__init__(inheritance, place)
         self.sessions = Sessions(self)
@@ -143,7 +152,7 @@ class StandaloneSupervisor(JobSupervisor):
         self.begin()
         event = SIGNALS.get(signal.Signals(number))
         if number == signal.SIGHUP:
-            self.directories.read()
+            self.reread()
         elif event is None or (number == signal.SIGINT and not self.options.boots):
             self.go_down(Down.HALT)
         elif event != "keyboard-request" or self.options.boots:

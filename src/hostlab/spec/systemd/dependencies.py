@@ -63,6 +63,8 @@ class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
     stop_propagated_from: tuple[str, ...] = ()
     propagates_reload_to: tuple[str, ...] = ()
     reload_propagated_from: tuple[str, ...] = ()
+    triggers: str | None = None
+    """What a socket, timer or path starts."""
     default_after: tuple[str, ...] = ()
     """Ordering that nobody wrote: the first to go when there is a cycle."""
     has_defaults: bool = False
@@ -103,7 +105,9 @@ def dependencies_of(reader: Reader, *, triggers: str | None = None) -> Dependenc
     for names in found.values():
         names.pop(unit.name.name, None)
     values = {field: tuple(names) for field, names in found.items()}
-    return Dependencies(**values, default_after=tuple(default), has_defaults=has_defaults)
+    return Dependencies(
+        **values, triggers=triggers, default_after=tuple(default), has_defaults=has_defaults
+    )
 
 
 def _add_defaults(

@@ -11,7 +11,7 @@ SupplementaryGroups + `groups`
 DynamicUser ~ no user is made up: it runs as `nobody`, or as User= if there is one
 SetLoginEnvironment - USER and LOGNAME are set with User=
 PAMName - a job opens no login session
-WorkingDirectory ~ `directory`; a `-` before it counts as not written
+WorkingDirectory + `directory`; one with `-` that is missing is `/`
 RootDirectory + `chroot`
 RootImage - a job has its node's files
 RootImageOptions - a job has its node's files
@@ -72,8 +72,8 @@ NUMAMask - memory is where the machine puts it
 IOSchedulingClass - the machine's I/O scheduler does not know nodes
 IOSchedulingPriority - the machine's I/O scheduler does not know nodes
 MemoryKSM - the machine's memory is the machine's
-ProtectSystem ~ `readonly_paths`; `strict` is held as `full`
-ProtectHome ~ `readonly_paths`: homes are not hidden
+ProtectSystem + `readonly_paths`; of `strict` what is not below /dev, /proc and /sys
+ProtectHome + `readonly_paths`, or `hidden_paths`
 RuntimeDirectory + `directories`, and RUNTIME_DIRECTORY
 StateDirectory + `directories`, and STATE_DIRECTORY
 CacheDirectory + `directories`, and CACHE_DIRECTORY
@@ -86,14 +86,14 @@ LogsDirectoryMode + the mode of `directories`
 ConfigurationDirectoryMode + the mode of `directories`
 RuntimeDirectoryPreserve + the directories are `kept`
 TimeoutCleanSec - there is no `clean`
-ReadWritePaths ~ what they lie in is not made read-only
+ReadWritePaths + `writable_paths`
 ReadOnlyPaths + `readonly_paths`
-InaccessiblePaths - paths are not hidden; a node has no files but its own
+InaccessiblePaths + `hidden_paths`
 ExecPaths - a node's files are all its own
 NoExecPaths - a node's files are all its own
-ReadWriteDirectories ~ the older name of ReadWritePaths=
+ReadWriteDirectories + the older name of ReadWritePaths=
 ReadOnlyDirectories + the older name of ReadOnlyPaths=
-InaccessibleDirectories - the older name of InaccessiblePaths=
+InaccessibleDirectories + the older name of InaccessiblePaths=
 TemporaryFileSystem - a job has its node's files
 PrivateTmp + `private_tmp`
 PrivateDevices - a node's /dev has no device of the machine's but the harmless ones

@@ -51,12 +51,12 @@ WantsMountsFor - a node's mounts are there before any job
 StopWhenUnneeded - a job runs until it is stopped
 RefuseManualStart - whoever may ask the init may start it
 RefuseManualStop - whoever may ask the init may stop it
-AllowIsolate - there is no `isolate`
+AllowIsolate + `systemctl isolate` refuses a unit without it
 DefaultDependencies + `no` leaves out the ordering behind the early boot and before the shutdown
 OnSuccessJobMode - there are no job modes
 OnFailureJobMode - there are no job modes
 OnFailureIsolate - there is no `isolate`
-IgnoreOnIsolate - there is no `isolate`
+IgnoreOnIsolate + `systemctl isolate` leaves it running
 SurviveFinalKillSignal - the end of a node is the end of all that is in it
 JobTimeoutSec - only the start of a process has a time limit
 JobRunningTimeoutSec - only the start of a process has a time limit
@@ -88,8 +88,8 @@ Type + `readiness.kind`; a oneshot is a `task`, or a state with RemainAfterExit=
 ExitType - the main process decides
 RemainAfterExit ~ a oneshot is a state; another service ends with its main process
 GuessMainPID - the main process of a forking service is found by its control group
-PIDFile ~ `readiness.pid_file`; the main process is found by its control group
-BusName ~ `readiness.bus_name`; until there is a bus to ask, it is ready when it runs
+PIDFile ~ `readiness.pid_file`: the process that it names, of those that are left; it is not awaited
+BusName + `readiness.bus_name`: ready when the name is on the system bus, else when it runs
 ExecCondition ~ before ExecStartPre=; a condition that does not hold is a failed start
 ExecStartPre + `pre_start`
 ExecStart + `commands`, the main process; several of a oneshot run one after the other
@@ -117,7 +117,7 @@ RestartForceExitStatus + taken out of `respawn.never_on` and `normal_exit`
 PermissionsStartOnly + the steps are `privileged`, the main process is not
 RootDirectoryStartOnly - all steps have the same root directory
 NonBlocking - the descriptors are handed on as they are
-NotifyAccess - any process of the job may notify
+NotifyAccess + `readiness.notify_access`; `exec` is held as `all`
 Sockets + Wants= and After= of these sockets
 FileDescriptorStoreMax - the store has the bounds of the init
 FileDescriptorStorePreserve - the store is kept while the job runs
@@ -205,17 +205,17 @@ PassFileDescriptorsToExec - a socket runs nothing
 _TIMER: Final = """
 OnCalendar + `calendar`
 OnActiveSec + `repeated`
-OnBootSec + `repeated`
+OnBootSec + `repeated`; it counts from init's start, as in a container
 OnStartupSec + `repeated`
 OnUnitActiveSec + `repeated`
 OnUnitInactiveSec + `repeated`
 OnClockChange + `on_clock_change`
 OnTimezoneChange + `on_timezone_change`
-AccuracySec + `accuracy_s`
+AccuracySec + `accuracy_s`; a timer comes at its time, which is within every accuracy
 RandomizedDelaySec + `randomized_delay_s`
 RandomizedOffsetSec - the delay of RandomizedDelaySec= is the only one
 FixedRandomDelay + `fixed_random_delay`
-DeferReactivation - a time that comes while the unit runs is passed over
+DeferReactivation - a time that comes while the unit runs comes when that has ended
 Persistent + `persistent`
 WakeSystem - a node does not sleep
 RemainAfterElapse + `remain_after_elapse`

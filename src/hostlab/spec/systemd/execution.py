@@ -70,19 +70,16 @@ def _identity(reader: Reader, section: str, found: dict[str, Any]) -> None:
 def _place(reader: Reader, section: str, found: dict[str, Any]) -> None:
     entry = reader.last(section, "WorkingDirectory")
     if entry is not None:
-        # A directory that may be missing is one that is there in every unit that was looked at.
         path = entry.value.removeprefix("-")
         try:
             path = reader.machine.home if path == "~" else reader.specify(path)
             if not path.startswith("/"):
                 raise Wrong(f"{quoted(path)} is no absolute path")
-            found["directory"] = path
+            found["directory"] = f"-{path}" if entry.value.startswith("-") else path
         except Wrong as wrong:
             reader.wrong(entry, wrong)
         if entry.value == "~" and found.get("user") not in (None, "root"):
             reader.note(entry, f"`~` is taken as {path}, not the home of {found['user']}")
-        if entry.value.startswith("-"):
-            reader.note(entry, "the job does not start without this directory")
     root = reader.text(section, "RootDirectory")
     if root not in (None, "/"):
         found["chroot"] = root

@@ -157,10 +157,10 @@ def triggered(reader: Reader) -> str | None:
 def socket_unit(reader: Reader) -> SocketUnit:
     """What a `.socket` says; Wrong when it listens on nothing."""
     flag = partial(_flag, reader, "Socket")
+    keys = {f"Listen{kind}": kind for kind in Listening}
     listen = [
-        Listen(kind=kind, address=address)
-        for kind in Listening
-        for _, address in reader.each("Socket", (f"Listen{kind}",), reader.specify)
+        Listen(kind=keys[entry.key], address=address)
+        for entry, address in reader.each("Socket", keys, reader.specify)
     ]
     if not listen:
         raise Wrong("it listens on nothing", "ListenStream=, ListenDatagram= …")

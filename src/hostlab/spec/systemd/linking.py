@@ -6,6 +6,7 @@ For a unit U, with X going through the units whose pull U is in:
     start on    starting X              for X that U is not after
                 started X               for X that U is after (stopped X when X is a task)
                 stopped X RESULT=failed for X with OnFailure=U
+                timer NAME=X, path NAME=X for X that triggers U
     stop on     stopping X RESULT=ok    for X that U requires or is part of
                 stopping X              for X that U is bound to
                 starting X              for X that conflicts with U
@@ -21,6 +22,7 @@ import msgspec
 from hostlab.spec.job import Expression, Job, Match, Operator
 from hostlab.spec.systemd.dependencies import Dependencies
 from hostlab.spec.systemd.graph import Cycle, Edge, Strength, behind, break_cycles, pull
+from hostlab.spec.systemd.triggers import trigger
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "*?[\\"})
 
@@ -107,6 +109,8 @@ class _Links:
         for name, each in self.named.items():
             for other in each.on_failure:
                 self._start(other, _about("stopped", name, "RESULT=failed"))
+            if each.triggers is not None and (match := trigger(name)) is not None:
+                self._start(each.triggers, match)
             for other in each.on_success:
                 self._start(other, _about("stopped", name, "RESULT=ok"))
 
@@ -135,10 +139,11 @@ class _Links:
         after = tuple(self.after.get(name, ()))
         each = self.named[name]
         needed = (*each.requires, *each.binds_to, *each.requisite)
+        own = stop.matches if (stop := self.jobs[name].stop_on) else ()
         return msgspec.structs.replace(
             self.jobs[name],
             start_on=any_of(self.starts.get(name, ())),
-            stop_on=any_of(self.stops.get(name, ())),
+            stop_on=any_of((*own, *self.stops.get(name, ()))),
             after=after,
             requires=tuple(
                 dict.fromkeys(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from hostlab.errors import Place, SpecError
-from hostlab.spec.job import Job
+from hostlab.spec.job import Expression, Job
 from hostlab.spec.source import Wrong, quoted
 from hostlab.spec.systemd.conditions import requirements_of
 from hostlab.spec.systemd.dependencies import (
@@ -38,8 +38,16 @@ from hostlab.spec.systemd.kinds import (
 )
 from hostlab.spec.systemd.linking import link
 from hostlab.spec.systemd.service import service_job
+from hostlab.spec.systemd.socket_operands import CONNECTION, accepting, socket_operands
 from hostlab.spec.systemd.specifiers import Machine
 from hostlab.spec.systemd.syntax import Entry, is_private
+from hostlab.spec.systemd.triggers import (
+    path_operands,
+    path_stop,
+    timer_operands,
+    timer_stop,
+    trigger,
+)
 from hostlab.spec.systemd.unit import Reader, Unit
 from hostlab.spec.systemd.unit_names import UnitType
 
@@ -55,6 +63,10 @@ class LoadedUnit(msgspec.Struct, frozen=True, kw_only=True):
     mounts, devices, swaps, slices, scopes."""
     kind: Kind | None = None
     """What a socket, timer, path or slice says."""
+    connected: Job | None = None
+    """Of a template: the job of a connection, for a socket that accepts."""
+    is_inetd: bool = False
+    """It has its connection as standard input (`StandardInput=socket`)."""
     dependencies: Dependencies = Dependencies()
     install: Install = Install()
     warnings: tuple[SpecError, ...] = ()
@@ -79,7 +91,7 @@ def load_unit(unit: Unit, machine: Machine | None = None) -> LoadedUnit:
     try:
         if not unit.masked:
             kind = _kind(reader)
-            job = _job(reader)
+            job = _job(reader, kind)
     except Wrong as wrong:
         where = Place(unit.fragment or unit.name.name, 1, 1)
         text = f"{unit.name.name}: {wrong.message}"
@@ -94,6 +106,8 @@ def load_unit(unit: Unit, machine: Machine | None = None) -> LoadedUnit:
         unit=unit,
         job=None if unit.name.is_template else job,
         kind=kind,
+        connected=job if unit.name.is_template else None,
+        is_inetd=reader.raw("Service", "StandardInput") == "socket",
         dependencies=dependencies,
         install=install_of(reader),
         warnings=(*unit.warnings, *_unknown(unit), *_distinct(reader.warnings)),
@@ -103,9 +117,36 @@ def load_unit(unit: Unit, machine: Machine | None = None) -> LoadedUnit:
 
 def load_units(units: Iterable[Unit], machine: Machine | None = None) -> LoadedUnits:
     """Units that know of each other, linked; a template among them is no job."""
-    loaded = tuple(load_unit(unit, machine) for unit in units)
+    return link_units(load_unit(unit, machine) for unit in units)
+
+
+def link_units(units: Iterable[LoadedUnit]) -> LoadedUnits:
+    """The jobs of units that were loaded, with what they say of each other."""
+    loaded = tuple(units)
     linked = link((each.job, each.dependencies) for each in loaded if each.job is not None)
-    return LoadedUnits(units=loaded, jobs=linked.jobs, cycles=linked.cycles)
+    jobs = {job.name: job for job in linked.jobs}
+    templates = {each.unit.name.name: each for each in loaded if each.connected is not None}
+    for each in loaded:
+        if isinstance(each.kind, SocketUnit) and each.kind.accept and each.job is not None:
+            service = templates.get(each.kind.service)
+            if service is not None:
+                jobs |= dict(_connected(jobs[each.job.name], service))
+    return LoadedUnits(units=loaded, jobs=tuple(jobs.values()), cycles=linked.cycles)
+
+
+def _connected(socket: Job, service: LoadedUnit) -> Iterator[tuple[str, Job]]:
+    """A socket that accepts, and the job of its connections."""
+    assert service.connected is not None
+    listens = tuple(accepting(each, is_inetd=service.is_inetd) for each in socket.listens)
+    start_on = Expression(tuple(each for each in (trigger(socket.name),) if each is not None))
+    name = service.unit.name.name
+    yield socket.name, msgspec.structs.replace(socket, listens=listens)
+    yield (
+        name,
+        msgspec.structs.replace(
+            service.connected, name=name, instance=CONNECTION, start_on=start_on
+        ),
+    )
 
 
 def explain(unit: Unit) -> Iterator[tuple[Entry, Directive | None]]:
@@ -129,17 +170,32 @@ def _kind(reader: Reader) -> Kind | None:
             return None
 
 
-def _job(reader: Reader) -> Job | None:
+def _job(reader: Reader, kind: Kind | None) -> Job | None:
     name = reader.unit.name
     if name.type is UnitType.SERVICE:
         return service_job(reader)
     if name.type not in STAGED:
         return None
-    return Job(
+    job = Job(
         name=name.name,
         description=reader.text("Unit", "Description"),
         requirements=requirements_of(reader),
     )
+    match kind:
+        case TimerUnit():
+            listens, stop_on = timer_operands(job.name, kind), timer_stop(job.name, kind)
+        case SocketUnit():
+            listens, wrongs = socket_operands(job.name, kind)
+            for line, wrong in wrongs:
+                for entry, address in reader.each("Socket", (f"Listen{line.kind}",), str):
+                    if reader.specify(address) == line.address:
+                        reader.wrong(entry, wrong)
+            return msgspec.structs.replace(job, listens=listens)
+        case PathUnit():
+            listens, stop_on = path_operands(job.name, kind), path_stop(job.name)
+        case _:
+            return job
+    return msgspec.structs.replace(job, listens=listens, stop_on=stop_on)
 
 
 def _unknown(unit: Unit) -> Iterator[SpecError]:

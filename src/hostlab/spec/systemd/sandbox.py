@@ -12,32 +12,32 @@ from collections.abc import Iterable
 from typing import Any
 
 from hostlab.spec.capabilities import ALL
-from hostlab.spec.job import Resources
+from hostlab.spec.job import Directory, Resources
 from hostlab.spec.source import Wrong, quoted
 from hostlab.spec.systemd.execution import SECTION
 from hostlab.spec.systemd.syntax import Entry
 from hostlab.spec.systemd.unit import Reader
 from hostlab.spec.systemd.values import boolean, integer, is_boolean, percent, size
 
-_SYSTEM = ("/usr", "/boot", "/efi")
-_HOMES = ("/home", "/root", "/run/user")
+_SYSTEM = ("-/usr", "-/boot", "-/efi")
+_HOMES = ("-/home", "-/root", "-/run/user")
 _NODE = frozenset({None, "root", "0"})
 
 
-def sandbox_of(reader: Reader, user: str | None) -> dict[str, Any]:
-    """The fields of a job that bound what it can do."""
+def sandbox_of(
+    reader: Reader, user: str | None, directories: Iterable[Directory] = ()
+) -> dict[str, Any]:
+    """The fields of a job that bound what it can do; its own directories stay writable."""
     section = SECTION[reader.unit.name.type]
     found: dict[str, Any] = {}
     if _is_private_tmp(reader, section):
         found["private_tmp"] = True
     if reader.flag(section, "NoNewPrivileges"):
         found["no_new_privs"] = True
-    capabilities = _capabilities(reader, section, user)
+    capabilities = capabilities_of(reader, section, user)
     if capabilities is not None:
         found["capabilities"] = capabilities
-    paths = _readonly_paths(reader, section)
-    if paths:
-        found["readonly_paths"] = paths
+    _add_paths(reader, section, found, directories)
     resources = _resources(reader, section)
     if resources != Resources():
         found["resources"] = resources
@@ -50,8 +50,8 @@ def _is_private_tmp(reader: Reader, section: str) -> bool:
     return boolean(word) if is_boolean(word) else bool(word)
 
 
-def _capabilities(reader: Reader, section: str, user: str | None) -> tuple[str, ...] | None:
-    """Root has what the bounding set leaves it; others have the ambient ones of it."""
+def capabilities_of(reader: Reader, section: str, user: str | None) -> tuple[str, ...] | None:
+    """Root has what the bounding set leaves it, None for all; others the ambient ones of it."""
     bounding = _capability_set(reader, section, "CapabilityBoundingSet", ALL)
     ambient = _capability_set(reader, section, "AmbientCapabilities", frozenset())
     if user in _NODE:
@@ -93,53 +93,52 @@ def _known(reader: Reader, entry: Entry, words: Iterable[str]) -> Iterable[str]:
             reader.wrong(entry, Wrong(f"{quoted(word)} is not a capability"))
 
 
-def _readonly_paths(reader: Reader, section: str) -> tuple[str, ...]:
-    """The paths that it cannot write to.
+def _add_paths(
+    reader: Reader, section: str, found: dict[str, Any], directories: Iterable[Directory]
+) -> None:
+    """The paths that it cannot write to, those within that it can, and those that it cannot see."""
+    readonly: dict[str, None] = {}
+    hidden: dict[str, None] = {}
+    writable = _listed(reader, section, "ReadWritePaths", "ReadWriteDirectories")
+    system = reader.last(section, "ProtectSystem")
+    if system is not None:
+        protected = _of_system(reader, system)
+        readonly |= dict.fromkeys(protected)
+        if "/" in protected:
+            writable |= dict.fromkeys(f"-{each.path}" for each in directories)
+    homes = reader.last(section, "ProtectHome")
+    if homes is not None:
+        kind = homes.value.lower()
+        if kind == "read-only":
+            readonly |= dict.fromkeys(_HOMES)
+        elif not (is_boolean(kind) and not boolean(kind)):
+            hidden |= dict.fromkeys(_HOMES)
+    readonly |= _listed(reader, section, "ReadOnlyPaths", "ReadOnlyDirectories")
+    hidden |= _listed(reader, section, "InaccessiblePaths", "InaccessibleDirectories")
+    for field, paths in (
+        ("readonly_paths", readonly), ("writable_paths", writable), ("hidden_paths", hidden),
+    ):  # fmt: skip
+        if paths:
+            found[field] = tuple(paths)
 
-    What lies above a path that must stay writable is left writable: a job has no way to except a
-    part, and a daemon that cannot write its own state does not run.
-    """
-    found: list[tuple[Entry, str, bool]] = []
-    for key in ("ProtectSystem", "ProtectHome"):
-        entry = reader.last(section, key)
-        if entry is not None:
-            found += ((entry, path, True) for path in _protected(reader, entry))
-    for entry in reader.entries(section, "ReadOnlyPaths", "ReadOnlyDirectories"):
-        found += ((entry, *each) for each in _paths(reader, entry))
-    writable = [
-        path
-        for entry in reader.entries(section, "ReadWritePaths", "ReadWriteDirectories")
-        for path, _ in _paths(reader, entry)
-    ]
-    kept: dict[str, None] = {}
-    for entry, path, may_be_missing in found:
-        inside = [each for each in writable if f"{each}/".startswith(path.rstrip("/") + "/")]
-        if inside:
-            reader.note(entry, f"{path} stays writable because of {inside[0]} in it")
-        elif path == "/":
-            reader.note(entry, "the whole file system is not made read-only")
-        else:
-            kept[f"-{path}" if may_be_missing else path] = None
-    return tuple(kept)
+
+def _listed(reader: Reader, section: str, *keys: str) -> dict[str, None]:
+    return {
+        f"-{path}" if may_be_missing else path: None
+        for entry in reader.entries(section, *keys)
+        for path, may_be_missing in _paths(reader, entry)
+    }
 
 
-def _protected(reader: Reader, entry: Entry) -> tuple[str, ...]:
+def _of_system(reader: Reader, entry: Entry) -> tuple[str, ...]:
     word = entry.value.lower()
-    if entry.key == "ProtectHome":
-        if is_boolean(word) and not boolean(word):
-            return ()
-        if word != "read-only":
-            reader.note(entry, "homes are read-only rather than hidden")
-        return _HOMES
     if is_boolean(word):
         return _SYSTEM if boolean(word) else ()
     if word not in ("full", "strict"):
         hint = "yes, no, full or strict"
         reader.wrong(entry, Wrong(f"{quoted(word)} is no kind of protection", hint))
         return ()
-    if word == "strict":
-        reader.note(entry, "what is not below /usr, /boot, /efi and /etc stays writable")
-    return (*_SYSTEM, "/etc")
+    return ("/",) if word == "strict" else (*_SYSTEM, "-/etc")
 
 
 def _paths(reader: Reader, entry: Entry) -> list[tuple[str, bool]]:

@@ -15,13 +15,13 @@ from enum import StrEnum
 from typing import Any
 
 from hostlab.errors import Place, SpecError
-from hostlab.spec.job import Command, Expect, Job, Kill, KillMode, Process, Readiness
+from hostlab.spec.job import Command, Expect, Job, Kill, KillMode, NotifyAccess, Process, Readiness
 from hostlab.spec.source import Wrong, quoted
 from hostlab.spec.systemd.command_line import ExecLine, exec_lines
 from hostlab.spec.systemd.conditions import requirements_of
 from hostlab.spec.systemd.execution import execution_of
 from hostlab.spec.systemd.respawning import normal_ends, respawn_of
-from hostlab.spec.systemd.sandbox import sandbox_of
+from hostlab.spec.systemd.sandbox import capabilities_of, sandbox_of
 from hostlab.spec.systemd.unit import Reader
 from hostlab.spec.systemd.values import FOREVER_S, seconds, signal
 
@@ -81,7 +81,7 @@ def service_job(reader: Reader) -> Job:
     steps = Steps(reader)
     kind = _type(reader, steps)
     fields: dict[str, Any] = execution_of(reader)
-    fields |= sandbox_of(reader, fields["user"])
+    fields |= sandbox_of(reader, fields["user"], fields["directories"])
     _processes(reader, kind, steps, fields)
     fields["readiness"] = _readiness(reader, kind)
     fields["respawn"] = respawn_of(reader)
@@ -172,12 +172,15 @@ def _process(
 
 
 def _main_identity(reader: Reader, lines: Sequence[ExecLine], fields: dict[str, Any]) -> None:
-    """A main process with `+` is root's, outside of the sandbox."""
-    if not lines or not all(line.privileged for line in lines):
-        return
-    for field in ("user", "group", "capabilities"):
-        fields[field] = None
-    fields |= {"groups": (), "readonly_paths": (), "private_tmp": False, "no_new_privs": False}
+    """A main process with `+` is root's, outside of the sandbox; with `!` it is root's inside."""
+    if lines and all(line.privileged for line in lines):
+        for field in ("user", "group", "capabilities"):
+            fields[field] = None
+        fields |= {"groups": (), "private_tmp": False, "no_new_privs": False}
+        fields |= dict.fromkeys(("readonly_paths", "writable_paths", "hidden_paths"), ())
+    elif lines and all(line.keeps_identity == "!" for line in lines) and fields["user"]:
+        fields["main_is_root"] = True
+        fields["capabilities"] = capabilities_of(reader, _SECTION, None)
 
 
 def _ignores_end(fields: dict[str, Any]) -> bool:
@@ -226,6 +229,7 @@ def _readiness(reader: Reader, kind: ServiceType) -> Readiness:
             expect = Expect.NOTIFY
         case ServiceType.DBUS:
             bus_name = reader.text(_SECTION, "BusName")
+            expect = Expect.BUS if bus_name is not None else Expect.NONE
         case _:
             deadline = None
     return Readiness(
@@ -234,7 +238,27 @@ def _readiness(reader: Reader, kind: ServiceType) -> Readiness:
         watchdog_s=watchdog,
         pid_file=pid_file,
         bus_name=bus_name,
+        notify_access=_notify_access(reader, kind),
     )
+
+
+def _notify_access(reader: Reader, kind: ServiceType) -> NotifyAccess | None:
+    """Of a notify service it is the main process at least; of others nobody if nothing is said."""
+    entry = reader.last(_SECTION, "NotifyAccess")
+    word = entry.value if entry is not None else "none"
+    match word:
+        case "all" | "exec":
+            return NotifyAccess.ALL
+        case "main":
+            return NotifyAccess.MAIN
+        case "none":
+            notifies = kind in (ServiceType.NOTIFY, ServiceType.NOTIFY_RELOAD)
+            return NotifyAccess.MAIN if notifies else None
+        case _:
+            assert entry is not None
+            hint = "none, main, exec or all"
+            reader.wrong(entry, Wrong(f"{quoted(word)} is nobody who may notify", hint))
+            return None
 
 
 def _pid_file(reader: Reader) -> str | None:

@@ -49,8 +49,15 @@ STANDARD: Final = tuple(_TEXTS)
 
 def standard_targets(known: Container[str]) -> list[Unit]:
     """Those of them that no file of the node defines."""
-    return [
-        read_unit(name, [(f"[Unit]\nDescription={name.partition('.')[0]}\n{text}", PLACE)])
-        for name, text in _TEXTS.items()
-        if name not in known
-    ]
+    return [target for name in _TEXTS if name not in known and (target := standard_target(name))]
+
+
+def standard_target(
+    name: str, *, wants: tuple[str, ...] = (), requires: tuple[str, ...] = ()
+) -> Unit | None:
+    """One of them, with what the node's links add; None for another unit."""
+    text = _TEXTS.get(name)
+    if text is None:
+        return None
+    text = f"[Unit]\nDescription={name.partition('.')[0]}\n{text}"
+    return read_unit(name, [(text, PLACE)], wants=wants, requires=requires)

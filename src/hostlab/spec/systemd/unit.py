@@ -86,6 +86,8 @@ class Reader:
 
     def entries(self, section: str, *keys: str) -> list[Entry]:
         """The assignments of these keys that count, in the order of the files."""
+        if len(keys) == 1:
+            return self._by_key.get((section, keys[0]), [])
         found = [entry for key in keys for entry in self._by_key.get((section, key), ())]
         if len(keys) > 1:
             found.sort(key=self.unit.entries.index)

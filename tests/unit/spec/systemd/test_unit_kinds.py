@@ -27,8 +27,8 @@ def test_a_socket() -> None:
     assert isinstance(found.kind, SocketUnit)
     assert found.kind.listen == (
         Listen(kind=Listening.STREAM, address="80"),
-        Listen(kind=Listening.STREAM, address="[::1]:81"),
         Listen(kind=Listening.DATAGRAM, address="/run/x"),
+        Listen(kind=Listening.STREAM, address="[::1]:81"),
     )
     assert (found.kind.service, found.kind.mode, found.kind.backlog) == ("x.service", 0o600, 7)
     assert (found.kind.name, found.kind.free_bind) == ("web", True)

@@ -36,7 +36,7 @@ def argvs(process: Process | None) -> list[tuple[str, ...]]:
         ("forking", Expect.FORK, 90.0),
         ("notify", Expect.NOTIFY, 90.0),
         ("notify-reload", Expect.NOTIFY, 90.0),
-        ("dbus\nBusName=org.x", Expect.NONE, 90.0),
+        ("dbus\nBusName=org.x", Expect.BUS, 90.0),
     ],
 )
 def test_type_is_what_it_waits_for(kind: str, expect: Expect, deadline_s: float | None) -> None:
@@ -270,14 +270,14 @@ def test_what_cannot_be_written() -> None:
     assert full.readonly_paths == (
         "-/usr", "-/boot", "-/efi", "-/etc", "-/home", "-/root", "-/run/user", "/srv",
     )  # fmt: skip
-    text = "[Service]\nExecStart=/a\nProtectSystem=full\nReadWritePaths=-/etc/a\n"
-    found = loaded(text)
-    assert found.job is not None
-    assert found.job.readonly_paths == ("-/usr", "-/boot", "-/efi")
-    assert warnings(text) == [
-        "x.service:3:15: ProtectSystem: /etc stays writable because of /etc/a in it"
-    ]
-    assert warnings("[Service]\nExecStart=/a\nProtectSystem=strict\n")
+    within = service("ExecStart=/a\nProtectSystem=full\nReadWritePaths=-/etc/a\n")
+    assert within.readonly_paths == ("-/usr", "-/boot", "-/efi", "-/etc")
+    assert within.writable_paths == ("-/etc/a",)
+    strict = service("ExecStart=/a\nProtectSystem=strict\nStateDirectory=s\nProtectHome=yes\n")
+    assert strict.readonly_paths == ("/",)
+    assert strict.writable_paths == ("-/var/lib/s",)
+    assert strict.hidden_paths == ("-/home", "-/root", "-/run/user")
+    assert service("ExecStart=/a\nInaccessiblePaths=/x").hidden_paths == ("/x",)
 
 
 def test_the_rest_of_the_sandbox() -> None:
@@ -304,6 +304,17 @@ def test_who_is_privileged() -> None:
     assert old.pre_start.privileged
     assert warnings("[Service]\nUser=u\nExecStart=/a\nExecStartPre=+/p\nExecStartPre=/q\n")
     assert service("User=u\nExecStart=+/a").user is None
+
+
+def test_a_main_process_that_changes_its_user_itself_starts_as_root() -> None:
+    """As chronyd does: its directories are the user's, its capabilities what root is left."""
+    bounded = "User=u\nCapabilityBoundingSet=CAP_CHOWN CAP_SETUID"
+    job = service(f"{bounded}\nExecStart=!/a")
+    assert (job.user, job.main_is_root, job.capabilities) == ("u", True, ("CHOWN", "SETUID"))
+    assert service("User=u\nExecStart=!/a").capabilities is None
+    other = service(f"{bounded}\nExecStart=/a")
+    assert (other.main_is_root, other.capabilities) == (False, None)
+    assert not service("ExecStart=!/a").main_is_root
 
 
 def test_conditions_are_kept() -> None:

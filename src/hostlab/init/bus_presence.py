@@ -1,0 +1,106 @@
+"""When an init answers on a message bus: as soon as it has the bus among its jobs, or is told to.
+
+Upstart's init connected whenever it was sent SIGUSR1, which was what the job `dbus` did behind its
+start. Here the job itself is the sign; its process may come, go and come again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from hostlab.errors import Unsupported
+from hostlab.jobs import facts
+from hostlab.jobs.effects import Level, Reply
+
+if TYPE_CHECKING:
+    from hostlab.init.dbus.service import UpstartService
+    from hostlab.init.job_supervisor import JobSupervisor
+
+BUS_JOBS: Final = frozenset(
+    {"dbus", "dbus.service", "dbus-broker", "dbus-broker.service", "dbus-daemon", "messagebus"}
+)
+"""Names under which people run a bus."""
+NOTIFIED: Final = "dbus-address"
+"""In the engine's state: the address that a session was told (NotifyDBusAddress)."""
+
+
+class BusPresence:
+    """The init's own place on its bus: the system's, or in a user's session the session's."""
+
+    def __init__(self, supervisor: JobSupervisor) -> None:
+        self._supervisor = supervisor
+        self._service: UpstartService | None = None
+        self._is_impossible = False
+
+    @property
+    def notified(self) -> str | None:
+        """The address that a session was told."""
+        found = self._supervisor.jobs.engine.extra.get(NOTIFIED)
+        return str(found) if found is not None else None
+
+    def described(self) -> None:
+        """A job has come, gone or changed."""
+        if self._service is not None:
+            self._service.described()
+        elif self._is_wanted:
+            self._open()
+
+    def look(self) -> None:
+        """The address of a bus may be another now."""
+        if self._service is not None:
+            self._service.look()
+        elif self._is_wanted:
+            self._open()
+
+    def notify_address(self, address: str) -> None:
+        """A session is told where its bus is."""
+        self._supervisor.jobs.remember(NOTIFIED, address)
+        self._supervisor.buses_changed()
+
+    def close(self) -> None:
+        """Leave the bus."""
+        if self._service is not None:
+            self._service.close()
+            self._service = None
+
+    @property
+    def _is_wanted(self) -> bool:
+        jobs = self._supervisor.jobs.engine.classes
+        is_named = self._supervisor.place.is_on_bus or self.notified is not None
+        return not self._is_impossible and (is_named or not BUS_JOBS.isdisjoint(jobs))
+
+    def _open(self) -> None:
+        supervisor = self._supervisor
+        try:
+            from hostlab.init.dbus.places import address_of
+            from hostlab.init.dbus.service import UpstartService
+            from hostlab.init.dbus.upstart import Upstart
+        except Unsupported as lacking:
+            self._is_impossible = True
+            text = f"not on a bus: {lacking.message} ({lacking.hint})"
+            supervisor.log(Level.WARNING, text)
+            return
+        upstart = Upstart(
+            supervisor.initctl_init,
+            self._ask,
+            notify_address=supervisor.notify_bus_address,
+            end_session=supervisor.end_session,
+        )
+        bus = "session" if supervisor.place.is_user else "system"
+        self._service = UpstartService(
+            f"the {bus} bus",
+            lambda: address_of(bus, supervisor.variables()),
+            upstart,
+            supervisor.jobs,
+            warn=lambda text: supervisor.log(Level.WARNING, text),
+            spawn_task=supervisor.spawn_task,
+            owns_root=supervisor.place.also is not None,
+            has_restarted=supervisor.has_taken_up,
+        )
+
+    async def _ask(self, fact: facts.Start | facts.Stop | facts.Restart | facts.Emit) -> Reply:
+        jobs = self._supervisor.jobs
+        token = jobs.token()
+        return await jobs.ask(token, msgspec.structs.replace(fact, request=token))

@@ -1,0 +1,1 @@
+"""`systemctl` and `journalctl` for units that run as jobs: their words, output and statuses."""
