@@ -343,6 +343,7 @@ class JobSupervisor(Supervisor):
         if self._unreadable is not None:
             raise self._unreadable
         self.jobs.sockets = SourcedSockets(self.sources)
+        self.jobs.readiness.files.watches = self.watches
         try:
             had_jobs = self.jobs.restore(self.kept, self._running, self._ended, self.carried_tokens)
         except DecodeError as error:
