@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -22,7 +23,7 @@ from hostlab.init import boot, job_runs, shutdown, store, timer_listing
 from hostlab.init.bus_presence import BusPresence
 from hostlab.init.cron_tables import CronTables
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl.install import install, install_proxy
+from hostlab.init.initctl.install import install, install_programs
 from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
@@ -31,8 +32,8 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
-from hostlab.init.proxy import proxy_command
 from hostlab.init.service import JobService
+from hostlab.init.socket_programs import socket_programs
 from hostlab.init.sources import Sources, Surroundings, operands
 from hostlab.init.sources.given import SourcedSockets
 from hostlab.init.spawning.cgroups import JobCgroups
@@ -149,6 +150,16 @@ class JobSupervisor(Supervisor):
                      "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
 
+    async def run(self) -> None:
+        """As any supervisor; one that cannot go on says why, before the holder starts the next."""
+        try:
+            await super().run()
+        except Exception as error:
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+            where = f"{frame.f_code.co_filename}:{line}"
+            self.log(Level.WARNING, f"the supervisor ends, another is started: {error!r} ({where})")
+            raise
+
     # What a place adds.
 
     def setup(
@@ -248,6 +259,7 @@ class JobSupervisor(Supervisor):
             home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            leaves=lambda: self._goes_down,
             jobs=self.jobs,
             boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
@@ -413,7 +425,7 @@ class JobSupervisor(Supervisor):
         place = self.place
         try:
             install(place.bin, place.also, requests=place.requests)
-            install_proxy(place.bin, proxy_command())
+            install_programs(place.bin, socket_programs())
             if self.units is not None:
                 self.units.install(place.bin, place.also)
         except OSError as error:

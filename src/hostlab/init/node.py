@@ -15,7 +15,7 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.init import boot
 from hostlab.init.connection import Connection
-from hostlab.init.devices import program
+from hostlab.init.devices import program as stand_in
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor, Place
 from hostlab.init.protocol import LOGS
@@ -113,7 +113,7 @@ class NodeSupervisor(JobSupervisor):
         """Upstart's names, and the stand-in for a daemon that a node cannot have."""
         super().install_names()
         with contextlib.suppress(OSError):
-            program.install(self.place.bin)
+            stand_in.install(self.place.bin)
 
     def disconnected(self, connection: Connection) -> None:
         self.sessions.disconnected(connection)
