@@ -139,7 +139,7 @@ class JobSupervisor(Supervisor):
         self._has_begun = False
         self.has_taken_up = False
         """Whether it goes on with the jobs of an earlier supervisor."""
-        self._goes_down = False
+        self.goes_down = False
         self._unreadable: Unsupported | None = None
         self.is_resumed = False
         """Whether this program has followed another one in place (`resume`)."""
@@ -188,11 +188,6 @@ class JobSupervisor(Supervisor):
     def has_begun(self) -> bool:
         """Whether it has taken up its jobs."""
         return self._has_begun
-
-    @property
-    def goes_down(self) -> bool:
-        """Whether it is on its way down."""
-        return self._goes_down
 
     # The parts.
 
@@ -259,7 +254,7 @@ class JobSupervisor(Supervisor):
             home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
-            leaves=lambda: self._goes_down,
+            leaves=lambda: self.goes_down,
             jobs=self.jobs,
             boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
@@ -486,9 +481,9 @@ class JobSupervisor(Supervisor):
         `environment` goes behind RUNLEVEL and PREVLEVEL of the event. What is on its way down goes
         on so: only force is new. The next supervisor knows it too.
         """
-        if self._goes_down and not force:
+        if self.goes_down and not force:
             return
-        self._goes_down = True
+        self.goes_down = True
         self.jobs.remember(GOES_DOWN, str(down))
         self.spawn_task(self._go_down(down, environment, force=force))
 

@@ -87,6 +87,7 @@ class Units:
         self._warned: set[str] = set()
         self._before: frozenset[str] | None = None
         self._watching: Watching | None = None
+        self._is_stale = False
 
     def install(self, directory: str, also: str | None) -> None:
         """Put systemctl where scripts look for it, and say that units run here (sd_booted(3)).
@@ -108,7 +109,9 @@ class Units:
         return frozenset(self.jobs.engine.extra.get(JOBS, ()))
 
     def look(self) -> None:
-        """Take notice of files that have just changed."""
+        """Take notice of files that have just changed, or have while there was no supervisor."""
+        if self._is_stale:
+            self.reload()
         if self._watching is not None:
             self._watching.look()
 
@@ -189,6 +192,7 @@ class Units:
 
     def reload(self) -> None:
         """Look at all files again, and tell the engine what has changed."""
+        self._is_stale = False
         self.library.forget()
         engine = self.jobs.engine
         live = [name for name in self.job_names if name in engine.classes
@@ -373,9 +377,9 @@ class Units:
             self._watching = None
 
     def take_up(self) -> None:
-        """Go on after another supervisor, with what that had loaded."""
+        """Go on after another supervisor; its jobs are there, their files are read when needed."""
         if self.roots:
-            self.reload()
+            self._is_stale = True
             self.watch()
 
 
