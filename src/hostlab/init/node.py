@@ -109,9 +109,9 @@ class NodeSupervisor(JobSupervisor):
     def described_jobs(self) -> tuple[Job, ...]:
         return self.node.jobs
 
-    def _install(self) -> None:
+    def install_names(self) -> None:
         """Upstart's names, and the stand-in for a daemon that a node cannot have."""
-        super()._install()
+        super().install_names()
         with contextlib.suppress(OSError):
             stand_in.install(self.place.bin)
 
@@ -168,7 +168,7 @@ class NodeSupervisor(JobSupervisor):
         self.begin()
         self.directories.change(self.node.job_files)
         self.crontabs.change(self.node.crontabs)
-        self.change_units(self.node.units)
+        await self.change_units(self.node.units)
         await self.reconfigure(frozenset(request.message.get("restart", ())))
         # A name that is described no longer is a file's again.
         self.directories.read()
