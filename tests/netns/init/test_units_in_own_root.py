@@ -61,4 +61,4 @@ def test_units_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         node.succeed("/usr/bin/systemctl start b.service && /usr/bin/journalctl -u b.service")
         log = Path(node.init_log_path()).read_text()
         assert "No module" not in log
-        assert "another is started" not in log
+        assert "the supervisor ends" not in log
