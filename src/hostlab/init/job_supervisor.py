@@ -155,8 +155,8 @@ class JobSupervisor(Supervisor):
         try:
             await super().run()
         except Exception as error:
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            self.log(Level.WARNING, f"the supervisor ends: {error!r} ({last.filename}:{last.lineno})")
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            self.log(Level.WARNING, f"the supervisor ends: {error!r} ({at.filename}:{at.lineno})")
             raise
 
     # What a place adds.
