@@ -95,8 +95,8 @@ EXPECTED = (
     r"Sending CONT signal to lldpd main process \(\d+\)",
     r"Sending TERM signal to [\w-]+ main process \(\d+\)",
     r"cron main process \(\d+\) killed by TERM signal",
-    # TERM reaches its whole group, as Upstart's did, and each of its two passes it on; how it ends is
-    # a race of its own, seen without any init too. One such line fails every test behind it: five.
+    # TERM reaches its whole group, as Upstart's did, and its monitor passes it on; how it ends is a
+    # race of its own, seen without any init too. Unexpected, it failed the five tests from it on.
     r"lldpd main process \(\d+\) terminated with status 1",
 )
 """What init may have to say of the ten."""
