@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from hostlab.errors import Unsupported
-from hostlab.jobs import facts
-from hostlab.jobs.effects import Level, Reply
+from hostlab.jobs import effects, facts
+from hostlab.jobs.effects import Effect, Level, Reply
+from hostlab.jobs.states import State
 
 if TYPE_CHECKING:
     from hostlab.init.dbus.calls import Calls
@@ -38,6 +40,7 @@ class BusPresence:
         self._supervisor = supervisor
         self._service: UpstartService | None = None
         self._is_impossible = False
+        self._unsubscribe: Callable[[], None] = lambda: None
 
     @property
     def notified(self) -> str | None:
@@ -67,6 +70,7 @@ class BusPresence:
     def close(self) -> None:
         """Leave the bus."""
         if self._service is not None:
+            self._unsubscribe()
             self._service.close()
             self._service = None
 
@@ -98,7 +102,7 @@ class BusPresence:
         bus = "session" if supervisor.place.is_user else "system"
         self._service = UpstartService(
             f"the {bus} bus",
-            lambda: address_of(bus, supervisor.variables()),
+            lambda: address_of(bus, supervisor.variables()) if self._may_connect() else None,
             calls,
             supervisor.jobs,
             warn=lambda text: supervisor.log(Level.WARNING, text),
@@ -107,6 +111,27 @@ class BusPresence:
             owns_root=supervisor.place.also is not None,
             has_restarted=supervisor.has_taken_up,
         )
+        self._unsubscribe = supervisor.jobs.subscribe(self._happened)
+
+    def _may_connect(self) -> bool:
+        """Whether the bus is not one of init's jobs, or runs.
+
+        Where it has its socket from init, to connect is to start it, so that it could never be
+        stopped.
+        """
+        classes = self._supervisor.jobs.engine.classes
+        buses = [classes[name] for name in BUS_JOBS & classes.keys()]
+        states = [each.state for found in buses for each in found.instances.values()]
+        return not buses or State.RUNNING in states
+
+    def _happened(self, effect: Effect, _wall: float) -> None:
+        if (
+            isinstance(effect, effects.StateChanged)
+            and effect.state is State.RUNNING
+            and effect.job in BUS_JOBS
+            and self._service is not None
+        ):
+            self._service.look()
 
     def _open_private(self, calls: Calls) -> PrivateServer | None:
         """Upstart's own socket, in a root of init's own: elsewhere it may be another's."""

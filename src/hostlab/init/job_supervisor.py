@@ -155,9 +155,8 @@ class JobSupervisor(Supervisor):
         try:
             await super().run()
         except Exception as error:
-            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-            where = f"{frame.f_code.co_filename}:{line}"
-            self.log(Level.WARNING, f"the supervisor ends, another is started: {error!r} ({where})")
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            self.log(Level.WARNING, f"the supervisor ends: {error!r} ({at.filename}:{at.lineno})")
             raise
 
     # What a place adds.

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.netns
 
 PACKAGES = ("at", "fping", "tinyproxy")
 OF_THE_MACHINE = "cron"
-APT_S = 60.0
+APT_S = 100.0
 ACCOUNTS = ("/etc/group", "/etc/passwd", "/etc/shadow", "/var/lib/dpkg/status")
 
 

@@ -19,6 +19,8 @@ BOOT_S = 60.0
 EXPECTED = (
     # What nobody in a node may do on the machine.
     r"unable to set (oom adjustment|priority|\"nofile\" resource limit): .*; it goes without",
+    # dbus is stopped, and init was on it.
+    r"the system bus: the connection has ended",
     # What of a sandbox is done in part; `job check --explain` lists it.
     r"/lib/systemd/system/\S+:\d+:\d+: (Protect|ReadOnly|DynamicUser)",
     # TERM reaches both of its processes, and each passes it on: a race of its own, seen in one stop

@@ -41,5 +41,5 @@ def test_why_it_ends_is_in_its_log(tmp_path: Path) -> None:
             each.close()
         os.close(state)
     (line,) = (tmp_path / OWN_LOG).read_text().splitlines()
-    assert "the supervisor ends, another is started: ImportError" in line
+    assert "the supervisor ends: ImportError" in line
     assert "test_supervisor_ends.py:" in line

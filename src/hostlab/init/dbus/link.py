@@ -119,8 +119,14 @@ class Link:
             if self.dropped == 1:
                 self._warn(f"{self.name}: it takes no more; what it is told is dropped")
             return
+        try:
+            sent = self.connection.send(message)
+        except GONE:
+            # It writes at once, perhaps into a socket that is closed and not yet known to be:
+            # `_run` tells of that, and who has something to announce is not to hear of it.
+            return
         self._unsent += 1
-        self.connection.send(message).add_done_callback(self._sent)
+        sent.add_done_callback(self._sent)
 
     def _sent(self, _: asyncio.Future[Any]) -> None:
         self._unsent -= 1
