@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hostlab.api import Node
 from hostlab.sync import Lab
 from tests.netns.lab.lab_site import probe, wait_until
+from tests.netns.lab.wall_site import Site
 
 pytestmark = pytest.mark.netns
 
@@ -106,3 +108,43 @@ def test_files_of_a_node(lab: Lab) -> None:
     box = lab["box"]
     box.succeed("mkdir /srv/in && echo x > /srv/in/a.txt")
     wait_logged(box, "made", "/srv/in/a.txt", "/srv/in/a.txt")
+
+
+PLAIN = f"""
+name: plain-{os.getpid()}
+segments: {{lan: {{}}}}
+nodes:
+  box:
+    interfaces: {{eth0: {{segment: lan, address: 10.9.0.1/24}}}}
+    crontabs: [/srv/crontab, /srv/cron.d]
+    files:
+      /srv/crontab: "@reboot root touch /srv/reboot"
+      /srv/cron.d/open: {{content: "@reboot root touch /srv/never", mode: "0666"}}
+    jobs:
+      up: {{start_on: net-device-up IFACE=eth0, task: true, exec: touch /srv/eth0}}
+      address: {{start_on: net-address-added ADDRESS=10.9*, task: true, exec: touch /srv/10.9.0.1}}
+      made: {{start_on: file FILE=/srv/in/*.txt, task: true, exec: touch /srv/file}}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the lab is of another user")
+def test_a_plain_users_node_has_them_too() -> None:
+    """One uid, and tables that belong to the node's root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        _plain(Site(Path(name), PLAIN, is_root=False))
+
+
+def _plain(site: Site) -> None:
+    try:
+        site.run("box", "mkdir", "/srv/in")
+        site.run("box", "touch", "/srv/in/a.txt")
+
+        def has_all() -> bool:
+            made = set(site.run("box", "ls", "/srv").split())
+            return {"reboot", "file", "eth0", "10.9.0.1"} <= made
+
+        wait_until(has_all, "a table, a file, a link and an address to be told")
+        assert "never" not in site.run("box", "ls", "/srv")
+    finally:
+        site.close()
