@@ -11,7 +11,7 @@ import pytest
 
 from hostlab.api import Node
 from hostlab.sync import Lab
-from tests.netns.lab.lab_site import probe, wait_until
+from tests.netns.lab.lab_site import probe, site, wait_until
 from tests.netns.lab.wall_site import Site
 
 pytestmark = pytest.mark.netns
@@ -87,6 +87,19 @@ def test_cron_is_replaced(lab: Lab) -> None:
     wait_until(lambda: "cron.d/late.1" in names(box), "a table that was written")
     box.succeed("rm /srv/crontab")
     wait_until(lambda: "srv/crontab.1" not in names(box), "a table that has gone")
+
+
+def test_tables_that_are_described_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `apply`, to a node that had none; and taken away again."""
+    with site(tmp_path, monkeypatch) as place:
+        text = "nodes: {box: {jobs: {idle: {exec: sleep infinity}}, files: {/srv/tab: %s}%s}}"
+        lines = '"7 7 * * * root true\\n"'
+        box = place.up(text % (lines, ""))["box"]
+        assert names(box) == {"idle"}
+        box = place.up(text % (lines, ", crontabs: [/srv/tab]"))["box"]
+        wait_until(lambda: names(box) == {"idle", "srv/tab.1"}, "a table")
+        box = place.up(text % (lines, ""))["box"]
+        wait_until(lambda: names(box) == {"idle"}, "no table")
 
 
 def test_the_network_of_a_node(lab: Lab) -> None:
