@@ -86,8 +86,7 @@ def test_a_path_that_exists(tmp_path: Path) -> None:
             init.job(runs=False)
             assert len(init.told) == 2, "it holds no more"
         assert dict(init.told[0].environment) == {
-            "NAME": "x.path", "EXISTS": str(path), "JOB": "x",
-            "TRIGGER_UNIT": "x.path", "TRIGGER_PATH": str(path),
+            "NAME": "x.path", "TRIGGER_UNIT": "x.path", "TRIGGER_PATH": str(path),
         }  # fmt: skip
 
     run(life)

@@ -37,6 +37,7 @@ _MASKS: Final = {
 }
 KEPT: Final = "paths"
 """What the holder calls the notes."""
+PATH_UNIT: Final = ".path"
 _HOLDS: Final[Print] = (1, 0, 0)
 _SPECIAL: Final = frozenset("*?[")
 _UNSEEN: Final = ("~", ".dpkg-new", ".dpkg-tmp", ".dpkg-old", ".dpkg-dist", ".rpmsave", ".rpmnew")
@@ -218,10 +219,13 @@ class PathConditions:
             )
             self._surroundings.tell(Emit(name=named_event.PATH_LIMIT, environment=(name,)))
             return
-        job = () if operand.job is None else ((named_event.JOB, operand.job),)
-        trigger = (("TRIGGER_UNIT", operand.name), ("TRIGGER_PATH", operand.path))
-        environment = (name, (operand.kind, operand.path), *job, *trigger)
-        self._surroundings.tell(Emit(name=named_event.PATH, environment=environment))
+        environment = [name]
+        if not operand.name.endswith(PATH_UNIT):
+            # A unit's processes find no more in their environment than systemd puts there.
+            environment.append((operand.kind, operand.path))
+            environment += [] if operand.job is None else [(named_event.JOB, operand.job)]
+        environment += [("TRIGGER_UNIT", operand.name), ("TRIGGER_PATH", operand.path)]
+        self._surroundings.tell(Emit(name=named_event.PATH, environment=tuple(environment)))
 
     # What the next supervisor is to know.
 

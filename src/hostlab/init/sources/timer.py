@@ -42,6 +42,8 @@ KEPT: Final = "timers"
 FILE: Final = "timers.json"
 MAX_NOTES: Final = 4096
 """Lines behind the first, after which all is noted anew; more, where there are more timers."""
+TIMER_UNIT: Final = ".timer"
+"""Ends the names of units, whose services are told by what they were started (systemd.exec(5))."""
 LOCALTIME: Final = "/etc/localtime"
 _Notes = dict[str, float]
 
@@ -247,7 +249,13 @@ class TimerSource:
         variables = named_event.environment(self._words[firing.name])
         at = datetime.fromtimestamp(self._clocks.wall() - firing.late_s, UTC)
         told = [("AT", f"{at:%Y-%m-%dT%H:%M:%SZ}")]
-        others = self._named[_name(self._words[firing.name])]
+        name = _name(self._words[firing.name])
+        if name.endswith(TIMER_UNIT):
+            # A unit's processes find no more in their environment than systemd puts there.
+            variables = ((named_event.NAME, name),)
+            usec = round((self._clocks.wall() - firing.late_s) * 1e6)
+            told += [("TRIGGER_UNIT", name), ("TRIGGER_TIMER_REALTIME_USEC", str(usec))]
+        others = self._named[name]
         if all(self._timers.is_over(key) for key in others):
             told.append(("LAST", "1"))
         self._surroundings.tell(Emit(name=named_event.TIMER, environment=(*variables, *told)))
