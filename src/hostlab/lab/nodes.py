@@ -152,6 +152,7 @@ def _prepare_sources(node: Node) -> None:
     Which events job files and units wait for is known inside only; so where the node does not have
     the machine's files, what they wait for most is there for them.
     """
+    from hostlab.init.bus_presence import BUS_JOBS, MODULES_OF_A_BUS
     from hostlab.init.sources import waited_for
     from hostlab.init.sources.events import MODULES, module_of
 
@@ -160,9 +161,14 @@ def _prepare_sources(node: Node) -> None:
         modules |= {"hostlab.init.crontabs", MODULES["timer"]}
     if (node.job_files or node.units) and node.root.kind is not RootKind.MACHINE:
         modules |= {MODULES[event] for event in ("timer", "file", "socket", "net-device-added")}
+    if node.root.kind is not RootKind.MACHINE:
+        if not BUS_JOBS.isdisjoint(job.name for job in node.jobs):
+            modules |= set(MODULES_OF_A_BUS)
+        if MODULES["login-session-opened"] in modules:
+            modules.add("hostlab.init.sources.logind")
     for module in sorted(module for module in modules if module is not None):
         # What is not there is told by the node's init.
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, Unsupported):
             importlib.import_module(module)
 
 
