@@ -27,12 +27,6 @@ BUS_JOBS: Final = frozenset(
     {"dbus", "dbus.service", "dbus-broker", "dbus-broker.service", "dbus-daemon", "messagebus"}
 )
 """Names under which people run a bus."""
-MODULES_OF_A_BUS: Final = (
-    "hostlab.init.dbus.private",
-    "hostlab.init.dbus.service",
-    "hostlab.init.dbus.upstart",
-)
-"""What is loaded when init answers on a bus."""
 NOTIFIED: Final = "dbus-address"
 """In the engine's state: the address that a session was told (NotifyDBusAddress)."""
 
