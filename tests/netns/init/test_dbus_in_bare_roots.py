@@ -30,6 +30,10 @@ CONFIGURATION = """\
     <allow send_type="signal"/>
     <allow send_requested_reply="true" send_type="method_return"/>
     <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
     <allow send_destination="org.freedesktop.DBus"/>
   </policy>
   <includedir>/etc/dbus-1/system.d</includedir>
