@@ -166,7 +166,7 @@ def _prepare_sources(node: Node) -> None:
         modules |= _modules(hostlab.init, hostlab.jobs)
     for module in sorted(module for module in modules if module is not None):
         # What is not there is told by the node's init.
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, Unsupported):
             importlib.import_module(module)
 
 
