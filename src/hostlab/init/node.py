@@ -15,6 +15,7 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.init import boot
 from hostlab.init.connection import Connection
+from hostlab.init.devices import program
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor, Place
 from hostlab.init.protocol import LOGS
@@ -110,8 +111,6 @@ class NodeSupervisor(JobSupervisor):
 
     def _install(self) -> None:
         """Upstart's names, and the stand-in for a daemon that a node cannot have."""
-        from hostlab.init.devices import program
-
         super()._install()
         with contextlib.suppress(OSError):
             program.install(self.place.bin)
