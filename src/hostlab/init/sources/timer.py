@@ -32,7 +32,8 @@ from hostlab.init.sources import Surroundings
 from hostlab.init.watches import Trail, watch_path
 from hostlab.jobs import named_event, timer_operand
 from hostlab.jobs.facts import Emit
-from hostlab.jobs.timers import After, Change, Firing, Timer, Timers
+from hostlab.jobs.schedules import After, Change, Firing, Timer
+from hostlab.jobs.timers import Timers
 from hostlab.linux.timerfd import CLOCK_BOOTTIME, CLOCK_REALTIME, TimerFd
 from hostlab.spec.job import Match
 
@@ -254,16 +255,16 @@ class TimerSource:
     # What is remembered.
 
     def _note(self, names: list[str]) -> None:
+        now = self._clocks.wall()
+        there = [name for name in names if name in self._words]
+        self._last |= dict.fromkeys(there, now)
         if self._noted > max(MAX_NOTES, len(self._timers)):
             self._note_all()
             return
-        since = self._timers.remembered()
-        now = self._clocks.wall()
-        changed = {name: since[name] for name in names if name in since}
-        self._last |= dict.fromkeys(changed, now)
-        changed |= {f"last {name}": now for name in changed}
+        changed = self._timers.remembered_of(there)
+        changed |= {f"last {name}": now for name in there}
         self._append(changed)
-        if changed.keys() & self._timers.persistent().keys():
+        if any(map(self._timers.is_persistent, there)):
             self._write_file()
 
     def _append(self, changed: _Notes) -> None:
