@@ -261,6 +261,26 @@ def test_it_is_pulled_out_while_a_job_copies(place: Site, tmp_path: Path) -> Non
     wait_until(lambda: has(lab, "/srv/PHOTOS"), "a copy")
 
 
+def test_in_a_node_with_a_root_of_its_own(place: Site, tmp_path: Path) -> None:
+    """In which there is no Python and no hostlab."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("no busybox: apt-get install busybox-static")
+    root = tmp_path / "root"
+    for directory in ("bin", "etc", "srv"):
+        (root / directory).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin")
+    for name in ("sh", "cp", "mv", "test", "ls"):
+        (root / "bin" / name).symlink_to("busybox")
+    lab = place.up(DESCRIPTION.replace("  desk:\n", f"  desk:\n    root: {root}\n"))
+    sockets(lab).plug(recorded("stick"))
+    wait_until(lambda: has(lab, "/srv/PHOTOS/cat.txt"), "a copy")
+    found = list(sights(lab["desk"].pid, watch=False))
+    assert {each.name for each in found if each.way is Way.UDEV} == {"2-2", "sda", "sda1"}
+    assert [each.note for each in found if each.note] == ["no bus: No such file or directory"]
+    sockets(lab).unplug("stick")
+
+
 def test_the_commands_tell_mistakes_with_their_place(
     place: Site, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
