@@ -9,6 +9,7 @@ BIN := .venv/bin
 PYTEST ?=
 # How long the campaigns are; HOSTLAB_SEED repeats one of kills, or an input of job files.
 KILLS ?= 300
+CONNECTIONS ?= 10000
 FUZZ ?= 100000
 MODEL ?= 10000
 
@@ -34,8 +35,9 @@ bench: dev
 
 # The long campaigns; short ones are part of `make test`.
 kills: dev
-	HOSTLAB_KILLS=$(KILLS) $(BIN)/python -m pytest tests/netns/lab/test_kills.py \
-	    tests/netns/init/test_supervisor_kills.py --timeout=0 -s
+	HOSTLAB_KILLS=$(KILLS) HOSTLAB_CONNECTIONS=$(CONNECTIONS) $(BIN)/python -m pytest \
+	    tests/netns/lab/test_kills.py tests/netns/init/test_supervisor_kills.py \
+	    tests/netns/init/test_socket_kills.py --timeout=0 -s
 
 fuzz: dev
 	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py \

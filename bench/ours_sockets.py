@@ -93,7 +93,7 @@ class Init:
         environment = {**os.environ, ours.RUN_VARIABLE: f"{self._scratch.name}/run"}
         self._process = subprocess.Popen(argv, env=environment)
         try:
-            until(lambda: self._client() is not None, "an init")
+            until(self._is_there, "an init")
             self._client().wait_settled(within_s=DEADLINE_S)
         except BaseException:
             self._end()
@@ -105,6 +105,10 @@ class Init:
         run = Path(self._scratch.name, "run")
         found = next(run.rglob("control.sock"), None)
         return None if found is None else module.LocalInit(str(found.parent))
+
+    def _is_there(self) -> bool:
+        client = self._client()
+        return client is not None and bool(client.is_there())
 
     def wait_stopped(self) -> None:
         """Until the service does not run."""

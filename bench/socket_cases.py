@@ -19,6 +19,7 @@ CONNECTIONS = 1000
 STARTS = 40
 AT_ONCE = 8
 SYSTEMD = "systemd-socket-activate"
+ACCEPTOR = "hostlab, socket-acceptor"
 
 
 def activation_case(times: int = STARTS) -> Benchmark:
@@ -47,6 +48,7 @@ def connections_case(connections: int = CONNECTIONS) -> Benchmark:
         title=f"{connections:,} connections, {AT_ONCE} at a time, each an instance of a C service",
         contenders=(
             Contender("hostlab", lambda: _each(connections), ours_sockets.compiler_missing),
+            Contender(ACCEPTOR, lambda: _each_by_one(connections), ours_sockets.compiler_missing),
             Contender(
                 inetd,
                 lambda: _each_by(_systemd_argv, connections),
@@ -58,7 +60,11 @@ def connections_case(connections: int = CONNECTIONS) -> Benchmark:
                 lambda: peers.command_missing("tcpserver", "ucspi-tcp"),
             ),
         ),
-        targets=(Target("each_ms", 1.0, inetd), Target("each_ms", 1.0, "tcpserver")),
+        targets=(
+            Target("each_ms", 1.0, inetd),
+            Target("each_ms", 1.0, "tcpserver"),
+            Target("each_ms", 1.0, inetd, own=ACCEPTOR),
+        ),
         rounds=5,
     )
 
@@ -112,6 +118,17 @@ def _each(connections: int) -> Metrics:
     program = ours_sockets.service(LINE)
     job = f"start on socket {words}\ninstance $CONNECTION\nexec {program}\n"
     with ours_sockets.Init(job):
+        return {"each_ms": _all(port, connections)}
+
+
+def _each_by_one(connections: int) -> Metrics:
+    """A job that accepts for all and starts a process for each, which is no instance of a job."""
+    port = ours_sockets.free_port()
+    words = f"PROTO=inet PORT={port} ADDR=127.0.0.1"
+    program = ours_sockets.service(LINE)
+    job = f"start on socket {words}\nexec socket-acceptor {program}\n"
+    with ours_sockets.Init(job):
+        first_byte_ms(port)
         return {"each_ms": _all(port, connections)}
 
 

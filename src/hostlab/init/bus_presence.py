@@ -6,6 +6,9 @@ start. Here the job itself is the sign; its process may come, go and come again.
 
 from __future__ import annotations
 
+import os
+import socket
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,6 +18,8 @@ from hostlab.jobs import facts
 from hostlab.jobs.effects import Level, Reply
 
 if TYPE_CHECKING:
+    from hostlab.init.dbus.calls import Calls
+    from hostlab.init.dbus.private import PrivateServer
     from hostlab.init.dbus.service import UpstartService
     from hostlab.init.job_supervisor import JobSupervisor
 
@@ -74,6 +79,7 @@ class BusPresence:
     def _open(self) -> None:
         supervisor = self._supervisor
         try:
+            from hostlab.init.dbus.calls import Calls
             from hostlab.init.dbus.places import address_of
             from hostlab.init.dbus.service import UpstartService
             from hostlab.init.dbus.upstart import Upstart
@@ -88,17 +94,36 @@ class BusPresence:
             notify_address=supervisor.notify_bus_address,
             end_session=supervisor.end_session,
         )
+        calls = Calls(upstart, supervisor.spawn_task)
         bus = "session" if supervisor.place.is_user else "system"
         self._service = UpstartService(
             f"the {bus} bus",
             lambda: address_of(bus, supervisor.variables()),
-            upstart,
+            calls,
             supervisor.jobs,
             warn=lambda text: supervisor.log(Level.WARNING, text),
-            spawn_task=supervisor.spawn_task,
+            watches=supervisor.watches,
+            private=self._open_private(calls),
             owns_root=supervisor.place.also is not None,
             has_restarted=supervisor.has_taken_up,
         )
+
+    def _open_private(self, calls: Calls) -> PrivateServer | None:
+        """Upstart's own socket, in a root of init's own: elsewhere it may be another's."""
+        from hostlab.init.dbus import private
+
+        supervisor = self._supervisor
+        if supervisor.place.also is None:
+            return None
+        try:
+            kept = supervisor.kept.get(private.KEPT)
+            listening = private.listen() if kept is None else socket.socket(fileno=os.dup(kept))
+        except OSError as error:
+            supervisor.log(Level.WARNING, f"no private socket {private.NAME}: {error.strerror}")
+            return None
+        supervisor.keep(private.KEPT, listening.fileno())
+        warn = partial(supervisor.log, Level.WARNING)
+        return private.PrivateServer(calls, listening, warn)
 
     async def _ask(self, fact: facts.Start | facts.Stop | facts.Restart | facts.Emit) -> Reply:
         jobs = self._supervisor.jobs

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
@@ -22,7 +23,7 @@ from hostlab.init import boot, job_runs, shutdown, store, timer_listing
 from hostlab.init.bus_presence import BusPresence
 from hostlab.init.cron_tables import CronTables
 from hostlab.init.holder import Inheritance
-from hostlab.init.initctl.install import install, install_proxy
+from hostlab.init.initctl.install import install, install_programs
 from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
 from hostlab.init.initctl.surroundings import Down
@@ -31,8 +32,8 @@ from hostlab.init.jobs import KEY, Jobs
 from hostlab.init.lasting import Lasting
 from hostlab.init.logs.pipes import Logs
 from hostlab.init.protocol import OWN_LOG
-from hostlab.init.proxy import proxy_command
 from hostlab.init.service import JobService
+from hostlab.init.socket_programs import socket_programs
 from hostlab.init.sources import Sources, Surroundings, operands
 from hostlab.init.sources.given import SourcedSockets
 from hostlab.init.spawning.cgroups import JobCgroups
@@ -149,6 +150,16 @@ class JobSupervisor(Supervisor):
                      "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
 
+    async def run(self) -> None:
+        """As any supervisor; one that cannot go on says why, before the holder starts the next."""
+        try:
+            await super().run()
+        except Exception as error:
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+            where = f"{frame.f_code.co_filename}:{line}"
+            self.log(Level.WARNING, f"the supervisor ends, another is started: {error!r} ({where})")
+            raise
+
     # What a place adds.
 
     def setup(
@@ -248,6 +259,7 @@ class JobSupervisor(Supervisor):
             home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
+            leaves=lambda: self._goes_down,
             jobs=self.jobs,
             boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
@@ -264,9 +276,18 @@ class JobSupervisor(Supervisor):
         """systemd's units, where something is said of them; nobody else pays for their code."""
         if self.place.units is None:
             return None
-        from hostlab.init.units.supervised import units_of
+        units: Units | None = self._supervised().units_of(self)
+        return units
 
-        return units_of(self)
+    def _supervised(self) -> ModuleType:
+        """What runs units; Unsupported where it is not loaded and there are no files of it."""
+        try:
+            from hostlab.init.units import supervised
+        except ImportError as error:
+            text = f"what runs units is not loaded, and not among this node's files: {error}"
+            hint = "`hostlab down`, then `up`: a node with units from its start has it loaded"
+            raise Unsupported("units", text, hint=hint) from None
+        return supervised
 
     @cached_property
     def bus(self) -> BusPresence:
@@ -350,7 +371,7 @@ class JobSupervisor(Supervisor):
             self._unreadable = self._other_program(error)
             raise self._unreadable from None
         self._has_begun = True
-        self._install()
+        self.install_names()
         self.has_taken_up = had_jobs
         if had_jobs:
             self._take_up()
@@ -399,12 +420,12 @@ class JobSupervisor(Supervisor):
         self.log(Level.WARNING, f"{text}: {hint}")
         return Unsupported(LATER_VERSION, text, hint=hint)
 
-    def _install(self) -> None:
+    def install_names(self) -> None:
         """Upstart's names for the jobs' scripts; without them a job is only not found by these."""
         place = self.place
         try:
             install(place.bin, place.also, requests=place.requests)
-            install_proxy(place.bin, proxy_command())
+            install_programs(place.bin, socket_programs())
             if self.units is not None:
                 self.units.install(place.bin, place.also)
         except OSError as error:
@@ -419,21 +440,19 @@ class JobSupervisor(Supervisor):
             holder=os.getppid(),
             directory=place.requests,
             log=lambda text: self.log(Level.WARNING, text),
-            programs=self._programs(),
+            programs=self._program,
         )
         try:
             server.start()
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
-    def _programs(self) -> Mapping[str, Program]:
-        """What is served beside Upstart's programs."""
+    def _program(self, name: str) -> Program | None:
+        """What serves a program that is none of Upstart's."""
         if self.place.units is None:
-            return {}
-        from hostlab.init.systemctl.journal import Journalctl
-        from hostlab.init.systemctl.program import Systemctl
-
-        return {"systemctl": Systemctl(self).run, "journalctl": Journalctl(self).run}
+            return None
+        found: Program | None = self._supervised().programs(self).get(name)
+        return found
 
     def _take_up(self) -> None:
         """Compare the jobs that an earlier supervisor had with what there is now."""
@@ -552,17 +571,10 @@ class JobSupervisor(Supervisor):
             self.log(Level.WARNING, reason)
             return reason
 
-    def change_units(self, wanted: Wanted | None) -> None:
-        """Something else is said of systemd's units; what runs goes on."""
-        if wanted == self.place.units:
-            return
-        if self.units is not None:
-            self.units.close()
-        self.place = dataclasses.replace(self.place, units=wanted)
-        del self.units
-        if self.units is not None:
-            self.units.reload()
-            self.spawn_task(self.units.boot())
+    async def change_units(self, wanted: Wanted | None) -> None:
+        """Something else is said of systemd's units: start what is new, stop what is gone."""
+        if wanted != self.place.units:
+            await self._supervised().change(self, wanted)
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Tell the engine the jobs of the description."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from hostlab.jobs.expression import Progress, Tree
 from hostlab.jobs.instance import Instance
+from hostlab.jobs.states import Goal
 from hostlab.spec.job import Job, Step
 
 
@@ -62,6 +64,14 @@ class JobClass:
         self.job = job
         self.stop_tree = Tree(job.stop_on) if job.stop_on else None
         self.start_on = Progress(Tree(job.start_on)) if job.start_on else None
+
+    def cannot_work(self, why: str, give_up: Callable[[Instance, str], None]) -> None:
+        """What all of it needs cannot be had: it has failed, whether it ran or not."""
+        for instance in tuple(self.instances.values()):
+            if instance.goal is not Goal.STOP:
+                give_up(instance, why)
+        if not self.instances:
+            self.last = Last(failed=True, failed_step=Step.MAIN, trouble=why)
 
     @property
     def start_order(self) -> tuple[int, int, int]:

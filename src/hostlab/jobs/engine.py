@@ -30,6 +30,7 @@ from hostlab.jobs.ordering import Ordering
 from hostlab.jobs.relating import relate
 from hostlab.jobs.states import Goal, State
 from hostlab.jobs.variables import set_variable
+from hostlab.spec import sockets
 from hostlab.spec.job import Job, KillMode, Step
 from hostlab.spec.signals import signal_name
 
@@ -192,6 +193,8 @@ class Engine:
             self.index.remove(found.stop_order(instance), instance.stop_on.tree)
             self._reset(instance, instance.stop_on)
         del found.instances[instance.name]
+        if closed := sockets.closed(instance.job, instance.environment):
+            self.queue.add(sockets.CLOSED, closed)
         found.last = Last(
             instance=instance.name,
             failed=instance.failed,
@@ -382,11 +385,12 @@ class Engine:
 
     def _request(self, fact: facts.JobRequest) -> None:
         found = self.classes.get(fact.job)
+        if isinstance(fact, facts.Stop) and fact.failure is not None:
+            if found is not None:
+                found.cannot_work(fact.failure, self._machine.give_up)
+            return
         if found is None:
             raise UsageError("unknown-job", f"Unknown job: {fact.job}")
-        if isinstance(fact, facts.Stop) and fact.failure is not None:
-            self._cannot_work(found, fact.failure)
-            return
         environment = self.class_environment(found.job)
         environment.update(fact.environment)
         name = fact.instance
@@ -470,13 +474,6 @@ class Engine:
             scope, number = KillMode.PROCESS, instance.job.reload_signal
             self.effect(effects.Kill(spawn=main.spawn, pid=main.pid, signal=number, scope=scope))
             self.reloaded(instance, ok=True)
-
-    def _cannot_work(self, found: JobClass, why: str) -> None:
-        for instance in tuple(found.instances.values()):
-            if instance.goal is not Goal.STOP:
-                self._machine.give_up(instance, why)
-        if not found.instances:
-            found.last = Last(failed=True, failed_step=Step.MAIN, trouble=why)
 
     def _wait_for(self, instance: Instance, request: str | None, verb: str) -> None:
         """Whoever waited for the instance's last change has waited long enough."""

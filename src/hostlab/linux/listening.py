@@ -142,6 +142,13 @@ def _options(made: socket.socket, said: ListeningSocket) -> None:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
     if said.defer_accept_s:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(said.defer_accept_s) or 1)
+    for value, option in (
+        (said.keep_alive_time_s, socket.TCP_KEEPIDLE),
+        (said.keep_alive_interval_s, socket.TCP_KEEPINTVL),
+        (said.keep_alive_probes, socket.TCP_KEEPCNT),
+    ):
+        if value:
+            made.setsockopt(socket.IPPROTO_TCP, option, max(int(value), 1))
     if said.congestion:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, said.congestion.encode())
     for size_bytes, option in (

@@ -21,7 +21,7 @@ import os
 import signal
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from hostlab.linux.clone import (
@@ -46,8 +46,10 @@ _MASK: Final = (1 << 64) - 1
 
 NUMBERS: Final[dict[str, dict[str, int]]] = {
     "x86_64": {
+        "accept4": 288,
         "capset": 126,
         "chdir": 80,
+        "close": 3,
         "dup3": 292,
         "execve": 59,
         "mkdir": 83,
@@ -57,10 +59,12 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
         "pivot_root": 155,
         "prctl": 157,
         "readlink": 89,
+        "recvfrom": 45,
         "seccomp": 317,
         "sendto": 44,
         "setrlimit": 160,
         "setsid": 112,
+        "setsockopt": 54,
         "symlink": 88,
         "umask": 95,
         "umount2": 166,
@@ -145,6 +149,7 @@ class _Machine:
         self.stack = ctypes.addressof(ctypes.c_char.from_buffer(self._stack))
 
 
+Meanwhile = Callable[[int, Callable[[int], int | None]], None]
 _machines: dict[str, _Machine | None] = {}
 
 
@@ -255,10 +260,14 @@ def clone_many(wanted: Sequence[tuple[int, int | None]]) -> Cloned:
     return Cloned(None, made, error)
 
 
-def run(rows: list[bytes], flags: int, cgroup: int | None) -> tuple[int, int, list[int]]:
+def run(
+    rows: list[bytes], flags: int, cgroup: int | None, meanwhile: Meanwhile | None = None
+) -> tuple[int, int, list[int]]:
     """Start a child that does these: (pid, pidfd, the result of each row that was done).
 
     The last row is an `execve`: when it succeeds it has no result. OSError when clone3 fails.
+    With `meanwhile` the caller does not stand still: it is called with the child's pidfd and a
+    function for the result of a row, and must not return before the child has left this memory.
     """
     machine = _machines["own"]
     assert machine is not None, "prepare() says whether there is one"
@@ -268,7 +277,7 @@ def run(rows: list[bytes], flags: int, cgroup: int | None) -> tuple[int, int, li
         flags=flags
         | CLONE_PIDFD
         | CLONE_VM
-        | CLONE_VFORK
+        | (CLONE_VFORK if meanwhile is None else 0)
         | CLONE_CLEAR_SIGHAND
         | (0 if cgroup is None else CLONE_INTO_CGROUP),
         pidfd=ctypes.addressof(pidfd),
@@ -282,10 +291,17 @@ def run(rows: list[bytes], flags: int, cgroup: int | None) -> tuple[int, int, li
     )
     if pid < 0:
         raise OSError(-pid, f"clone3: {os.strerror(-pid)}", f"flags {flags:#x}")
+
+    def result_of(number: int) -> int | None:
+        (result,) = struct.unpack_from("=q", table, number * ROW.size + _RESULT_AT)
+        return None if result == _NOT_DONE else int(result)
+
+    if meanwhile is not None:
+        meanwhile(pidfd.value, result_of)
     results = []
     for number in range(len(rows)):
-        (result,) = struct.unpack_from("=q", table, number * ROW.size + _RESULT_AT)
-        if result == _NOT_DONE:
+        result = result_of(number)
+        if result is None:
             break
         results.append(result)
     return pid, pidfd.value, results

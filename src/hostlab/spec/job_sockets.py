@@ -116,6 +116,11 @@ def operands(source: Source, said: Iterable[Said]) -> tuple[Match, ...]:
     return tuple(found)
 
 
+def problems(condition: Expression | None) -> tuple[tuple[str, SpecError], ...]:
+    """What is wrong with sockets that a condition says, as `sockets.problems` has it."""
+    return () if condition is None else sockets.problems(Job(name="", start_on=condition))
+
+
 def joined(condition: Expression | None, matches: Iterable[Match]) -> Expression | None:
     """`condition or socket … or socket …`."""
     nodes: list[Match | Operator] = list(condition.nodes) if condition else []

@@ -129,6 +129,12 @@ def _job(source: Source, name: str, said: Said, startup: str) -> Job | None:
         changes |= {"exec": main.exec, "script": main.script, "argv": main.argv}
     if "console" in fields:
         changes["console"] = Console(fields["console"].value)
+    for word, error in job_sockets.problems(changes.get("start_on")):
+        message = f"{quoted(word)}: {error.message}"
+        source.report("value", message, fields["start_on"].at, error.hint)
+    if "sockets" in fields and "net" in fields.value("namespaces", Fields()):
+        message = "init listens in its own node: a job in another node's network has no `sockets`"
+        source.report("clash", message, fields["sockets"].key)
     if "sockets" in fields:
         found = job_sockets.operands(source, fields["sockets"].value)
         changes["start_on"] = job_sockets.joined(changes.get("start_on"), found)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final
@@ -28,6 +28,10 @@ from hostlab.spec.job import Job, Match
 from hostlab.spec.source import Wrong, quoted
 
 EVENT: Final = "socket"
+CLOSED: Final = "socket-closed"
+"""A connection has ended."""
+NUMBER: Final = "CONNECTION"
+"""The number of a connection, which is an instance's name unless its job says another."""
 UNNAMED: Final = "unknown"
 """What LISTEN_FDNAMES calls a socket without a name (sd_listen_fds_with_names(3))."""
 DEFAULT_BACKLOG: Final = 4096
@@ -114,6 +118,10 @@ class ListeningSocket(msgspec.Struct, frozen=True, kw_only=True):
     """None is the machine's own way (net.ipv6.bindv6only)."""
     device: str = ""
     keep_alive: bool = False
+    keep_alive_time_s: float = 0.0
+    """0 is the machine's own, of these three."""
+    keep_alive_interval_s: float = 0.0
+    keep_alive_probes: int = 0
     no_delay: bool = False
     defer_accept_s: float = 0.0
     receive_buffer_bytes: int | None = None
@@ -234,6 +242,9 @@ _WORDS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "IPV6ONLY": ("v6_only", _flag),
     "DEVICE": ("device", units.text),
     "KEEPALIVE": ("keep_alive", _flag),
+    "KEEPTIME": ("keep_alive_time_s", units.duration),
+    "KEEPINTERVAL": ("keep_alive_interval_s", units.duration),
+    "KEEPPROBES": ("keep_alive_probes", _number),
     "NODELAY": ("no_delay", _flag),
     "DEFER": ("defer_accept_s", units.duration),
     "RCVBUF": ("receive_buffer_bytes", units.size),
@@ -286,9 +297,14 @@ def event(match: Match) -> tuple[tuple[str, str], ...]:
     return (*found, ("NAME", name_of(match)))
 
 
-def event_words() -> tuple[str, ...]:
-    """What a socket's event may say of it."""
-    return (*_EVENT_WORDS, "NAME")
+def closed(job: Job, environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What is told when an instance of this environment has gone; nothing of one without a
+    connection."""
+    if NUMBER not in environment or not of_job(job):
+        return ()
+    names = (*_EVENT_WORDS, "NAME", NUMBER, "REMOTE_ADDR", "REMOTE_PORT")
+    told = tuple((name, environment[name]) for name in names if name in environment)
+    return (*told, ("JOB", job.name))
 
 
 def _key(word: str) -> str:
@@ -407,17 +423,27 @@ def of_job(job: Job) -> tuple[Match, ...]:
     return tuple(dict.fromkeys(match for match in found if is_socket(match)))
 
 
-def problems(job: Job) -> tuple[str, ...]:
-    """What is wrong with the sockets that a job says, for a person."""
+def problems(job: Job) -> tuple[tuple[str, SpecError], ...]:
+    """What is wrong with the sockets that a job says: the word that it is about, and the error."""
     found = []
-    for match in (*of_job(job), *(each for each in job.listens if is_socket(each))):
+    for match in of_job(job):
         if says_where(match):
             try:
                 parse(match.arguments)
             except SpecError as error:
-                hint = f" ({error.hint})" if error.hint else ""
-                found.append(f"socket {' '.join(match.arguments)}: {error.message}{hint}")
+                found.append((_culprit(match, error), error))
     return tuple(found)
+
+
+def _culprit(match: Match, error: SpecError) -> str:
+    """The word of an operand that an error is about, as far as the error tells."""
+    for word in match.arguments:
+        key, _, value = word.partition("=")
+        if any(f"`{each}`" in error.message for each in (word, value)) or (
+            error.message.startswith(f"{_key(key)}:")
+        ):
+            return word
+    return match.arguments[0]
 
 
 def _error(message: str, hint: str | None) -> SpecError:

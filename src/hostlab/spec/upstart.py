@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from hostlab.errors import SpecError
+from hostlab.spec import sockets
 from hostlab.spec.job import Console, Job
 from hostlab.spec.stanzas import STANZAS, Draft
 from hostlab.spec.tokens import Scanner
@@ -101,7 +102,15 @@ def find_remarks(text: str, *, file: str) -> tuple[SpecError, ...]:
     draft = Draft(Job(name=""))
     for start in _starts(scanner):
         _stanza(draft, scanner, start)
-    return tuple(draft.remarks)
+    return (*draft.remarks, *_wrong_sockets(draft, scanner))
+
+
+def _wrong_sockets(draft: Draft, scanner: Scanner) -> Iterator[SpecError]:
+    """Operands that nobody can listen on: the job starts on everything else that it says."""
+    for word, error in sockets.problems(draft.finish()):
+        at = max(scanner.text.find(word), 0)
+        message = f"this socket is not made: {error.message}"
+        yield SpecError(error.code, message, where=scanner.place(at), hint=error.hint)
 
 
 class _UnknownStanza(SpecError):

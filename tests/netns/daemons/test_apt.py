@@ -37,7 +37,7 @@ nodes:
         DPkg::Use-Pty "0";
         APT::Install-Recommends "0";
       /usr/sbin/policy-rc.d: {{content: "#!/bin/sh\\nexit 0\\n", mode: '0755'}}
-    units: {{enabled: false}}
+    units: []
 """
 
 

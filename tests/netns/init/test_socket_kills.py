@@ -21,6 +21,7 @@ import pytest
 from hostlab.errors import Problem
 from tests.netns.activation.activation_site import SOURCE, free_port
 from tests.netns.init.init_site import children
+from tests.netns.init.job_site import wait_until
 from tests.netns.init.standalone_site import Alone, standing
 
 pytestmark = pytest.mark.netns
@@ -107,6 +108,15 @@ class Served:
             await self.changed.wait()
 
 
+async def killed(alone: Alone) -> None:
+    """Kill a supervisor, as soon as one answers."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            if await asyncio.to_thread(kill_supervisor, alone):
+                return
+            await asyncio.sleep(0.002)
+
+
 async def disturb(alone: Alone, restarts: int, kills: int, served: Served) -> None:
     """So many of both, spread over the connections."""
     pause = random.Random(int(os.environ.get("HOSTLAB_SEED", SEED)))
@@ -159,3 +169,108 @@ def test_none_is_refused_and_none_is_lost(tmp_path: Path) -> None:
         took_s = time.monotonic() - started
         report(f"{total} connections in {took_s:.1f} s: none refused, none lost")
         assert "socket PROTO" not in alone.own_log, "a socket had trouble"
+
+
+LINE = """
+import sys
+sys.stdout.write(sys.stdin.readline().upper())
+"""
+
+
+async def of_instance(port: int, number: int) -> None:
+    """A client whose service reads a line."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        async with asyncio.timeout(DEADLINE_S):
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            await loop.sock_sendall(client, b"client %d\n" % number)
+            answer = b""
+            while more := await loop.sock_recv(client, 100):
+                answer += more
+    assert answer == b"CLIENT %d\n" % number, f"client {number} got {answer!r}"
+
+
+def test_no_connection_of_an_instance_is_lost_with_its_supervisor(tmp_path: Path) -> None:
+    """Each has one process, whenever the supervisor that starts it is killed."""
+    total, kills = int(os.environ.get("HOSTLAB_CONNECTIONS", SHORT)) // 6, 8
+    port = free_port()
+    program, closed = tmp_path / "line.py", tmp_path / "closed"
+    program.write_text(LINE)
+    jobs = {
+        "line": (
+            f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1 ACCEPT=inetd LIMIT=0/1s\n"
+            f"instance $CONNECTION\nexec {sys.executable} -S {program}\n"
+        ),
+        "closed": (
+            "start on socket-closed JOB=line\ninstance $CONNECTION\ntask\n"
+            f"exec echo $CONNECTION >> {closed}\n"
+        ),
+    }
+
+    async def campaign() -> None:
+        left = iter(range(total))
+        served = Served(total)
+
+        async def client() -> None:
+            for number in left:
+                await of_instance(port, number)
+                served.add()
+
+        async def killer() -> None:
+            for number in range(kills):
+                await served.until(total * (number + 1) // (kills + 2))
+                await killed(alone)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(killer())
+            for _ in range(6):
+                group.create_task(client())
+        assert served.count == total
+
+    with standing(tmp_path, jobs) as alone:
+        asyncio.run(campaign())
+        wait_until(lambda: len(closed.read_text().split()) == total, "the end of each is told")
+        assert len(set(closed.read_text().split())) == total
+
+
+def job_of(tmp_path: Path, port: int, more: str = "") -> str:
+    program = tmp_path / "upper.py"
+    program.write_text(SERVICE)
+    return (
+        f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\n{more}"
+        f"env PYTHONPATH={SOURCE}\nexec {sys.executable} {program}\n"
+    )
+
+
+def test_the_installed_program_goes_on_with_the_sockets(tmp_path: Path) -> None:
+    """`reexec` keeps them as a killed supervisor's successor does."""
+    port = free_port()
+    with standing(tmp_path, {"upper": job_of(tmp_path, port)}) as alone:
+        asyncio.run(one(port, 1))
+        pid = alone.pid("upper")
+        status, _, err = alone("job", "reexec", "--init")
+        assert status == 0, err
+        asyncio.run(one(port, 2))
+        assert alone.pid("upper") == pid
+        assert act(alone, "stop")
+        asyncio.run(one(port, 3))
+        assert alone.pid("upper") != pid
+
+
+def test_nobody_starts_a_job_of_an_init_that_is_leaving(tmp_path: Path) -> None:
+    """Who connects when it has been stopped is not served any more."""
+    port = free_port()
+    stopped, starts = tmp_path / "stopped", tmp_path / "starts"
+    os.mkfifo(stopped)
+    more = f"pre-start exec echo started >> {starts}\npost-stop exec echo > {stopped}\n"
+    slow = "start on startup\nexec sleep 1000\npre-stop exec sleep 1\n"
+    with standing(tmp_path, {"upper": job_of(tmp_path, port, more), "slow": slow}) as alone:
+        asyncio.run(one(port, 1))
+        os.kill(alone.holder, signal.SIGTERM)
+        with stopped.open() as pipe:
+            pipe.read()
+        with socket.create_connection(("127.0.0.1", port)) as late:
+            late.sendall(b"x")
+            assert alone.ended() == 0
+    assert starts.read_text() == "started\n"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.proxy import proxy_command
+from hostlab.init.socket_programs import socket_programs
 from hostlab.jobs import facts
 from tests.netns.init.socket_site import DEADLINE_S, Listening, ask, free_port, run
 
 pytestmark = pytest.mark.netns
+PROXY = socket_programs()["socket-proxy"]
+ACCEPTOR = socket_programs()["socket-acceptor"]
 
 DAEMON = """
 import socket, socketserver, sys, time
@@ -37,7 +39,7 @@ def jobs(place: Listening, directory: Path, port: int, inner: int, idle_s: float
     place.conf(
         "web-proxy",
         f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\n"
-        f"script\n{proxy_command()} --idle {idle_s} 127.0.0.1:{inner}\nend script\n",
+        f"script\n{PROXY} --idle {idle_s} 127.0.0.1:{inner}\nend script\n",
     )
     place.conf(
         "web",
@@ -108,7 +110,7 @@ def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
         place.conf(
             "proxy",
             f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\n"
-            f"script\n{proxy_command()} 127.0.0.1:{inner}\nend script\n",
+            f"script\n{PROXY} 127.0.0.1:{inner}\nend script\n",
         )
         assert await ask(("127.0.0.1", port), b"x") == b""
         await place.gone("proxy")
@@ -136,5 +138,48 @@ def test_it_lets_its_last_client_finish(tmp_path: Path) -> None:
         await place.gone("web-proxy")
         with contextlib.suppress(ConnectionRefusedError):
             await place.gone("web")
+
+    run(tmp_path, test)
+
+
+def test_one_process_accepts_for_many_programs(tmp_path: Path) -> None:
+    """inetd's way outside of the engine: a process a connection, bounds, and an end when idle."""
+    port = free_port()
+
+    async def test(place: Listening) -> None:
+        program = "sh -c 'read word; echo \"$word $REMOTE_ADDR\"'"
+        place.conf(
+            "line",
+            f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\n"
+            f"script\n{ACCEPTOR} --max 3 --idle 0.3 {program}\nend script\n",
+        )
+        address = ("127.0.0.1", port)
+        answers = await asyncio.gather(*(ask(address, b"w%d\n" % n) for n in range(20)))
+        assert answers == [b"w%d 127.0.0.1\n" % n for n in range(20)]
+        await place.gone("line")
+        last = place.jobs.engine.classes["line"].last
+        assert last is not None
+        assert not last.failed
+        assert await ask(address, b"again\n") == b"again 127.0.0.1\n"
+
+    run(tmp_path, test)
+
+
+def test_of_one_address_no_more_than_it_may(tmp_path: Path) -> None:
+    port = free_port()
+
+    async def test(place: Listening) -> None:
+        place.conf(
+            "line",
+            f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\n"
+            f"script\n{ACCEPTOR} --per-source 1 cat\nend script\n",
+        )
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", port)) as first:
+            first.setblocking(False)
+            first.sendall(b"word")
+            async with asyncio.timeout(DEADLINE_S):
+                assert await loop.sock_recv(first, 100) == b"word"
+            assert await ask(("127.0.0.1", port)) == b""
 
     run(tmp_path, test)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from hostlab.jobs import facts
 from hostlab.linux import accept_queue
 from hostlab.spec.job import Job, Match
 from hostlab.spec.upstart import load_conf
+from tests.netns.init.engine_site import as_nobody
 from tests.netns.init.socket_site import (
     DEADLINE_S,
     EXAMPLES,
@@ -26,6 +26,7 @@ from tests.netns.init.socket_site import (
     ask,
     free_port,
     in_own_network,
+    listening,
     run,
 )
 
@@ -361,6 +362,46 @@ def test_unix_sockets_with_their_files(tmp_path: Path, kind: str) -> None:
     assert not link.is_symlink()
 
 
+def test_who_waits_is_sent_away_when_the_job_ends_if_that_is_said(tmp_path: Path) -> None:
+    port, go, runs = free_port(), tmp_path / "go", tmp_path / "runs"
+    os.mkfifo(go)
+
+    async def test(place: Listening) -> None:
+        script = f"script\necho ran >> {runs}\nread x < {go}\nend script\n"
+        place.conf("deaf", inet(port, "FLUSH=1") + script)
+        clients = [socket.create_connection(at(port)) for _ in range(3)]
+        await place.runs("deaf")
+        with go.open("w") as pipe:
+            pipe.write("on\n")
+        loop = asyncio.get_running_loop()
+        for client in clients:
+            client.setblocking(False)
+            async with asyncio.timeout(DEADLINE_S):
+                assert await loop.sock_recv(client, 100) == b""
+            client.close()
+        await place.gone("deaf")
+        assert runs.read_text() == "ran\n"
+
+    run(tmp_path, test)
+
+
+def test_owner_group_and_a_shared_port(tmp_path: Path) -> None:
+    path, port = tmp_path / "socket", free_port()
+    who = "nobody" if os.geteuid() == 0 else str(os.geteuid())
+
+    async def test(place: Listening) -> None:
+        place.conf("unix", f"start on socket PROTO=unix PATH={path} OWNER={who}\nexec true")
+        place.conf("wrong", f"start on socket PROTO=unix PATH={path}2 OWNER=nobody-has-it\nexec x")
+        assert "there is no user nobody-has-it" in last(place, "wrong")
+        place.conf("one", inet(port, "REUSEPORT=1") + ECHO)
+        place.conf("two", inet(port, "REUSEPORT=1 BACKLOG=9") + ECHO)
+        assert not last(place, "two")
+        assert await ask(at(port), b"x") == b"I got your message: x"
+
+    run(tmp_path, test)
+    assert not path.exists() or path.owner() == "nobody" or os.geteuid()
+
+
 def test_datagrams_fifos_netlink_vsock(tmp_path: Path) -> None:
     port, fifo, out = free_port(), tmp_path / "fifo", tmp_path / "out"
     program = tmp_path / "service.py"
@@ -562,18 +603,16 @@ def test_it_sleeps_while_nobody_connects_and_while_the_job_serves(tmp_path: Path
 def test_a_privileged_port_as_a_user_says_what_is_missing(tmp_path: Path) -> None:
     if Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip() == "0":
         pytest.skip("here: every port is anybody's")
-    from tests.netns.init.engine_site import as_nobody
-
     os.chmod(tmp_path, 0o777)
-    for each in (tmp_path.parent, tmp_path.parent.parent):
-        os.chmod(each, 0o755)
 
     async def test() -> None:
-        from tests.netns.init.socket_site import listening
-
         async with listening(tmp_path) as place:
             place.conf("web", inet(81) + "exec true")
             assert "it needs NET_BIND_SERVICE" in last(place, "web")
 
+    if os.geteuid():
+        asyncio.run(test())
+        return
+    for each in (tmp_path.parent, tmp_path.parent.parent):
+        os.chmod(each, 0o755)
     assert as_nobody(test) == ""
-    assert signal.SIGTERM

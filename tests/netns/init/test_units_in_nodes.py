@@ -130,3 +130,18 @@ def test_a_killed_supervisor_knows_its_units(place: Site) -> None:
     node.job("web.service", "stop")
     assert states(node)["echo@two.service"] == "running"
     assert states(node)["web.service"] == "stopped"
+
+
+def test_what_is_said_of_units_changes_in_a_node_that_is_up(place: Site) -> None:
+    node = booted(place, "[web, store]")
+    pid = {row["name"]: row["pid"] for row in node.job_table()}["web.service"]
+    node = booted(place, "[web, echo@new]")
+    rows = {row["name"]: row for row in node.job_table()}
+    assert rows["web.service"]["pid"] == pid, "it goes on"
+    assert rows["echo@new.service"]["state"] == "running"
+    assert rows["store.service"]["state"] == "stopped"
+    plain = place.up(LAB.replace("    units: UNITS\n", "")).nodes()["box"]
+    assert "web.service" not in states(plain)
+    node = booted(place, "[web]")
+    assert states(node)["web.service"] == "running"
+    assert node.succeed("systemctl is-active web") == "active\n"

@@ -66,6 +66,8 @@ def test_one_that_accepts_has_an_instance_a_connection() -> None:
         ("sockets: {listen: 53/udp, accept: true}", "nobody connects to this socket"),
         ("sockets: {listen: 53/udp, type: stream}", "is a datagram socket"),
         ("sockets: 80, manual: true", "manual"),
+        ("sockets: 80, namespaces: {net: a}", "init listens in its own node"),
+        ("start_on: socket PROTO=inet PRT=1", "says nothing about a socket"),
     ],
 )
 def test_what_is_wrong_has_its_place(keys: str, message: str) -> None:

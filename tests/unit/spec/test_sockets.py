@@ -11,7 +11,7 @@ from hostlab.jobs.expression import Leaf
 from hostlab.spec import sockets
 from hostlab.spec.job import Match
 from hostlab.spec.sockets import Accept, Proto, Rate, SocketType
-from hostlab.spec.upstart import load_conf
+from hostlab.spec.upstart import find_remarks, load_conf
 
 pytestmark = pytest.mark.unit
 
@@ -116,5 +116,14 @@ def test_the_sockets_of_a_job() -> None:
     text = "start on (startup and socket NAME=a) or socket PROTO=inet PRT=1 or socket NAME=a"
     job = load_conf(f"{text}\nexec true\n", file="x.conf", name="x")
     assert sockets.of_job(job) == (match("NAME=a"), match("PROTO=inet PRT=1"))
-    (problem,) = sockets.problems(job)
-    assert problem.endswith("says nothing about a socket (did you mean `PORT`?)")
+    ((word, error),) = sockets.problems(job)
+    assert (word, error.hint) == ("PRT=1", "did you mean `PORT`?")
+
+
+def test_a_job_file_with_a_wrong_socket_is_a_remark_with_its_place() -> None:
+    text = "description x\nstart on startup or socket PROTO=inet PRT=1\nexec true\n"
+    (remark,) = find_remarks(text, file="x.conf")
+    assert remark.where is not None
+    assert (remark.where.line, remark.where.column) == (2, 39)
+    assert remark.message.startswith("this socket is not made: `PRT=1` says nothing")
+    assert load_conf(text, file="x.conf", name="x").exec == "true"

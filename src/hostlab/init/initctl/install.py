@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hostlab.init.initctl.programs import INITCTL, NAMES
 from hostlab.init.initctl.script import DEFAULT_BIN, DEFAULT_DIRECTORY, script
 
-PROXY: Final = "socket-proxy"
 O_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -49,14 +48,15 @@ def install(
     return directory
 
 
-def install_proxy(directory: str, command: str) -> None:
-    """`socket-proxy`, beside Upstart's names: a program of hostlab's that jobs can run.
+def install_programs(directory: str, commands: Mapping[str, str]) -> None:
+    """Programs of hostlab's that jobs can run, beside Upstart's names.
 
-    `command` starts it; OSError when `directory` cannot be written to.
+    By name, the shell command that starts each; OSError when `directory` cannot be written to.
     """
     place = os.open(directory, O_DIRECTORY)
     try:
-        _write(place, PROXY, f'#!/bin/sh\n{command} "$@"\n')
+        for name, command in commands.items():
+            _write(place, name, f'#!/bin/sh\n{command} "$@"\n')
     finally:
         os.close(place)
 

@@ -67,6 +67,8 @@ class Surroundings:
     """What tells this host from others: seeds what is random."""
     started: float = 0.0
     """When init was started, on the clock that goes on while the machine sleeps (boot time)."""
+    leaves: Callable[[], bool] = lambda: False
+    """Whether init is on its way down: nothing outside starts a job any more."""
     jobs: Jobs | None = None
     """For a source that gives jobs something, or must know which of them run."""
     boots: Callable[[], bool] = lambda: False

@@ -9,6 +9,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from hostlab.init.sources.disposal import Disposal
@@ -62,7 +63,7 @@ class Listener:
         """Its name at the holder."""
         return kept_name(self.words)
 
-    @property
+    @cached_property
     def event(self) -> Environment:
         """The variables of its event."""
         return sockets.event(self.match)

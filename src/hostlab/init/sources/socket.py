@@ -35,13 +35,12 @@ from hostlab.init.spawning.given import NOTHING, Accepting, Given
 from hostlab.jobs import effects, facts
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.effects import Effect
-from hostlab.jobs.expression import Environment
 from hostlab.jobs.instance import Instance
 from hostlab.jobs.states import State
 from hostlab.linux import listening
 from hostlab.spec import sockets
 from hostlab.spec.job import Job, Match
-from hostlab.spec.sockets import EVENT, Accept
+from hostlab.spec.sockets import EVENT, NUMBER, Accept
 
 if TYPE_CHECKING:
     from hostlab.init.jobs import Jobs
@@ -49,9 +48,6 @@ if TYPE_CHECKING:
 MAX_SOCKETS: Final = 1024
 """Of one init; the holder keeps 4096 descriptors, and jobs' logs are among them."""
 READY_AT_ONCE: Final = 64
-NUMBER: Final = "CONNECTION"
-"""The number of a connection, which is an instance's name unless it says another."""
-CLOSED: Final = "socket-closed"
 _BEFORE_MAIN: Final = frozenset(
     {
         State.STARTING,
@@ -82,8 +78,6 @@ class SocketSource:
         self._by_fd: dict[int, Listener] = {}
         self._wrong: set[tuple[str, ...]] = set()
         """Operands that were told to be no sockets."""
-        self._closed: dict[tuple[str, str], Environment] = {}
-        """Connections that have an instance: what is told when it is gone."""
         self._settling: set[tuple[str, ...]] = set()
         self._number = 0
         self._is_first = True
@@ -168,19 +162,6 @@ class SocketSource:
         for name in tuple(self._around.kept):
             if name.startswith(PREFIX) and name not in wanted:
                 self._around.drop(name)
-        for found in self._jobs.engine.classes.values():
-            for instance in found.instances.values():
-                self._take_up(found.job, instance)
-
-    def _take_up(self, job: Job, instance: Instance) -> None:
-        """A connection that an earlier supervisor's instance has."""
-        number = instance.environment.get(NUMBER)
-        if number is None or not sockets.of_job(job):
-            return
-        self._number = max(self._number, int(number) if number.isdecimal() else 0)
-        names = (*sockets.event_words(), NUMBER, "REMOTE_ADDR", "REMOTE_PORT")
-        told = tuple((n, instance.environment[n]) for n in names if n in instance.environment)
-        self._closed[job.name, instance.name] = told
 
     def close(self) -> None:
         """Nobody listens any more."""
@@ -340,6 +321,9 @@ class SocketSource:
                 self._trigger(listener)
 
     def _trigger(self, listener: Listener) -> None:
+        if self._around.leaves():
+            self._disarm(listener)
+            return
         self._find_takers(listener)
         if not listener.has_acceptors and self._instances(listener):
             self._look(listener)
@@ -351,7 +335,8 @@ class SocketSource:
         listener.note_waiting()
         event = listener.event
         if listener.has_acceptors:
-            self._number += 1
+            # Above that of every connection before, whichever supervisor counted it.
+            self._number = max(self._number + 1, self._jobs.engine.next_spawn)
             event = (*event, (NUMBER, str(self._number)))
         self._around.tell(facts.Emit(name=EVENT, environment=event))
         # One that has started nobody is not looked at again before somebody else connects.
@@ -375,7 +360,6 @@ class SocketSource:
     def _seen(self, effect: Effect, wall: float) -> None:
         match effect:
             case effects.InstanceRemoved():
-                self._connection_closed(effect.job, effect.instance)
                 self._settle_soon(effect.job)
             case effects.Kill(pid=int()) if effect.spawn in self._jobs.engine.spawns:
                 name = self._jobs.engine.spawns[effect.spawn][0].job.name
@@ -499,22 +483,13 @@ class SocketSource:
     def accepted(self, effect: effects.Spawn, peer: str) -> None:
         """An instance has its connection: `ADDRESS PORT`, or nothing of a Unix socket's."""
         address, _, port = peer.partition(" ")
-        words = sockets.event_words()
-        told = [(key, value) for key, value in effect.environment if key in (*words, NUMBER)]
         for name, value in (("REMOTE_ADDR", address), ("REMOTE_PORT", port)):
             if value:
-                told.append((name, value))
                 # In the state, so that the next supervisor knows it too.
                 variable = facts.SetVariable(
                     name=name, value=value, job=effect.job.name, instance=effect.instance
                 )
                 self._jobs.tell(variable)
-        self._closed[effect.job.name, effect.instance] = tuple(told)
-
-    def _connection_closed(self, job: str, instance: str) -> None:
-        told = self._closed.pop((job, instance), None)
-        if told is not None:
-            self._around.tell(facts.Emit(name=CLOSED, environment=(*told, ("JOB", job))))
 
 
 def _why(error: OSError) -> str:

@@ -199,6 +199,11 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
     _execute(setup, script, late, report)
 
 
+def too_many(host: str) -> str:
+    """The step that fails when a connection's source may not have another."""
+    return f"accept a connection of {host}, which has as many as it may"
+
+
 def _accept(setup: ProcessSetup, accepting: Accepting, report: Report) -> ProcessSetup:
     """With the connection of who waits first among its descriptors, and who that is."""
     connection, peer = socket.socket(fileno=accepting.listener).accept()
@@ -211,7 +216,7 @@ def _accept(setup: ProcessSetup, accepting: Accepting, report: Report) -> Proces
     if isinstance(peer, tuple):
         host, port = str(peer[0]).removeprefix("::ffff:"), str(peer[1])
         if host in accepting.refused:
-            raise _Failed(f"accept a connection of {host}, which has as many as it may")
+            raise _Failed(too_many(host))
         address = f"{host} {port}"
         variables |= {"REMOTE_ADDR": host, "REMOTE_PORT": port}
     report.write(PEER, 0, address)

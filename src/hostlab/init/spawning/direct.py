@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Problem
 from hostlab.init.spawning.child import USUAL_FILES
+from hostlab.init.spawning.meeting import Meeting
 from hostlab.init.spawning.sandbox import TEMPORARY, make_temporary, to_protect
 from hostlab.linux import vfork
 from hostlab.linux.capabilities import (
@@ -74,6 +75,8 @@ class Plan:
     rows: list[bytes] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     alive: list[object] = field(default_factory=list)
+    meeting: Meeting | None = None
+    """With the parent, on the way."""
 
     def add(self, step: str, call: str, *arguments: int, must: bool = True) -> None:
         """One more call."""
@@ -101,19 +104,28 @@ class Plan:
         return ctypes.addressof(pointers)
 
     def environment(self, values: list[bytes], *, has_pid: bool) -> int:
-        """As `texts`; with LISTEN_PID, whose digits the new process reads from /proc for itself."""
-        if not has_pid:
-            return self.texts(values)
+        """As `texts`; with what is written behind their names on the way.
+
+        That is LISTEN_PID, whose digits the new process reads from /proc for itself, and of a
+        connection that it accepts, whose it is.
+        """
+        late = [] if self.meeting is None else list(self.meeting.variables)
+        if has_pid:
+            late.append(self._own_pid())
         for value in values:
             _must_be_whole(value)
+        pointers = (ctypes.c_char_p * (len(values) + len(late) + 1))(*values)
+        slots = ctypes.cast(pointers, ctypes.POINTER(ctypes.c_void_p))
+        for number, buffer in enumerate(late, start=len(values)):
+            slots[number] = ctypes.addressof(buffer)
+        self.alive += (*late, pointers)
+        return ctypes.addressof(pointers)
+
+    def _own_pid(self) -> ctypes.Array[ctypes.c_char]:
         own = ctypes.create_string_buffer(LISTEN_PID, len(LISTEN_PID) + PID_BYTES + 1)
         digits = ctypes.addressof(own) + len(LISTEN_PID)
         self.add("tell its pid", "readlink", self.text(PROC_SELF.encode()), digits, PID_BYTES)
-        kept = [value for value in values if not value.startswith(LISTEN_PID)]
-        pointers = (ctypes.c_char_p * (len(kept) + 2))(*kept, None, None)
-        ctypes.cast(pointers, ctypes.POINTER(ctypes.c_void_p))[len(kept)] = ctypes.addressof(own)
-        self.alive += (own, pointers)
-        return ctypes.addressof(pointers)
+        return own
 
     def failed(self, results: list[int]) -> tuple[str, int] | None:
         """The step that failed, and why, by what each call returned; None when none did.
@@ -146,6 +158,9 @@ def plan(setup: ProcessSetup, key: str, channel: socket.socket | None) -> Plan |
             text = f"+ {key}".encode()
             address = made.text(text)
             made.add(TELL, "sendto", channel.fileno(), address, len(text), MSG_NOSIGNAL, 0, 0)
+        if setup.accepting is not None:
+            made.meeting = Meeting(setup.accepting)
+            setup = made.meeting.add(made, setup)
         made.add("make a session", "setsid")
         _descriptors(made, setup)
         made.add("set umask", "umask", setup.umask)
@@ -154,6 +169,8 @@ def plan(setup: ProcessSetup, key: str, channel: socket.socket | None) -> Plan |
         _usual_files(made)
         _execute(made, setup)
     except (ValueError, Problem, OSError):
+        if made.meeting is not None:
+            made.meeting.close()
         return None
     return made
 
@@ -178,8 +195,7 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.oom_score_adj is not None
         or setup.apparmor is not None
         or setup.script is not None
-        or (setup.further and not _proc_is_own())
-        or setup.accepting is not None
+        or ((setup.further or setup.accepting) and not _proc_is_own())
         or setup.enter
         or setup.nice is not None
         or setup.chroot is not None
@@ -317,7 +333,14 @@ def _execute(made: Plan, setup: ProcessSetup) -> None:
     argv = made.texts([os.fsencode(word) for word in setup.argv])
     if any(not name or "=" in name for name in setup.environment):
         raise ValueError("no name of a variable")
-    values = [os.fsencode(f"{name}={value}") for name, value in setup.environment.items()]
+    late = [] if made.meeting is None else ["REMOTE_ADDR", "REMOTE_PORT"]
+    if _tells_pid(setup):
+        late.append("LISTEN_PID")
+    values = [
+        os.fsencode(f"{name}={value}")
+        for name, value in setup.environment.items()
+        if name not in late
+    ]
     environment = made.environment(values, has_pid=_tells_pid(setup))
     program = os.fsencode(setup.argv[0])
     places = [program]

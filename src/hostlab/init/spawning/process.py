@@ -171,10 +171,18 @@ def _start_directly(
 ) -> Started | None:
     """The short way; None when the holder has too much to take just now."""
     flags = CLONE_PARENT if channel is not None else 0
-    pid, pidfd, results = vfork.run(made.rows, flags, setup.cgroup)
+    meeting = made.meeting
+    try:
+        meet = None if meeting is None else meeting.meet
+        pid, pidfd, results = vfork.run(made.rows, flags, setup.cgroup, meet)
+    finally:
+        if meeting is not None:
+            meeting.close()
     failed = made.failed(results)
+    if meeting is not None and meeting.refused:
+        failed = child.too_many(meeting.refused), 0
     if failed is None:
-        return Started(pid, pidfd, ())
+        return Started(pid, pidfd, (), None if meeting is None else meeting.peer)
     os.close(pidfd)
     if channel is None:
         os.waitpid(pid, 0)

@@ -141,8 +141,8 @@ ListenSequentialPacket + `listen`
 ListenFIFO + `listen`
 ListenSpecial + `listen`
 ListenNetlink + `listen`
-ListenMessageQueue + `listen`
-ListenUSBFunction + `listen`
+ListenMessageQueue - no message queue is made
+ListenUSBFunction - nodes have no USB gadgets
 SocketProtocol - the protocol that goes with the kind of socket
 BindIPv6Only + `ipv6_only`
 Backlog + `backlog`

@@ -101,8 +101,15 @@ def _options(unit: SocketUnit, listen: Listen) -> Iterator[str]:
     ):
         if is_set:
             yield f"{word}=1"
-    if unit.defer_accept_s:
-        yield f"DEFER={_seconds(unit.defer_accept_s)}"
+    for word, seconds in (
+        ("DEFER", unit.defer_accept_s),
+        ("KEEPTIME", unit.keep_alive_time_s),
+        ("KEEPINTERVAL", unit.keep_alive_interval_s),
+    ):
+        if seconds:
+            yield f"{word}={_seconds(seconds)}"
+    if unit.keep_alive_probes:
+        yield f"KEEPPROBES={unit.keep_alive_probes}"
     if is_file:
         yield from _file(unit)
     if unit.accept:

@@ -39,6 +39,8 @@ def listens(text: str) -> list[str]:
         ("ListenSpecial=/dev/kmsg", "PROTO=special SOCKET_PATH=/dev/kmsg"),
         ("ListenStream=vsock::99", "PROTO=vsock PORT=99"),
         ("ListenStream=vsock:2:99", "PROTO=vsock CID=2 PORT=99"),
+        ("ListenStream=80\nKeepAlive=yes\nKeepAliveTimeSec=1min\nKeepAliveProbes=3",
+         "PROTO=inet6 PORT=80 KEEPALIVE=1 KEEPTIME=60s KEEPPROBES=3"),
         ("ListenStream=80\nFreeBind=yes\nReusePort=yes\nBacklog=5\nNoDelay=yes",
          "PROTO=inet6 PORT=80 BACKLOG=5 FREEBIND=1 REUSEPORT=1 NODELAY=1"),
     ],
