@@ -22,6 +22,7 @@ from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, job_runs, shutdown, store, timer_listing
 from hostlab.init.bus_presence import BusPresence
 from hostlab.init.cron_tables import CronTables
+from hostlab.init.described_jobs import DescribedJobs
 from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.install import install, install_programs
 from hostlab.init.initctl.server import InitctlServer, Program
@@ -41,12 +42,12 @@ from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.init.watches import Watches
-from hostlab.jobs import LATER_VERSION, facts
+from hostlab.jobs import LATER_VERSION
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
 from hostlab.linux import procfs
-from hostlab.spec.job import Console, Job, same_but_places
+from hostlab.spec.job import Console, Job
 from hostlab.spec.systemd.unit_names import is_unit_name
 from hostlab.version import __version__
 
@@ -68,8 +69,6 @@ UNIT_JOBS: Final = "unit-jobs"
 UNIT_FILES_JOB: Final = "unit-files"
 UNIT_GENERATORS_JOB: Final = "unit-generators"
 """What is done before units start is jobs, too, that come from no file."""
-DESCRIBED: Final = "described"
-"""Names of the jobs that come from the description, among what the engine's state holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,6 @@ class JobSupervisor(Supervisor):
         self._unreadable: Unsupported | None = None
         self.is_resumed = False
         """Whether this program has followed another one in place (`resume`)."""
-        self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
         self.handlers["timers"] = partial(timer_listing.serve, self)
         for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
@@ -215,6 +213,12 @@ class JobSupervisor(Supervisor):
             network=self.network_of,
             notify_directory=f"{place.run_directory}/notify",
         )
+
+    @cached_property
+    def described(self) -> DescribedJobs:
+        """The description's jobs."""
+        warn = partial(self.log, Level.WARNING)
+        return DescribedJobs(self.jobs, self.described_jobs, warn)
 
     @cached_property
     def directories(self) -> JobDirectories:
@@ -370,7 +374,7 @@ class JobSupervisor(Supervisor):
         if had_jobs:
             self._take_up()
         else:
-            self.load(self.described_jobs())
+            self.described.load()
             self.directories.read()
             if self.units is not None:
                 self.units.begin()
@@ -451,7 +455,7 @@ class JobSupervisor(Supervisor):
     def _take_up(self) -> None:
         """Compare the jobs that an earlier supervisor had with what there is now."""
         engine = self.jobs.engine
-        described = set(engine.extra.get(DESCRIBED, ()))
+        described = set(self.described.names)
         elsewhere = described | {UNIT_FILES_JOB, UNIT_GENERATORS_JOB}
         elsewhere |= self.crontabs.names | set(engine.extra.get(UNIT_JOBS, ()))
         from_files = [
@@ -464,7 +468,7 @@ class JobSupervisor(Supervisor):
         if self.units is not None:
             self.units.take_up()
         # One that was killed amid a `reload` has not done all of it.
-        self.spawn_task(self.reconfigure(frozenset()))
+        self.spawn_task(self.described.change(frozenset()))
         if (down := engine.extra.get(GOES_DOWN)) is not None:
             self.go_down(Down(down))
 
@@ -570,66 +574,6 @@ class JobSupervisor(Supervisor):
         if wanted != self.place.units:
             await self._supervised().change(self, wanted)
 
-    def load(self, jobs: Sequence[Job]) -> None:
-        """Tell the engine the jobs of the description."""
-        self.jobs.remember(DESCRIBED, [job.name for job in jobs])
-        for job in jobs:
-            self.jobs.tell(facts.Load(job=job))
-
-    async def reconfigure(self, restart: frozenset[str]) -> None:
-        """Stop what is gone, start what is new, restart what is named; the rest goes on.
-
-        One after another, and each to what is described then: the last description stands.
-        """
-        async with self._reconfiguring:
-            await self._reconfigure(self.described_jobs(), restart)
-
-    async def _reconfigure(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
-        engine = self.jobs.engine
-        before = list(engine.extra.get(DESCRIBED, ()))
-        names = [job.name for job in wanted]
-        self.jobs.remember(DESCRIBED, [*before, *names])
-        for name in before:
-            if name in engine.classes and name not in names:
-                await self._stop(name)
-                self.jobs.tell(facts.Unload(name=name))
-        for job in wanted:
-            found = engine.classes.get(job.name)
-            must = job.name in restart
-            is_known = found is not None and same_but_places(found.successor or found.job, job)
-            if is_known and not must:
-                continue
-            was_running = found is not None and bool(found.instances)
-            if was_running and must:
-                await self._stop(job.name)
-            self.jobs.tell(facts.Load(job=job))
-            is_late = found is None and self.jobs.boot_position > 0 and _starts_at_boot(job)
-            if (was_running and must) or is_late:
-                await self._start(job.name)
-        self.jobs.remember(DESCRIBED, names)
-
-    async def _stop(self, name: str) -> None:
-        for instance in tuple(self.jobs.engine.classes[name].instances):
-            token = self.jobs.token()
-            fact = facts.Stop(job=name, instance=instance, request=token)
-            try:
-                await self.jobs.ask(token, fact)
-            except UsageError:
-                # It stops already, and whoever asked for that is answered when it is done.
-                await self._gone(name, instance)
-
-    async def _gone(self, name: str, instance: str) -> None:
-        while self.jobs.engine.instance(name, instance) is not None:
-            self.jobs.changed.clear()
-            await self.jobs.changed.wait()
-
-    async def _start(self, name: str) -> None:
-        token = self.jobs.token()
-        try:
-            await self.jobs.ask(token, facts.Start(job=name, request=token))
-        except UsageError as error:
-            self.log(Level.WARNING, f"{name}: {error.message}")
-
     def refused(self, uid: int) -> None:
         self.log(Level.WARNING, f"a client of user {uid} was refused: it is not theirs to ask")
 
@@ -686,10 +630,3 @@ class JobSupervisor(Supervisor):
             return
         finally:
             os.close(fd)
-
-
-def _starts_at_boot(job: Job) -> bool:
-    """Whether a job that is new in a running node would have been started by its boot."""
-    return job.start_on is not None and any(
-        match.name == "startup" for match in job.start_on.matches
-    )

@@ -169,7 +169,7 @@ class NodeSupervisor(JobSupervisor):
         self.directories.change(self.node.job_files)
         self.crontabs.change(self.node.crontabs)
         await self.change_units(self.node.units)
-        await self.reconfigure(frozenset(request.message.get("restart", ())))
+        await self.described.change(frozenset(request.message.get("restart", ())))
         # A name that is described no longer is a file's again.
         self.directories.read()
 
