@@ -12,6 +12,7 @@ from collections.abc import Callable
 from bench import flood, jobs_engine, ours, ours_init, peers
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_bytes
+from bench.source_cases import files_case, idle_case, timers_case
 from bench.unit_loading import units_case
 
 LISTENERS = 1000
@@ -236,4 +237,7 @@ INIT_CASES: dict[str, Callable[[], Benchmark]] = {
     "recovery": recovery_case,
     "flood": flood_case,
     "units": units_case,
+    "timers": timers_case,
+    "files": files_case,
+    "idle": idle_case,
 }

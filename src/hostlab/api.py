@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hostlab import spec
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
@@ -23,6 +23,11 @@ from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import Plan
+
+if TYPE_CHECKING:
+    from hostlab.init.devices.plugged import Plugged
+    from hostlab.lab.devices import Sockets
+    from hostlab.spec.device import Device
 
 
 class Node(NodeConnection):
@@ -52,6 +57,28 @@ class Node(NodeConnection):
         if not done.status:
             raise Failed("command", f"{self.name}: {command!r} succeeded, and was not to")
         return done.stdout.decode(errors="replace")
+
+    def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
+        """Plug in what a recording, or its file, describes; what could not be shown, for people."""
+        from hostlab.lab.devices import read_device
+
+        if isinstance(device, str | os.PathLike):
+            device = read_device(os.fspath(device))
+        return self._sockets().plug(device)
+
+    def unplug(self, name: str) -> None:
+        """Pull out what was plugged in under a name."""
+        self._sockets().unplug(name)
+
+    def plugged(self) -> Sequence[Plugged]:
+        """What is plugged in."""
+        return self._sockets().plugged()
+
+    def _sockets(self) -> Sockets:
+        # Seldom needed, and not little to load.
+        from hostlab.lab.devices import sockets_of
+
+        return sockets_of(self)
 
     def jobs(self) -> Mapping[str, JobStatus]:
         """The node's jobs by name; those of a failed one come with their log's last lines."""
@@ -172,6 +199,14 @@ class AsyncNode:
     async def fail(self, command: str, *, timeout_s: float | None = 60.0) -> str:
         """See `Node.fail`."""
         return await asyncio.to_thread(self.sync.fail, command, timeout_s=timeout_s)
+
+    async def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
+        """See `Node.plug`."""
+        return await asyncio.to_thread(self.sync.plug, device)
+
+    async def unplug(self, name: str) -> None:
+        """See `Node.unplug`."""
+        await asyncio.to_thread(self.sync.unplug, name)
 
     async def jobs(self) -> Mapping[str, JobStatus]:
         """See `Node.jobs`."""

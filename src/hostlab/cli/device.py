@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -24,28 +23,20 @@ def device_command() -> None:
 @click.argument("file", type=click.Path())
 def plug_command(node: str, file: str) -> None:
     """Plug the thing that FILE describes into a node."""
-    from hostlab.errors import UsageError
-    from hostlab.lab.devices import ContainerSockets
-    from hostlab.spec.device import load_device
+    from hostlab.lab.devices import read_device
 
-    try:
-        with open(file, encoding="utf-8", errors="surrogateescape") as opened:
-            text = opened.read()
-    except OSError as error:
-        raise UsageError("no-file", f"{file}: {error.strerror}") from None
-    device = load_device(text, file=file, directory=os.path.dirname(os.path.abspath(file)))
+    device = read_device(file)
     found = one_node(node)
-    for warning in ContainerSockets(found).plug(device):
+    for warning in found.plug(device):
         print(f"warning: {found.name}: {device.name}: {warning}", file=sys.stderr)
     print(f"{device.name} is plugged into {found.name}: {len(device.devices)} devices")
 
 
 def _complete_plugged(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     from hostlab.errors import Problem
-    from hostlab.lab.devices import ContainerSockets
 
     try:
-        plugged = ContainerSockets(one_node(ctx.params["node"])).plugged()
+        plugged = one_node(ctx.params["node"]).plugged()
     except (Problem, OSError, KeyError):
         return []
     return [each.name for each in plugged if each.name.startswith(incomplete)]
@@ -56,12 +47,12 @@ def _complete_plugged(ctx: click.Context, param: click.Parameter, incomplete: st
 @click.argument("name", shell_complete=_complete_plugged)
 def unplug_command(node: str, name: str) -> None:
     """Pull out what is plugged into a node under a NAME; its file will do, too."""
-    from hostlab.lab.devices import ContainerSockets
+    from hostlab.lab.devices import read_device
 
     found = one_node(node)
     if name.endswith((".yaml", ".yml")):
-        name = os.path.basename(name).rpartition(".")[0]
-    ContainerSockets(found).unplug(name)
+        name = read_device(name).name
+    found.unplug(name)
     print(f"{name} is pulled out of {found.name}")
 
 
@@ -70,9 +61,7 @@ def unplug_command(node: str, name: str) -> None:
 @json_option
 def list_command(node: str, *, as_json: bool) -> None:
     """List what is plugged into a node."""
-    from hostlab.lab.devices import ContainerSockets
-
-    plugged = ContainerSockets(one_node(node)).plugged()
+    plugged = one_node(node).plugged()
     rows: list[dict[str, Any]] = [
         {
             "name": each.name,

@@ -52,6 +52,7 @@ def validate_command(files: tuple[str, ...], *, as_json: bool) -> int:
 
 def _notes(lab: Description) -> list[str]:
     """What may not have been meant, each once however many nodes share it."""
+    from hostlab.jobs.operand_mistakes import mistakes
     from hostlab.jobs.unmet import unmet
 
     found: dict[str, None] = {}
@@ -64,6 +65,8 @@ def _notes(lab: Description) -> list[str]:
         for each in unmet(node):
             where = f"{each.said.file}:{each.said.line}: " if each.said else f"{node.name}: "
             found[f"{where}{each}"] = None
+        for job in node.jobs:
+            found |= dict.fromkeys(map(str, mistakes(job)))
     return list(found)
 
 

@@ -16,6 +16,9 @@ from hostlab.init.protocol import CONTROL, HUNG_UP, LOGS, OWN_LOG, Message, Rece
 from hostlab.spec.job import Job
 
 LOG_LINES: Final = 10
+ANSWER_S: Final = 30.0
+"""What an init needs nothing else for, it answers at once; one that has not by then is broken."""
+SILENT: Final = "silent"
 _KINDS = {"UsageError": UsageError, "Unsupported": Unsupported}
 
 
@@ -63,6 +66,12 @@ class Control:
         while not self._pending:
             try:
                 messages = self._receiver.receive(self.socket)
+            except TimeoutError:
+                raise Failed(
+                    SILENT,
+                    "the init has not answered in time",
+                    hint="its supervisor may not come up: init.log, or the lab's hub.log, says why",
+                ) from None
             except ConnectionError:
                 messages = None
             if messages is None:
@@ -78,6 +87,14 @@ class Control:
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the answer just received."""
         return self._receiver.take(count)
+
+    def ask(self, op: str, **arguments: Any) -> Any:
+        """`call` for what is answered at once; Failed `silent` when it is not."""
+        self.socket.settimeout(ANSWER_S)
+        try:
+            return self.call(op, **arguments)
+        finally:
+            self.socket.settimeout(None)
 
     def call(
         self,
@@ -131,7 +148,7 @@ class InitClient:
     def job_table(self) -> list[dict[str, Any]]:
         """Every job of the node with its state."""
         with self.control() as control:
-            table: list[dict[str, Any]] = control.call("jobs")
+            table: list[dict[str, Any]] = control.ask("jobs")
             return table
 
     def status_of(
@@ -141,7 +158,7 @@ class InitClient:
         `initctl status`.
         """
         with self.control() as control:
-            found = control.call("status", name=name, environment=list(environment))
+            found = control.ask("status", name=name, environment=list(environment))
             return found["rows"], found["lines"]
 
     def job(
@@ -187,19 +204,19 @@ class InitClient:
     def waits(self) -> list[dict[str, Any]]:
         """Who waits for whom, and why."""
         with self.control() as control:
-            rows: list[dict[str, Any]] = control.call("waits")
+            rows: list[dict[str, Any]] = control.ask("waits")
             return rows
 
     def timers(self) -> list[dict[str, Any]]:
         """Every timer with when it comes next, and whose it is."""
         with self.control() as control:
-            rows: list[dict[str, Any]] = control.call("timers")
+            rows: list[dict[str, Any]] = control.ask("timers")
             return rows
 
     def configuration(self) -> tuple[Job, ...]:
         """Every job's description, as the node's init has it."""
         with self.control() as control:
-            return msgspec.convert(control.call("configuration"), tuple[Job, ...])
+            return msgspec.convert(control.ask("configuration"), tuple[Job, ...])
 
     def wait_settled(self, *, within_s: float = 10.0) -> list[dict[str, Any]]:
         """Wait until the boot is over and no job is starting or stopping; every job's rows."""

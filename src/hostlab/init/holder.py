@@ -64,7 +64,7 @@ GONE: Final = -1
 """Instead of a wait status, which is 0 to 65535: not the holder's child, or not any more."""
 RESTARTS_AT_ONCE: Final = 5
 RESTART_PAUSE_MS: Final = 1000
-"""After so many supervisors died without a command served, the next one waits this long."""
+"""After so many supervisors died without a word, or of an error of theirs, the next one waits."""
 SIGNALLED: Final = "!"
 """In place of a key: a signal's number is acknowledged, not a process' end."""
 _NO_KEY: Final = "?"
@@ -109,6 +109,7 @@ class Holder:
         self.supervisor = 0
         self.channel: socket.socket | None = None
         self.failures = 0
+        self.has_spoken = False
         self.asked_for = False
         self.signals = _blocked(_mask((signal.SIGCHLD, *passes_on)) if passes_on else _SIGCHLD)
 
@@ -174,7 +175,7 @@ class Holder:
         theirs.close()
         _unregister(poll, self.control.fileno())
         self.supervisor, self.channel = pid, ours
-        self.asked_for = False
+        self.asked_for = self.has_spoken = False
         poll.register(ours, select.POLLIN)
         self._tell_all()
 
@@ -204,6 +205,9 @@ class Holder:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self.supervise(Inheritance(self.control, theirs))
             status = 0
+        except Exception:
+            # What it says needs no module: a node may have no files to load one from.
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
 
@@ -233,7 +237,7 @@ class Holder:
             if not data:
                 _unregister(poll, self.channel.fileno())
                 return
-            self.failures = 0
+            self.has_spoken = True
             self._command(data.decode(errors="replace"), ancillary)
 
     def _command(self, text: str, ancillary: list[tuple[int, int, bytes]]) -> None:
@@ -296,6 +300,8 @@ class Holder:
             if pid == self.supervisor:
                 if has_ended:
                     self._supervisor_ended(poll)
+                    if self.has_spoken and (os.WIFSIGNALED(status) or status == 0):
+                        self.failures = 0
                 continue
             if has_ended:
                 self._has_ended(pid, status, poll)

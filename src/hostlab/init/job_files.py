@@ -25,6 +25,8 @@ MAX_FILES = 100_000
 MAX_DIRECTORIES = 10_000
 """Below one directory. A link to `/` would have init read a whole disk while nobody is served."""
 SUFFIXES = (".conf", ".override")
+_ASKED = frozenset({"timer", "file", "path"})
+"""Events whose operands can be wrong."""
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +75,22 @@ def read_text(text: str, *, file: str, name: str, console: Console = Console.LOG
     errors = find_errors(text, file=file)
     job = None if errors else load_conf(text, file=file, name=name, console=console)
     remarks = () if errors else find_remarks(text, file=file)
+    if job is not None:
+        remarks = (*remarks, *_mistakes(job))
     return JobFile(name=name, texts={file: text}, job=job, errors=errors, remarks=remarks)
+
+
+def _mistakes(job: Job) -> tuple[SpecError, ...]:
+    """Of what sources are to look for; most jobs ask none, and pay for none of their code."""
+    if _ASKED.isdisjoint(match.name for on in (job.start_on, job.stop_on) if on
+                         for match in on.matches):  # fmt: skip
+        return ()
+    try:
+        from hostlab.jobs.operand_mistakes import mistakes
+    except ImportError:
+        # A node may have no files to load it from; then the source itself says so.
+        return ()
+    return tuple(mistakes(job))
 
 
 def walk(directory: str) -> Iterator[tuple[str, list[str]]]:

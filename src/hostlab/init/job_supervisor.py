@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, job_runs, shutdown, store, timer_listing
 from hostlab.init.bus_presence import BusPresence
 from hostlab.init.cron_tables import CronTables
+from hostlab.init.described_jobs import DescribedJobs
 from hostlab.init.holder import Inheritance
 from hostlab.init.initctl.install import install, install_programs
 from hostlab.init.initctl.server import InitctlServer, Program
@@ -40,12 +42,12 @@ from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.init.watches import Watches
-from hostlab.jobs import LATER_VERSION, facts
+from hostlab.jobs import LATER_VERSION
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
 from hostlab.linux import procfs
-from hostlab.spec.job import Console, Job, same_but_places
+from hostlab.spec.job import Console, Job
 from hostlab.spec.systemd.unit_names import is_unit_name
 from hostlab.version import __version__
 
@@ -67,8 +69,6 @@ UNIT_JOBS: Final = "unit-jobs"
 UNIT_FILES_JOB: Final = "unit-files"
 UNIT_GENERATORS_JOB: Final = "unit-generators"
 """What is done before units start is jobs, too, that come from no file."""
-DESCRIBED: Final = "described"
-"""Names of the jobs that come from the description, among what the engine's state holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +138,24 @@ class JobSupervisor(Supervisor):
         self._has_begun = False
         self.has_taken_up = False
         """Whether it goes on with the jobs of an earlier supervisor."""
-        self._goes_down = False
+        self.goes_down = False
         self._unreadable: Unsupported | None = None
         self.is_resumed = False
         """Whether this program has followed another one in place (`resume`)."""
-        self._reconfiguring = asyncio.Lock()
         self.handlers["reexec"] = self.serve_reexec
         self.handlers["timers"] = partial(timer_listing.serve, self)
         for name in ("jobs", "status", "job", "emit", "waits", "monitor", "configuration",
                      "settled", "reload-configuration", "set-variable"):  # fmt: skip
             self.handlers[name] = self._serve_jobs
+
+    async def run(self) -> None:
+        """As any supervisor; one that cannot go on says why, before the holder starts the next."""
+        try:
+            await super().run()
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            self.log(Level.WARNING, f"the supervisor ends: {error!r} ({at.filename}:{at.lineno})")
+            raise
 
     # What a place adds.
 
@@ -178,11 +186,6 @@ class JobSupervisor(Supervisor):
         """Whether it has taken up its jobs."""
         return self._has_begun
 
-    @property
-    def goes_down(self) -> bool:
-        """Whether it is on its way down."""
-        return self._goes_down
-
     # The parts.
 
     @cached_property
@@ -210,6 +213,12 @@ class JobSupervisor(Supervisor):
             network=self.network_of,
             notify_directory=f"{place.run_directory}/notify",
         )
+
+    @cached_property
+    def described(self) -> DescribedJobs:
+        """The description's jobs."""
+        warn = partial(self.log, Level.WARNING)
+        return DescribedJobs(self.jobs, self.described_jobs, warn)
 
     @cached_property
     def directories(self) -> JobDirectories:
@@ -248,7 +257,7 @@ class JobSupervisor(Supervisor):
             home=self.place.home,
             host=os.uname().nodename,
             started=int(procfs.start_time(os.getppid()) or 0) / os.sysconf("SC_CLK_TCK"),
-            leaves=lambda: self._goes_down,
+            leaves=lambda: self.goes_down,
             jobs=self.jobs,
             boot_events=self.place.emissions,
             boots=lambda: not self.booted.is_set(),
@@ -265,9 +274,18 @@ class JobSupervisor(Supervisor):
         """systemd's units, where something is said of them; nobody else pays for their code."""
         if self.place.units is None:
             return None
-        from hostlab.init.units.supervised import units_of
+        units: Units | None = self._supervised().units_of(self)
+        return units
 
-        return units_of(self)
+    def _supervised(self) -> ModuleType:
+        """What runs units; Unsupported where it is not loaded and there are no files of it."""
+        try:
+            from hostlab.init.units import supervised
+        except ImportError as error:
+            text = f"what runs units is not loaded, and not among this node's files: {error}"
+            hint = "`hostlab down`, then `up`: a node with units from its start has it loaded"
+            raise Unsupported("units", text, hint=hint) from None
+        return supervised
 
     @cached_property
     def bus(self) -> BusPresence:
@@ -344,18 +362,19 @@ class JobSupervisor(Supervisor):
         if self._unreadable is not None:
             raise self._unreadable
         self.jobs.sockets = SourcedSockets(self.sources)
+        self.jobs.readiness.files.watches = self.watches
         try:
             had_jobs = self.jobs.restore(self.kept, self._running, self._ended, self.carried_tokens)
         except DecodeError as error:
             self._unreadable = self._other_program(error)
             raise self._unreadable from None
         self._has_begun = True
-        self._install()
+        self.install_names()
         self.has_taken_up = had_jobs
         if had_jobs:
             self._take_up()
         else:
-            self.load(self.described_jobs())
+            self.described.load()
             self.directories.read()
             if self.units is not None:
                 self.units.begin()
@@ -399,7 +418,7 @@ class JobSupervisor(Supervisor):
         self.log(Level.WARNING, f"{text}: {hint}")
         return Unsupported(LATER_VERSION, text, hint=hint)
 
-    def _install(self) -> None:
+    def install_names(self) -> None:
         """Upstart's names for the jobs' scripts; without them a job is only not found by these."""
         place = self.place
         try:
@@ -419,26 +438,24 @@ class JobSupervisor(Supervisor):
             holder=os.getppid(),
             directory=place.requests,
             log=lambda text: self.log(Level.WARNING, text),
-            programs=self._programs(),
+            programs=self._program,
         )
         try:
             server.start()
         except OSError as error:
             self.log(Level.WARNING, f"no initctl here: {error}")
 
-    def _programs(self) -> Mapping[str, Program]:
-        """What is served beside Upstart's programs."""
+    def _program(self, name: str) -> Program | None:
+        """What serves a program that is none of Upstart's."""
         if self.place.units is None:
-            return {}
-        from hostlab.init.systemctl.journal import Journalctl
-        from hostlab.init.systemctl.program import Systemctl
-
-        return {"systemctl": Systemctl(self).run, "journalctl": Journalctl(self).run}
+            return None
+        found: Program | None = self._supervised().programs(self).get(name)
+        return found
 
     def _take_up(self) -> None:
         """Compare the jobs that an earlier supervisor had with what there is now."""
         engine = self.jobs.engine
-        described = set(engine.extra.get(DESCRIBED, ()))
+        described = set(self.described.names)
         elsewhere = described | {UNIT_FILES_JOB, UNIT_GENERATORS_JOB}
         elsewhere |= self.crontabs.names | set(engine.extra.get(UNIT_JOBS, ()))
         from_files = [
@@ -451,7 +468,7 @@ class JobSupervisor(Supervisor):
         if self.units is not None:
             self.units.take_up()
         # One that was killed amid a `reload` has not done all of it.
-        self.spawn_task(self.reconfigure(frozenset()))
+        self.spawn_task(self.described.change(frozenset()))
         if (down := engine.extra.get(GOES_DOWN)) is not None:
             self.go_down(Down(down))
 
@@ -467,9 +484,9 @@ class JobSupervisor(Supervisor):
         `environment` goes behind RUNLEVEL and PREVLEVEL of the event. What is on its way down goes
         on so: only force is new. The next supervisor knows it too.
         """
-        if self._goes_down and not force:
+        if self.goes_down and not force:
             return
-        self._goes_down = True
+        self.goes_down = True
         self.jobs.remember(GOES_DOWN, str(down))
         self.spawn_task(self._go_down(down, environment, force=force))
 
@@ -552,77 +569,10 @@ class JobSupervisor(Supervisor):
             self.log(Level.WARNING, reason)
             return reason
 
-    def change_units(self, wanted: Wanted | None) -> None:
-        """Something else is said of systemd's units; what runs goes on."""
-        if wanted == self.place.units:
-            return
-        if self.units is not None:
-            self.units.close()
-        self.place = dataclasses.replace(self.place, units=wanted)
-        del self.units
-        if self.units is not None:
-            self.units.reload()
-            self.spawn_task(self.units.boot())
-
-    def load(self, jobs: Sequence[Job]) -> None:
-        """Tell the engine the jobs of the description."""
-        self.jobs.remember(DESCRIBED, [job.name for job in jobs])
-        for job in jobs:
-            self.jobs.tell(facts.Load(job=job))
-
-    async def reconfigure(self, restart: frozenset[str]) -> None:
-        """Stop what is gone, start what is new, restart what is named; the rest goes on.
-
-        One after another, and each to what is described then: the last description stands.
-        """
-        async with self._reconfiguring:
-            await self._reconfigure(self.described_jobs(), restart)
-
-    async def _reconfigure(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
-        engine = self.jobs.engine
-        before = list(engine.extra.get(DESCRIBED, ()))
-        names = [job.name for job in wanted]
-        self.jobs.remember(DESCRIBED, [*before, *names])
-        for name in before:
-            if name in engine.classes and name not in names:
-                await self._stop(name)
-                self.jobs.tell(facts.Unload(name=name))
-        for job in wanted:
-            found = engine.classes.get(job.name)
-            must = job.name in restart
-            is_known = found is not None and same_but_places(found.successor or found.job, job)
-            if is_known and not must:
-                continue
-            was_running = found is not None and bool(found.instances)
-            if was_running and must:
-                await self._stop(job.name)
-            self.jobs.tell(facts.Load(job=job))
-            is_late = found is None and self.jobs.boot_position > 0 and _starts_at_boot(job)
-            if (was_running and must) or is_late:
-                await self._start(job.name)
-        self.jobs.remember(DESCRIBED, names)
-
-    async def _stop(self, name: str) -> None:
-        for instance in tuple(self.jobs.engine.classes[name].instances):
-            token = self.jobs.token()
-            fact = facts.Stop(job=name, instance=instance, request=token)
-            try:
-                await self.jobs.ask(token, fact)
-            except UsageError:
-                # It stops already, and whoever asked for that is answered when it is done.
-                await self._gone(name, instance)
-
-    async def _gone(self, name: str, instance: str) -> None:
-        while self.jobs.engine.instance(name, instance) is not None:
-            self.jobs.changed.clear()
-            await self.jobs.changed.wait()
-
-    async def _start(self, name: str) -> None:
-        token = self.jobs.token()
-        try:
-            await self.jobs.ask(token, facts.Start(job=name, request=token))
-        except UsageError as error:
-            self.log(Level.WARNING, f"{name}: {error.message}")
+    async def change_units(self, wanted: Wanted | None) -> None:
+        """Something else is said of systemd's units: start what is new, stop what is gone."""
+        if wanted != self.place.units:
+            await self._supervised().change(self, wanted)
 
     def refused(self, uid: int) -> None:
         self.log(Level.WARNING, f"a client of user {uid} was refused: it is not theirs to ask")
@@ -680,10 +630,3 @@ class JobSupervisor(Supervisor):
             return
         finally:
             os.close(fd)
-
-
-def _starts_at_boot(job: Job) -> bool:
-    """Whether a job that is new in a running node would have been started by its boot."""
-    return job.start_on is not None and any(
-        match.name == "startup" for match in job.start_on.matches
-    )

@@ -15,6 +15,7 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.init import boot
 from hostlab.init.connection import Connection
+from hostlab.init.devices import program as stand_in
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor, Place
 from hostlab.init.protocol import LOGS
@@ -108,13 +109,11 @@ class NodeSupervisor(JobSupervisor):
     def described_jobs(self) -> tuple[Job, ...]:
         return self.node.jobs
 
-    def _install(self) -> None:
+    def install_names(self) -> None:
         """Upstart's names, and the stand-in for a daemon that a node cannot have."""
-        from hostlab.init.devices import program
-
-        super()._install()
+        super().install_names()
         with contextlib.suppress(OSError):
-            program.install(self.place.bin)
+            stand_in.install(self.place.bin)
 
     def disconnected(self, connection: Connection) -> None:
         self.sessions.disconnected(connection)
@@ -169,8 +168,8 @@ class NodeSupervisor(JobSupervisor):
         self.begin()
         self.directories.change(self.node.job_files)
         self.crontabs.change(self.node.crontabs)
-        self.change_units(self.node.units)
-        await self.reconfigure(frozenset(request.message.get("restart", ())))
+        await self.change_units(self.node.units)
+        await self.described.change(frozenset(request.message.get("restart", ())))
         # A name that is described no longer is a file's again.
         self.directories.read()
 

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import hostlab
-
 MODULES: Final = {
     "socket-proxy": "hostlab.activation.proxy",
     "socket-acceptor": "hostlab.activation.acceptor",
@@ -18,7 +16,7 @@ MODULES: Final = {
 
 def socket_programs() -> dict[str, str]:
     """The beginning of each one's shell command; it finds none in a root without this Python."""
-    source = str(Path(hostlab.__file__).parents[1])
+    source = str(Path(__file__).resolve().parents[2])
     found = {}
     for name, module in MODULES.items():
         # A variable would be the programs' that it starts, too. Without `site` it starts in half

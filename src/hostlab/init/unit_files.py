@@ -13,6 +13,7 @@ import msgspec
 from hostlab.errors import SpecError
 from hostlab.init.job_files import MAX_FILES, JobFile, read_content
 from hostlab.spec.source import Wrong
+from hostlab.spec.systemd.kinds import PathUnit, TimerUnit
 from hostlab.spec.systemd.loading import LoadedUnit, LoadedUnits, load_unit, load_units
 from hostlab.spec.systemd.selection import DEV_NULL, Directory, Selection
 from hostlab.spec.systemd.specifiers import Machine
@@ -103,13 +104,25 @@ def read_unit_file(path: str) -> JobFile:
     return _job_file(load_unit(unit))
 
 
+def _mistakes(loaded: LoadedUnit) -> Iterator[SpecError]:
+    """What a timer or path says and nobody can mean, where it says so."""
+    if loaded.job is None or not isinstance(loaded.kind, TimerUnit | PathUnit):
+        return
+    from hostlab.jobs.operand_mistakes import listening_mistakes
+
+    for match, error in listening_mistakes(loaded.job):
+        values = {word.partition("=")[2] for word in match.arguments}
+        place = next((each.place for each in loaded.unit.entries if each.value in values), None)
+        yield SpecError(error.code, error.message, where=place, hint=error.hint)
+
+
 def _job_file(loaded: LoadedUnit) -> JobFile:
     return JobFile(
         name=loaded.unit.name.name,
         texts=dict.fromkeys(loaded.unit.files, ""),
         job=loaded.job,
         errors=() if loaded.error is None else (loaded.error,),
-        remarks=loaded.warnings,
+        remarks=(*loaded.warnings, *_mistakes(loaded)),
         unit=loaded.unit,
     )
 

@@ -193,6 +193,8 @@ class Trail:
         self._is_directory = is_directory
         self._parts: list[Watch] = []
         self._identity: tuple[int, int] | None = None
+        self.is_blind = False
+        """There is nothing to watch it with, or it may not be read; that was told."""
         self.arm()
 
     @property
@@ -203,12 +205,14 @@ class Trail:
     def arm(self) -> None:
         """Watch the path as it is now."""
         before, self._parts = self._parts, []
+        self.is_blind = False
         try:
             for _ in range(MOST_LOOKS):
                 if self._arm():
                     return
                 self.close()
         except OSError as error:
+            self.is_blind = True
             self._watches.warn(self.path, error)
         finally:
             for part in before:

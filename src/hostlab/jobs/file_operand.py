@@ -22,8 +22,6 @@ from hostlab.spec import units
 from hostlab.spec.source import Wrong, quoted
 
 FILE: Final = "file"
-LIMIT: Final = "path-limit"
-"""The event of a path that has triggered too often."""
 _OPTIONS: Final = (JOB, "LIMIT", "MAKE", NAME)
 
 

@@ -19,6 +19,8 @@ from hostlab.spec.job import Match
 
 TIMER: Final = "timer"
 PATH: Final = "path"
+PATH_LIMIT: Final = "path-limit"
+"""A path has triggered too often."""
 NAME: Final = "NAME"
 JOB: Final = "JOB"
 WHEN: Final = ("CALENDAR", "CRON", "EVERY", "AFTER", "IN", "SINCE_START", "SINCE_END", "ON")
@@ -50,5 +52,5 @@ def says(match: Match) -> bool:
 
 
 def only_listens(match: Match) -> bool:
-    """Whether an operand of such an event has no more than a NAME: others say what it is."""
-    return match.name in SAYS and not says(match)
+    """Whether an operand asks for nothing to be looked for: others say what it is."""
+    return match.name == PATH_LIMIT or (match.name in SAYS and not says(match))

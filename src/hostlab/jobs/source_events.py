@@ -33,7 +33,8 @@ EVENTS: Final[tuple[SourceEvent, ...]] = tuple(
     SourceEvent(event, source, variables, when)
     for source, rows in {
         "timer": (
-            ("timer", "… NAME AT [LAST=1]", "its time has come: the operand's own words, and when"),
+            ("timer", "… NAME AT [LAST=1]",
+             "its time has come: the operand's own words, and when; of a unit its name only"),
         ),
         "file": (
             ("file", "FILE EVENT [MATCH]", "a file is created, modified or deleted"),

@@ -9,7 +9,7 @@ from typing import Final
 from hostlab.errors import SpecError
 from hostlab.jobs import calendar_text, cron, zones
 from hostlab.jobs.named_event import JOB, NAME, WHEN, environment
-from hostlab.jobs.timers import After, Change, Every, In, On, Schedule, Since, Timer
+from hostlab.jobs.schedules import After, Change, Every, In, On, Schedule, Since, Timer
 from hostlab.spec import units
 from hostlab.spec.source import Wrong, quoted
 

@@ -29,15 +29,25 @@ supervisor draws the same ones.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
-from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from typing import Final
 
 from hostlab.jobs.calendar import Calendar
 from hostlab.jobs.cron import Cron
+from hostlab.jobs.schedules import (
+    After,
+    Change,
+    Every,
+    Firing,
+    In,
+    On,
+    Schedule,
+    Since,
+    Timer,
+)
 
 STEP_S: Final = 0.5
 """By how much the clocks may drift apart between two looks, before the wall clock counts as set."""
@@ -50,84 +60,6 @@ _NEVER: Final = -1.0
 """The base of what would come although its time is past."""
 _SECOND: Final = timedelta(seconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    """Again and again, first when the interval has passed since it was armed."""
-
-    interval_s: float
-    """Above 0. The beats stay where they are, however late one comes; missed ones come once."""
-
-
-@dataclass(frozen=True, slots=True)
-class After:
-    """Once, this long after the start; what is armed later has missed it."""
-
-    delay_s: float
-    comes_late: bool = False
-    """What is armed later comes at once instead (systemd's OnBootSec)."""
-
-
-@dataclass(frozen=True, slots=True)
-class In:
-    """Once, this long after it was armed (systemd's OnActiveSec)."""
-
-    delay_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Since:
-    """This long after the timer's job was last started, or ended; while neither was, never."""
-
-    delay_s: float
-    is_end: bool = False
-    comes_again: bool = False
-    """And again and again until the job is started anew: the delay counts from when the timer
-    itself came last, too (systemd's OnUnitActiveSec and OnUnitInactiveSec)."""
-
-
-class Change(StrEnum):
-    """What may be done to the wall clock."""
-
-    CLOCK = "clock-change"
-    ZONE = "zone-change"
-
-
-@dataclass(frozen=True, slots=True)
-class On:
-    """When somebody sets the clock, or puts the machine into another zone."""
-
-    change: Change
-
-
-Schedule = Calendar | Cron | Every | After | In | Since | On
-
-
-@dataclass(frozen=True, slots=True)
-class Timer:
-    """What fires, and how."""
-
-    schedule: Schedule
-    random_delay_s: float = 0.0
-    """Up to this much later, each time another; spreads what many hosts do at the same time."""
-    is_delay_fixed: bool = False
-    """The random delay is always the same one (systemd's FixedRandomDelay)."""
-    is_persistent: bool = False
-    """What came while nobody looked comes when somebody does (systemd's Persistent)."""
-    job: str | None = None
-    """When the timer has come and this job runs, it is armed again when that has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """A timer came."""
-
-    name: str
-    scheduled: float
-    """When it was to come, without its random delay; on the clock of its schedule."""
-    late_s: float
-    """How long ago it was to come, with it: more than a moment where nobody looked."""
 
 
 class _Armed:
@@ -286,13 +218,18 @@ class Timers:
         """Of each timer what `add` is to be told when it is armed anew (`since`)."""
         return {name: armed.base for name, armed in self._armed.items()}
 
+    def remembered_of(self, names: Iterable[str]) -> dict[str, float]:
+        """The same of some, at no cost for the others."""
+        return {name: self._armed[name].base for name in names}
+
+    def is_persistent(self, name: str) -> bool:
+        """Whether a timer is among the `persistent` ones."""
+        armed = self._armed[name]
+        return armed.timer.is_persistent and armed.is_wall
+
     def persistent(self) -> Mapping[str, float]:
         """What is to outlive the machine's start: of the persistent timers of the wall clock."""
-        return {
-            name: armed.base
-            for name, armed in self._armed.items()
-            if armed.timer.is_persistent and armed.is_wall
-        }
+        return {name: armed.base for name, armed in self._armed.items() if self.is_persistent(name)}
 
     def due(self, now_wall: float, now_monotonic: float) -> tuple[Firing, ...]:
         """What came until now, each timer once, the earliest first; all are armed anew."""

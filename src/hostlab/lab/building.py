@@ -33,6 +33,7 @@ from hostlab.lab.nodes import (
 )
 from hostlab.lab.paths import start_time
 from hostlab.lab.wiring import Directory
+from hostlab.linux import vfork
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.plan import journal
 from hostlab.plan.operations import Operation
@@ -179,25 +180,35 @@ class _Builder:
 
     def _clone(self) -> None:
         """Start the window's processes, with as little as can be between one and the next."""
-        window, cloned = self._window, [(0, 0)] * len(self._window)
-        count = 0
+        window = self._window
+        cloned: list[tuple[int, int]] = []
         try:
-            for begun in window:
-                if needs_midwife(begun.plan.config.node):
-                    made = _by_midwife(self.hub, begun)
-                else:
-                    made = clone3(begun.flags, cgroup=begun.plan.config.cgroup, hooks=False)
-                if made[0] == 0:
-                    become_node(begun.plan, begun.theirs)
-                cloned[count] = made
-                count += 1
+            if vfork.prepare() and not any(needs_midwife(begun.node) for begun in window):
+                found = vfork.clone_many([(b.flags, b.plan.config.cgroup) for b in window])
+                if found.child is not None:
+                    become_node(window[found.child].plan, window[found.child].theirs)
+                cloned = found.made
+                if found.error is not None:
+                    raise found.error
+            else:
+                self._clone_one_by_one(cloned)
         except OSError as error:
             raise explained(error) from error
         finally:
-            for begun, (pid, pidfd) in zip(window[:count], cloned[:count], strict=True):
+            for begun, (pid, pidfd) in zip(window, cloned, strict=False):
                 begun.descriptors.close()
                 name = begun.node.name
                 self.hub.nodes[name] = NodeHandle.of(name, pid, pidfd=pidfd)
+
+    def _clone_one_by_one(self, cloned: list[tuple[int, int]]) -> None:
+        for begun in self._window:
+            if needs_midwife(begun.node):
+                made = _by_midwife(self.hub, begun)
+            else:
+                made = clone3(begun.flags, cgroup=begun.plan.config.cgroup, hooks=False)
+            if made[0] == 0:
+                become_node(begun.plan, begun.theirs)
+            cloned.append(made)
 
     def _wire(self) -> None:
         """Clone the window, journal it, limit it, plug its cables in, say go."""

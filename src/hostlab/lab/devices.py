@@ -39,7 +39,7 @@ from hostlab.linux.sysfs import (
 )
 from hostlab.linux.uevent_socket import UeventSender
 from hostlab.linux.uevents import UDEV, Uevent, of_device
-from hostlab.spec.device import Device, DeviceEntry
+from hostlab.spec.device import Device, DeviceEntry, load_device
 from hostlab.spec.mount_options import mount_flags
 
 CONTENT: Final = "ID_HOSTLAB_CONTENT"
@@ -60,6 +60,21 @@ class Sockets(Protocol):
         """What is plugged in."""
 
 
+def sockets_of(node: NodeConnection) -> Sockets:
+    """Where things are plugged into a node, whichever kind of node it is."""
+    return ContainerSockets(node)
+
+
+def read_device(path: str) -> Device:
+    """The recording in a file; UsageError when it cannot be read, SpecErrors as `load_device`."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError("no-file", f"{path}: {error.strerror}") from None
+    return load_device(text, file=path, directory=os.path.dirname(os.path.abspath(path)))
+
+
 class ContainerSockets:
     """Those of a node that is made of namespaces."""
 
@@ -77,13 +92,17 @@ class ContainerSockets:
             hub = self._hub() if device.content is not None else None
 
             def work() -> tuple[bytes, Sequence[int]]:
-                return json.dumps(_plug(plan, hub, self.node.pid)).encode(), ()
+                warnings = _plug(plan, hub, self.node.pid)
+                return json.dumps([plan.is_shown, warnings]).encode(), ()
 
             # Before anything is done: whatever comes of it can be taken away again.
-            write_whole(f"{directory}/{device.name}{SUFFIX}", self._kept(plan))
+            place = f"{directory}/{device.name}{SUFFIX}"
+            write_whole(place, self._kept(plan))
             # The content is picked up among the lab's mounts, before the node's are entered.
             data, _ = from_inside(self.node.pid, ("user",), work)
-        warnings: list[str] = json.loads(data)
+            warnings: list[str]
+            plan.is_shown, warnings = json.loads(data)
+            write_whole(place, self._kept(plan))
         return [*warnings, *plan.remarks()]
 
     def unplug(self, name: str) -> None:
@@ -178,6 +197,8 @@ class _Plan:
         self.files: dict[str, str] = {}
         self.links: dict[str, str] = {}
         self.devices: list[dict[str, str]] = []
+        self.is_shown = True
+        """In /sys; what could not be once is not tried again with the next thing."""
         for entry in device.devices:
             self._add(entry)
         for entry, said in zip(device.devices[::-1], self.devices[::-1], strict=True):
@@ -202,9 +223,9 @@ class _Plan:
             name=self.device.name,
             devices=tuple(self.devices),
             content=self.content,
-            directories=self.directories,
-            files=self.files,
-            links=self.links,
+            directories=self.directories if self.is_shown else (),
+            files=self.files if self.is_shown else {},
+            links=self.links if self.is_shown else {},
         )
 
     def remarks(self) -> list[str]:
@@ -237,6 +258,7 @@ def _plug(plan: _Plan, hub: int | None, node: int) -> list[str]:
         _show([*plan.others, plan], plan.others)
     except OSError as error:
         warnings.append(f"its /sys does not show it: {error.strerror or error}")
+        plan.is_shown = False
     _write_database(plan.devices)
     _enter_records()
     name = f"{plan.device.name}{SUFFIX}"

@@ -6,13 +6,17 @@ import contextlib
 import errno
 import importlib
 import os
+import pkgutil
 import select
 import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+import hostlab.init
+import hostlab.jobs
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.node import NodeConfig
 from hostlab.init.protocol import CONTROL, listen, receive_bytes
@@ -149,8 +153,8 @@ def container_plan(
 def _prepare_sources(node: Node) -> None:
     """What tells the node's jobs of the world is imported here: see `_prepare_units`.
 
-    Which events job files and units wait for is known inside only; so where the node does not have
-    the machine's files, what they wait for most is there for them.
+    A node that does not have the machine's files has none to load anything from: so all is there
+    for it that an init may ever need.
     """
     from hostlab.init.sources import waited_for
     from hostlab.init.sources.events import MODULES, module_of
@@ -158,12 +162,20 @@ def _prepare_sources(node: Node) -> None:
     modules = {module_of(match.name) for match in waited_for(node.jobs)}
     if node.crontabs:
         modules |= {"hostlab.init.crontabs", MODULES["timer"]}
-    if (node.job_files or node.units) and node.root.kind is not RootKind.MACHINE:
-        modules |= {MODULES[event] for event in ("timer", "file", "socket", "net-device-added")}
+    if node.root.kind is not RootKind.MACHINE:
+        modules |= _modules(hostlab.init, hostlab.jobs)
     for module in sorted(module for module in modules if module is not None):
         # What is not there is told by the node's init.
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, Unsupported):
             importlib.import_module(module)
+
+
+def _modules(*packages: ModuleType) -> set[str]:
+    return {
+        found.name
+        for package in packages
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    }
 
 
 def _prepare_units(place: str) -> None:

@@ -21,8 +21,8 @@ import os
 import signal
 import struct
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from hostlab.linux.clone import (
     CLONE_INTO_CGROUP,
@@ -99,8 +99,23 @@ _OWN_STUBS: Final = {
     # push r12; mov r12, rdi; rows; pop r12; ret
     "x86_64": (bytes.fromhex("41544989fc"), bytes.fromhex("415cc3"))
 }
+_MANY_STUBS: Final = {
+    # rdi: arguments; rsi: the size of one; rdx: how many; rcx: results
+    # push rbx, r12 … r15; mov r12, rdi; mov r13, rsi; mov r14, rdx; mov r15, rcx; xor ebx, ebx
+    # again: cmp rbx, r14; jge done; mov rdi, r12; mov rsi, r13; mov eax, 435; syscall
+    # test rax, rax; jz child; mov [r15+rbx*8], rax; js done
+    # add r12, r13; inc rbx; jmp again
+    # done: mov rax, -1; jmp out; child: mov rax, rbx; out: pop r15 … r12, rbx; ret
+    "x86_64": bytes.fromhex(
+        "5341544155415641574989fc4989f54989d64989cf31db4c39f37d204c89e74c89ee"
+        "b8b30100000f054885c07417498904df78084d01ec48ffc3ebdb48c7c0ffffffff"
+        "eb034889d8415f415e415d415c5bc3"
+    )
+}
 _OWN_AT: Final = 1024
-"""Where in its page the stub for the caller's own process is."""
+"""Where in its page the stub for the caller's own process is,"""
+_MANY_AT: Final = 2048
+"""and the one for many children."""
 CALL: Final = NUMBERS.get(os.uname().machine, {})
 """Numbers of system calls; empty where there is no stub for this machine."""
 
@@ -109,10 +124,15 @@ class _Machine:
     """The stubs in executable memory, and a stack."""
 
     def __init__(self, name: str) -> None:
-        self._code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        # Private: what a hub and its nodes share by fork, none of them may change for another.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        writable = mmap.PROT_READ | mmap.PROT_WRITE
+        self._code = mmap.mmap(-1, mmap.PAGESIZE, flags=private, prot=writable)
         for place, (before, behind) in ((0, _STUBS[name]), (_OWN_AT, _OWN_STUBS[name])):
             self._code.seek(place)
             self._code.write(before + _ROWS[name] + behind)
+        self._code.seek(_MANY_AT)
+        self._code.write(_MANY_STUBS[name])
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._code))
         mprotect = ctypes.CDLL(None, use_errno=True).mprotect
         mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -122,7 +142,10 @@ class _Machine:
             ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
         )(address)
         self.do = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(address + _OWN_AT)
-        self._stack = mmap.mmap(-1, STACK_BYTES)
+        self.clone = ctypes.PYFUNCTYPE(
+            ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p
+        )(address + _MANY_AT)
+        self._stack = mmap.mmap(-1, STACK_BYTES, flags=private, prot=writable)
         self.stack = ctypes.addressof(ctypes.c_char.from_buffer(self._stack))
 
 
@@ -193,6 +216,48 @@ class Calls:
             (result,) = struct.unpack_from("=q", self._table, number * ROW.size + _RESULT_AT)
             if result < 0:
                 raise OSError(-result, f"{call}: {os.strerror(-result)}", what)
+
+
+class Cloned(NamedTuple):
+    """What came of `clone_many`."""
+
+    child: int | None
+    """In a child: which of them it is."""
+    made: list[tuple[int, int]]
+    """(pid, pidfd) of each, up to the one that failed."""
+    error: OSError | None
+    """Why that one failed."""
+
+
+def clone_many(wanted: Sequence[tuple[int, int | None]]) -> Cloned:
+    """Fork for each (flags, descriptor of a cgroup), with nothing between one and the next.
+
+    What Python writes between two forks is a copy of a page that the earlier child shares with
+    nobody any more: a hundred of them, 0.4 MB a child. As `clone3` without hooks, whose conditions
+    hold here too: `prepare` says whether.
+    """
+    machine = _machines["own"]
+    assert machine is not None, "prepare() says whether there is one"
+    count = len(wanted)
+    arguments, pidfds = (CloneArgs * count)(), (ctypes.c_int * count)()
+    results = (ctypes.c_long * count)()
+    for each, (flags, cgroup) in enumerate(wanted):
+        arguments[each].flags = flags | CLONE_PIDFD | (0 if cgroup is None else CLONE_INTO_CGROUP)
+        arguments[each].pidfd = ctypes.addressof(pidfds) + each * ctypes.sizeof(ctypes.c_int)
+        arguments[each].exit_signal = 0 if flags & CLONE_PARENT else signal.SIGCHLD
+        arguments[each].cgroup = cgroup or 0
+    child = machine.clone(
+        ctypes.addressof(arguments), ctypes.sizeof(CloneArgs), count, ctypes.addressof(results)
+    )
+    if child >= 0:
+        return Cloned(child, [], None)
+    made = [(pid, fd) for pid, fd in zip(results, pidfds, strict=True) if pid > 0]
+    number = -min(results, default=0)
+    if number <= 0:
+        return Cloned(None, made, None)
+    flags = wanted[len(made)][0]
+    error = OSError(number, f"clone3: {os.strerror(number)}", f"flags {flags:#x}")
+    return Cloned(None, made, error)
 
 
 def run(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 from collections.abc import Generator, Sequence
 from typing import Final, NoReturn
 
 import msgspec
 
+from hostlab.errors import Problem
 from hostlab.init.devices.watching import Sight, Way, look
 from hostlab.linux.entering import enter_namespaces
 
@@ -40,6 +42,9 @@ def sights(pid: int | None, *, watch: bool) -> Generator[Sight, None, None]:
 
     OSError when the process is gone or may not be joined.
     """
+    # Before the child is where there may be no files to import it from.
+    with contextlib.suppress(Problem):
+        importlib.import_module("hostlab.init.devices.udisks2_client")
     pidfd = None if pid is None else os.pidfd_open(pid)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()

@@ -8,7 +8,7 @@ scanner at the start of the next line. `respawn delay`, `kill mode` and the furt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -120,15 +120,16 @@ def _integer(
     raise scanner.error(f"illegal {what} {text!r}", start)
 
 
-def _choice(scanner: Scanner, kind: type[Closed], what: str) -> Closed:
-    """A word of a closed set; SpecError with the set."""
+def _choice(
+    scanner: Scanner, kind: type[Closed], what: str, *, without: Container[Closed] = ()
+) -> Closed:
+    """A word of a closed set, less some that only others say; SpecError with the set."""
     start = scanner.position
     text = scanner.word()
-    try:
-        return kind(text)
-    except ValueError:
-        known = ", ".join(kind)
-        raise scanner.error(f"unknown {what} {text!r}", start, hint=f"one of {known}") from None
+    known = [each for each in kind if each not in without]
+    if text not in known:
+        raise scanner.error(f"unknown {what} {text!r}", start, hint=f"one of {', '.join(known)}")
+    return kind(text)
 
 
 def _second(scanner: Scanner, stanza: str, known: tuple[str, ...]) -> str:
@@ -271,7 +272,7 @@ def _expect(draft: Draft, scanner: Scanner, start: int) -> None:
         new = replace(old, deadline_s=float(deadline_s))
     else:
         scanner.position = here
-        kind = _choice(scanner, Expect, "kind of expect")
+        kind = _choice(scanner, Expect, "kind of expect", without=(Expect.BUS,))
         new = Readiness(kind=kind, deadline_s=old.deadline_s)
         match kind:
             case Expect.FD:

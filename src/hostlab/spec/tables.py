@@ -407,7 +407,7 @@ NODE = Table(
             "files, Upstart's, are its jobs beside `jobs`.", "[/etc/init]", "none"),
         Key("units", Forms(scalar=(UNITS_WORD, job_forms.units_word),
                            sequence=(ListOf(UNIT, alone=False), under("start")),
-                           mapping=(UNITS, None), null=Fields),
+                           mapping=(UNITS, None)),
             "systemd's units of its files are jobs, too; those named are started when it comes up, "
             "with what they pull in.", "[nginx.service]", "none"),
         Key("crontabs", ListOf(PATH), "Tables of cron in the node, and directories of them, whose "

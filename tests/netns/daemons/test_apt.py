@@ -21,7 +21,7 @@ pytestmark = pytest.mark.netns
 
 PACKAGES = ("at", "fping", "tinyproxy")
 OF_THE_MACHINE = "cron"
-APT_S = 60.0
+APT_S = 100.0
 ACCOUNTS = ("/etc/group", "/etc/passwd", "/etc/shadow", "/var/lib/dpkg/status")
 
 
@@ -37,7 +37,7 @@ nodes:
         DPkg::Use-Pty "0";
         APT::Install-Recommends "0";
       /usr/sbin/policy-rc.d: {{content: "#!/bin/sh\\nexit 0\\n", mode: '0755'}}
-    units: {{enabled: false}}
+    units: []
 """
 
 

@@ -19,6 +19,8 @@ BOOT_S = 60.0
 EXPECTED = (
     # What nobody in a node may do on the machine.
     r"unable to set (oom adjustment|priority|\"nofile\" resource limit): .*; it goes without",
+    # dbus is stopped, and init was on it.
+    r"the system bus: the connection has ended",
     # What of a sandbox is done in part; `job check --explain` lists it.
     r"/lib/systemd/system/\S+:\d+:\d+: (Protect|ReadOnly|DynamicUser)",
     # TERM reaches both of its processes, and each passes it on: a race of its own, seen in one stop
@@ -28,14 +30,19 @@ EXPECTED = (
 """Warnings of init that go with them."""
 
 
-@contextmanager
-def daemons(directory: Path) -> Iterator[Lab]:
-    """All of them."""
-    missing = [daemon.unit for daemon in DAEMONS if not (UNITS / daemon.unit).exists()]
+def needs_units(*names: str) -> None:
+    """Skip where the packages of these units are missing."""
+    missing = [name for name in names if not (UNITS / name).exists()]
     if missing:
         pytest.skip(f"no {', '.join(missing)}: `make dev` as root installs them")
     if os.geteuid():
         pytest.skip("only root's lab has the users that the daemons become")
+
+
+@contextmanager
+def daemons(directory: Path) -> Iterator[Lab]:
+    """All of them."""
+    needs_units(*(daemon.unit for daemon in DAEMONS))
     with pytest.MonkeyPatch.context() as patch, site(directory, patch) as place:
         found = place.up(description())
         for node in found:

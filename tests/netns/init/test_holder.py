@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from hostlab.init import protocol
-from hostlab.init.holder import MAX_KEPT, RESTART_PAUSE_MS, RESTARTS_AT_ONCE, Holder
+from hostlab.errors import Failed
+from hostlab.init import client, protocol
+from hostlab.init.holder import MAX_KEPT, RESTART_PAUSE_MS, RESTARTS_AT_ONCE, Holder, Inheritance
 from hostlab.init.protocol import connect, encode
 from hostlab.init.spawning.process import ProcessSetup, spawn
 from hostlab.init.supervisor import Request, Supervisor
@@ -267,14 +268,18 @@ def test_a_client_of_another_user_is_refused(tmp_path: Path) -> None:
         assert (tmp_path / "log").read_text() == "refused: a client of user 65534\n"
 
 
+@pytest.mark.parametrize("speaks", [False, True])
 def test_a_supervisor_that_dies_at_its_start_is_not_started_without_a_pause(
-    tmp_path: Path,
+    tmp_path: Path, speaks: bool
 ) -> None:
+    """Also when it had something kept before; what it died of is in the log."""
     starts = tmp_path / "starts"
 
-    def make(inheritance: Any) -> Any:
+    def make(inheritance: Inheritance) -> Any:
         with starts.open("a") as file:
             file.write(f"{time.monotonic()}\n")
+        if speaks:
+            socket.send_fds(inheritance.channel, [b"< it"], [2])
         raise RuntimeError("a defect")
 
     with holding(tmp_path, make, eager=False), connect(str(tmp_path), "control.sock"):
@@ -284,6 +289,24 @@ def test_a_supervisor_that_dies_at_its_start_is_not_started_without_a_pause(
             select.select([], [], [], 0.02)
         times = [float(line) for line in lines(starts)]
         assert times[RESTARTS_AT_ONCE] - times[RESTARTS_AT_ONCE - 1] > 0.9 * PAUSE_S
+    assert "RuntimeError: a defect" in (tmp_path / "log").read_text()
+
+
+def test_a_client_of_a_supervisor_that_never_answers_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.2)
+
+    def make(inheritance: Inheritance) -> Any:
+        raise RuntimeError("a defect")
+
+    with (
+        holding(tmp_path, make, eager=False),
+        client.Control(connect(str(tmp_path), "control.sock")) as control,
+        pytest.raises(Failed, match="has not answered in time") as found,
+    ):
+        control.ask("jobs")
+    assert found.value.code == client.SILENT
 
 
 NOBODY = 65534

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,8 @@ class Paths(Init):
             told("x")
 
     @contextmanager
-    def looking(self, *words: str):  # type: ignore[no-untyped-def]  # a test's own
+    def looking(self, *words: str) -> Iterator[FileSource]:
+        """A source that a supervisor's death ends: what is kept stays."""
         surroundings = replace(
             self.surroundings(), runs=lambda job: job in self.running, watch_jobs=self.watch
         )
@@ -50,15 +51,19 @@ class Paths(Init):
             source.listen(frozenset({Match("path", ("NAME=x.path", *words))}))
             yield source
         finally:
+            kept = {name: os.dup(fd) for name, fd in self.kept.items()}
             source.close()
+            self.kept.update(kept)
             assert not self.heard
-            finish(self)
 
 
 def run(test: Callable[[Paths], Awaitable[None]]) -> Paths:
     async def main() -> Paths:
         init = Paths()
-        await test(init)
+        try:
+            await test(init)
+        finally:
+            finish(init)
         return init
 
     return asyncio.run(main())
@@ -81,8 +86,7 @@ def test_a_path_that_exists(tmp_path: Path) -> None:
             init.job(runs=False)
             assert len(init.told) == 2, "it holds no more"
         assert dict(init.told[0].environment) == {
-            "NAME": "x.path", "EXISTS": str(path), "JOB": "x",
-            "TRIGGER_UNIT": "x.path", "TRIGGER_PATH": str(path),
+            "NAME": "x.path", "TRIGGER_UNIT": "x.path", "TRIGGER_PATH": str(path),
         }  # fmt: skip
 
     run(life)
@@ -134,6 +138,37 @@ def test_changes(tmp_path: Path) -> None:
             file.write("y")
             file.flush()
             await init.wait_told(1)
+
+    run(life)
+
+
+def test_the_next_supervisor_knows_what_it_was_like(tmp_path: Path) -> None:
+    changed, held = tmp_path / "changed", tmp_path / "held"
+
+    async def life(init: Paths) -> None:
+        changed.write_text("x")
+        held.touch()
+        with init.looking(f"CHANGED={changed}"):
+            pass
+        with init.looking(f"CHANGED={changed}"):
+            assert init.told == []
+        changed.write_text("other")
+        with init.looking(f"CHANGED={changed}"):
+            assert len(init.told) == 1
+        with init.looking(f"EXISTS={held}"):
+            assert len(init.told) == 2
+        with init.looking(f"EXISTS={held}"):
+            assert len(init.told) == 2, "it has held all the time"
+        held.unlink()
+        with init.looking(f"EXISTS={held}"):
+            pass
+        held.touch()
+        with init.looking(f"EXISTS={held}") as source:
+            assert len(init.told) == 3
+            # A unit that is stopped and started again looks anew.
+            source.listen(frozenset({Match("file", ("FILE=/nowhere/f",))}))
+            source.listen(frozenset({Match("path", ("NAME=x.path", f"EXISTS={held}"))}))
+            assert len(init.told) == 4
 
     run(life)
 

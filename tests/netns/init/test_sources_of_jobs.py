@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.netns.init.job_site import wait_until
-from tests.netns.init.standalone_site import Alone, standing
+from tests.netns.init.standalone_site import Alone, alive, standing
 
 pytestmark = pytest.mark.netns
 
@@ -52,6 +54,39 @@ def test_files_and_interfaces_start_jobs(tmp_path: Path) -> None:
         (tmp_path / "spool" / "mail").write_text("x")
         wait_logged(alone, "spool", 2)
         (tmp_path / "spool" / "mail").unlink()
+
+
+def is_dead(pid: int) -> bool:
+    return not alive(pid)
+
+
+def test_no_change_is_lost_with_a_supervisor(tmp_path: Path) -> None:
+    """Files come while supervisors are killed at random: each is told, few of them twice."""
+    files, kills = 120, 8
+    job = (
+        f"start on file FILE={tmp_path}/in/* EVENT=create\ntask\ninstance $MATCH\n"
+        f"exec mkdir -p {tmp_path}/out/$(basename $MATCH).$$\n"
+    )
+    (tmp_path / "in").mkdir()
+    with standing(tmp_path, {"each": job}) as alone:
+        randomness = random.Random(5)
+        deaths = set(randomness.sample(range(files), kills))
+        for number in range(files):
+            (tmp_path / "in" / f"f{number}").write_text("x")
+            if number in deaths:
+                killed = alone.supervisor
+                os.kill(killed, signal.SIGKILL)
+                wait_until(partial(is_dead, killed), "a supervisor to die")
+        out = tmp_path / "out"
+
+        def seen() -> list[str]:
+            return [name.partition(".")[0] for name in os.listdir(out)] if out.is_dir() else []
+
+        wait_until(lambda: len(set(seen())) == files, f"{files} files to be seen")
+        wait_until(
+            lambda: all(row["state"] != "running" for row in alone.table()), "the jobs to end"
+        )
+        assert len(seen()) - files <= kills
 
 
 UNITS = {

@@ -146,6 +146,38 @@ def test_one_event_a_stick_and_none_a_mouse() -> None:
     on_a_bus(work)
 
 
+def test_it_sleeps() -> None:
+    async def work(bus: Bus) -> None:
+        bus.start()
+        bus.start_stand_in()
+        init, stick = Init(), recorded("stick")
+        async with listening(init):
+            plug(stick)
+            await init.wait_told(2)
+            init.changed.clear()
+            stand_in = bus.processes["stand-in"].pid
+            before = switches(os.getpid()), switches(stand_in)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(init.changed.wait(), 0.5)
+            after = switches(os.getpid()), switches(stand_in)
+        # One is this test's own timer, one the end of what they were at.
+        assert after[0] - before[0] <= 2
+        assert after[1] - before[1] <= 1
+        finish(init)
+
+    on_a_bus(work)
+
+
+def switches(pid: int) -> int:
+    """How often a process has gone to sleep."""
+    (line,) = (
+        line
+        for line in read(f"/proc/{pid}/status").splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
+    return int(line.split()[1])
+
+
 def test_the_bus_and_the_daemon_come_later_and_again() -> None:
     async def work(bus: Bus) -> None:
         init = Init()
@@ -195,6 +227,29 @@ def test_the_next_supervisor_tells_what_has_changed() -> None:
             await init.wait_told(8)
         assert names(init)[6:] == ARRIVAL
         assert "not known any more" in init.warnings[-1]
+        finish(init)
+
+    on_a_bus(work)
+
+
+def test_a_stand_in_that_is_killed_leaves_its_mounts_to_the_next() -> None:
+    async def work(bus: Bus) -> None:
+        bus.start()
+        plug(recorded("stick"))
+        bus.start_stand_in()
+        init = Init()
+        async with listening(init):
+            await init.wait_told(2)
+            await asyncio.to_thread(bus.run, "udisksctl", "mount", "-b", "/dev/sda1")
+            await init.wait_told(3)
+            bus.end("stand-in")
+            await asyncio.to_thread(bus.start_stand_in)
+            again = await asyncio.to_thread(bus.run, "udisksctl", "mount", "-b", "/dev/sda1")
+            assert "already mounted at `/media/root/PHOTOS'" in again
+            said = await asyncio.to_thread(bus.run, "udisksctl", "unmount", "-b", "/dev/sda1")
+            assert said == "Unmounted /dev/sda1.\n"
+            await init.wait_told(4)
+        assert names(init) == [*ARRIVAL, "storage-mounted", "storage-unmounted"]
         finish(init)
 
     on_a_bus(work)

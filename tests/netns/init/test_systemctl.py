@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.errors import Failed
 from hostlab.sync import Node
 from tests.netns.init.test_readiness_in_nodes import supervisor
 from tests.netns.init.test_units_in_nodes import put
@@ -208,7 +210,10 @@ def test_links_and_a_reboot(node: Node) -> None:
     assert Ran(node, "systemctl reboot").status == 0
 
     def has_late() -> bool:
-        return node.job_table() != before and Ran(node, "systemctl is-active late").status == 0
+        with contextlib.suppress(Failed):
+            is_new = node.job_table() != before
+            return is_new and Ran(node, "systemctl is-active late").status == 0
+        return False
 
     wait_until(has_late, "what was enabled since is started by the next boot")
     assert Ran(node, "systemctl is-active needs").status == 3
@@ -253,3 +258,15 @@ def test_what_maintainer_scripts_do(node: Node) -> None:
     )
     ran = Ran(node, f"sh -x {path}")
     assert ran.status == 0, ran
+
+
+def test_a_log_is_followed(node: Node) -> None:
+    node.succeed("(journalctl -u web -f > /run/followed) > /dev/null 2>&1 & echo $! > /run/pid")
+    node.succeed("until grep -q hello /run/followed; do :; done")
+    node.succeed("systemctl restart web; until test $(grep -c hello /run/followed) = 2; do :; done")
+    asked = "ls /run/hostlab/.init/initctl | grep -c args || true"
+    node.succeed("kill $(cat /run/pid)")
+    wait_until(lambda: Ran(node, asked).out == "0\n", "nobody is served any more")
+    assert Ran(node, "journalctl -u web -o json -n1").out.startswith('{"MESSAGE": "hello"')
+    assert Ran(node, "journalctl -u web --since=tomorrow").out == "-- No entries --\n"
+    assert Ran(node, "journalctl -u web -n x").status == 1

@@ -164,6 +164,23 @@ def test_the_clock_is_set() -> None:
     asyncio.run(main())
 
 
+def test_somebody_sets_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which a read of the timerfd says, whatever the time is then."""
+
+    async def main() -> None:
+        init = Init()
+        async with listening(init, "ON=clock-change", "ON=zone-change") as source:
+            fd = source._fds[0]
+            source._wake(fd)
+            assert init.told == []
+            monkeypatch.setattr(fd, "read", lambda: False)
+            source._wake(fd)
+            assert [dict(emit.environment)["ON"] for emit in init.told] == ["clock-change"]
+        finish(init)
+
+    asyncio.run(main())
+
+
 def test_ten_thousand_timers_sleep() -> None:
     """One is due soon: the process wakes for it, and for nothing else."""
 

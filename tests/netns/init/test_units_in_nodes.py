@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.errors import UsageError
+from hostlab.errors import Failed, UsageError
 from hostlab.sync import Node
 from tests.netns.init.test_readiness_in_nodes import supervisor
 from tests.netns.lab.lab_site import Site, site, wait_until
@@ -130,3 +131,40 @@ def test_a_killed_supervisor_knows_its_units(place: Site) -> None:
     node.job("web.service", "stop")
     assert states(node)["echo@two.service"] == "running"
     assert states(node)["web.service"] == "stopped"
+
+
+def test_what_is_said_of_units_changes_in_a_node_that_is_up(place: Site) -> None:
+    node = booted(place, "[web, store]")
+    pid = {row["name"]: row["pid"] for row in node.job_table()}["web.service"]
+    node = booted(place, "[web, echo@new]")
+    rows = {row["name"]: row for row in node.job_table()}
+    assert rows["web.service"]["pid"] == pid, "it goes on"
+    assert rows["echo@new.service"]["state"] == "running"
+    assert rows["store.service"]["state"] == "stopped"
+    plain = place.up(LAB.replace("    units: UNITS\n", "")).nodes()["box"]
+    assert "web.service" not in states(plain)
+    node = booted(place, "[web]")
+    assert states(node)["web.service"] == "running"
+    assert node.succeed("systemctl is-active web") == "active\n"
+
+
+def test_a_boot_goes_on_whoever_is_killed_in_it(place: Site) -> None:
+    node = place.up(LAB.replace("UNITS", "[web, echo@one]")).nodes()["box"]
+    for _ in range(6):
+        # At an instant of users, files and generators, or of the units' start.
+        with contextlib.suppress(Failed, AssertionError):
+            os.kill(supervisor(node), signal.SIGKILL)
+
+    def is_up() -> bool:
+        with contextlib.suppress(Failed):
+            node.wait_settled(within_s=60)
+            return states(node).get("multi-user.target") == "running"
+        return False
+
+    wait_until(is_up, "the boot is over", timeout_s=60)
+    found = states(node)
+    assert found["web.service"] == found["echo@one.service"] == "running"
+    assert node.succeed("cat /var/log/order") == "stored\n", "once"
+    assert node.succeed("ps -o args= -C sleep | sort | uniq -c").split() == [
+        "1", "/bin/sleep", "1000", "1", "sleep", "1002",
+    ]  # fmt: skip

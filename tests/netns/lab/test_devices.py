@@ -16,13 +16,15 @@ from pathlib import Path
 import click
 import pytest
 
+from hostlab.api import Node
+from hostlab.cli.main import run
 from hostlab.errors import UsageError
 from hostlab.init.devices.watching import LISTENING, Sight, Way
 from hostlab.lab import remains
-from hostlab.lab.devices import CONTENT, ContainerSockets
+from hostlab.lab.devices import CONTENT
 from hostlab.linux.sysfs import Tree, device_at
 from hostlab.observe.devices import listed, sights
-from hostlab.spec.device import Device, load_device
+from hostlab.spec.device import Device, DeviceEntry, load_device
 from hostlab.sync import Lab
 from tests.netns.init.init_site import children
 from tests.netns.lab.lab_site import Site, needs_hostlab_in_nodes, wait_until
@@ -89,8 +91,8 @@ def recorded(name: str, **changes: str) -> Device:
     return load_device(text, file=str(path), directory=str(path.parent))
 
 
-def sockets(lab: Lab) -> ContainerSockets:
-    return ContainerSockets(lab["desk"])
+def sockets(lab: Lab) -> Node:
+    return lab["desk"]
 
 
 def has(lab: Lab, path: str) -> bool:
@@ -115,15 +117,16 @@ def test_a_stick_is_plugged_in_and_a_job_copies_it(place: Site) -> None:
     lab["desk"].fail(f"touch {stick.content}/new")
     desk.unplug("stick")
     wait_until(lambda: len(seen(lab)) == 8, "the stick's events")
-    assert seen(lab) == [
+    # Each event starts an instance of its own, and they run at the same time.
+    assert sorted(seen(lab)) == [
         "add 2-2 ",
         "add 2-2:1.0 ",
-        "bind 2-2:1.0 usb-storage",
         "bind 2-2 usb",
-        "unbind 2-2:1.0 usb-storage",
+        "bind 2-2:1.0 usb-storage",
+        "remove 2-2 ",
         "remove 2-2:1.0 ",
         "unbind 2-2 usb",
-        "remove 2-2 ",
+        "unbind 2-2:1.0 usb-storage",
     ]
     for path in (stick.content, "/run/udev/data/b8:1", "/sys/class/block/sda1"):
         assert not has(lab, path), path
@@ -258,6 +261,47 @@ def test_it_is_pulled_out_while_a_job_copies(place: Site, tmp_path: Path) -> Non
     wait_until(lambda: has(lab, "/srv/PHOTOS"), "a copy")
 
 
+def test_in_a_node_with_a_root_of_its_own(place: Site, tmp_path: Path) -> None:
+    """In which there is no Python and no hostlab."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("no busybox: apt-get install busybox-static")
+    root = tmp_path / "root"
+    for directory in ("bin", "etc", "srv"):
+        (root / directory).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin")
+    for name in ("sh", "cp", "mv", "test", "ls"):
+        (root / "bin" / name).symlink_to("busybox")
+    lab = place.up(DESCRIPTION.replace("  desk:\n", f"  desk:\n    root: {root}\n"))
+    sockets(lab).plug(recorded("stick"))
+    wait_until(lambda: has(lab, "/srv/PHOTOS/cat.txt"), "a copy")
+    found = list(sights(lab["desk"].pid, watch=False))
+    assert {each.name for each in found if each.way is Way.UDEV} == {"2-2", "sda", "sda1"}
+    assert [each.note for each in found if each.note] == ["no bus: No such file or directory"]
+    sockets(lab).unplug("stick")
+
+
+def test_the_commands_tell_mistakes_with_their_place(
+    place: Site, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place.up(DESCRIPTION)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("name: wrong\ndevices:\n  - {path: /dev/sda, subsystem: block}\n")
+    assert run(["device", "plug", "desk", str(wrong)]) == 2
+    assert f"{wrong}:3:12: `/dev/sda` is not a path below /sys/devices" in capfd.readouterr().err
+    assert run(["device", "plug", "desk", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml: No such file" in capfd.readouterr().err
+    assert run(["device", "unplug", "desk", "nothing"]) == 2
+    assert "plugged in: nothing" in capfd.readouterr().err
+    assert run(["device", "plug", "desk", str(EXAMPLES / "devices" / "mouse.yaml")]) == 0
+    assert "warning: desk: mouse: there is no /dev/" in capfd.readouterr().err
+    assert run(["device", "list", "desk", "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert [(row["name"], row["content"]) for row in rows] == [("mouse", None)]
+    assert run(["device", "unplug", "desk", str(EXAMPLES / "devices" / "mouse.yaml")]) == 0
+    assert capfd.readouterr().out == "mouse is pulled out of desk\n"
+
+
 def test_a_nodes_root_cannot_have_walls_taken_down(place: Site) -> None:
     """Whatever stands where a device's record and content were: they are followed nowhere."""
     lab = place.up(DESCRIPTION)
@@ -299,8 +343,20 @@ def test_what_cannot_be_is_told(place: Site) -> None:
     twin = recorded("stick")
     with pytest.raises(UsageError, match="stick is in its place"):
         desk.plug(Device(name="twin", devices=twin.devices))
-    with pytest.raises(UsageError, match="no 'mouse' is plugged into node desk"):
-        desk.unplug("mouse")
+    with pytest.raises(UsageError, match="no 'lamp' is plugged into node desk"):
+        desk.unplug("lamp")
+    # Whatever is mounted below /sys/devices would be taken off with what is laid over all of it.
+    elsewhere = DeviceEntry(path="/devices/elsewhere/x", subsystem="usb")
+    (said,) = desk.plug(Device(name="elsewhere", devices=(elsewhere,)))
+    assert said.startswith("its /sys does not show it: it would uncover /sys/devices/virtual/")
+    assert not has(lab, "/sys/devices/elsewhere")
+    # That is no matter of the others.
+    desk.plug(recorded("mouse"))
+    assert has(lab, "/sys/class/block/sda1")
+    assert has(lab, "/sys/bus/usb/devices/1-3")
+    desk.unplug("elsewhere")
+    desk.unplug("mouse")
+    assert has(lab, "/sys/class/block/sda1")
     with pytest.raises(UsageError, match="/nowhere is no directory"):
         desk.plug(Device(name="other", devices=twin.devices[:1], content="/nowhere"))
 
@@ -317,7 +373,8 @@ def with_a_bus(place: Site) -> Lab:
     if not all(map(shutil.which, ("dbus-daemon", "gdbus", "udisksctl"))):
         pytest.skip("apt-get install dbus libglib2.0-bin udisks2")
     lab = place.up(desktop())
-    lab["desk"].succeed("gdbus wait --system --timeout 20 org.freedesktop.UDisks2")
+    report = lab.check()
+    assert report.ok, "\n".join(map(str, report.rows))
     return lab
 
 
@@ -365,13 +422,13 @@ def test_a_job_of_storage_survives_its_supervisor(place: Site) -> None:
     """Its events are the node's own: told once a stick, whoever has died meanwhile."""
     lab = with_a_bus(place)
     text = desktop()
-    more = """
+    more = """\
       note:
         start_on: storage-drive-added or storage-drive-removed
         task: true
         exec: echo "$UPSTART_EVENTS $SERIAL" >> /srv/seen
 """
-    place.up(f"{text}{more}")
+    place.up(text.replace("checks:", f"{more}checks:"))
     for expected in range(2, 8, 2):
         old = supervisor(lab)
         os.kill(old, signal.SIGSTOP)
@@ -428,6 +485,8 @@ def test_in_a_plain_users_lab(open_directory: Path) -> None:
         assert "/sys does not show it" not in said
         wait_until(lambda: "PHOTOS" in site.run("desk", "ls", "/srv"), "a copy")
         assert site.run("desk", "cat", "/sys/class/block/sda1/size") == "129024\n"
+        row = next(r for r in hostlab("devices", "-n", "desk").splitlines() if r.startswith("sda1"))
+        assert row.endswith("kernel, udev")
         hostlab("device", "unplug", "desk", "stick")
     finally:
         site.close()

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from hostlab.errors import UsageError
-from hostlab.lab.devices import ContainerSockets
-from hostlab.spec.device import load_device
 from hostlab.sync import Lab
+from tests.netns.daemons.unit_site import needs_units
 from tests.netns.lab.lab_site import probe, wait_until
 
 pytestmark = pytest.mark.netns
@@ -56,6 +55,13 @@ def test_an_example_holds(examples: Path, name: str) -> None:
     with staged(examples / f"{name}.yaml") as lab:
         report = lab.check()
         assert report.rows
+        assert report.ok, "\n".join(map(str, report.rows))
+
+
+def test_debians_daemons_hold(examples: Path) -> None:
+    needs_units("bird.service", "frr.service", "postfix.service", "dovecot.socket")
+    with staged(examples / "daemons.yaml") as lab:
+        report = lab.check()
         assert report.ok, "\n".join(map(str, report.rows))
 
 
@@ -102,13 +108,11 @@ def test_web_servers_sleep_until_asked_and_fall_asleep_again(examples: Path) -> 
 
 def test_a_stick_is_copied(examples: Path) -> None:
     with staged(examples / "stick.yaml") as lab:
-        path = examples / "devices" / "stick.yaml"
-        stick = load_device(path.read_text(), file=str(path), directory=str(path.parent))
-        desk = ContainerSockets(lab["desk"])
-        lab["desk"].fail("test -e /srv/PHOTOS")
-        desk.plug(stick)
+        desk = lab["desk"]
+        desk.fail("test -e /srv/PHOTOS")
+        desk.plug(examples / "devices" / "stick.yaml")
         report = lab.check()
         assert report.ok, "\n".join(map(str, report.rows))
         desk.unplug("stick")
         gone = "/srv/QEMU_USB_HARDDRIVE has gone"
-        wait_until(lambda: not lab["desk"].execute(["test", "-e", gone]).status, "a farewell")
+        wait_until(lambda: not desk.execute(["test", "-e", gone]).status, "a farewell")

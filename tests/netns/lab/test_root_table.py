@@ -118,15 +118,3 @@ def test_both_ways_lead_to_the_same(
     assert short["hosts"] == "192.0.2.1 somebody\n"
     assert short["refused"] == ["ENXIO", "EROFS", "EROFS"]
     assert len(short["mounts"]) > 20
-
-
-def test_the_call_that_fails_is_named(tmp_path: Path) -> None:
-    calls = vfork.Calls()
-    calls.add("mkdir", f"{tmp_path}/one".encode(), 0o700, what=b"one")
-    calls.add("mkdir", b"/no/such/place", 0o700, what=b"/no/such/place")
-    calls.add("mkdir", f"{tmp_path}/two".encode(), 0o700, what=b"two")
-    calls.prepare()
-    with pytest.raises(OSError, match="mkdir") as caught:
-        calls.do()
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, "/no/such/place")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from hostlab.api import Node
 from hostlab.sync import Lab
-from tests.netns.lab.lab_site import probe, wait_until
+from tests.netns.lab.lab_site import probe, site, wait_until
+from tests.netns.lab.wall_site import Site
 
 pytestmark = pytest.mark.netns
 
@@ -87,6 +89,19 @@ def test_cron_is_replaced(lab: Lab) -> None:
     wait_until(lambda: "srv/crontab.1" not in names(box), "a table that has gone")
 
 
+def test_tables_that_are_described_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `apply`, to a node that had none; and taken away again."""
+    with site(tmp_path, monkeypatch) as place:
+        text = "nodes: {box: {jobs: {idle: {exec: sleep infinity}}, files: {/srv/tab: %s}%s}}"
+        lines = '"7 7 * * * root true\\n"'
+        box = place.up(text % (lines, ""))["box"]
+        assert names(box) == {"idle"}
+        box = place.up(text % (lines, ", crontabs: [/srv/tab]"))["box"]
+        wait_until(lambda: names(box) == {"idle", "srv/tab.1"}, "a table")
+        box = place.up(text % (lines, ""))["box"]
+        wait_until(lambda: names(box) == {"idle"}, "no table")
+
+
 def test_the_network_of_a_node(lab: Lab) -> None:
     """The boot tells of the description's interfaces, once; the rest its source."""
     box = lab["box"]
@@ -106,3 +121,43 @@ def test_files_of_a_node(lab: Lab) -> None:
     box = lab["box"]
     box.succeed("mkdir /srv/in && echo x > /srv/in/a.txt")
     wait_logged(box, "made", "/srv/in/a.txt", "/srv/in/a.txt")
+
+
+PLAIN = f"""
+name: plain-{os.getpid()}
+segments: {{lan: {{}}}}
+nodes:
+  box:
+    interfaces: {{eth0: {{segment: lan, address: 10.9.0.1/24}}}}
+    crontabs: [/srv/crontab, /srv/cron.d]
+    files:
+      /srv/crontab: "@reboot root touch /srv/reboot"
+      /srv/cron.d/open: {{content: "@reboot root touch /srv/never", mode: "0666"}}
+    jobs:
+      up: {{start_on: net-device-up IFACE=eth0, task: true, exec: touch /srv/eth0}}
+      address: {{start_on: net-address-added ADDRESS=10.9*, task: true, exec: touch /srv/10.9.0.1}}
+      made: {{start_on: file FILE=/srv/in/*.txt, task: true, exec: touch /srv/file}}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the lab is of another user")
+def test_a_plain_users_node_has_them_too() -> None:
+    """One uid, and tables that belong to the node's root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        _plain(Site(Path(name), PLAIN, is_root=False))
+
+
+def _plain(site: Site) -> None:
+    try:
+        site.run("box", "mkdir", "/srv/in")
+        site.run("box", "touch", "/srv/in/a.txt")
+
+        def has_all() -> bool:
+            made = set(site.run("box", "ls", "/srv").split())
+            return {"reboot", "file", "eth0", "10.9.0.1"} <= made
+
+        wait_until(has_all, "a table, a file, a link and an address to be told")
+        assert "never" not in site.run("box", "ls", "/srv")
+    finally:
+        site.close()

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +136,59 @@ def test_beside_another_thread_there_is_none() -> None:
         may_end.set()
         other.join()
     assert vfork.prepare()
+
+
+def cloned(*wanted: tuple[int, int | None]) -> vfork.Cloned:
+    """Children that end with their number and 40; only the parent comes back."""
+    found = vfork.clone_many(wanted)
+    if found.child is not None:
+        os._exit(40 + found.child)
+    return found
+
+
+def test_each_of_many_children_knows_which_it_is() -> None:
+    found = cloned(*[(0, None)] * 20)
+    assert found.error is None
+    assert len({pid for pid, _ in found.made}) == 20
+    for number, (pid, pidfd) in enumerate(found.made):
+        assert not os.get_inheritable(pidfd)
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        assert ended is not None
+        assert (ended.si_pid, ended.si_status) == (pid, 40 + number)
+        os.close(pidfd)
+
+
+def test_the_child_that_cannot_be_made_is_the_last_to_be_tried() -> None:
+    found = cloned((0, None), (0, None), (0, NO_DESCRIPTOR), (0, None))
+    assert found.error is not None
+    assert found.error.errno == errno.EBADF
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid, _ in found.made] == [40, 41]
+    for _, pidfd in found.made:
+        os.close(pidfd)
+
+
+def test_none_of_none_is_made() -> None:
+    assert cloned() == (None, [], None)
+
+
+def test_no_process_changes_the_code_of_another() -> None:
+    """What is shared by fork is each one's own: a node's init cannot write into its hub's."""
+    with open("/proc/self/maps") as lines:
+        executable = [line.split()[1] for line in lines if len(line.split()) == 5]
+    assert "r-xp" in executable
+    assert not [mode for mode in executable if mode.endswith("s")]
+
+
+def test_calls_in_ones_own_name_stop_at_the_first_that_fails(tmp_path: Path) -> None:
+    calls = vfork.Calls()
+    for name in ("one", "no/such/place", "two"):
+        path = f"{tmp_path}/{name}".encode()
+        calls.add("mkdir", path, 0o700, what=path)
+    calls.prepare()
+    with pytest.raises(OSError, match="mkdir") as caught:
+        calls.do()
+    assert (caught.value.errno, caught.value.filename) == (
+        errno.ENOENT,
+        f"{tmp_path}/no/such/place",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]

@@ -35,11 +35,11 @@ def test_a_unit_that_means_nothing_is_an_error(tmp_path: Path, capsys: Capture) 
 
 def test_explain_has_a_line_for_each_directive(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "a.service"
-    path.write_text("[Service]\nExecStart=/bin/a\nProtectClock=yes\nProtectHome=yes\nFoo=bar\n")
+    path.write_text("[Service]\nExecStart=/bin/a\nProtectClock=yes\nDynamicUser=yes\nFoo=bar\n")
     assert run(["job", "check", "--explain", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{path}:3: ProtectClock= without effect: a node cannot set the clock"
-    assert lines[2].startswith(f"{path}:4: ProtectHome= implemented: ")
+    assert lines[2].startswith(f"{path}:4: DynamicUser= partly: ")
     assert lines[3] == f"{path}:5: Foo= unknown"
 
 

@@ -68,7 +68,7 @@ def test_check_names_every_error_and_exits_2(mixed: str, capsys: Capture) -> Non
         f"{mixed}/bad.conf:2:8: unknown kind of expect 'WHAT'",
         "    expect WHAT",
         "           ^",
-        "  hint: one of none, stop, fork, daemon, notify, fd, port, file, bus",
+        "  hint: one of none, stop, fork, daemon, notify, fd, port, file",
     ]
     assert err.splitlines()[8].startswith(f"{mixed}/shell.conf:2:3: script: ")
 
@@ -92,7 +92,7 @@ def test_check_for_programs(mixed: str, capsys: Capture) -> None:
         "column": 8,
         "text": "expect WHAT",
         "message": "unknown kind of expect 'WHAT'",
-        "hint": "one of none, stop, fork, daemon, notify, fd, port, file, bus",
+        "hint": "one of none, stop, fork, daemon, notify, fd, port, file",
     }
     assert none["errors"][0]["message"] == f"{mixed}/none.conf: No such file or directory"
 

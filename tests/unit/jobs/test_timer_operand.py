@@ -8,7 +8,7 @@ from hostlab.errors import SpecError
 from hostlab.jobs import calendar_text, named_event, timer_operand
 from hostlab.jobs.cron import Cron
 from hostlab.jobs.expression import Leaf
-from hostlab.jobs.timers import After, Every, Timer
+from hostlab.jobs.schedules import After, Every, Timer
 from hostlab.spec.job import Match
 from tests.unit.jobs.jobs_world import World
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostlab.jobs import calendar_text, cron
-from hostlab.jobs.timers import After, Change, Every, In, On, Schedule, Since, Timer, Timers
+from hostlab.jobs.schedules import After, Change, Every, In, On, Schedule, Since, Timer
+from hostlab.jobs.timers import Timers
 
 pytestmark = pytest.mark.unit
 

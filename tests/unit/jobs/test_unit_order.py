@@ -335,3 +335,45 @@ def test_a_unit_that_fails_and_one_ordered_behind_it_do_not_wait_for_each_other(
     gone(w, "u.service", status=1)
     assert under_way(w)["u"] == "post-stop"
     assert "helper" not in under_way(w)
+
+
+def test_what_a_unit_says_of_others_counts_while_they_run() -> None:
+    w = world(a_service="", b_service="")
+    w.start("a.service")
+    w.runs("a.service")
+    both = linked(a_service="", b_service="Conflicts=a.service")
+    for job in both.values():
+        w.tell(facts.Load(job=job, related=True))
+    assert w.engine.classes["a.service"].successor is None, "nothing of its own has changed"
+    restored = restore(decode(encode(capture(w.engine))))
+    assert restored.classes["a.service"].job == both["a.service"]
+    w.start("b.service")
+    assert under_way(w)["a"] == "killed"
+    gone(w, "a.service")
+    assert under_way(w) == {"b": "spawned"}
+
+
+def test_what_a_unit_says_of_itself_waits_until_it_has_ended() -> None:
+    w = world(a_service="", b_service="")
+    w.start("a.service")
+    w.runs("a.service")
+    new = linked(
+        a_service="[Unit]\nBefore=b.service\n[Service]\nExecStart=/bin/a\nNice=5", b_service=""
+    )
+    for job in new.values():
+        w.tell(facts.Load(job=job, related=True))
+    found = w.engine.classes["a.service"]
+    assert found.job.nice is None
+    assert found.successor == new["a.service"]
+    assert w.engine.classes["b.service"].job.after == ("a.service",)
+
+
+def test_how_a_unit_failed_is_forgotten_when_that_is_asked() -> None:
+    w = world(a_service="Requires=no.service")
+    w.start("a.service")
+    last = w.engine.classes["a.service"].last
+    assert last is not None
+    assert last.failed
+    w.tell(facts.Forget(name="a.service"))
+    w.tell(facts.Forget(name="nobody"))
+    assert w.engine.classes["a.service"].last is None

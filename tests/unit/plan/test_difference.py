@@ -63,6 +63,7 @@ def nodes(draw: st.DrawFn, name: str, present: tuple[str, ...]) -> Node:
         limits=draw(st.sampled_from([Limits(), Limits(pids=9), Limits(disk=1 << 20)])),
         jobs=draw(st.sampled_from([(), (Job(name="j", exec="x"),), (Job(name="j", exec="y"),)])),
         job_files=draw(optional("/etc/init")),  # type: ignore[arg-type]
+        crontabs=draw(optional("/etc/crontab")),  # type: ignore[arg-type]
         boot=draw(st.sampled_from([Boot(), Boot(events=())])),
     )
 

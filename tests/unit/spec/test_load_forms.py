@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, Node, Publish, Route, User, Volume, capabilities, load
+from hostlab.spec.model import Units
 from tests.unit.spec.described import described
 
 pytestmark = pytest.mark.unit
@@ -388,3 +390,33 @@ def test_a_check_of_a_node_may_be_about_another_and_one_about_nobody_is_none() -
           b:
     """)
     assert [(check.nodes, check.arguments["port"]) for check in lab.checks] == [(("b",), 2)]
+
+
+@pytest.mark.parametrize(
+    ("said", "units"),
+    [
+        ("{}", None),
+        ("{units: }", None),
+        ("{units: []}", Units()),
+        ("{units: nginx}", Units(start=("nginx.service",))),
+        ("{units: [nginx, a.timer, nginx.service]}", Units(start=("nginx.service", "a.timer"))),
+        ("{units: true}", Units(enabled=True)),
+        ("{units: {start: a.socket, enabled: true, directories: /etc/units}}",
+         Units(start=("a.socket",), enabled=True, directories=("/etc/units",))),
+    ],
+)  # fmt: skip
+def test_units(said: str, units: Units | None) -> None:
+    assert node_of(said).units == units
+
+
+def test_units_of_a_role_and_of_a_node_are_joined() -> None:
+    lab = lab_of(
+        "{name: x, roles: {r: {units: [a]}}, "
+        "nodes: {n: {role: r, units: {start: b, enabled: true}}}}"
+    )
+    assert lab.node("n").units == Units(start=("a.service", "b.service"), enabled=True)
+
+
+def test_a_template_is_no_unit_to_start() -> None:
+    with pytest.raises(SpecErrors, match="is a template"):
+        node_of("{units: getty@}")

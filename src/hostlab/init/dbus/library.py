@@ -10,6 +10,7 @@ try:
     from dbus_fast import SignatureTree as SignatureTree
     from dbus_fast import Variant as Variant
     from dbus_fast.aio import MessageBus as MessageBus
+    from dbus_fast.aio.message_reader import build_message_reader as build_message_reader
     from dbus_fast.errors import AuthError as AuthError
     from dbus_fast.errors import InvalidAddressError as InvalidAddressError
     from dbus_fast.introspection import Interface as Interface

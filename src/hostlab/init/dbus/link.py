@@ -26,6 +26,7 @@ from hostlab.init.dbus.library import (
     SignatureTree,
 )
 from hostlab.init.dbus.places import SocketWatch, paths_of
+from hostlab.init.watches import Watches
 
 LATE_LOOK_S: Final = 0.5
 SHORT_LIFE_S: Final = 1.0
@@ -69,9 +70,13 @@ class Link:
         user: User,
         *,
         warn: Callable[[str], None],
+        watches: Watches | None = None,
         passes_fds: bool = False,
     ) -> None:
-        """`name` is for people; `address` is asked before each attempt, None is not known yet."""
+        """`name` is for people; `address` is asked before each attempt, None is not known yet.
+
+        `watches` are init's; a link has its own where there are none.
+        """
         self.name = name
         self.bus: MessageBus | None = None
         """The connection, while there is one that has been set up."""
@@ -82,6 +87,7 @@ class Link:
         self._address = address
         self._user = user
         self._warn = warn
+        self._watches = watches or Watches(warn)
         self._passes_fds = passes_fds
         self._awake = asyncio.Event()
         self._is_asked = False
@@ -113,8 +119,14 @@ class Link:
             if self.dropped == 1:
                 self._warn(f"{self.name}: it takes no more; what it is told is dropped")
             return
+        try:
+            sent = self.connection.send(message)
+        except GONE:
+            # It writes at once, perhaps into a socket that is closed and not yet known to be:
+            # `_run` tells of that, and who has something to announce is not to hear of it.
+            return
         self._unsent += 1
-        self.connection.send(message).add_done_callback(self._sent)
+        sent.add_done_callback(self._sent)
 
     def _sent(self, _: asyncio.Future[Any]) -> None:
         self._unsent -= 1
@@ -205,13 +217,7 @@ class Link:
 
     def _watch(self, address: str) -> SocketWatch | None:
         paths = paths_of(address)
-        if not paths:
-            return None
-        try:
-            return SocketWatch(paths, self._awake.set)
-        except OSError as error:
-            self._say(f"its socket is not waited for: {error.strerror}")
-            return None
+        return SocketWatch(paths, self._awake.set, self._watches) if paths else None
 
     async def _attempt(self, address: str) -> MessageBus | Exception:
         """A connection, or why not."""

@@ -8,31 +8,19 @@ TCP) nobody is told anything.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
+from hostlab.init.watches import Trail, Watches
 from hostlab.jobs.dbus_event import SESSION, SYSTEM
-from hostlab.linux.inotify import (
-    IN_ATTRIB,
-    IN_CREATE,
-    IN_DELETE,
-    IN_DELETE_SELF,
-    IN_MOVE_SELF,
-    IN_MOVED_FROM,
-    IN_MOVED_TO,
-    Inotify,
-)
+from hostlab.linux.inotify import IN_ATTRIB
 
 SYSTEM_BUS: Final = "unix:path=/run/dbus/system_bus_socket"
 SYSTEM_VARIABLE: Final = "DBUS_SYSTEM_BUS_ADDRESS"
 SESSION_VARIABLE: Final = "DBUS_SESSION_BUS_ADDRESS"
 RUNTIME_VARIABLE: Final = "XDG_RUNTIME_DIR"
-_CHANGES: Final = (
-    IN_ATTRIB | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_MOVED_FROM | IN_MOVED_TO
-)
 
 
 def address_of(bus: str, variables: Mapping[str, str]) -> str | None:
@@ -55,25 +43,22 @@ def paths_of(address: str) -> tuple[str, ...]:
         for option in options.split(","):
             key, _, value = option.partition("=")
             if transport == "unix" and key == "path":
-                found.append(unquote(value))
+                found.append(os.path.abspath(unquote(value)))
     return tuple(found)
 
 
 class SocketWatch:
     """Tells when something has happened where a socket is to be; looks at nothing else."""
 
-    def __init__(self, paths: tuple[str, ...], changed: Callable[[], None]) -> None:
-        """OSError when the user has no inotify instance or watch left."""
+    def __init__(
+        self, paths: tuple[str, ...], changed: Callable[[], None], watches: Watches
+    ) -> None:
+        """What cannot be watched is warned of, and then no sign ever comes."""
         self.paths = paths
-        self._changed = changed
-        self._inotify = Inotify()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._inotify.fd, self._told)
-        try:
-            self._watch()
-        except OSError:
-            self.close()
-            raise
+        self._trails = [
+            Trail(watches, path, IN_ATTRIB, told=lambda *_: changed(), changed=changed)
+            for path in paths
+        ]
 
     def state(self) -> tuple[tuple[int, int, int] | None, ...]:
         """What tells whether a place is as it was: device, inode and last change of each."""
@@ -81,35 +66,8 @@ class SocketWatch:
 
     def close(self) -> None:
         """Watch no longer."""
-        self._loop.remove_reader(self._inotify.fd)
-        self._inotify.close()
-
-    def _told(self) -> None:
-        self._inotify.discard()
-        self._watch()
-        self._changed()
-
-    def _watch(self) -> None:
-        for path in self.paths:
-            # A directory that appears while the one above it is being watched is seen there.
-            while True:
-                above = _nearest(path)
-                try:
-                    self._inotify.add(above, _CHANGES)
-                except FileNotFoundError:
-                    continue
-                except PermissionError:
-                    break
-                if _nearest(path) == above:
-                    break
-
-
-def _nearest(path: str) -> str:
-    """The nearest directory above a path that exists."""
-    above = os.path.dirname(os.path.abspath(path))
-    while not os.path.isdir(above):
-        above = os.path.dirname(above)
-    return above
+        for trail in self._trails:
+            trail.close()
 
 
 def _state(path: str) -> tuple[int, int, int] | None:

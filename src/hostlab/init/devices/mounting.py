@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from hostlab.linux.libc import umount2
@@ -43,3 +44,25 @@ def take_away(point: str) -> None:
         umount2(point.encode(), MNT_DETACH)
     with contextlib.suppress(OSError):
         os.rmdir(point)
+
+
+def found(directory: str, contents: Mapping[str, str]) -> dict[str, str]:
+    """Name -> mount point, of what is shown there already; `contents` are directories by name.
+
+    Whoever has shown it is gone, killed perhaps. What shows nothing any more is taken away.
+    """
+    shown: dict[str, str] = {}
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            names = [
+                name
+                for name, content in contents.items()
+                if os.path.isdir(content)
+                and os.path.isdir(entry.path)
+                and os.path.samefile(content, entry.path)
+            ]
+            if names:
+                shown[names[0]] = entry.path
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                os.unlink(entry.path)
+    return shown

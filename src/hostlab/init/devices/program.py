@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import Final
 
 PROGRAM: Final = "udisks2-stand-in"
@@ -17,7 +16,7 @@ def install(directory: str) -> None:
 
     It runs on the interpreter and the hostlab that the node's init runs on.
     """
-    packages = str(Path(__file__).resolve().parents[3])
+    packages = os.path.abspath(f"{os.path.dirname(__file__)}/../../..")
     words = shlex.join((sys.executable or "python3", *COMMAND))
     text = (
         "#!/bin/sh\n# Answers for UDisks2 where there are no block devices.\n"

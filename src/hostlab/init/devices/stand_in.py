@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.devices import introspection
-from hostlab.init.devices.mounting import free_name, show, take_away
+from hostlab.init.devices.mounting import found, free_name, show, take_away
 from hostlab.init.devices.plugged import Plugged, read_records
 from hostlab.init.devices.udisks2 import (
     MANAGER,
@@ -77,6 +77,16 @@ class StandIn:
         self._jobs = 0
 
     # What there is.
+
+    def take_up(self) -> None:
+        """Find what an earlier stand-in has mounted."""
+        self.records = tuple(read_records()[0])
+        contents = {
+            device["DEVNAME"]: device[CONTENT]
+            for device in self._devices()
+            if CONTENT in device and "DEVNAME" in device
+        }
+        self.mounts = found(f"{self.media}/root", contents)
 
     def look(self) -> None:
         """Look at what is plugged in, and tell what has come, gone or changed."""
@@ -142,14 +152,14 @@ class StandIn:
         if not (is_above or f"{path}/".startswith(f"{ROOT}/")):
             return None
         try:
-            found = self._answer(message)
+            answer = self._answer(message)
         except Refused as refused:
             return Message.new_error(message, refused.name, str(refused))
         except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
             return Message.new_error(message, f"{_ERROR}.Failed", str(error))
-        if found is None:
+        if answer is None:
             return None
-        signature, body = found
+        signature, body = answer
         return Message.new_method_return(message, signature, body)
 
     def _answer(self, message: Message) -> tuple[str, list[Any]] | None:
@@ -176,10 +186,10 @@ class StandIn:
                 return self._method(path, interface or "", member or "", message)
 
     def _interface(self, path: str, interface: str) -> Mapping[str, tuple[str, Any]]:
-        found = self._object(path).get(interface)
-        if found is None:
+        properties = self._object(path).get(interface)
+        if properties is None:
             raise Refused(ErrorType.UNKNOWN_INTERFACE.value, f"{path} has no {interface}")
-        return found
+        return properties
 
     def _object(self, path: str) -> Interfaces:
         if path not in self.objects:
@@ -303,6 +313,7 @@ def _variants_of(interfaces: Interfaces) -> dict[str, dict[str, Variant]]:
 async def _serve(bus: MessageBus, listener: UeventSocket, warn: Callable[[str], None]) -> None:
     """Answer until the connection ends; raises why."""
     stand_in = StandIn(bus, warn)
+    stand_in.take_up()
     bus.add_message_handler(stand_in.answer)
     stand_in.look()
 

@@ -177,8 +177,13 @@ async def _udisks2(tell: Tell, *, watch: bool) -> None:
     except Problem as problem:
         hint = f" ({problem.hint})" if problem.hint else ""
         tell(Sight(way=Way.UDISKS2, note=f"{problem.message}{hint}"))
-        if watch:
-            await asyncio.get_running_loop().create_future()
+    except ImportError as error:
+        # In the root of a node that has not the files for it.
+        tell(Sight(way=Way.UDISKS2, note=f"it cannot be asked from here: {error}"))
+    else:
+        return
+    if watch:
+        await asyncio.get_running_loop().create_future()
 
 
 async def _storage(tell: Tell, *, watch: bool) -> None:

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final
 
 from hostlab.errors import DecodeError
+from hostlab.init.initctl.answer_pipe import AnswerPipe
 from hostlab.init.initctl.files import (
     MAX_NAME_BYTES,
     TOKEN_PREFIX,
@@ -23,6 +24,7 @@ from hostlab.init.initctl.files import (
     find_asker,
     is_name,
     is_waiting,
+    open_answer,
     read_request,
     sweep,
     write_answer,
@@ -61,13 +63,13 @@ class InitctlServer:
         holder: int,
         directory: str = DEFAULT_DIRECTORY,
         log: Callable[[str], None] = lambda _: None,
-        programs: Mapping[str, Program] | None = None,
+        programs: Callable[[str], Program | None] = lambda name: None,
     ) -> None:
         """`keep` has the holder keep a descriptor, `kept` is what it kept; `holder` is its pid.
 
-        `programs` are served beside Upstart's, by their names.
+        `programs` tells what is served beside Upstart's, by its name.
         """
-        self.programs = programs or {}
+        self.programs = programs
         self.init = init
         self.keep = keep
         self.log = log
@@ -206,11 +208,33 @@ class InitctlServer:
             # The client must hear of it, or it waits for ever.
             self.log(f"initctl: {error!r}")
             answer = Answer(1, err=f"initctl: {error!r}\n")
+        if answer.more is not None:
+            await self._feed(asker, answer)
+            answer = Answer(answer.status)
         write_answer(self._place, asker, answer)
         self.init.forget(asker.token)
         self._answers += 1
         if self._answers % SWEEP_EVERY == 0:
             self._sweep()
+
+    async def _feed(self, asker: Asker, answer: Answer) -> None:
+        """Print for a client as long as it is there, a line or several at a time."""
+        fd = open_answer(self._place, asker)
+        if fd is None or answer.more is None:
+            return
+        pipe = AnswerPipe(fd)
+        try:
+            await pipe.feed(answer.out)
+            feeding = asyncio.ensure_future(answer.more(pipe.feed))
+            gone = asyncio.ensure_future(pipe.gone.wait())
+            try:
+                await asyncio.wait((feeding, gone), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (feeding, gone):
+                    task.cancel()
+                await asyncio.gather(feeding, gone, return_exceptions=True)
+        finally:
+            pipe.close()
 
     async def _run(self, command: Command) -> Answer:
         size = sum(map(len, command.arguments))
@@ -218,7 +242,7 @@ class InitctlServer:
             raise DecodeError("initctl-full", f"requests of {MAX_HELD_BYTES} bytes wait already")
         self._held_bytes += size
         try:
-            run = self.programs.get(command.program, self.initctl.run)
+            run = self.programs(command.program) or self.initctl.run
             return await run(command)
         finally:
             self._held_bytes -= size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -47,6 +47,10 @@ class Command:
     """What of the caller's environment matters: UPSTART_JOB, UPSTART_INSTANCE, RUNLEVEL, …"""
 
 
+Feed = Callable[[str], Awaitable[bool]]
+"""Print lines for a client; False when it has gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a call prints and its exit status."""
@@ -54,6 +58,8 @@ class Answer:
     status: int = 0
     out: str = ""
     err: str = ""
+    more: Callable[[Feed], Awaitable[None]] | None = None
+    """What it prints from then on, as long as it is fed to somebody who is there."""
 
 
 class Init(Protocol):

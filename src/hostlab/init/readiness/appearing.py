@@ -10,116 +10,71 @@ import asyncio
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from hostlab.errors import Unsupported
-from hostlab.linux.inotify import (
-    IN_CREATE,
-    IN_DELETE_SELF,
-    IN_MOVE_SELF,
-    IN_MOVED_TO,
-    Inotify,
-)
+from hostlab.init.watches import Trail, Watches
 from hostlab.linux.netns import Home
 from hostlab.linux.sockdiag import listening_inodes
 
 FIRST_PAUSE_S: Final = 0.005
 LONGEST_PAUSE_S: Final = 0.1
-_APPEARS: Final = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF
 _Timers = dict[int, asyncio.TimerHandle]
 
 
 class Files:
-    """Paths that are awaited, with one inotify instance for all of them while there are any."""
+    """Paths that are awaited."""
 
     def __init__(self, *, warn: Callable[[str], None]) -> None:
+        self.watches = Watches(warn)
+        """Of the whole init, where it has others."""
         self._warn = warn
         self._timer: asyncio.TimerHandle | None = None
-        self._awaited: dict[int, tuple[str, Callable[[], None]]] = {}
-        self._inotify: Inotify | None = None
+        self._awaited: dict[int, tuple[str, Callable[[], None], Trail]] = {}
 
     def wait(self, spawn: int, path: str, appeared: Callable[[], None]) -> None:
         """Call `appeared` once when the path exists, at once if it does.
 
         When the user has no inotify instance or watch left, paths are looked at every 100 ms.
         """
-        self._awaited[spawn] = (path, appeared)
-        try:
-            if self._inotify is None:
-                self._inotify = Inotify()
-                asyncio.get_running_loop().add_reader(self._inotify.fd, self._look)
-        except OSError as error:
-            self._do_without(error)
-        self._check(spawn)
+        self.forget(spawn)
+        path = os.path.abspath(path)
+        check = partial(self._check, spawn)
+        trail = Trail(self.watches, path, 0, told=lambda mask, name: check(), changed=check)
+        self._awaited[spawn] = (path, appeared, trail)
+        if trail.is_blind and self._timer is None:
+            self._warn("paths that are awaited are looked at every 100 ms")
+            self._look_later()
+        check()
 
-    def _do_without(self, error: OSError) -> None:
-        """Warn, and look again and again while anything is awaited."""
-        if self._timer is None:
-            self._warn(f"{error.strerror}: paths that are awaited are looked at every 100 ms")
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(LONGEST_PAUSE_S, self._look_again)
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LONGEST_PAUSE_S, self._look_again)
 
     def _look_again(self) -> None:
-        self._look()
         self._timer = None
-        if self._awaited:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(LONGEST_PAUSE_S, self._look_again)
+        for spawn in tuple(self._awaited):
+            self._check(spawn)
+        if any(trail.is_blind for *_, trail in self._awaited.values()):
+            self._look_later()
 
     def forget(self, spawn: int) -> None:
         """Do not wait for a spawn's path any more."""
-        self._awaited.pop(spawn, None)
-        if self._awaited:
-            return
-        if self._timer is not None:
+        found = self._awaited.pop(spawn, None)
+        if found is not None:
+            found[2].close()
+        if not self._awaited and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._inotify is not None:
-            asyncio.get_running_loop().remove_reader(self._inotify.fd)
-            self._inotify.close()
-            self._inotify = None
-
-    def _look(self) -> None:
-        if self._inotify is not None:
-            self._inotify.discard()
-        for spawn in tuple(self._awaited):
-            self._check(spawn)
 
     def _check(self, spawn: int) -> None:
         if spawn not in self._awaited:
             return
-        path, appeared = self._awaited[spawn]
-        try:
-            is_there = _exists_or_watched(path, self._inotify)
-        except OSError as error:
-            self._do_without(error)
-            return
-        if is_there:
+        path, appeared, _ = self._awaited[spawn]
+        if os.path.lexists(path):
             self.forget(spawn)
             appeared()
-
-
-def _exists_or_watched(path: str, inotify: Inotify | None) -> bool:
-    """True when a path exists; else the nearest directory above it is watched from now on."""
-    while not os.path.lexists(path):
-        if inotify is None:
-            return False
-        above, missing = _nearest(path)
-        try:
-            inotify.add(above, _APPEARS)
-        except FileNotFoundError:
-            continue
-        if not os.path.lexists(missing):
-            return False
-    return True
-
-
-def _nearest(path: str) -> tuple[str, str]:
-    """The nearest directory above a path that exists, and what is missing in it."""
-    missing = os.path.abspath(path)
-    while not os.path.isdir(above := os.path.dirname(missing)) and above != missing:
-        missing = above
-    return above, missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class Readiness:
         self._network = network
         self._directory = directory
         self._watches: dict[int, Watch] = {}
-        self._files = Files(warn=warn)
+        self.files = Files(warn=warn)
         self._ports = Ports(warn=warn)
         self._bus_names = BusNames(warn=warn)
         self._store = FdStore(keep=keep, drop=drop)
@@ -210,7 +210,7 @@ class Readiness:
         watch = self._watches.pop(spawn, None)
         if watch is None:
             return
-        self._files.forget(spawn)
+        self.files.forget(spawn)
         self._ports.forget(spawn)
         self._bus_names.forget(spawn)
         watch.close()
@@ -272,7 +272,7 @@ class Readiness:
     def close(self) -> None:
         """Stop watching; what the holder keeps stays kept."""
         for spawn, watch in self._watches.items():
-            self._files.forget(spawn)
+            self.files.forget(spawn)
             self._ports.forget(spawn)
             self._bus_names.forget(spawn)
             watch.close()
@@ -345,7 +345,7 @@ class Readiness:
                 )
                 self._ports.wait(watch.spawn, port)
             case Expect.FILE:
-                self._files.wait(watch.spawn, readiness.path or "/", lambda: self._ready(watch))
+                self.files.wait(watch.spawn, readiness.path or "/", lambda: self._ready(watch))
             case Expect.BUS:
                 name = readiness.bus_name or ""
                 self._bus_names.wait(watch.spawn, name, lambda: self._ready(watch))

@@ -101,7 +101,9 @@ class Signals:
         self._queue: deque[tuple[Environment, int]] = deque()
         self._queued_bytes = 0
         self._is_telling = False
-        self._link = Link(self._name, self._address, self, warn=surroundings.warn)
+        self._link = Link(
+            self._name, self._address, self, warn=surroundings.warn, watches=surroundings.watches
+        )
 
     @property
     def _name(self) -> str:

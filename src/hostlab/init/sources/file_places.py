@@ -142,8 +142,8 @@ class Place:
         is_known = path in spec.known
         if mask & (IN_DELETE | IN_MOVED_FROM):
             if is_known:
-                self._has(spec, path, None)
                 self._tell(spec, Happening.DELETE, path)
+                self._has(spec, path, None)
             return
         now = _GONE_SINCE
         try:
@@ -156,11 +156,13 @@ class Place:
             if mask & IN_CREATE and (is_being_written or is_known):
                 return
             now = _print(found)
-        self._has(spec, path, now)
         if not mask & IN_CLOSE_WRITE or not is_known:
             self._tell(spec, Happening.CREATE, path)
         if is_known:
             self._tell(spec, Happening.MODIFY, path)
+        self._has(spec, path, now)
+
+    # An event is told, then noted: see docs/decisions/sources.md.
 
     def _tell(self, spec: Spec, happening: Happening, path: str) -> None:
         """Whatever happens in a directory modifies it."""
@@ -177,20 +179,20 @@ class Place:
         own = self.directory if spec.operand.is_directory else None
         if own in before and (own not in found or found[own] != before[own]):
             # With it goes what was in it, unsaid.
+            self._tell(spec, Happening.DELETE, self.directory)
             for path in before:
                 self._has(spec, path, None)
             before.clear()
-            self._tell(spec, Happening.DELETE, self.directory)
         for path in before:
             if path not in found:
-                self._has(spec, path, None)
                 self._tell(spec, Happening.DELETE, path)
+                self._has(spec, path, None)
         for path, now in found.items():
             was = before.get(path)
             if was != now:
-                self._has(spec, path, now)
                 happening = Happening.CREATE if was is None else Happening.MODIFY
                 self._tell(spec, happening, path)
+                self._has(spec, path, now)
 
     def _has(self, spec: Spec, path: str, now: Print | None) -> None:
         if now is None:

@@ -17,6 +17,7 @@ from hostlab.errors import Unsupported
 from hostlab.init.dbus.places import address_of
 from hostlab.init.sources import Surroundings
 from hostlab.init.sources.utmp import UtmpSessions
+from hostlab.init.watches import Watches
 from hostlab.jobs.dbus_event import SYSTEM
 from hostlab.jobs.facts import Emit
 from hostlab.jobs.login_event import Session, changes, renamed
@@ -56,8 +57,9 @@ class LoginSource:
         self._of_logind = before is not None and before.of_logind
         self._known: dict[str, Session] = {} if before is None else dict(before.sessions)
         self._logind: LogindSessions | None = self._open_logind()
-        self._utmp: UtmpSessions | None = self._open_utmp(path)
-        if before is None and self._utmp is not None:
+        self._watches = surroundings.watches or Watches(surroundings.warn)
+        self._utmp = UtmpSessions(self._look, surroundings.warn, self._watches, path)
+        if before is None:
             self._known = dict(self._utmp.sessions)
         self._keep()
 
@@ -72,8 +74,7 @@ class LoginSource:
         """Nobody waits for a login any more."""
         if self._logind is not None:
             self._logind.close()
-        if self._utmp is not None:
-            self._utmp.close()
+        self._utmp.close()
         self._surroundings.drop(KEPT)
 
     def _open_logind(self) -> LogindSessions | None:
@@ -82,17 +83,11 @@ class LoginSource:
         except Unsupported as lacking:
             self._surroundings.warn(f"logins from utmp only: {lacking.message} ({lacking.hint})")
             return None
-        return LogindSessions(self._address, self._look, self._surroundings.warn)
+        around = self._surroundings
+        return LogindSessions(self._address, self._look, around.warn, around.watches)
 
     def _address(self) -> str | None:
         return address_of(SYSTEM, self._surroundings.variables())
-
-    def _open_utmp(self, path: str) -> UtmpSessions | None:
-        try:
-            return UtmpSessions(self._look, self._surroundings.warn, path)
-        except OSError as error:
-            self._surroundings.warn(f"no logins from utmp: {error.strerror}")
-            return None
 
     # What is known, and what is so.
 
@@ -107,7 +102,7 @@ class LoginSource:
         elif self._of_logind and (logind is None or logind.is_there is None):
             # The bus comes back, or a supervisor has just begun: logind will tell.
             return
-        elif self._utmp is not None:
+        else:
             self._take(dict(self._utmp.sessions), of_logind=False)
 
     def _take(self, now: dict[str, Session], *, of_logind: bool) -> None:

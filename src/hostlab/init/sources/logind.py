@@ -15,6 +15,7 @@ from hostlab.errors import Failed
 from hostlab.init.dbus.library import Message, MessageBus, MessageType
 from hostlab.init.dbus.link import DRIVER, DRIVER_PATH, GONE, Link, call
 from hostlab.init.dbus.rules import Rules
+from hostlab.init.watches import Watches
 from hostlab.jobs.dbus_event import Rule
 from hostlab.jobs.login_event import Session
 
@@ -56,6 +57,7 @@ class LogindSessions:
         address: Callable[[], str | None],
         changed: Callable[[], None],
         warn: Callable[[str], None],
+        watches: Watches | None = None,
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self.since: dict[str, float] = {}
@@ -68,7 +70,7 @@ class LogindSessions:
         self._task: asyncio.Task[None] | None = None
         self._rules = Rules(BUS, warn)
         self._rules.wanted = _RULES
-        self._link = Link(BUS, address, self, warn=warn)
+        self._link = Link(BUS, address, self, warn=warn, watches=watches)
 
     def look(self) -> None:
         """The bus may be somewhere else now."""

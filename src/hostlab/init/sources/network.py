@@ -144,9 +144,9 @@ class NetworkSource:
         if len(self._state.tables[table]) > MOST_ENTRIES:
             self._give_up(table)
             return
-        self._notes.note((table, key, entry))
         for event in events:
             self._tell(event)
+        self._notes.note((table, key, entry))
 
     def _give_up(self, table: str) -> None:
         self._given_up.add(table)

@@ -40,7 +40,9 @@ class SystemEvents:
         self._surroundings = surroundings
         self._names: frozenset[str] = frozenset()
         self._rules = Rules(BUS, surroundings.warn)
-        self._link = Link(BUS, self._address, self, warn=surroundings.warn)
+        self._link = Link(
+            BUS, self._address, self, warn=surroundings.warn, watches=surroundings.watches
+        )
 
     def listen(self, operands: frozenset[Match]) -> None:
         """Have the events that these name."""

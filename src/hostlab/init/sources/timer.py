@@ -32,7 +32,8 @@ from hostlab.init.sources import Surroundings
 from hostlab.init.watches import Trail, watch_path
 from hostlab.jobs import named_event, timer_operand
 from hostlab.jobs.facts import Emit
-from hostlab.jobs.timers import After, Change, Firing, Timer, Timers
+from hostlab.jobs.schedules import After, Change, Firing, Timer
+from hostlab.jobs.timers import Timers
 from hostlab.linux.timerfd import CLOCK_BOOTTIME, CLOCK_REALTIME, TimerFd
 from hostlab.spec.job import Match
 
@@ -41,6 +42,8 @@ KEPT: Final = "timers"
 FILE: Final = "timers.json"
 MAX_NOTES: Final = 4096
 """Lines behind the first, after which all is noted anew; more, where there are more timers."""
+TIMER_UNIT: Final = ".timer"
+"""Ends the names of units, whose services are told by what they were started (systemd.exec(5))."""
 LOCALTIME: Final = "/etc/localtime"
 _Notes = dict[str, float]
 
@@ -246,7 +249,13 @@ class TimerSource:
         variables = named_event.environment(self._words[firing.name])
         at = datetime.fromtimestamp(self._clocks.wall() - firing.late_s, UTC)
         told = [("AT", f"{at:%Y-%m-%dT%H:%M:%SZ}")]
-        others = self._named[_name(self._words[firing.name])]
+        name = _name(self._words[firing.name])
+        if name.endswith(TIMER_UNIT):
+            # A unit's processes find no more in their environment than systemd puts there.
+            variables = ((named_event.NAME, name),)
+            usec = round((self._clocks.wall() - firing.late_s) * 1e6)
+            told += [("TRIGGER_UNIT", name), ("TRIGGER_TIMER_REALTIME_USEC", str(usec))]
+        others = self._named[name]
         if all(self._timers.is_over(key) for key in others):
             told.append(("LAST", "1"))
         self._surroundings.tell(Emit(name=named_event.TIMER, environment=(*variables, *told)))
@@ -254,16 +263,16 @@ class TimerSource:
     # What is remembered.
 
     def _note(self, names: list[str]) -> None:
+        now = self._clocks.wall()
+        there = [name for name in names if name in self._words]
+        self._last |= dict.fromkeys(there, now)
         if self._noted > max(MAX_NOTES, len(self._timers)):
             self._note_all()
             return
-        since = self._timers.remembered()
-        now = self._clocks.wall()
-        changed = {name: since[name] for name in names if name in since}
-        self._last |= dict.fromkeys(changed, now)
-        changed |= {f"last {name}": now for name in changed}
+        changed = self._timers.remembered_of(there)
+        changed |= {f"last {name}": now for name in there}
         self._append(changed)
-        if changed.keys() & self._timers.persistent().keys():
+        if any(map(self._timers.is_persistent, there)):
             self._write_file()
 
     def _append(self, changed: _Notes) -> None:

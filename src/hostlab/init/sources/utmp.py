@@ -7,39 +7,36 @@ its end is the session's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from typing import Final
 
+from hostlab.init.watches import Trail, Watches
 from hostlab.jobs.login_event import Session
 from hostlab.linux import utmp
-from hostlab.linux.inotify import (
-    IN_CLOSE_WRITE,
-    IN_CREATE,
-    IN_DELETE_SELF,
-    IN_MODIFY,
-    IN_MOVE_SELF,
-    IN_MOVED_TO,
-    Inotify,
-)
+from hostlab.linux.inotify import IN_CLOSE_WRITE, IN_MODIFY
 from hostlab.linux.utmp import Login
 
 MAX_SESSIONS: Final = 1024
 """Sessions at once that are told of; each has a descriptor."""
 MAX_ENVIRONMENT_BYTES: Final = 64 << 10
 MAX_PASSWD_BYTES: Final = 4 << 20
-_WRITTEN: Final = IN_MODIFY | IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF
-_APPEARS: Final = IN_CREATE | IN_MOVED_TO
+MAX_STATUS_BYTES: Final = 8 << 10
+MAX_ANCESTORS: Final = 4
+SHELLS: Final = frozenset({"sh", "dash", "bash", "zsh", "ksh", "fish", "rbash"})
+_WRITTEN: Final = IN_MODIFY | IN_CLOSE_WRITE
 
 
 class UtmpSessions:
     """The sessions that utmp tells of, by terminal and process."""
 
     def __init__(
-        self, changed: Callable[[], None], warn: Callable[[str], None], path: str = utmp.UTMP
+        self,
+        changed: Callable[[], None],
+        warn: Callable[[str], None],
+        watches: Watches,
+        path: str = utmp.UTMP,
     ) -> None:
-        """OSError when the user has no inotify instance or watch left."""
         self.sessions: dict[str, Session] = {}
         self._changed = changed
         self._warn = warn
@@ -47,31 +44,16 @@ class UtmpSessions:
         self._pidfds: dict[str, int] = {}
         self._has_too_many = False
         self._loop = asyncio.get_running_loop()
-        self._inotify = Inotify()
-        self._loop.add_reader(self._inotify.fd, self._told)
-        try:
-            self._watch()
-        except OSError:
-            self.close()
-            raise
+        self._trail = Trail(
+            watches, path, _WRITTEN, told=lambda *_: self._read(), changed=self._read
+        )
         self._read()
 
     def close(self) -> None:
         """Look no longer."""
-        self._loop.remove_reader(self._inotify.fd)
-        self._inotify.close()
+        self._trail.close()
         for key in tuple(self._pidfds):
             self._forget(key)
-
-    def _watch(self) -> None:
-        self._inotify.add(os.path.dirname(self._path), _APPEARS)
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            self._inotify.add(self._path, _WRITTEN)
-
-    def _told(self) -> None:
-        self._inotify.discard()
-        self._watch()
-        self._read()
 
     def _read(self) -> None:
         try:
@@ -116,17 +98,15 @@ class UtmpSessions:
 def session_of(login: Login) -> Session:
     """A record, and what its process tells beside."""
     shown = next((text for text in (login.line, login.host) if text.startswith(":")), "")
-    service = _content(f"/proc/{login.pid}/comm", 64).strip()
-    # OpenSSH 9.8 has a program of its own for a session; the service is the same.
-    service = "sshd" if service.startswith("sshd") else service
+    uid, shell = _account(login.user)
     kind = _variables(login.pid).get("XDG_SESSION_TYPE") or ("x11" if shown else "tty")
     host = "" if login.host.startswith(":") or login.host == login.line else login.host
     return Session(
         session=login.line,
         user=login.user,
-        uid=_uid(login.user),
+        uid=uid,
         type=kind,
-        service=service,
+        service=_service(login.pid, shell),
         remote=bool(host),
         host=host,
         tty="" if login.line.startswith(":") else login.line,
@@ -139,13 +119,34 @@ def _variables(pid: int) -> dict[str, str]:
     return {key: value for key, _, value in (each.partition("=") for each in text.split("\0"))}
 
 
-def _uid(user: str) -> str:
-    """From the file and not by getpwnam(3), which may ask the network and wait."""
+def _service(pid: int, shell: str) -> str:
+    """Who let the user in: the process, or above it the first that is no shell.
+
+    sshd writes down the process that becomes the user's shell.
+    """
+    for _ in range(MAX_ANCESTORS):
+        name = _content(f"/proc/{pid}/comm", 64).strip()
+        if name and name != shell and name not in SHELLS:
+            # OpenSSH 9.8 has a program of its own for a session; the service is the same.
+            return "sshd" if name.startswith("sshd") else name
+        status = _content(f"/proc/{pid}/status", MAX_STATUS_BYTES)
+        parent = status.partition("\nPPid:")[2].partition("\n")[0].strip()
+        if not parent.isdecimal() or int(parent) <= 1:
+            break
+        pid = int(parent)
+    return ""
+
+
+def _account(user: str) -> tuple[str, str]:
+    """A user's number and the name of the shell, empty if not known.
+
+    From the file and not by getpwnam(3), which may ask the network and wait.
+    """
     for line in _content("/etc/passwd", MAX_PASSWD_BYTES).splitlines():
         fields = line.split(":")
-        if fields[0] == user and len(fields) > 2:
-            return fields[2]
-    return ""
+        if fields[0] == user and len(fields) > 6:
+            return fields[2], os.path.basename(fields[6])
+    return "", ""
 
 
 def _content(path: str, size_bytes: int) -> str:

@@ -207,16 +207,28 @@ def signal_group(pid: int, number: int) -> None:
         return
 
 
+_prepared: set[int] = set()
+"""The user namespace in which this process, or one that it is forked of, has prepared."""
+
+
 def prepare_to_spawn() -> None:
     """What every child of this process is spared; once, at the start of whoever spawns.
 
     `execve` keeps what is ignored and resets what is handled (signal(7)). What Python, `nohup` or
     a script's `&` has made ignored is no concern of a job's, so it is handled here, by nothing.
+
+    What is known of capabilities and users is inherited by fork, so a node's supervisor has it of
+    the hub. A new user namespace has a full bounding set again.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _do_nothing)
+    namespace = os.stat("/proc/self/ns/user").st_ino
+    if namespace in _prepared:
+        return
+    _prepared.clear()
+    _prepared.add(namespace)
     remember_bounding_set(anew=True)
     vfork.prepare()
     child.remember_users()

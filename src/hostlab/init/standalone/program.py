@@ -29,11 +29,7 @@ def main() -> None:
     told, control, *_ = numbers
 
     def supervise(inheritance: Inheritance) -> None:
-        try:
-            _supervise(told, inheritance)
-        except Exception:
-            sys.excepthook(*sys.exc_info())
-            raise
+        _supervise(told, inheritance)
 
     gc.collect()
     gc.freeze()

@@ -7,22 +7,26 @@ before only.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import SpecError
-from hostlab.init.initctl.surroundings import Answer, Command
+from hostlab.init.initctl.surroundings import Answer, Command, Feed
 from hostlab.init.logs.files import opened, read_last
+from hostlab.init.logs.reader import LogReader
 from hostlab.init.systemctl.line import JOURNALCTL, Line, Refused, read_line
 from hostlab.init.systemctl.manager import Manager
 from hostlab.init.systemctl.times import when
 from hostlab.jobs.classes import JobClass
+from hostlab.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO
 from hostlab.spec.systemd.unit_names import is_unit_name
 
 if TYPE_CHECKING:
     from hostlab.init.job_supervisor import JobSupervisor
+    from hostlab.init.units.units import Units
 
 PROGRAM: Final = "journalctl"
 VERSION: Final = "systemd 252 (hostlab)\n"
@@ -34,6 +38,9 @@ FORMATS: Final = frozenset(
     {"short", "short-iso", "short-full", "short-precise", "short-monotonic", "short-unix",
      "with-unit", "verbose", "cat", "json"}
 )  # fmt: skip
+MAX_FOLLOWED: Final = 256
+"""Logs that one `-f` follows."""
+_GROWS: Final = IN_CREATE | IN_MOVED_TO | IN_MODIFY
 EMPTY: Final = "-- No entries --\n"
 
 
@@ -54,7 +61,13 @@ class Journalctl:
                 return Answer(0, VERSION)
             if any(line.has(each) for each in ("sync", "flush", "rotate")):
                 return Answer()
-            return Answer(0, self._text(line, Manager(self.supervisor, units)))
+            if line.words:
+                raise Refused(f"Failed to add match '{line.words[0]}': Invalid argument")
+            manager = Manager(self.supervisor, units)
+            if line.has("follow"):
+                following = Following(self.supervisor, self._names(line, manager), line)
+                return Answer(0, more=following.run)
+            return Answer(0, self._text(line, manager))
         except Refused as refused:
             return Answer(refused.status, err=f"{refused.text}\n")
         except SpecError as error:
@@ -87,6 +100,50 @@ class Journalctl:
             return [manager.own_name(name) for name in manager.named(words)]
         classes: dict[str, JobClass] = self.supervisor.jobs.engine.classes
         return [name for name in classes if is_unit_name(name)]
+
+
+class Following:
+    """`journalctl -f`: the last lines of some logs, and what comes behind them."""
+
+    def __init__(self, supervisor: JobSupervisor, names: list[str], line: Line) -> None:
+        self._supervisor = supervisor
+        self._names = names[:MAX_FOLLOWED]
+        self._is_json = line.last("output") == "json"
+        self._count = _count(line) if line.has("lines") else DEFAULT_LINES
+        self._pattern = _pattern(line.last("grep")) if line.has("grep") else None
+
+    async def run(self, feed: Feed) -> None:
+        """Feed them until nobody is there."""
+        manager = Manager(self._supervisor, self._supervisor.units or _no_units())
+        changed = asyncio.Event()
+        place = f"/proc/self/fd/{self._supervisor.place.log_dir}"
+        watch = self._supervisor.watches.add(place, _GROWS, lambda mask, name: changed.set())
+        readers = {name: LogReader(manager.log_path(name)) for name in self._names}
+        cut = dict.fromkeys(readers, b"")
+        try:
+            for reader in readers.values():
+                reader.skip_to_last(self._count)
+            while True:
+                changed.clear()
+                for name, reader in readers.items():
+                    for data in reader.read():
+                        *lines, cut[name] = (cut[name] + data)[-MAX_BYTES:].split(b"\n")
+                        if not await feed(self._shown(name, lines)):
+                            return
+                await changed.wait()
+        finally:
+            watch.close()
+            for reader in readers.values():
+                reader.close()
+
+    def _shown(self, name: str, lines: list[bytes]) -> str:
+        texts = [line.decode(errors="replace") for line in lines]
+        kept = [each for each in texts if self._pattern is None or self._pattern.search(each)]
+        return "".join(f"{_json(name, each) if self._is_json else each}\n" for each in kept)
+
+
+def _no_units() -> Units:
+    raise Refused("This init has no units.")
 
 
 def _count(line: Line) -> int:

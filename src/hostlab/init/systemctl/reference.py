@@ -30,7 +30,7 @@ _JOURNAL = """\
 
 The log of a unit is what its processes wrote, line by line; nobody has put a time before each line.
 So every format of `-o` but `json` prints what `cat` prints, and `--since` leaves out whole files of
-the log that were written to before only. `-f` is refused: `hostlab job log --follow` follows.
+the log that were written to before only. `-f` follows until it is ended.
 
 """
 _UNITS = """\

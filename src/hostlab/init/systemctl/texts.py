@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import Final
@@ -21,6 +22,8 @@ from hostlab.spec.systemd.unit_names import UnitType, unit_name
 NOT_RUNNING: Final = 3
 NO_SUCH_UNIT: Final = 4
 LOG_LINES: Final = 10
+TURN_UNITS: Final = 16
+"""Unit files that are looked at before somebody else's turn."""
 MARKS: Final = {"active": "●", "reloading": "↻", "failed": "×", "inactive": "○"}
 _STATUS_NAMES: Final = {0: "SUCCESS", 1: "FAILURE", 2: "INVALIDARGUMENT", 127: "n/a"}
 _FOOT: Final = """
@@ -166,13 +169,16 @@ async def list_unit_files(call: Call) -> None:
     """list-unit-files: every unit file with its state."""
     types, states = call.line.listed("type"), call.line.listed("state")
     wanted = set(call.manager.named(call.words, files=True)) if call.words else None
-    rows = [
-        row
-        for row in call.manager.files.listed()
-        if has_type(row[0], types)
-        and (not states or row[1] in states)
-        and (wanted is None or row[0] in wanted)
-    ]
+    rows = []
+    for number, name in enumerate(call.manager.files.names()):
+        if number % TURN_UNITS == 0:
+            # Hundreds of files are read, and others are to be served meanwhile.
+            await asyncio.sleep(0)
+        if not has_type(name, types) or (wanted is not None and name not in wanted):
+            continue
+        state = call.manager.files.state(name)
+        if state is not None and (not states or state in states):
+            rows.append((name, state, call.manager.files.preset_word(name, state)))
     heads = ("UNIT FILE", "STATE", "PRESET")
     shown = [heads, *rows] if call.has_legend and rows else rows
     widths = [max(len(row[column]) for row in shown) for column in range(2)] if shown else []

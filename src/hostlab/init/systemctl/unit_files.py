@@ -5,14 +5,15 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Final
 
 from hostlab.errors import SpecError
 from hostlab.init.job_files import read_content
 from hostlab.init.units.library import Library
 from hostlab.spec.systemd.loading import LoadedUnit
-from hostlab.spec.systemd.selection import DEV_NULL, Directory
-from hostlab.spec.systemd.unit_names import unit_name
+from hostlab.spec.systemd.selection import DEV_NULL, Directory, Selection
+from hostlab.spec.systemd.unit_names import is_unit_name, unit_name
 
 PRESETS: Final = tuple(
     f"{base}/systemd/system-preset" for base in ("/etc", "/run", "/usr/local/lib", "/usr/lib")
@@ -33,6 +34,8 @@ class UnitFiles:
         """`of_person` is the directory below which people's own units and links are."""
         self.library = library
         self.of_person = of_person
+        self._indexed: Selection | None = None
+        self._enabled: dict[str, str] = {}
 
     @property
     def _directories(self) -> tuple[Directory, ...]:
@@ -77,24 +80,29 @@ class UnitFiles:
 
     def _links(self, name: str) -> str | None:
         """Whether something below the people's directory enables it."""
-        is_template = unit_name(name).is_template
-        for directory in self._directories:
+        if self._indexed is not self.library.selection:
+            self._indexed = self.library.selection
+            self._enabled = dict(self._index())
+        return self._enabled.get(name)
+
+    def _index(self) -> Iterator[tuple[str, str]]:
+        """Name, also of a template by its instances, and how it is enabled; what counts last."""
+        for directory in reversed(self._directories):
             owner = directory.path
             if not owner.startswith((self.of_person, OF_BOOT)):
                 continue
+            word = "enabled-runtime" if owner.startswith(OF_BOOT) else "enabled"
             for path, link in directory.files.items():
                 place, _, file = path.rpartition("/")
                 if link is None or link == DEV_NULL:
                     continue
-                if is_template:
-                    hit = _is_instance(file, name)
-                elif place:
-                    hit = file == name
-                else:
-                    hit = os.path.basename(link) == name and file != name
-                if hit and (not place or place.endswith((".wants", ".requires"))):
-                    return "enabled-runtime" if owner.startswith(OF_BOOT) else "enabled"
-        return None
+                if place.endswith((".wants", ".requires")):
+                    yield file, word
+                    template = unit_name(file).template if is_unit_name(file) else None
+                    if template is not None:
+                        yield template, word
+                elif not place and os.path.basename(link) != file:
+                    yield os.path.basename(link), word
 
     def _not_enabled(self, name: str, found: tuple[str, str | None] | None) -> str:
         target = found[1] if found is not None else None
@@ -109,12 +117,16 @@ class UnitFiles:
             return "disabled"
         return "indirect" if install.also else "static"
 
-    def listed(self) -> Iterator[tuple[str, str, str]]:
-        """Every file by type and name: its name, its state, what presets say or `-`."""
+    def names(self) -> list[str]:
+        """Every file, by type and name."""
         names = {
             path for directory in self._directories for path in directory.files if "/" not in path
         }
-        for name in sorted(names, key=lambda name: (unit_name(name).type.value, name)):
+        return sorted(names, key=lambda name: (unit_name(name).type.value, name))
+
+    def listed(self) -> Iterator[tuple[str, str, str]]:
+        """Every file by type and name: its name, its state, what presets say or `-`."""
+        for name in self.names():
             state = self.state(name)
             if state is not None:
                 yield name, state, self.preset_word(name, state)
@@ -127,10 +139,14 @@ class UnitFiles:
 
     def preset(self, name: str) -> bool:
         """Whether the distribution wants it enabled (systemd.preset(5)); yes if nobody says."""
-        for word, pattern in self._rules():
+        for word, pattern in self._preset_rules:
             if fnmatch.fnmatchcase(name, pattern):
                 return word == "enable"
         return True
+
+    @cached_property
+    def _preset_rules(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self._rules())
 
     def _rules(self) -> Iterator[tuple[str, str]]:
         files: dict[str, str] = {}
@@ -156,10 +172,3 @@ class UnitFiles:
 def paths_of(unit: LoadedUnit) -> tuple[str, ...]:
     """The files of a unit that are there, in their order."""
     return tuple(path for path in unit.unit.files if path.startswith("/"))
-
-
-def _is_instance(file: str, template: str) -> bool:
-    try:
-        return unit_name(file).template == template
-    except ValueError:
-        return False

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from hostlab.init.initctl.server import Program
 from hostlab.init.spawning.process import DEFAULT_PATH
 from hostlab.init.systemctl import journal, program
 from hostlab.init.units.library import Library
 from hostlab.init.units.machine import this_machine
 from hostlab.init.units.setup import Setup
 from hostlab.init.units.units import Units
+from hostlab.spec.model import Units as Wanted
 from hostlab.spec.systemd.selection import SYSTEM_DIRECTORIES, user_directories
 
 if TYPE_CHECKING:
     from hostlab.init.job_supervisor import JobSupervisor
-
-PROGRAMS: Final = (program.PROGRAM, journal.PROGRAM)
-"""Served for scripts; imported here, while there are files to import from."""
 
 
 def _setup(supervisor: JobSupervisor) -> Setup | None:
@@ -49,3 +50,28 @@ def units_of(supervisor: JobSupervisor) -> Units | None:
     )
     library.passed_over = units.passes_over
     return units
+
+
+def programs(supervisor: JobSupervisor) -> Mapping[str, Program]:
+    """What is served beside Upstart's programs."""
+    return {
+        program.PROGRAM: program.Systemctl(supervisor).run,
+        journal.PROGRAM: journal.Journalctl(supervisor).run,
+    }
+
+
+async def change(supervisor: JobSupervisor, wanted: Wanted | None) -> None:
+    """Have an init that is up run other units: what is gone stops, what is new starts."""
+    before = supervisor.place.units
+    if supervisor.units is not None:
+        await supervisor.units.stop_all_but(wanted)
+        supervisor.units.close()
+    supervisor.place = dataclasses.replace(supervisor.place, units=wanted)
+    del supervisor.units
+    if supervisor.units is None:
+        return
+    supervisor.install_names()
+    if before is None:
+        await supervisor.units.boot()
+    else:
+        await supervisor.units.start_beside(before)

@@ -41,6 +41,7 @@ ROOTS: Final = "unit-roots"
 BOOTED: Final = "units-booted"
 """In the engine's state: the target that the boot has started."""
 DEFAULT_TARGET: Final = "default.target"
+EMERGENCY: Final = "emergency.target"
 USUAL_TARGET: Final = "multi-user.target"
 BEFORE_FILE: Final = "enabled-before.json"
 """In init's directory: the links that there were before the node first came up."""
@@ -86,6 +87,7 @@ class Units:
         self._warned: set[str] = set()
         self._before: frozenset[str] | None = None
         self._watching: Watching | None = None
+        self._is_stale = False
 
     def install(self, directory: str, also: str | None) -> None:
         """Put systemctl where scripts look for it, and say that units run here (sd_booted(3)).
@@ -107,7 +109,9 @@ class Units:
         return frozenset(self.jobs.engine.extra.get(JOBS, ()))
 
     def look(self) -> None:
-        """Take notice of files that have just changed."""
+        """Take notice of files that have just changed, or have while there was no supervisor."""
+        if self._is_stale:
+            self.reload()
         if self._watching is not None:
             self._watching.look()
 
@@ -188,6 +192,7 @@ class Units:
 
     def reload(self) -> None:
         """Look at all files again, and tell the engine what has changed."""
+        self._is_stale = False
         self.library.forget()
         engine = self.jobs.engine
         live = [name for name in self.job_names if name in engine.classes
@@ -303,6 +308,44 @@ class Units:
         self.jobs.book.forget(token)
         self.jobs.remember(BOOTED, target)
 
+    async def start_beside(self, before: Wanted) -> None:
+        """Start what was not to be started until now, in a node that is up."""
+        self.watch()
+        self.reload()
+        names = [self.library.resolve(name) for name in self.wanted.start
+                 if name not in before.start and self._is_startable(name)]  # fmt: skip
+        if self.wanted.enabled and not before.enabled:
+            names.append(self.target)
+        self.load(names)
+        await self._ask([facts.Start(job=name, request=self.jobs.token()) for name in names])
+
+    async def stop_all_but(self, wanted: Wanted | None) -> None:
+        """Stop what is not to be started any longer; all units when nothing is said of them."""
+        if wanted is None:
+            names = sorted(self.job_names)
+        else:
+            gone = [name for name in self.wanted.start if name not in wanted.start]
+            names = [self.library.resolve(name) for name in gone]
+        engine = self.jobs.engine
+        live = [name for name in names if engine.instance(name) is not None]
+        await self._ask([facts.Stop(job=name, request=self.jobs.token()) for name in live])
+        if wanted is None:
+            engine.extra.pop(BOOTED, None)
+            self.jobs.remember(ROOTS, [])
+            self._apply(Closure({}, frozenset()))
+
+    async def _ask(self, requests: list[facts.Start] | list[facts.Stop]) -> None:
+        """Ask for all of it at once, and wait; who does so already is let be."""
+        asked = []
+        for fact in requests:
+            assert fact.request is not None
+            with contextlib.suppress(UsageError):
+                self.jobs.tell(fact)
+                asked.append(fact.request)
+        for token in asked:
+            await self.jobs.book.answer(token)
+            self.jobs.book.forget(token)
+
     def _is_startable(self, name: str) -> bool:
         why = self._why_not(name)
         if why is not None:
@@ -334,9 +377,9 @@ class Units:
             self._watching = None
 
     def take_up(self) -> None:
-        """Go on after another supervisor, with what that had loaded."""
+        """Go on after another supervisor; its jobs are there, their files are read when needed."""
         if self.roots:
-            self.reload()
+            self._is_stale = True
             self.watch()
 
 
@@ -344,7 +387,11 @@ def started_by(unit: LoadedUnit) -> Iterator[str]:
     """The units that must be there when this one is: those that it starts, or is started by."""
     each = unit.dependencies
     yield from each.pulls
-    yield from (*each.requisite, *each.on_failure, *each.on_success)
+    yield from each.requisite
+    for name in (*each.on_failure, *each.on_success):
+        # Nobody sits at a node's terminal to be asked for a password.
+        if name != EMERGENCY:
+            yield name
     kind = unit.kind
     if isinstance(kind, TimerUnit | PathUnit):
         yield kind.unit

@@ -1,0 +1,101 @@
+"""The jobs of a description, in an init that runs: told first, and again when they have changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hostlab.errors import UsageError
+from hostlab.init.jobs import Jobs
+from hostlab.jobs import facts
+from hostlab.spec.job import Job, same_but_places
+
+KEY: Final = "described"
+"""In the engine's state: the names of the jobs that come from the description."""
+
+
+class DescribedJobs:
+    """What of an init's jobs its description says."""
+
+    def __init__(
+        self, jobs: Jobs, wanted: Callable[[], Sequence[Job]], warn: Callable[[str], None]
+    ) -> None:
+        """`wanted` gives what is described now."""
+        self._jobs = jobs
+        self._wanted = wanted
+        self._warn = warn
+        self._lock = asyncio.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of those that the engine has been told."""
+        return tuple(self._jobs.engine.extra.get(KEY, ()))
+
+    def load(self) -> None:
+        """Tell the engine all of them, the first time."""
+        jobs = self._wanted()
+        self._jobs.remember(KEY, [job.name for job in jobs])
+        for job in jobs:
+            self._jobs.tell(facts.Load(job=job))
+
+    async def change(self, restart: frozenset[str]) -> None:
+        """Stop what is gone, start what is new, restart what is named; the rest goes on.
+
+        One after another, and each to what is described then: the last description stands.
+        """
+        async with self._lock:
+            await self._change(self._wanted(), restart)
+
+    async def _change(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
+        engine = self._jobs.engine
+        before = list(self.names)
+        names = [job.name for job in wanted]
+        self._jobs.remember(KEY, [*before, *names])
+        for name in before:
+            if name in engine.classes and name not in names:
+                await self._stop(name)
+                self._jobs.tell(facts.Unload(name=name))
+        for job in wanted:
+            found = engine.classes.get(job.name)
+            must = job.name in restart
+            is_known = found is not None and same_but_places(found.successor or found.job, job)
+            if is_known and not must:
+                continue
+            was_running = found is not None and bool(found.instances)
+            if was_running and must:
+                await self._stop(job.name)
+            self._jobs.tell(facts.Load(job=job))
+            is_late = found is None and self._jobs.boot_position > 0 and _starts_at_boot(job)
+            if (was_running and must) or is_late:
+                await self._start(job.name)
+        self._jobs.remember(KEY, names)
+
+    async def _stop(self, name: str) -> None:
+        for instance in tuple(self._jobs.engine.classes[name].instances):
+            token = self._jobs.token()
+            fact = facts.Stop(job=name, instance=instance, request=token)
+            try:
+                await self._jobs.ask(token, fact)
+            except UsageError:
+                # It stops already, and whoever asked for that is answered when it is done.
+                await self._gone(name, instance)
+
+    async def _gone(self, name: str, instance: str) -> None:
+        while self._jobs.engine.instance(name, instance) is not None:
+            self._jobs.changed.clear()
+            await self._jobs.changed.wait()
+
+    async def _start(self, name: str) -> None:
+        token = self._jobs.token()
+        try:
+            await self._jobs.ask(token, facts.Start(job=name, request=token))
+        except UsageError as error:
+            self._warn(f"{name}: {error.message}")
+
+
+def _starts_at_boot(job: Job) -> bool:
+    """Whether a job that is new in a running node would have been started by its boot."""
+    return job.start_on is not None and any(
+        match.name == "startup" for match in job.start_on.matches
+    )
