@@ -93,7 +93,7 @@ CHANGED_BY = {
     Kind.CHANGE_NETWORK: ("interfaces", "routes", "sysctls"),
     Kind.CHANGE_LIMITS: ("limits",),
     Kind.CHANGE_FILES: ("files",),
-    Kind.CHANGE_JOBS: ("jobs", "environment", "job_files"),
+    Kind.CHANGE_JOBS: ("jobs", "environment", "job_files", "crontabs", "units"),
     Kind.CHANGE_PUBLISHED: ("publish",),
 }
 WRITTEN_ANYWAY = ("links", "roles", "unsupported")
