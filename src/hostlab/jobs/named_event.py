@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from hostlab.spec.job import Match
+from hostlab.spec.sockets import CLOSED
 
 TIMER: Final = "timer"
 PATH: Final = "path"
@@ -53,4 +54,4 @@ def says(match: Match) -> bool:
 
 def only_listens(match: Match) -> bool:
     """Whether an operand asks for nothing to be looked for: others say what it is."""
-    return match.name == PATH_LIMIT or (match.name in SAYS and not says(match))
+    return match.name in (PATH_LIMIT, CLOSED) or (match.name in SAYS and not says(match))

@@ -27,6 +27,10 @@ class SourceEvent(NamedTuple):
 _NEIGHBOUR: Final = "INTERFACE ADDRESS MAC"
 _ROUTE: Final = "TO [VIA] [INTERFACE] METRIC TABLE TYPE PROTOCOL FAMILY"
 _DEVICE: Final = "INTERFACE IFINDEX [KIND] MAC SUBSYSTEM=net ACTION"
+_SESSION: Final = "SESSION USER UID TYPE SERVICE REMOTE RHOST TTY DISPLAY"
+_OF_DRIVE: Final = "VENDOR MODEL SERIAL BUS REMOVABLE"
+_DRIVE: Final = f"DRIVE DEVNAME {_OF_DRIVE} SIZE"
+_FILESYSTEM: Final = f"DEVNAME LABEL UUID TYPE SIZE DRIVE {_OF_DRIVE}"
 _UP: Final = "IFACE LOGICAL ADDRFAM METHOD"
 
 EVENTS: Final[tuple[SourceEvent, ...]] = tuple(
@@ -43,6 +47,8 @@ EVENTS: Final[tuple[SourceEvent, ...]] = tuple(
         ),
         "socket": (
             ("socket", "PROTO … [NAME]", "somebody connects, or has sent something"),
+            ("socket-closed", "PROTO … CONNECTION [REMOTE_ADDR REMOTE_PORT] JOB",
+             "a connection has ended: an instance's, or one of the proxy"),
         ),
         "network": (
             ("net-device-added", f"{_DEVICE}=add [RENAMED_FROM]", "an interface is there"),
@@ -61,22 +67,22 @@ EVENTS: Final[tuple[SourceEvent, ...]] = tuple(
             ("net-neighbour-removed", _NEIGHBOUR, "it does not answer, or is forgotten"),
         ),
         "dbus": (
-            ("dbus", "SIGNAL INTERFACE OBJPATH SENDER [DESTINATION] [ARG0 …] BUS",
+            ("dbus", "SIGNAL BUS INTERFACE OBJPATH SENDER [DESTINATION] [ARG0 …]",
              "a signal on a message bus"),
         ),
         "login": (
-            ("login-session-opened", "…", "somebody has logged in"),
-            ("login-session-closed", "…", "a session is over"),
-            ("login-user-added", "…", "a user's first session"),
-            ("login-user-removed", "…", "a user's last session is over"),
+            ("login-session-opened", _SESSION, "somebody has logged in"),
+            ("login-session-closed", _SESSION, "a session is over"),
+            ("login-user-added", "USER UID", "a user's first session"),
+            ("login-user-removed", "USER UID", "a user's last session is over"),
         ),
         "storage": (
-            ("storage-drive-added", "…", "a drive is there"),
-            ("storage-drive-removed", "…", "it is there no more"),
-            ("storage-filesystem-added", "…", "a file system can be mounted"),
-            ("storage-filesystem-removed", "…", "it is there no more"),
-            ("storage-mounted", "…", "it is mounted"),
-            ("storage-unmounted", "…", "it is mounted no more"),
+            ("storage-drive-added", _DRIVE, "a drive is there"),
+            ("storage-drive-removed", _DRIVE, "it is there no more"),
+            ("storage-filesystem-added", _FILESYSTEM, "a file system can be mounted"),
+            ("storage-filesystem-removed", _FILESYSTEM, "it is there no more"),
+            ("storage-mounted", f"MOUNTPOINT {_FILESYSTEM}", "it is mounted"),
+            ("storage-unmounted", f"MOUNTPOINT {_FILESYSTEM}", "it is mounted no more"),
         ),
         "device": (
             ("…-device-…", "what udev or the kernel says of the device",
