@@ -70,18 +70,32 @@ def _paragraph(path: Path) -> str:
 
 
 def _apt(place: Path, *words: str) -> str:
-    """Run apt-get without its locks, which guard what is not written here."""
+    """Run apt-get without its locks, which guard what is not written here.
+
+    The machine's lists of packages may be old, or none: then it is asked with lists of our own.
+    """
     if shutil.which("apt-get") is None:
         pytest.skip("no apt-get to download packages with")
-    options = ["-qq", "-o", "Debug::NoLocking=1", "-o", f"Dir::Cache::archives={place}"]
-    done = subprocess.run(
-        ["apt-get", *options, *words],
-        cwd=place if place.exists() else "/",
+    options = ["-o", f"Dir::Cache::archives={place}"]
+    where = place if place.exists() else Path("/")
+    done = _called(where, *options, *words)
+    if done.returncode:
+        lists = cache("lists")
+        (lists / "partial").mkdir(exist_ok=True)
+        options += ["-o", f"Dir::State::lists={lists}"]
+        _called(where, *options, "update")
+        done = _called(where, *options, *words)
+    if done.returncode:
+        pytest.skip(f"packages cannot be downloaded: {done.stderr[-400:]}")
+    return done.stdout
+
+
+def _called(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["apt-get", "-qq", "-o", "Debug::NoLocking=1", *words],
+        cwd=where,
         capture_output=True,
         check=False,
         text=True,
         timeout=DOWNLOAD_S,
     )
-    if done.returncode:
-        pytest.skip(f"packages cannot be downloaded (`apt-get update`?): {done.stderr[-400:]}")
-    return done.stdout
