@@ -6,6 +6,7 @@ the synchronous `hostlab.api`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import select
@@ -177,8 +178,10 @@ def descendants(pids: Iterable[int]) -> frozenset[int]:
     while left:
         pid = left.pop()
         found.add(pid)
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-        left += [int(child) for child in children.split()]
+        # One may end meanwhile; what was below it is somebody else's by then.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+            left += [int(child) for child in children.split()]
     return frozenset(found)
 
 
