@@ -28,13 +28,17 @@ TOOLS = {
     "bird": "bird2",
     "busybox": "busybox-static",
     "chronyd": "chrony",
+    "conntrack": "conntrack",
     "cron": "cron",
     "dbus-daemon": "dbus",
     "dnsmasq": "dnsmasq",
     "dot": "graphviz",
     "gdbus": "libglib2.0-bin",
     "ip": "iproute2",
+    "ipset": "ipset",
+    "iptables": "iptables",
     "lldpd": "lldpd",
+    "nft": "nftables",
     "nginx": "nginx-light",
     "nsenter": "util-linux",
     "openssl": "openssl",
@@ -51,6 +55,7 @@ TOOLS = {
     "udisksctl": "udisks2",
     "unbound": "unbound",
     "vtysh": "frr",
+    "zsh": "zsh",
 }
 """Programs that tests compare hostlab with, or run in nodes -> their Debian packages."""
 

@@ -5,7 +5,6 @@ Commands are imported when they are called, so that starting costs what the comm
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from hostlab.cli.lazy import LazyGroup
 from hostlab.errors import Problem
 from hostlab.version import __version__
 
@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "monitor": ("monitor", "Follow the events of a node, or of a whole lab."),
     "bus": ("bus", "Ask a message bus: names, objects, properties, calls, signals."),
     "init": ("init", "Be an init: run Upstart jobs here, without a lab."),
+    "firewall": ("firewall", "Stage, compare, prove and apply packet filters."),
     "task": ("task", "Run programs that go on without anybody: start, check, list, stop."),
     "cp": ("inside", "Copy files into and out of nodes."),
     "capture": ("look", "Write an interface's packets as pcapng to standard output."),
@@ -50,37 +51,9 @@ COMMANDS: Final = {
 """Command -> (module, one line of help)."""
 
 
-class _Commands(click.Group):
-    """Loads a command's module when the command is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"hostlab.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            ctx.fail(f"no such command {args[0]!r}{hint}")
-        return super().resolve_command(ctx, args)
-
-
 @click.group(
-    cls=_Commands,
+    cls=LazyGroup,
+    lazily=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: hostlab up examples/hello.yaml && hostlab check hello && hostlab down hello",
 )

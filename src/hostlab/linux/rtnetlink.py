@@ -32,6 +32,7 @@ RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 RTM_NEWLINKPROP: Final = 108
 
 IFF_UP: Final = 0x1
+IFF_NOARP: Final = 0x80
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 19, 28, 52, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
@@ -145,11 +146,19 @@ def veth_add(end: VethEnd, peer: VethEnd, *, mtu: int) -> Request:
 
 
 def link_set(
-    index: int, *, up: bool | None = None, mtu: int | None = None, master: int | None = None
+    index: int,
+    *,
+    up: bool | None = None,
+    arp: bool | None = None,
+    mtu: int | None = None,
+    master: int | None = None,
 ) -> Request:
-    """Change a link; None leaves a property as it is, master 0 takes it off its bridge."""
-    flags = IFF_UP if up else 0
-    change = 0 if up is None else IFF_UP
+    """Change a link; None leaves a property as it is, master 0 takes it off its bridge.
+
+    Without `arp` nobody is asked for, in IPv6 neither: every neighbour has the link's own address.
+    """
+    flags = (IFF_UP if up else 0) | (IFF_NOARP if arp is False else 0)
+    change = (0 if up is None else IFF_UP) | (0 if arp is None else IFF_NOARP)
     body = _IFINFO.pack(0, 0, index, flags, change)
     if mtu is not None:
         body += attribute(IFLA_MTU, _U32.pack(mtu))

@@ -1,0 +1,85 @@
+"""Reading and loading a packet filter with its own tools, wherever they can be run.
+
+`nft`, `iptables-save` and `-restore` and `ipset` are the only ones that know every match of their
+kernel; so they do it, here in a node's network namespace and there on the live machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
+
+from hostlab.errors import Failed
+from hostlab.firewall.ruleset import IPTABLES_TABLES, Ruleset
+from hostlab.lab.access import Completed
+
+TOOL_TIMEOUT_S: Final = 600.0
+RESTORERS: Final = (
+    ("iptables", "iptables-nft-restore"),
+    ("ip6tables", "ip6tables-nft-restore"),
+    ("legacy_iptables", "iptables-legacy-restore"),
+    ("legacy_ip6tables", "ip6tables-legacy-restore"),
+)
+"""A field of `Ruleset` -> the tool that loads it."""
+SAVERS: Final = tuple((field, tool.replace("restore", "save")) for field, tool in RESTORERS)
+_TABLE: Final = re.compile(r"^table (\S+) (\S+) \{$.*?^\}$\n?", re.MULTILINE | re.DOTALL)
+_COMMENT: Final = re.compile(r"^#.*\n", re.MULTILINE)
+
+
+class Run(Protocol):
+    """Runs a tool in the network namespace in question: a node's `execute`, or the machine's."""
+
+    def __call__(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> Completed:
+        """The tool's end; OSError where it cannot be started."""
+
+
+def read(run: Run) -> Ruleset:
+    """What the kernel holds now; Failed with the tool's own words."""
+    saved = {field: _saved(run, tool) for field, tool in SAVERS}
+    own = {("ip", name) for name in _tables(saved["iptables"])}
+    own |= {("ip6", name) for name in _tables(saved["ip6tables"])}
+    listed = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
+    nft = "".join(text for key, text in nft_tables(listed) if key not in own)
+    ipset = tool(run, ("ipset", "save")).stdout.decode()
+    return Ruleset(nft=nft, ipset=ipset, **saved)
+
+
+def load(run: Run, ruleset: Ruleset) -> None:
+    """Put a ruleset beside what is there; Failed with the tool's own words.
+
+    Each part is one transaction. Sets go first, for rules name them.
+    """
+    if ruleset.ipset:
+        tool(run, ("ipset", "restore"), ruleset.ipset)
+    for field, name in RESTORERS:
+        if text := getattr(ruleset, field):
+            tool(run, (name,), text)
+    if ruleset.nft:
+        tool(run, ("nft", "-f", "-"), ruleset.nft)
+
+
+def tool(run: Run, argv: Sequence[str], stdin: str = "") -> Completed:
+    """Run one that must succeed."""
+    done = run(argv, stdin=stdin.encode(), timeout_s=TOOL_TIMEOUT_S)
+    if done.status:
+        said = done.stderr.decode(errors="replace").strip()
+        raise Failed("ruleset", f"{argv[0]}: {said}")
+    return done
+
+
+def nft_tables(listed: str) -> Iterator[tuple[tuple[str, str], str]]:
+    """Each table of `nft list ruleset` by family and name, with its text."""
+    for found in _TABLE.finditer(listed):
+        yield (found[1], found[2]), found[0]
+
+
+def _saved(run: Run, name: str) -> str:
+    """iptables-save's output without its comments, which have the time in them."""
+    return _COMMENT.sub("", tool(run, (name,)).stdout.decode())
+
+
+def _tables(saved: str) -> list[str]:
+    return [name for name in IPTABLES_TABLES if f"*{name}\n" in saved]

@@ -1,0 +1,118 @@
+"""Where a ruleset is tried: a lab of its own, whose nodes have the target's interfaces.
+
+A node is confined as any node is, so a script can be run in it. Each interface is alone on a
+segment; its other end, the port in the hub's switch namespace, is the world that packets come from.
+The interfaces need no neighbours (`NOARP`): whatever has a route leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+
+import msgspec
+
+from hostlab import spec
+from hostlab.firewall import kernel
+from hostlab.firewall.ruleset import Ruleset
+from hostlab.firewall.target import Target
+from hostlab.lab import driver
+from hostlab.lab.access import NodeConnection
+from hostlab.linux import rtnetlink
+from hostlab.linux.entering import from_inside
+from hostlab.linux.netlink import Netlink
+
+
+class StageNode(NodeConnection):
+    """A node that plays the target."""
+
+    def load(self, ruleset: Ruleset) -> None:
+        """Put a ruleset into this node beside what it holds; Failed with the tool's own words."""
+        kernel.load(self.execute, ruleset)
+
+    def read(self) -> Ruleset:
+        """What the kernel holds for this node."""
+        return kernel.read(self.execute)
+
+
+class Stage:
+    """Nodes that each have the target's network; `with` stages them and takes them down."""
+
+    def __init__(self, target: Target, nodes: Sequence[str] = ("stage",)) -> None:
+        self.target = target
+        self.names = tuple(nodes)
+        self.lab = f"firewall-{os.getpid()}"
+        self.hub = 0
+        """The process whose network namespace the ports of the interfaces are in."""
+        self.nodes: dict[str, StageNode] = {}
+
+    def __enter__(self) -> Stage:
+        driver.stage(_described(self.lab, self.target, self.names))
+        try:
+            self._adopt()
+        except BaseException:
+            driver.unstage(self.lab)
+            raise
+        return self
+
+    def _adopt(self) -> None:
+        with driver.running(self.lab) as control:
+            found = control.call("status")
+        self.hub = found["pid"]
+        self.nodes = {
+            row["name"]: StageNode(self.lab, row["name"], row["pid"]) for row in found["nodes"]
+        }
+        for node in self.nodes.values():
+            from_inside(node.pid, ("user", "net"), self._give_network)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        driver.unstage(self.lab)
+
+    def _give_network(self) -> tuple[bytes, Sequence[int]]:
+        """Called inside a node: exactly the target's addresses and routes, and no neighbours."""
+        index = {name: number for number, name in socket.if_nameindex()}
+        requests = []
+        for each in self.target.interfaces:
+            number = index[each.name]
+            requests.append(rtnetlink.link_set(number, up=each.is_up, arp=False))
+            requests += [rtnetlink.address_add(number, address) for address in each.addresses]
+        for route in self.target.routes:
+            via = index[route.interface] if route.interface else None
+            requests.append(
+                rtnetlink.route_add(route.to, via=route.via, index=via, metric=route.metric)
+            )
+        with Netlink() as netlink:
+            netlink.request(requests)
+        return b"", ()
+
+
+def _described(name: str, target: Target, nodes: Sequence[str]) -> spec.Lab:
+    """The stage as a description like any other."""
+    interfaces = {each.name: each for each in target.interfaces}
+    document = {
+        "name": name,
+        "segments": [f"{node}-{each}" for node in nodes for each in interfaces],
+        "nodes": {
+            node: {
+                "interfaces": {
+                    name: {"segment": f"{node}-{name}", "mtu": each.mtu, "addresses": []}
+                    for name, each in interfaces.items()
+                },
+                "sysctls": dict(target.sysctls),
+            }
+            for node in nodes
+        },
+    }
+
+    def read(path: str) -> bytes:
+        raise FileNotFoundError(path)
+
+    data = msgspec.json.encode(document)
+    return spec.load(data, file="<stage>", read=read, directory="/", seed=None)
