@@ -15,6 +15,9 @@ import msgspec
 from hostlab.errors import DecodeError
 
 _TABLE: Final = re.compile(r"table (\S+) (\S+) \{(?: # handle \d+)?")
+_WHOLE: Final = re.compile(
+    r"^table (\S+) (\S+) \{(?: # handle \d+)?$.*?^\}$\n?", re.MULTILINE | re.DOTALL
+)
 _OBJECT: Final = re.compile(r"\t(.+?) \{(?: # handle \d+)?")
 _HANDLE: Final = re.compile(r" # handle \d+$")
 _HOOK: Final = re.compile(r"type \S+ hook ")
@@ -49,6 +52,12 @@ class NftTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def object(self, kind: str, name: str) -> NftObject | None:
         """What has this kind and name."""
         return next((o for o in self.objects if (o.kind, o.name) == (kind, name)), None)
+
+
+def nft_tables(listed: str) -> Iterator[tuple[tuple[str, str], str]]:
+    """Each table of a listing by family and name, with its text as it is."""
+    for found in _WHOLE.finditer(listed):
+        yield (found[1], found[2]), found[0]
 
 
 def parse_nft(text: str) -> tuple[NftTable, ...]:
