@@ -32,66 +32,72 @@ _JUMPS: Final = ("-j", "-g", "--jump", "--goto")
 _INTERFACES: Final = ("-i", "-o", "--in-interface", "--out-interface")
 
 
-def own_part(present: Ruleset, *, ours: Ruleset | None, wanted: Ruleset) -> Ruleset:
-    """What of `present` is ours; `ours` is what was applied last, None where nothing was."""
+def own_part(present: Ruleset, *, ours: Sequence[Ruleset] | None, wanted: Ruleset) -> Ruleset:
+    """What of `present` is ours.
+
+    `ours` are the rulesets that may be there of ours: what was applied last, and of a change that
+    stopped half-way both. None: nothing of ours was ever applied.
+    """
     parts = {
         part: print_saved(
             _own_tables(
                 parse(getattr(present, part), file=part),
-                None if ours is None else parse(getattr(ours, part), file=part),
+                None if ours is None else [parse(getattr(o, part), file=part) for o in ours],
                 parse(getattr(wanted, part), file=part),
             )
         )
         for part in SAVED_PARTS
     }
-    named = nft_names(wanted) | (nft_names(ours) if ours else set())
+    known = (*(ours or ()), wanted)
+    named = {name for each in known for name in nft_names(each)}
     nft = "".join(text for name, text in nft_tables(present.nft) if name in named)
-    sets = set_names(wanted.ipset) | (set_names(ours.ipset) if ours else set())
+    sets = {name for each in known for name in set_names(each.ipset)}
     return Ruleset(nft=nft, ipset=_sets(present.ipset, sets), **parts)
 
 
 def _own_tables(
-    present: Sequence[SavedTable], ours: Sequence[SavedTable] | None, wanted: Sequence[SavedTable]
+    present: Sequence[SavedTable],
+    ours: Sequence[Sequence[SavedTable]] | None,
+    wanted: Sequence[SavedTable],
 ) -> list[SavedTable]:
     found = []
     for table in present:
-        last = None if ours is None else _table(ours, table.name)
-        if last is None and _table(wanted, table.name) is None:
+        last = [t for tables in ours or () for t in tables if t.name == table.name]
+        new = [t for t in wanted if t.name == table.name]
+        if not last and not new:
             continue
         chains = [
             SavedChain(
                 name=chain.name,
                 policy=chain.policy,
-                rules=own_rules(chain, last, is_first=ours is None),
+                rules=_own_rules(chain, last, is_first=ours is None),
             )
             for chain in table.chains
-            if _is_own(chain, last, _table(wanted, table.name), is_first=ours is None)
+            if _is_own(chain, (*last, *new), is_first=ours is None)
         ]
         if chains:
             found.append(SavedTable(name=table.name, chains=tuple(chains)))
     return found
 
 
-def _is_own(
-    chain: SavedChain, last: SavedTable | None, wanted: SavedTable | None, *, is_first: bool
-) -> bool:
-    if chain.policy is not None:
-        return True
-    if any(table is not None and table.chain(chain.name) for table in (last, wanted)):
+def _is_own(chain: SavedChain, known: Sequence[SavedTable], *, is_first: bool) -> bool:
+    if chain.policy is not None or any(table.chain(chain.name) for table in known):
         return True
     return is_first and not FOREIGN_CHAINS.fullmatch(chain.name)
 
 
-def own_rules(
-    chain: SavedChain, last: SavedTable | None, *, is_first: bool
+def _own_rules(
+    chain: SavedChain, last: Sequence[SavedTable], *, is_first: bool
 ) -> tuple[tuple[str, ...], ...]:
     """The rules of a chain that are ours, in order."""
     if chain.policy is None:
         return chain.rules
     if is_first:
         return tuple(words for words in chain.rules if not is_foreign_rule(words))
-    before = last.chain(chain.name) if last else None
-    known = Counter(before.rules if before else ())
+    known: Counter[tuple[str, ...]] = Counter()
+    for table in last:
+        # As often as one of them has it: they are never there together.
+        known |= Counter(before.rules if (before := table.chain(chain.name)) else ())
     found = []
     for words in chain.rules:
         if known[words]:
@@ -108,10 +114,6 @@ def is_foreign_rule(words: Sequence[str]) -> bool:
         if option in _INTERFACES and FOREIGN_INTERFACES.fullmatch(value):
             return True
     return False
-
-
-def _table(tables: Sequence[SavedTable], name: str) -> SavedTable | None:
-    return next((table for table in tables if table.name == name), None)
 
 
 def nft_names(ruleset: Ruleset) -> set[tuple[str, str]]:

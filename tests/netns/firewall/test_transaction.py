@@ -95,10 +95,10 @@ def node(stage: StageNode) -> Iterator[StageNode]:
 def change(node: StageNode, ours: Ruleset | None, wanted: Ruleset) -> Ruleset:
     """Carry out a transaction; what is ours afterwards, which is what was wanted."""
     present = node.read()
-    own = own_part(present, ours=ours, wanted=wanted)
+    own = own_part(present, ours=None if ours is None else (ours,), wanted=wanted)
     for step in transaction(present, own, wanted):
         kernel.tool(node.execute, step.argv, step.text)
-    found = own_part(node.read(), ours=wanted, wanted=wanted)
+    found = own_part(node.read(), ours=(wanted,), wanted=wanted)
     assert text_difference(found, wanted) == ()
     return own
 
@@ -126,7 +126,7 @@ def test_other_peoples_chains_tables_and_rules_stay_as_they_are(node: StageNode)
 def test_what_is_there_already_is_left_alone(node: StageNode) -> None:
     change(node, None, NEW)
     present = node.read()
-    own = own_part(present, ours=NEW, wanted=NEW)
+    own = own_part(present, ours=(NEW,), wanted=NEW)
     parts = [step.part for step in transaction(present, own, NEW)]
     assert "ip6tables" not in parts
 
