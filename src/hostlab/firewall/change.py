@@ -155,7 +155,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_whole(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Write a file so that it is the old one or the new one after every crash; rename(2), fsync(2)."""
+    """Write a file that is the old or the new one after every crash: fsync(2), rename(2)."""
     beside = f"{path}.new"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "wb") as file:

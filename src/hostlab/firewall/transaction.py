@@ -54,7 +54,7 @@ def transaction(present: Ruleset, own: Ruleset, wanted: Ruleset) -> tuple[ToolSt
         tables = (parse(getattr(each, part), file=part) for each in (present, own, wanted))
         if text := "".join(f"{line}\n" for line in _restore(*tables)):
             steps.append(ToolStep(part, (_TOOLS[part], "--noflush"), text))
-    if text := _nft(own, wanted):
+    if text := nft_transaction(own, wanted):
         steps.append(ToolStep("nft", ("nft", "-f", "-"), text))
     gone = sorted(set_names(own.ipset) - set_names(wanted.ipset))
     if gone:
@@ -63,12 +63,11 @@ def transaction(present: Ruleset, own: Ruleset, wanted: Ruleset) -> tuple[ToolSt
     return tuple(steps)
 
 
-def _nft(own: Ruleset, wanted: Ruleset) -> str:
-    """Both exist in one batch: `add` makes sure that there is something to delete."""
+def nft_transaction(own: Ruleset, wanted: Ruleset) -> str:
+    """All of nft's tables in one batch: `add` makes sure that there is something to delete."""
     lines = []
     for family, name in sorted(nft_names(own) | nft_names(wanted)):
         lines += [f"add table {family} {name}", f"delete table {family} {name}"]
-    # A table is declared before the others' rules can name nothing of it: nft knows no order.
     texts = [text for _, text in nft_tables(wanted.nft)]
     return "".join(f"{line}\n" for line in lines) + "".join(texts)
 
