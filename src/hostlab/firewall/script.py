@@ -81,6 +81,8 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
     noted: tuple[tuple[str, ...], ...] = ()
     """Calls of `NOTING`, in their order."""
     remarks: tuple[str, ...] = ()
+    texts: Texts
+    """The files that places are in."""
 
 
 def run(
@@ -100,7 +102,8 @@ def tool_of(part: Part) -> tuple[str, ...]:
     """The command that takes a part from its standard input."""
     match part.kind:
         case Kind.DUMP:
-            return ("ip6tables-restore" if part.is_ipv6 else "iptables-restore",)
+            variant = f"-{part.variant}" if part.variant else ""
+            return (f"ip{'6' if part.is_ipv6 else ''}tables{variant}-restore",)
         case Kind.IPSET:
             return ("ipset", "restore")
         case _:
@@ -138,7 +141,8 @@ def _loaded(node: NodeConnection, source: Source, time_limit_s: float) -> Ran:
                 text=" ".join(words), words=words, place=place, status=status, said=text, part=part
             )
         )
-    return Ran(calls=tuple(calls), status=None if cut_off else 0, cut_off=cut_off)
+    texts = Texts(read_text, {})
+    return Ran(calls=tuple(calls), status=None if cut_off else 0, cut_off=cut_off, texts=texts)
 
 
 def _bytes(part: Part) -> bytes:
@@ -207,6 +211,7 @@ class _Script:
             output=stdout.decode(errors="replace"),
             noted=tuple(_noted(self.node)),
             remarks=remarks,
+            texts=texts,
         )
 
     def _execute(self) -> Completed:

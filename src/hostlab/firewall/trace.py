@@ -184,7 +184,7 @@ def _records(stream: str, nonce: str) -> tuple[str, list[_Record]]:
 
 
 def _command_of(rest: str) -> tuple[str, str]:
-    """The traced command, of more lines where a quoted word has them, and what was said after it."""
+    """The traced command, longer than a line where a quoted word is, and what was said then."""
     at = rest.find("\n")
     if at < 0:
         return rest, ""
