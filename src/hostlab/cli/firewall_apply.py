@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostlab.cli.firewall_stage import print_troubles, stage_options, staged_from
 from hostlab.cli.output import json_option, print_json
 from hostlab.errors import Failed, UsageError
 
 if TYPE_CHECKING:
     from hostlab.firewall.apply import Plan
+    from hostlab.firewall.beside import Operation
     from hostlab.firewall.change import ChangeDirectory, FirewallChange
     from hostlab.firewall.difference import PlaceChange
     from hostlab.firewall.ruleset import Ruleset
@@ -24,7 +26,8 @@ _SIGNS = {"added": "+", "removed": "-", "moved": "~"}
 @click.command(
     "apply", epilog="Example: hostlab firewall apply rules.sh --live --check 'nc -z localhost 22'"
 )
-@click.argument("source", type=click.Path())
+@click.argument("source", type=click.Path(allow_dash=True))
+@click.argument("arguments", nargs=-1)
 @click.option("--live", is_flag=True, help="Change this machine; without it nothing is changed.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what is kept.")
 @click.option(
@@ -37,8 +40,16 @@ _SIGNS = {"added": "+", "removed": "-", "moved": "~"}
     help="How long a word is waited for before the old rules return.",
 )
 @click.option("--check", metavar="COMMAND", help="Confirmed when it exits with 0, else reverted.")
+@stage_options
 def apply_command(
-    source: str, *, live: bool, dry_run: bool, within_s: float, check: str | None
+    source: str,
+    arguments: tuple[str, ...],
+    *,
+    live: bool,
+    dry_run: bool,
+    within_s: float,
+    check: str | None,
+    **options: Any,
 ) -> None:
     """Stage SOURCE, load it in one transaction, and take it back unless it is confirmed.
 
@@ -47,13 +58,25 @@ def apply_command(
     firewall confirm` from a new connection, `yes` at the prompt, or --check; without one the old
     rules return, are read back and compared, and the exit status is 1.
     """
-    put_live(source, _staged(source), live=live, dry_run=dry_run, within_s=within_s, check=check)
+    found = staged_from(source, arguments=arguments, **options)
+    wanted = found.require()
+    print_troubles(found.troubles)
+    put_live(
+        source,
+        wanted,
+        operations=found.operations,
+        live=live,
+        dry_run=dry_run,
+        within_s=within_s,
+        check=check,
+    )
 
 
 def put_live(
     source: str,
     wanted: Ruleset,
     *,
+    operations: tuple[Operation, ...] = (),
     live: bool,
     dry_run: bool,
     within_s: float,
@@ -61,27 +84,27 @@ def put_live(
 ) -> None:
     """Show what an apply would do, and with `live` do it."""
     from hostlab.firewall import apply
-    from hostlab.firewall.applying import on_machine
+    from hostlab.firewall.here import run_here
 
     place = _place()
     if dry_run or not live:
-        _show_plan(apply.plan(place, wanted, on_machine))
+        _show_plan(apply.plan(place, wanted, run_here, operations))
         if not dry_run:
             raise UsageError(
                 "live", "nothing was changed", hint="--live changes this machine's firewall"
             )
         return
     with place.operator():
-        if done := apply.recover(place, on_machine):
+        if done := apply.recover(place, run_here):
             _tell(done)
-        planned = apply.plan(place, wanted, on_machine)
+        planned = apply.plan(place, wanted, run_here, operations)
         _show_plan(planned)
-        if not planned.steps:
+        if not planned:
             _tell("nothing to do: that is what the kernel holds")
             return
         prompt = sys.stdin.fileno() if check is None and sys.stdin.isatty() else None
         asked = apply.Asked(within_s=within_s, check=check, prompt=prompt)
-        apply.apply(place, os.path.abspath(source), planned, asked, on_machine, _tell)
+        apply.apply(place, os.path.abspath(source), planned, asked, run_here, _tell)
     _tell("confirmed; `hostlab firewall persist` keeps it over a boot")
 
 
@@ -101,18 +124,19 @@ def revert_command(*, when_due: bool) -> None:
     from hostlab.firewall import applying, way_back
     from hostlab.firewall.change import Phase
     from hostlab.firewall.confirming import may_change
+    from hostlab.firewall.here import run_here
 
     place = _place()
     may_change()
     if when_due:
-        change = way_back.keep_watch(place, applying.on_machine)
+        change = way_back.keep_watch(place, run_here)
         if change is None or not change.maker.is_there():
             way_back.dismiss(place)
         return
     change = place.read()
     if change is None or change.phase in (Phase.CONFIRMED, Phase.REVERTED):
         raise Failed("no-change", "no change of the firewall is under way")
-    ended = applying.take_back(place, applying.on_machine)
+    ended = applying.take_back(place, run_here)
     if ended is not None and ended.phase is Phase.STUCK:
         raise Failed("stuck", f"the old rules could not be brought back: {ended.problem}")
     _tell("the old rules are back, read back and compared")
@@ -163,23 +187,10 @@ def _as_json(
     }
 
 
-def _staged(source: str) -> Ruleset:
-    """What the source becomes in a namespace of its own that has this machine's interfaces."""
-    from hostlab.firewall.ruleset import Ruleset
-    from hostlab.firewall.stage import Stage
-    from hostlab.firewall.target import Target
-
-    with open(source) as file:
-        text = file.read()
-    is_saved = text.lstrip().startswith(("*", "#")) and "COMMIT" in text
-    with Stage(Target()) as stage:
-        node = stage.nodes["stage"]
-        node.load(Ruleset(iptables=text) if is_saved else Ruleset(nft=text))
-        return node.read()
-
-
 def _show_plan(plan: Plan) -> None:
     _show(plan.differences)
+    for each in plan.operations:
+        sys.stdout.write(f"beside rules: {each.describe()}\n")
     for kept in plan.kept:
         sys.stdout.write(f"kept: {kept.part} {kept.place}: {len(kept.changes)} of other people's\n")
     sys.stdout.flush()

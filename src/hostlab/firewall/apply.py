@@ -17,13 +17,13 @@ import pwd
 import select
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from hostlab.errors import Failed
-from hostlab.firewall import applying, history, kernel, way_back
+from hostlab.firewall import applying, beside, history, kernel, way_back
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Maker, Phase, boottime
 from hostlab.firewall.confirming import confirm, may_change
 from hostlab.firewall.difference import PlaceChange, text_difference
@@ -52,6 +52,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Other people's part, which is not touched; each line as `removed` from ours."""
     before: Ruleset
     wanted: Ruleset
+    operations: tuple[beside.Operation, ...] = ()
+    """What is done beside rules: those that would change something here."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.steps or self.operations)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +70,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A terminal's descriptor at which a word can be typed."""
 
 
-def plan(place: ChangeDirectory, wanted: Ruleset, run: kernel.Run) -> Plan:
-    """What leads from what is there to `wanted`."""
+def plan(
+    place: ChangeDirectory,
+    wanted: Ruleset,
+    run: kernel.Run,
+    operations: Sequence[beside.Operation] = (),
+) -> Plan:
+    """What leads from what is there to `wanted`, and to what was done beside rules in the stage."""
     present = kernel.read(run)
     applied = place.read_applied()
     own = own_part(present, ours=None if applied is None else (applied,), wanted=wanted)
@@ -75,6 +86,7 @@ def plan(place: ChangeDirectory, wanted: Ruleset, run: kernel.Run) -> Plan:
         kept=text_difference(present, own),
         before=own,
         wanted=wanted,
+        operations=beside.as_found(run, operations, pid=os.getpid()) if operations else (),
     )
 
 
@@ -95,6 +107,7 @@ def apply(
         boot=boot_id(),
         before=planned.before,
         wanted=planned.wanted,
+        operations=planned.operations,
     )
     try:
         way_back.arm(place, change)

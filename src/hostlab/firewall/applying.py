@@ -7,37 +7,22 @@ file (`change.py`).
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from hostlab.errors import Failed
-from hostlab.firewall import kernel
+from hostlab.firewall import beside, kernel
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime
 from hostlab.firewall.difference import PlaceChange, text_difference
 from hostlab.firewall.ownership import own_part
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.transaction import transaction
-from hostlab.lab.access import Completed
 
 DIES_AT: Final = "HOSTLAB_FIREWALL_DIES_AT"
 """For tests: the process kills itself at the instant of this name."""
 SHOWN: Final = 5
-
-
-def on_machine(
-    argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
-) -> Completed:
-    """Run a tool here (kernel.Run)."""
-    try:
-        done = subprocess.run(
-            argv, input=stdin, capture_output=True, timeout=timeout_s, check=False
-        )
-    except FileNotFoundError:
-        raise Failed(
-            "no-tool", f"there is no {argv[0]} here", hint="apt-get install nftables iptables ipset"
-        ) from None
-    return Completed(done.returncode, None, done.stdout, done.stderr)
 
 
 def instant(name: str) -> None:
@@ -57,6 +42,7 @@ def load(place: ChangeDirectory, change: FirewallChange, run: kernel.Run) -> Fir
         try:
             _bring(run, (change.before,), change.wanted)
             instant("brought")
+            change = _do(place, change, run)
             _verify(run, (change.before, change.wanted), change.wanted)
         except Failed as failure:
             reverted = _take_back(place, change, run)
@@ -89,9 +75,11 @@ def take_back(place: ChangeDirectory, run: kernel.Run) -> FirewallChange | None:
 
 def _take_back(place: ChangeDirectory, change: FirewallChange, run: kernel.Run) -> FirewallChange:
     try:
+        _undo(change, run)
         _bring(run, (change.before, change.wanted), change.before)
         instant("brought back")
         _verify(run, (change.before, change.wanted), change.before)
+        _verify_undone(change, run)
     except Failed as failure:
         ended = change.at(Phase.STUCK, problem=failure.message)
     else:
@@ -108,6 +96,41 @@ def _bring(run: kernel.Run, ours: Sequence[Ruleset], wanted: Ruleset) -> None:
         instant(f"before {step.part}")
         kernel.tool(run, step.argv, step.text)
         instant(f"behind {step.part}")
+
+
+def _do(place: ChangeDirectory, change: FirewallChange, run: kernel.Run) -> FirewallChange:
+    """Carry out what is beside rules, behind them: nothing is forwarded before the rules hold."""
+    for number, operation in enumerate(change.operations, 1):
+        change = change.at(Phase.LOADING, begun=number)
+        place.write(change)
+        instant("beside")
+        kernel.tool(run, operation.do)
+    return change
+
+
+def _undo(change: FirewallChange, run: kernel.Run) -> None:
+    """Take back what is beside rules, last first; of what had only begun, what is there."""
+    for operation in _to_undo(change, run):
+        kernel.tool(run, operation.do)
+    for operation in reversed(change.operations[: change.begun]):
+        if operation.kind is beside.Kind.MAIN and operation.undo:
+            # Nobody can ask whether it was done; that its opposite fails means that it was not.
+            run(operation.undo, timeout_s=kernel.TOOL_TIMEOUT_S)
+
+
+def _to_undo(change: FirewallChange, run: kernel.Run) -> tuple[beside.Operation, ...]:
+    opposite = [
+        msgspec.structs.replace(each, do=each.undo, undo=each.do)
+        for each in reversed(change.operations[: change.begun])
+        if each.undo and each.kind is not beside.Kind.MAIN
+    ]
+    return beside.as_found(run, opposite, pid=os.getpid()) if opposite else ()
+
+
+def _verify_undone(change: FirewallChange, run: kernel.Run) -> None:
+    left = _to_undo(change, run)
+    if left:
+        raise Failed("differs", "not taken back: " + "; ".join(each.describe() for each in left))
 
 
 def _verify(run: kernel.Run, ours: Sequence[Ruleset], wanted: Ruleset) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from hostlab.errors import Failed
+from hostlab.firewall.beside import Operation
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.lab.paths import base_directory
 from hostlab.linux.procfs import boot_id, start_time
