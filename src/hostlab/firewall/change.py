@@ -79,6 +79,10 @@ class FirewallChange(msgspec.Struct, frozen=True, kw_only=True):
     before: Ruleset
     """What was ours before: what the way back leads to."""
     wanted: Ruleset
+    operations: tuple[Operation, ...] = ()
+    """What is done beside rules, each with this machine's own way back."""
+    begun: int = 0
+    """So many of them were begun."""
     problem: str = ""
 
     def at(self, phase: Phase, **fields: object) -> FirewallChange:
