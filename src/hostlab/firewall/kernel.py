@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from hostlab.errors import Failed
+from hostlab.firewall import witnesses
 from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import IPTABLES_TABLES, Ruleset
 from hostlab.lab.access import Completed
@@ -41,6 +42,7 @@ def read(run: Run) -> Ruleset:
     saved = {field: _saved(run, tool) for field, tool in SAVERS}
     own = {("ip", name) for name in _tables(saved["iptables"])}
     own |= {("ip6", name) for name in _tables(saved["ip6tables"])}
+    own |= {(family, witnesses.TABLE) for family in ("inet", "netdev")}
     listed = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
     nft = "".join(text for key, text in nft_tables(listed) if key not in own)
     ipset = tool(run, ("ipset", "save")).stdout.decode()

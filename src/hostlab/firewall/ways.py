@@ -1,0 +1,250 @@
+"""From what the kernel told of a packet on its way to an `Answer`; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from hostlab.firewall import witnesses
+from hostlab.firewall.answer import Answer, Step, Verdict
+from hostlab.firewall.frames import rewritten
+from hostlab.firewall.packet import Packet
+from hostlab.firewall.rule_index import NO_RULE, Base, Places, Rule, RuleIndex
+from hostlab.linux.nflog import Logged
+from hostlab.linux.nftrace import (
+    NF_ACCEPT,
+    NF_DROP,
+    NF_QUEUE,
+    NF_STOLEN,
+    NFT_CONTINUE,
+    NFT_GOTO,
+    NFT_JUMP,
+    NFT_RETURN,
+    NFT_TRACETYPE_POLICY,
+    NFT_TRACETYPE_RETURN,
+    NFT_TRACETYPE_RULE,
+    TraceMessage,
+)
+
+_FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+"""NFPROTO_* -> nft's word."""
+_HOOKS: Final = ("prerouting", "input", "forward", "output", "postrouting")
+"""By NF_INET_*."""
+_VERDICTS: Final = {
+    NF_DROP: "drop",
+    NF_ACCEPT: "accept",
+    NF_STOLEN: "stolen",
+    NF_QUEUE: "queue",
+    NFT_CONTINUE: "continue",
+    NFT_RETURN: "return",
+}
+_ENDS: Final = frozenset({"drop", "reject", "stolen", "queue"})
+"""Verdicts behind which a packet goes nowhere; a queue that nobody reads is one."""
+_FILTER_HOOKS: Final = ("input", "forward", "output")
+_LEGACY: Final = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?$")
+_TARGET: Final = re.compile(r"(?:^| )-([jg]) (\S+)")
+_LEGACY_VERDICTS: Final = {
+    "ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return", "QUEUE": "queue",
+    "NFQUEUE": "queue",
+}  # fmt: skip
+_LEGACY_CONTINUES: Final = frozenset(
+    ["AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT", "DSCP", "ECN", "HL", "HMARK", "IDLETIMER", "LED", "LOG", "MARK", "NFLOG", "NOTRACK", "RATEEST", "SECMARK", "SET", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL"]
+)
+"""Targets of iptables-extensions(8) behind which the next rule is looked at."""
+
+
+class Way:
+    """What was told of one packet, in order."""
+
+    __slots__ = ("logged", "traced")
+
+    def __init__(self) -> None:
+        self.traced: list[TraceMessage] = []
+        self.logged: list[Logged] = []
+
+
+class _Passed:
+    """A step with how its chain is reached."""
+
+    __slots__ = ("base", "step")
+
+    def __init__(self, base: Base | None, step: Step) -> None:
+        self.base, self.step = base, step
+
+
+class Reader:
+    """Makes answers, for one ruleset in one node."""
+
+    def __init__(
+        self, rules: RuleIndex, interfaces: Mapping[int, str], places: Places, *, is_legacy: bool
+    ) -> None:
+        self._rules, self._interfaces, self._places = rules, interfaces, places
+        self._is_legacy = is_legacy
+        self._steps: dict[tuple[int, str, str, int, int, int, str], Step] = {}
+
+    def answer(self, packet: Packet, way: Way) -> Answer:
+        """What became of the packet."""
+        traced, end = self._traced(way)
+        passed = [*traced, *self._legacy(packet, way)]
+        if way.logged:
+            passed.sort(key=lambda each: _rank(each.base))
+        steps = tuple(each.step for each in passed)
+        verdict, decided = self._ended(way, traced, passed, end)
+        left_as = left_by = None
+        if end is not None:
+            seen = rewritten(packet, end.network_header, end.transport_header)
+            left_as = seen if seen != packet else None
+            if end.chain.startswith("postrouting"):
+                left_by = self._interfaces.get(end.oif)
+        return Answer(
+            packet=packet,
+            verdict=verdict,
+            decided_by=decided,
+            steps=steps,
+            left_by=left_by,
+            left_as=left_as,
+            seen_by=_seen_by(traced, way),
+        )
+
+    def _traced(self, way: Way) -> tuple[list[_Passed], TraceMessage | None]:
+        """The steps in nf_tables, and the last witness if the packet came to it."""
+        found: list[_Passed] = []
+        base: Base | None = None
+        bases = self._rules.bases
+        for told in way.traced:
+            if told.table == witnesses.TABLE:
+                is_last = told.chain.startswith(("input", "postrouting"))
+                is_end = told.chain.endswith(witnesses.END)
+                if is_last and is_end and told.type == NFT_TRACETYPE_POLICY:
+                    return found, told
+            elif told.type != NFT_TRACETYPE_RETURN:
+                family = _FAMILIES.get(told.family, "")
+                base = bases.get((family, told.table, told.chain), base)
+                found.append(_Passed(base, self._step(family, told)))
+        return found, None
+
+    def _step(self, family: str, told: TraceMessage) -> Step:
+        key = told.family, told.table, told.chain, told.type, told.handle, told.verdict, told.jump
+        step = self._steps.get(key)
+        if step is None:
+            rule = NO_RULE
+            if told.type == NFT_TRACETYPE_RULE:
+                rule = self._rules.rule(family, told.table, told.chain, told.handle)
+            verdict = _verdict(told)
+            if verdict == "drop" and rule.is_reject:
+                verdict = "reject"
+            step = Step(
+                family=family,
+                table=told.table,
+                chain=told.chain,
+                rule=rule.text,
+                handle=told.handle,
+                number=rule.number,
+                verdict=verdict,
+                place=self._places.get((family, told.table, told.chain, rule.number, False)),
+            )
+            self._steps[key] = step
+        return step
+
+    def _legacy(self, packet: Packet, way: Way) -> Iterator[_Passed]:
+        family = "ip6" if ":" in packet.source else "ip"
+        for logged in way.logged:
+            found = _LEGACY.match(logged.prefix)
+            if found is None or found[3] == "return":
+                continue
+            table, chain, number = found[1], found[2], int(found[4])
+            rule = NO_RULE
+            if found[3] == "policy":
+                verdict = self._rules.legacy_policy(family, table, chain)
+            else:
+                rule = self._rules.legacy_rule(family, table, chain, number)
+                verdict = _legacy_verdict(rule)
+            hook = _HOOKS[logged.hook] if logged.hook < len(_HOOKS) else ""
+            step = Step(
+                family=family,
+                table=table,
+                chain=chain,
+                rule=rule.text,
+                number=rule.number,
+                verdict=verdict,
+                place=self._places.get((family, table, chain, rule.number, True)),
+            )
+            yield _Passed(Base("nat" if table == "nat" else "filter", hook), step)
+
+    def _ended(
+        self,
+        way: Way,
+        traced: list[_Passed],
+        passed: list[_Passed],
+        end: TraceMessage | None,
+    ) -> tuple[Verdict, Step | None]:
+        if end is not None:
+            return Verdict.ACCEPT, _accepted_by(passed)
+        if traced and traced[-1].step.verdict in _ENDS:
+            step = traced[-1].step
+            return (Verdict.REJECT if step.verdict == "reject" else Verdict.DROP), step
+        if self._is_legacy and (hook := _unfinished(way)):
+            steps = [e.step for e in passed if e not in traced and e.base and e.base.hook == hook]
+            step = steps[-1] if steps else None
+            is_reject = step is not None and step.verdict == "reject"
+            return (Verdict.REJECT if is_reject else Verdict.DROP), step
+        return Verdict.LOST, None
+
+
+def _verdict(told: TraceMessage) -> str:
+    if told.verdict == NFT_JUMP:
+        return f"jump {told.jump}"
+    if told.verdict == NFT_GOTO:
+        return f"goto {told.jump}"
+    # A queue's number and an errno are in the upper bits.
+    code = told.verdict & 0xFF if told.verdict >= 0 else told.verdict
+    return _VERDICTS.get(code, "continue")
+
+
+def _legacy_verdict(rule: Rule) -> str:
+    found = _TARGET.search(rule.text)
+    if found is None or found[2] in _LEGACY_CONTINUES:
+        return "continue"
+    if found[2] in _LEGACY_VERDICTS:
+        return _LEGACY_VERDICTS[found[2]]
+    if found[2].isupper() and found[2] in ("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"):
+        return "accept"
+    return f"{'goto' if found[1] == 'g' else 'jump'} {found[2]}"
+
+
+def _accepted_by(passed: list[_Passed]) -> Step | None:
+    """The last rule that let the packet pass where it could be stopped, else the last policy."""
+    accepting = [each for each in passed if each.step.verdict == "accept"]
+    filters = [e for e in accepting if e.base and e.base.hook in _FILTER_HOOKS]
+    filters = [e for e in filters if e.base and e.base.type == "filter"]
+    filters = [e for e in filters if e.step.table != "mangle"] or filters
+    for candidates in (filters, accepting):
+        rules = [each.step for each in candidates if each.step.rule]
+        if rules:
+            return rules[-1]
+        if candidates:
+            return candidates[-1].step
+    return None
+
+
+def _unfinished(way: Way) -> str:
+    """The hook that a packet came into and did not leave; empty when there is none."""
+    open_hook = ""
+    for told in way.traced:
+        if told.table == witnesses.TABLE:
+            hook, _, which = told.chain.partition("_")
+            open_hook = hook if which == witnesses.BEGIN else ""
+    return open_hook
+
+
+def _rank(base: Base | None) -> int:
+    """Hooks in the order of a packet's way: those of which it passes only one are equal."""
+    order = ("ingress", "output", "prerouting", "input", "forward", "postrouting")
+    return order.index(base.hook) if base and base.hook in order else 0
+
+
+def _seen_by(traced: list[_Passed], way: Way) -> str:
+    if not way.logged:
+        return "nft trace"
+    return "nft trace and TRACE" if traced else "TRACE"
