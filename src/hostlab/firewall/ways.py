@@ -49,7 +49,33 @@ _LEGACY_VERDICTS: Final = {
     "NFQUEUE": "queue",
 }  # fmt: skip
 _LEGACY_CONTINUES: Final = frozenset(
-    ["AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT", "DSCP", "ECN", "HL", "HMARK", "IDLETIMER", "LED", "LOG", "MARK", "NFLOG", "NOTRACK", "RATEEST", "SECMARK", "SET", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL"]
+    [
+        "AUDIT",
+        "CHECKSUM",
+        "CLASSIFY",
+        "CONNMARK",
+        "CONNSECMARK",
+        "CT",
+        "DSCP",
+        "ECN",
+        "HL",
+        "HMARK",
+        "IDLETIMER",
+        "LED",
+        "LOG",
+        "MARK",
+        "NFLOG",
+        "NOTRACK",
+        "RATEEST",
+        "SECMARK",
+        "SET",
+        "TCPMSS",
+        "TCPOPTSTRIP",
+        "TEE",
+        "TOS",
+        "TRACE",
+        "TTL",
+    ]
 )
 """Targets of iptables-extensions(8) behind which the next rule is looked at."""
 

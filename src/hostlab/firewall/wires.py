@@ -140,9 +140,7 @@ class Wires:
                 return b"", fds
 
             _, fds = from_inside(self._hub, NAMESPACES, bind)
-            self._ports |= {
-                name: self._own(fd) for name, fd in zip(names, fds, strict=True)
-            }
+            self._ports |= {name: self._own(fd) for name, fd in zip(names, fds, strict=True)}
 
     def raw(self, *, is_v6: bool, uid: int) -> socket.socket:
         """What the host itself sends by, as that user of the node."""
@@ -156,9 +154,7 @@ class Wires:
             if setfsuid(uid) != uid:
                 raise OSError(22, f"uid {uid} is none of the node's users")
             family = socket.AF_INET6 if is_v6 else socket.AF_INET
-            made = socket.socket(
-                family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW
-            )
+            made = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
             if not is_v6:
                 made.setsockopt(socket.IPPROTO_IP, IP_HDRINCL, 1)
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
