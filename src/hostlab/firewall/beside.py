@@ -8,6 +8,7 @@ of its own; ipsets are part of the ruleset. What stands behind `main` was not do
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -27,7 +28,11 @@ SHARED: Final = {
     "net.ipv6.conf.all.forwarding": ("net.ipv6.conf.", ".forwarding"),
     "net.ipv6.conf.all.disable_ipv6": ("net.ipv6.conf.", ".disable_ipv6"),
 }
-"""A sysctl -> the others that the kernel sets with it."""
+"""A sysctl -> the others that the kernel sets with it, to the same value."""
+REDIRECTS: Final = ("net.ipv4.conf.all.accept_redirects", "net.ipv4.conf.default.accept_redirects")
+"""Which are set to the opposite of ip_forward (net/ipv4/devinet.c, inet_forward_change)."""
+_LINKS_OWN: Final = re.compile(r"net.ipv6.conf.*.mtu")
+"""It follows the link's."""
 MAX_BYTES: Final = 64 << 20
 _STATE: Final = (
     ("links", ("ip", "-j", "-d", "link")),
@@ -186,11 +191,19 @@ def difference(before: Network, after: Network) -> tuple[Operation, ...]:
 
 
 def _sysctl_changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Operation]:
-    changed = {k: v for k, v in after.items() if k in before and before[k] != v}
+    changed = {
+        name: value
+        for name, value in after.items()
+        if before.get(name, value) != value and not _LINKS_OWN.fullmatch(name)
+    }
     for leader, (start, end) in SHARED.items():
         for name in [n for n in changed if n.startswith(start) and n.endswith(end)]:
             if name != leader and changed.get(leader) == changed[name]:
                 del changed[name]
+    forwarding = changed.get("net.ipv4.ip_forward")
+    for name in REDIRECTS:
+        if forwarding is not None and changed.get(name) == str(int(forwarding == "0")):
+            del changed[name]
     for name, value in sorted(changed.items()):
         yield sysctl(name, before[name], value)
 

@@ -30,7 +30,7 @@ from hostlab.lab.rootfs import OWN_MOUNTS
 from hostlab.linux.procfs import with_environment
 
 TIME_LIMIT_S: Final = 60.0
-OUTPUT_LIMIT_BYTES: Final = 64 << 20
+OUTPUT_LIMIT_BYTES: Final = 16 << 20
 """Of what a script writes; more is a loop without an end."""
 PLACE: Final = "/run/.hostlab-stage"
 """Of a node: what is put there for a script, and what is noted."""
@@ -107,8 +107,8 @@ def tool_of(part: Part) -> tuple[str, ...]:
         case Kind.IPSET:
             return ("ipset", "restore")
         case _:
-            include = os.path.dirname(part.path) if part.path != STDIN_NAME else ""
-            return ("nft", *(("-I", os.path.abspath(include)) if include else ()), "-f", "-")
+            path = os.path.abspath(part.path) if part.path != STDIN_NAME else f"{os.getcwd()}/-"
+            return ("nft", "-I", os.path.dirname(path), "-f", "-")
 
 
 def _loaded(node: NodeConnection, source: Source, time_limit_s: float) -> Ran:
@@ -261,7 +261,7 @@ class _Script:
 
     def _text(self, file: str) -> str | None:
         """The text of a file of the script, from the machine: the node shows the same."""
-        if file == f"{PLACE}/part0":
+        if file in (f"{PLACE}/part0", STDIN_NAME):
             return self.source.parts[0].text
         for part in self.source.parts:
             if part.path == file and part.is_whole:

@@ -26,6 +26,9 @@ from hostlab.firewall.source import Part
 
 FIELD: Final = "\x1e"
 """Between the parts of a mark; no shell and no tool writes it."""
+MOST: Final = 100_000
+"""Commands of a trace that are looked at; of a longer one the first ones and the last."""
+LAST: Final = 1_000
 LONGEST: Final = 1 << 16
 """Characters of a traced command that are looked at."""
 LOOKED_BACK: Final = 20
@@ -140,15 +143,17 @@ def read(
         found.append(Call(text="", words=(), place=_told(said, main, texts), said=said))
     for number, record in enumerate(records):
         after = records[number + 1].status if number + 1 < len(records) else status
-        text, rest = _command_of(record.rest)
-        words = _words(text)
         if record.line:
+            text, rest = _command_of(record.rest)
+            words = _words(text)
             file = record.file or main
             place: Place | None = texts.place(file, record.line)
             written = _best(texts.at(file, record.line), _plain(words))
             said = rest
         else:
-            place, written = follower.placed(_plain(words))
+            text, _, rest = record.rest.partition("\n")
+            words = tuple(text[:LONGEST].split())  # Debian's `sh` quotes nothing in its trace
+            place, written = follower.placed(text[:LONGEST])
             if len(words) > 1 and words[0] in OPENERS:
                 follower.opened(words[1])
             said = follower.echoed(rest)
@@ -180,6 +185,8 @@ def _records(stream: str, nonce: str) -> tuple[str, list[_Record]]:
         )
         for at in range(0, len(parts), 4)
     ]
+    if len(found) > MOST:
+        found[MOST - LAST : -LAST] = []
     return before, [each for each in found if not each.file.startswith(STARTUP_FILES)]
 
 
@@ -207,8 +214,13 @@ def _is_closed(text: str) -> bool:
     return True
 
 
+_QUOTES: Final = re.compile(r"['\"\\]")
+
+
 def _words(text: str) -> tuple[str, ...]:
-    """The words of a traced command; Debian's `sh` does not quote them."""
+    """The words of a command that was traced with quotes."""
+    if not _QUOTES.search(text):
+        return tuple(text[:LONGEST].split())
     try:
         return tuple(shlex.split(text[:LONGEST]))
     except ValueError:

@@ -61,6 +61,7 @@ _RESTORE_LINE: Final = re.compile(
     r"Error occurred at line: (\d+)|^line (\d+): |: line (\d+) failed|[Ee]rror in line (\d+):",
     re.MULTILINE,
 )
+_NO_CHAIN: Final = re.compile(r"Chain '(\S+)' does not exist")
 _NFT_LINE: Final = re.compile(r"^(\S+?):(\d+):(\d+)-\d+: Error: (.*)$", re.MULTILINE)
 _READ_ONLY: Final = re.compile(r"[Rr]ead-only file ?system|Operation not permitted")
 NETFILTER_MODULE: Final = re.compile(
@@ -99,31 +100,56 @@ def of_calls(ran: Ran, has: HasOption) -> Iterator[Trouble]:
 
 def _of_call(call: Call, texts: Texts, has: HasOption) -> Iterator[Trouble]:
     said = _CHATTER.sub("", call.said).strip()
+    own = _shells_own(call, said)
+    if own is not None:
+        yield _of_shell(call, own, texts)
+        said = _SHELLS_OWN.sub("", said).strip()
     if not said:
         return
     is_tool = bool(RULE_TOOL.fullmatch(call.name))
-    has_failed = call.status not in (0, None) or (is_tool and bool(_FATAL.search(said)))
-    if not has_failed and (call.words or not _SHELLS_OWN.search(said)):
+    has_failed = is_tool and bool(_FATAL.search(said))
+    if not has_failed and (own is not None or call.status in (0, None)):
         if is_tool:
             yield _trouble(Blame.REMARK, call, call.place, _first(said))
-        return
-    written = call.written
-    if written is not None and (written.is_guarded or written.is_silenced):
-        yield _trouble(
-            Blame.REMARK, call, call.place, f"failed, as the script allows: {_first(said)}"
-        )
-        return
-    if is_tool or call.name in ("ip", "tc"):
+    elif _is_allowed(call):
+        message = f"failed, as the script allows: {_first(said)}"
+        yield _trouble(Blame.REMARK, call, call.place, message)
+    elif is_tool or call.name in ("ip", "tc"):
         yield from _of_tool(call, said, texts, has)
-        return
-    place, message = call.place, _first(said)
-    if own := _SHELLS_OWN.search(said):
-        place = _shells_place(own, call, texts)
-        message = own[3]
-    is_refused = bool(_READ_ONLY.search(said))
-    blame = Blame.REFUSED if is_refused else Blame.RULESET
-    hint = MACHINE_HINT if is_refused else ""
-    yield _trouble(blame, call, place, message, hint=hint)
+    else:
+        yield _trouble(Blame.RULESET, call, call.place, _first(said))
+
+
+def _is_allowed(call: Call) -> bool:
+    return call.written is not None and (call.written.is_guarded or call.written.is_silenced)
+
+
+def _shells_own(call: Call, said: str) -> re.Match[str] | None:
+    """What the shell itself says, of a command that it does not find or of its own syntax."""
+    if not call.words:
+        return _SHELLS_OWN.search(said)
+    if call.place is None:
+        return None
+    name = call.place.file.rpartition("/")[2]
+    return next(
+        (
+            found
+            for found in _SHELLS_OWN.finditer(said)
+            if found[1].rpartition("/")[2] in (name, "part0", "driver")
+        ),
+        None,
+    )
+
+
+def _of_shell(call: Call, own: re.Match[str], texts: Texts) -> Trouble:
+    """The shell's line is surer than the trace's, which a redirection precedes."""
+    place = call.place
+    if place is not None and own[1].rpartition("/")[2] != "driver":
+        place = texts.place(place.file, int(own[2]))
+    if _READ_ONLY.search(own[3]):
+        return _trouble(Blame.REFUSED, call, place, own[3], hint=MACHINE_HINT)
+    is_here = place == call.place and _is_allowed(call)
+    return _trouble(Blame.REMARK if is_here else Blame.RULESET, call, place, own[3])
 
 
 def _trouble(
@@ -138,15 +164,6 @@ def _first(said: str) -> str:
     """The line that tells most: the first that is no warning."""
     lines = [line.strip() for line in said.split("\n") if line.strip()]
     return next((line for line in lines if not line.startswith("Warning:")), lines[0])
-
-
-def _shells_place(own: re.Match[str], call: Call, texts: Texts) -> Place | None:
-    """Where the shell itself says it was: surer than the trace, which a redirection precedes."""
-    if call.place is None:
-        return None
-    line = int(own[2])
-    file = call.place.file
-    return texts.place(file, line) if own[1].endswith(file.rpartition("/")[2]) else call.place
 
 
 def _of_tool(call: Call, said: str, texts: Texts, has: HasOption) -> Iterator[Trouble]:
@@ -186,7 +203,14 @@ def _line_within(call: Call, said: str, texts: Texts) -> tuple[Place | None, str
     if found is None:
         return call.place, ""
     number = int(next(group for group in found.groups() if group))
-    return _place_within(call, number, texts)
+    place, line = _place_within(call, number, texts)
+    if line.strip() == "COMMIT" and (missing := _NO_CHAIN.search(said)):
+        # What a rule jumps to is looked for when all of a table is there.
+        for before in range(number - 1, 0, -1):
+            earlier, text = _place_within(call, before, texts)
+            if re.search(rf"(-j|-g|--jump|--goto) {re.escape(missing[1])}(\s|$)", text):
+                return earlier, text
+    return place, line
 
 
 def _place_within(call: Call, number: int, texts: Texts) -> tuple[Place | None, str]:
