@@ -19,10 +19,11 @@ import msgspec
 
 from hostlab import spec
 from hostlab.firewall import kernel
+from hostlab.firewall.here import run_in_network
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.target import Target
 from hostlab.lab import driver
-from hostlab.lab.access import NodeConnection
+from hostlab.lab.access import Completed, NodeConnection
 from hostlab.lab.paths import labs
 from hostlab.linux import procfs, rtnetlink
 from hostlab.linux.entering import from_inside
@@ -56,11 +57,23 @@ class StageNode(NodeConnection):
 
     def load(self, ruleset: Ruleset) -> None:
         """Put a ruleset into this node beside what it holds; Failed with the tool's own words."""
-        kernel.load(self.execute, ruleset)
+        kernel.load(self.tool, ruleset)
 
     def read(self) -> Ruleset:
         """What the kernel holds for this node."""
-        return kernel.read(self.execute)
+        return kernel.read(self.tool)
+
+    def tool(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> Completed:
+        """Run a tool that only reads data, in this node's network (kernel.Run).
+
+        From outside where that is allowed, for there a transaction may have any size.
+        """
+        try:
+            return run_in_network(self.pid, argv, stdin=stdin, timeout_s=timeout_s)
+        except PermissionError:
+            return self.execute(argv, stdin=stdin, timeout_s=timeout_s)
 
 
 class Stage:

@@ -144,9 +144,7 @@ def flush() -> Request:
 
 def entries(netlink: Netlink) -> Iterator[Entry]:
     """Every connection of the namespace."""
-    request = Request(
-        _kind(IPCTNL_MSG_CT_GET), 0, _nfgenmsg(socket.AF_UNSPEC), "list connections"
-    )
+    request = Request(_kind(IPCTNL_MSG_CT_GET), 0, _nfgenmsg(socket.AF_UNSPEC), "list connections")
     for _, body in netlink.dump(request):
         found = dict(attributes(body[4:]))
         status = found.get(CTA_STATUS, b"")
