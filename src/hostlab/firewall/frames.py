@@ -5,6 +5,7 @@ Checksums are right but where a packet is asked for that conntrack finds invalid
 
 from __future__ import annotations
 
+import socket
 import struct
 from ipaddress import ip_address
 from typing import Final
@@ -40,6 +41,11 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF if total or not any(data) else 0
 
 
+def packed(address: str) -> bytes:
+    """An address as it is on the wire."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
 def icmp_type(packet: Packet) -> int:
     """The number on the wire: 8 stands for an echo request in either family."""
     if packet.icmp_type == ICMP_ECHO and ":" in packet.source:
@@ -72,7 +78,7 @@ def frame(packet: Packet, *, source_mac: bytes, destination_mac: bytes) -> bytes
 
 def datagram(packet: Packet) -> bytes:
     """The IP packet."""
-    source, destination = ip_address(packet.source).packed, ip_address(packet.destination).packed
+    source, destination = packed(packet.source), packed(packet.destination)
     is_v6 = len(source) == 16
     number = protocol_number(packet.protocol, is_v6=is_v6)
     ends = source + destination

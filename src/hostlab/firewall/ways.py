@@ -22,7 +22,6 @@ from hostlab.linux.nftrace import (
     NFT_JUMP,
     NFT_RETURN,
     NFT_TRACETYPE_POLICY,
-    NFT_TRACETYPE_RETURN,
     NFT_TRACETYPE_RULE,
     TraceMessage,
 )
@@ -41,6 +40,9 @@ _VERDICTS: Final = {
 }
 _ENDS: Final = frozenset({"drop", "reject", "stolen", "queue"})
 """Verdicts behind which a packet goes nowhere; a queue that nobody reads is one."""
+_ARRIVING: Final = ("ingress", "prerouting", "input", "forward", "postrouting")
+"""Hooks in the order in which a packet comes to them."""
+_OWN: Final = ("output", "postrouting", "prerouting", "input")
 _FILTER_HOOKS: Final = ("input", "forward", "output")
 _LEGACY: Final = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?$")
 _TARGET: Final = re.compile(r"(?:^| )-([jg]) (\S+)")
@@ -49,8 +51,33 @@ _LEGACY_VERDICTS: Final = {
     "NFQUEUE": "queue",
 }  # fmt: skip
 _LEGACY_CONTINUES: Final = frozenset(
-    "AUDIT CHECKSUM CLASSIFY CONNMARK CONNSECMARK CT DSCP ECN HL HMARK IDLETIMER LED LOG MARK "
-    "NFLOG NOTRACK RATEEST SECMARK SET TCPMSS TCPOPTSTRIP TEE TOS TRACE TTL".split()
+    [
+        "AUDIT",
+        "CHECKSUM",
+        "CLASSIFY",
+        "CONNMARK",
+        "CONNSECMARK",
+        "CT",
+        "DSCP",
+        "ECN",
+        "HL",
+        "HMARK",
+        "IDLETIMER",
+        "LED",
+        "LOG",
+        "MARK",
+        "NFLOG",
+        "NOTRACK",
+        "RATEEST",
+        "SECMARK",
+        "SET",
+        "TCPMSS",
+        "TCPOPTSTRIP",
+        "TEE",
+        "TOS",
+        "TRACE",
+        "TTL",
+    ]  # fmt: skip
 )
 """Targets of iptables-extensions(8) behind which the next rule is looked at."""
 
@@ -89,7 +116,8 @@ class Reader:
         traced, end = self._traced(way)
         passed = [*traced, *self._legacy(packet, way)]
         if way.logged:
-            passed.sort(key=lambda each: _rank(each.base))
+            order = _ARRIVING if packet.interface not in (None, "lo") else _OWN
+            passed.sort(key=lambda each: _rank(each.base, order))
         steps = tuple(each.step for each in passed)
         verdict, decided = self._ended(way, traced, passed, end)
         left_as = left_by = None
@@ -117,9 +145,10 @@ class Reader:
             if told.table == witnesses.TABLE:
                 is_last = told.chain.startswith(("input", "postrouting"))
                 is_end = told.chain.endswith(witnesses.END)
-                if is_last and is_end and told.type == NFT_TRACETYPE_POLICY:
+                if is_last and is_end and told.verdict == NF_DROP:
                     return found, told
-            elif told.type != NFT_TRACETYPE_RETURN:
+            elif told.handle or told.type == NFT_TRACETYPE_POLICY:
+                # Else it is a chain's end: before Linux 6.18 a NFT_TRACETYPE_RETURN, then a rule 0.
                 family = _FAMILIES.get(told.family, "")
                 base = bases.get((family, told.table, told.chain), base)
                 found.append(_Passed(base, self._step(family, told)))
@@ -152,15 +181,16 @@ class Reader:
         family = "ip6" if ":" in packet.source else "ip"
         for logged in way.logged:
             found = _LEGACY.match(logged.prefix)
-            if found is None or found[3] == "return":
+            if found is None:
                 continue
-            table, chain, number = found[1], found[2], int(found[4])
-            rule = NO_RULE
-            if found[3] == "policy":
+            table, chain = found[1], found[2]
+            # A rule without a match that ends the chain is told of as a policy or a return, too.
+            rule = self._rules.legacy_rule(family, table, chain, int(found[4]))
+            verdict = _legacy_verdict(rule)
+            if rule is NO_RULE and found[3] == "policy":
                 verdict = self._rules.legacy_policy(family, table, chain)
-            else:
-                rule = self._rules.legacy_rule(family, table, chain, number)
-                verdict = _legacy_verdict(rule)
+            elif rule is NO_RULE:
+                continue
             hook = _HOOKS[logged.hook] if logged.hook < len(_HOOKS) else ""
             step = Step(
                 family=family,
@@ -183,8 +213,8 @@ class Reader:
         if end is not None:
             return Verdict.ACCEPT, _accepted_by(passed)
         if traced and traced[-1].step.verdict in _ENDS:
-            step = traced[-1].step
-            return (Verdict.REJECT if step.verdict == "reject" else Verdict.DROP), step
+            by = traced[-1].step
+            return (Verdict.REJECT if by.verdict == "reject" else Verdict.DROP), by
         if self._is_legacy and (hook := _unfinished(way)):
             steps = [e.step for e in passed if e not in traced and e.base and e.base.hook == hook]
             step = steps[-1] if steps else None
@@ -239,9 +269,7 @@ def _unfinished(way: Way) -> str:
     return open_hook
 
 
-def _rank(base: Base | None) -> int:
-    """Hooks in the order of a packet's way: those of which it passes only one are equal."""
-    order = ("ingress", "output", "prerouting", "input", "forward", "postrouting")
+def _rank(base: Base | None, order: tuple[str, ...]) -> int:
     return order.index(base.hook) if base and base.hook in order else 0
 
 
