@@ -10,13 +10,11 @@ import struct
 from ipaddress import ip_address
 from typing import Final
 
-from hostlab.firewall.packet import Packet, Protocol, State
+from hostlab.firewall.packet import FLAGS, Packet, Protocol, State
 
 ETH_P_IP: Final = 0x0800
 ETH_P_IPV6: Final = 0x86DD
 IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6 = 1, 6, 17, 58
-TCP_FLAGS: Final = "FSRPAUEC"
-"""The letters of the bits from the lowest, as tcpdump writes them."""
 ICMP_ECHO, ICMPV6_ECHO_REQUEST = 8, 128
 ICMP_ERRORS: Final = frozenset({3, 4, 5, 11, 12})
 ICMPV6_ERRORS: Final = frozenset({1, 2, 3, 4})
@@ -148,8 +146,8 @@ def _transport(packet: Packet, pseudo: bytes) -> bytes:
 
 
 def tcp_bits(flags: str) -> int:
-    """Letters of FSRPAUEC as the byte of the header."""
-    return sum(1 << TCP_FLAGS.index(letter) for letter in flags)
+    """Letters of FSRPAUEC, from the lowest bit, as the byte of the header."""
+    return sum(1 << FLAGS.index(letter) for letter in flags)
 
 
 def rewritten(packet: Packet, network: bytes, transport: bytes) -> Packet:

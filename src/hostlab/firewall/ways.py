@@ -47,39 +47,18 @@ _FILTER_HOOKS: Final = ("input", "forward", "output")
 _LEGACY: Final = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?$")
 _TARGET: Final = re.compile(r"(?:^| )-([jg]) (\S+)")
 _LEGACY_VERDICTS: Final = {
-    "ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return", "QUEUE": "queue",
+    "ACCEPT": "accept",
+    "DNAT": "accept",
+    "DROP": "drop",
+    "MASQUERADE": "accept",
+    "NETMAP": "accept",
     "NFQUEUE": "queue",
-}  # fmt: skip
-_LEGACY_CONTINUES: Final = frozenset(
-    [
-        "AUDIT",
-        "CHECKSUM",
-        "CLASSIFY",
-        "CONNMARK",
-        "CONNSECMARK",
-        "CT",
-        "DSCP",
-        "ECN",
-        "HL",
-        "HMARK",
-        "IDLETIMER",
-        "LED",
-        "LOG",
-        "MARK",
-        "NFLOG",
-        "NOTRACK",
-        "RATEEST",
-        "SECMARK",
-        "SET",
-        "TCPMSS",
-        "TCPOPTSTRIP",
-        "TEE",
-        "TOS",
-        "TRACE",
-        "TTL",
-    ]  # fmt: skip
-)
-"""Targets of iptables-extensions(8) behind which the next rule is looked at."""
+    "REDIRECT": "accept",
+    "REJECT": "reject",
+    "RETURN": "return",
+    "SNAT": "accept",
+}
+"""Targets of iptables-extensions(8) behind which the next rule is not looked at."""
 
 
 class Way:
@@ -186,7 +165,7 @@ class Reader:
             table, chain = found[1], found[2]
             # A rule without a match that ends the chain is told of as a policy or a return, too.
             rule = self._rules.legacy_rule(family, table, chain, int(found[4]))
-            verdict = _legacy_verdict(rule)
+            verdict = self._legacy_verdict(family, table, rule)
             if rule is NO_RULE and found[3] == "policy":
                 verdict = self._rules.legacy_policy(family, table, chain)
             elif rule is NO_RULE:
@@ -202,6 +181,14 @@ class Reader:
                 place=self._places.get((family, table, chain, rule.number, True)),
             )
             yield _Passed(Base("nat" if table == "nat" else "filter", hook), step)
+
+    def _legacy_verdict(self, family: str, table: str, rule: Rule) -> str:
+        found = _TARGET.search(rule.text)
+        if found is None:
+            return "continue"
+        if self._rules.is_legacy_chain(family, table, found[2]):
+            return f"{'goto' if found[1] == 'g' else 'jump'} {found[2]}"
+        return _LEGACY_VERDICTS.get(found[2], "continue")
 
     def _ended(
         self,
@@ -231,17 +218,6 @@ def _verdict(told: TraceMessage) -> str:
     # A queue's number and an errno are in the upper bits.
     code = told.verdict & 0xFF if told.verdict >= 0 else told.verdict
     return _VERDICTS.get(code, "continue")
-
-
-def _legacy_verdict(rule: Rule) -> str:
-    found = _TARGET.search(rule.text)
-    if found is None or found[2] in _LEGACY_CONTINUES:
-        return "continue"
-    if found[2] in _LEGACY_VERDICTS:
-        return _LEGACY_VERDICTS[found[2]]
-    if found[2].isupper() and found[2] in ("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"):
-        return "accept"
-    return f"{'goto' if found[1] == 'g' else 'jump'} {found[2]}"
 
 
 def _accepted_by(passed: list[_Passed]) -> Step | None:
