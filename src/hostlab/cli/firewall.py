@@ -8,9 +8,17 @@ import click
 
 from hostlab.cli.lazy import LazyGroup
 
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    # stage, show, save: firewall_stage; ask, prove, coverage, mutate: firewall_ask;
-    # diff, translate: firewall_diff; apply, confirm, history, rollback, persist: firewall_apply.
+COMMANDS: Final = {
+    "stage": ("firewall_stage", "Run a ruleset where it can do no harm; tell what is wrong."),
+    "show": ("firewall_stage", "Print the ruleset that a script, dump or file becomes."),
+    "save": ("firewall_stage", "Write a ruleset as files that load again."),
+    "apply": ("firewall_apply", "Put a ruleset live, with a way back that is verified."),
+    "confirm": ("firewall_apply", "Keep what has been applied; from a new connection."),
+    "revert": ("firewall_apply", "Take back what has been applied and not been confirmed."),
+    "status": ("firewall_apply", "Tell whether a change is under way."),
+    "history": ("firewall_history", "List what was applied and confirmed."),
+    "rollback": ("firewall_history", "Put the rules before a change live, with the same care."),
+    "persist": ("firewall_history", "Write what is confirmed where Debian loads it at boot."),
 }
 """Command -> (module, one line of help)."""
 

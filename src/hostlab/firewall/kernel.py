@@ -7,11 +7,12 @@ kernel; so they do it, here in a node's network namespace and there on the live 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from hostlab.errors import Failed
 from hostlab.firewall import witnesses
+from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import IPTABLES_TABLES, Ruleset
 from hostlab.lab.access import Completed
 
@@ -24,7 +25,6 @@ RESTORERS: Final = (
 )
 """A field of `Ruleset` -> the tool that loads it."""
 SAVERS: Final = tuple((field, tool.replace("restore", "save")) for field, tool in RESTORERS)
-_TABLE: Final = re.compile(r"^table (\S+) (\S+) \{$.*?^\}$\n?", re.MULTILINE | re.DOTALL)
 _COMMENT: Final = re.compile(r"^#.*\n", re.MULTILINE)
 
 
@@ -70,12 +70,6 @@ def tool(run: Run, argv: Sequence[str], stdin: str = "") -> Completed:
         said = done.stderr.decode(errors="replace").strip()
         raise Failed("ruleset", f"{argv[0]}: {said}")
     return done
-
-
-def nft_tables(listed: str) -> Iterator[tuple[tuple[str, str], str]]:
-    """Each table of `nft list ruleset` by family and name, with its text."""
-    for found in _TABLE.finditer(listed):
-        yield (found[1], found[2]), found[0]
 
 
 def _saved(run: Run, name: str) -> str:

@@ -7,10 +7,13 @@ The interfaces need no neighbours (`NOARP`): whatever has a route leaves.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import socket
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Final
 
 import msgspec
 
@@ -20,9 +23,32 @@ from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.target import Target
 from hostlab.lab import driver
 from hostlab.lab.access import NodeConnection
-from hostlab.linux import rtnetlink
+from hostlab.lab.paths import labs
+from hostlab.linux import procfs, rtnetlink
 from hostlab.linux.entering import from_inside
 from hostlab.linux.netlink import Netlink
+
+_NAME: Final = re.compile(r"firewall-(\d+)-(\d+)-\d+")
+_numbers: Final = itertools.count(1)
+
+
+def take_down_abandoned() -> tuple[str, ...]:
+    """Take down the stages whose makers were killed; their names.
+
+    A stage is called after its maker's pid and start time, so from its run directory's first
+    moment on it is known whose it is.
+    """
+    gone = []
+    for name in labs():
+        if (found := _NAME.fullmatch(name)) and not _is_alive(int(found[1]), found[2]):
+            driver.unstage(name)
+            gone.append(name)
+    return tuple(gone)
+
+
+def _is_alive(pid: int, started: str) -> bool:
+    found = procfs.stat(pid)
+    return found is not None and found.started == started and not found.has_ended
 
 
 class StageNode(NodeConnection):
@@ -43,12 +69,14 @@ class Stage:
     def __init__(self, target: Target, nodes: Sequence[str] = ("stage",)) -> None:
         self.target = target
         self.names = tuple(nodes)
-        self.lab = f"firewall-{os.getpid()}"
+        pid = os.getpid()
+        self.lab = f"firewall-{pid}-{procfs.start_time(pid)}-{next(_numbers)}"
         self.hub = 0
         """The process whose network namespace the ports of the interfaces are in."""
         self.nodes: dict[str, StageNode] = {}
 
     def __enter__(self) -> Stage:
+        take_down_abandoned()
         driver.stage(_described(self.lab, self.target, self.names))
         try:
             self._adopt()
@@ -86,7 +114,13 @@ class Stage:
         for route in self.target.routes:
             via = index[route.interface] if route.interface else None
             requests.append(
-                rtnetlink.route_add(route.to, via=route.via, index=via, metric=route.metric)
+                rtnetlink.route_add(
+                    route.to,
+                    via=route.via,
+                    index=via,
+                    metric=route.metric,
+                    onlink=bool(via and route.via),
+                )
             )
         with Netlink() as netlink:
             netlink.request(requests)

@@ -15,6 +15,8 @@ from hostlab.init.protocol import CONTROL
 from hostlab.lab.paths import LabDirectory
 
 _PIPE_BYTES: Final = 1 << 16
+_LAST_READS: Final = 16
+"""What a command wrote is in its pipe when it has ended; a child it left may write for ever."""
 
 
 class Completed:
@@ -25,6 +27,15 @@ class Completed:
     def __init__(self, status: int, number: int | None, stdout: bytes, stderr: bytes) -> None:
         self.status = status
         self.signal = number
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class CutOff(TimeoutError):
+    """A command that was not waited for any longer, with what it had written until then."""
+
+    def __init__(self, message: str, stdout: bytes, stderr: bytes) -> None:
+        super().__init__(message)
         self.stdout = stdout
         self.stderr = stderr
 
@@ -55,9 +66,11 @@ class NodeConnection(InitClient):
         *,
         timeout_s: float | None = None,
         stdin: bytes = b"",
+        output_limit_bytes: int | None = None,
         **options: Any,
     ) -> Completed:
-        """Run a program and collect what it writes; TimeoutError (and SIGHUP to it) when late.
+        """Run a program and collect what it writes; CutOff (and SIGHUP to it) when late, or when
+        it writes more than `output_limit_bytes`.
 
         `options` go to the node's `exec`: user, directory, environment.
         """
@@ -71,7 +84,7 @@ class NodeConnection(InitClient):
             number = control.send("exec", (null, *theirs), argv=list(argv), **options)
             for fd in (null, *theirs):
                 os.close(fd)
-            outputs, answer = _collect(control, number, ours, deadline)
+            outputs, answer = _collect(control, number, ours, deadline, output_limit_bytes)
         return Completed(answer["status"], answer["signal"], outputs[0], outputs[1])
 
     def attach(self, argv: Sequence[str], fd: int, *, into_node: bool) -> Completed:
@@ -102,7 +115,11 @@ def _memory(data: bytes) -> int:
 
 
 def _collect(
-    control: Control, number: int, pipes: Sequence[int], deadline: float | None
+    control: Control,
+    number: int,
+    pipes: Sequence[int],
+    deadline: float | None,
+    limit_bytes: int | None = None,
 ) -> tuple[list[bytes], Mapping[str, Any]]:
     """Read both pipes and the answer until the command has ended and its output is in.
 
@@ -114,27 +131,38 @@ def _collect(
         os.set_blocking(fd, False)
         poll.register(fd, select.POLLIN)
     parts: dict[int, list[bytes]] = {fd: [] for fd in pipes}
+    written = 0
     while True:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            raise TimeoutError("the command has not ended in time")
+            raise _cut_off("the command has not ended in time", pipes, parts)
+        if limit_bytes is not None and written > limit_bytes:
+            raise _cut_off(f"the command wrote more than {limit_bytes} bytes", pipes, parts)
         ready = poll.poll(None if left is None else left * 1000 + 1)
         for fd, _ in ready:
-            if fd in parts and not _drain(fd, parts[fd], once=True):
-                poll.unregister(fd)
+            if fd in parts:
+                before = len(parts[fd])
+                if not _drain(fd, parts[fd], reads=1):
+                    poll.unregister(fd)
+                written += sum(map(len, parts[fd][before:]))
         answered = any(fd == control.socket.fileno() for fd, _ in ready)
         while answered or control.has_answer:
             answer, answered = control.receive(), False
             if answer.get("id") == number and not answer.get("more"):
                 found = result(answer)
                 for fd in pipes:
-                    _drain(fd, parts[fd], once=False)
+                    _drain(fd, parts[fd], reads=_LAST_READS)
                 return [b"".join(parts[fd]) for fd in pipes], found
 
 
-def _drain(fd: int, into: list[bytes], *, once: bool) -> bool:
+def _cut_off(message: str, pipes: Sequence[int], parts: Mapping[int, list[bytes]]) -> CutOff:
+    outputs = [b"".join(parts[fd]) for fd in pipes]
+    return CutOff(message, outputs[0], outputs[-1])
+
+
+def _drain(fd: int, into: list[bytes], *, reads: int) -> bool:
     """Read what is there; False at the end of the stream."""
-    while True:
+    for _ in range(reads):
         try:
             data = os.read(fd, _PIPE_BYTES)
         except BlockingIOError:
@@ -142,8 +170,7 @@ def _drain(fd: int, into: list[bytes], *, once: bool) -> bool:
         if not data:
             return False
         into.append(data)
-        if once:
-            return True
+    return True
 
 
 def known_node(names: Sequence[str], name: str, lab: str) -> str:

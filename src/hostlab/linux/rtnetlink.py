@@ -50,6 +50,9 @@ RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_UNICAST, RTN_LOCAL = 1, 2
 RTPROT_STATIC: Final = 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
+RTPROT_KERNEL: Final = 2
+RTM_F_CLONED: Final = 0x200
+RTNH_F_ONLINK: Final = 4
 
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBI")
@@ -199,7 +202,27 @@ def address_delete(index: int, address: str) -> Request:
     return Request(RTM_DELADDR, 0, _address(index, address), f"delete address {address}")
 
 
-def _route(to: str, via: str | None, index: int | None, metric: int | None, kind: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the kernel tells of a unicast route of the main table."""
+
+    to: str
+    via: str | None
+    index: int
+    """Of its interface; 0 where it has several, or none."""
+    metric: int
+    protocol: int
+
+
+def _route(
+    to: str,
+    via: str | None,
+    index: int | None,
+    metric: int | None,
+    kind: int,
+    *,
+    onlink: bool = False,
+) -> bytes:
     prefix = ip_network(to)
     local = kind == RTN_LOCAL
     scope = RT_SCOPE_HOST if local else RT_SCOPE_UNIVERSE if via else RT_SCOPE_LINK
@@ -207,7 +230,8 @@ def _route(to: str, via: str | None, index: int | None, metric: int | None, kind
     if prefix.version == 6:
         scope = RT_SCOPE_UNIVERSE
     family, protocol = _family(prefix.version), RTPROT_STATIC
-    body = _RTMSG.pack(family, prefix.prefixlen, 0, 0, table, protocol, scope, kind, 0)
+    flags = RTNH_F_ONLINK if onlink else 0
+    body = _RTMSG.pack(family, prefix.prefixlen, 0, 0, table, protocol, scope, kind, flags)
     if prefix.prefixlen:
         body += attribute(RTA_DST, prefix.network_address.packed)
     if via:
@@ -220,10 +244,18 @@ def _route(to: str, via: str | None, index: int | None, metric: int | None, kind
 
 
 def route_add(
-    to: str, *, via: str | None = None, index: int | None = None, metric: int | None = None
+    to: str,
+    *,
+    via: str | None = None,
+    index: int | None = None,
+    metric: int | None = None,
+    onlink: bool = False,
 ) -> Request:
-    """A static route; its next hop must be on a link that is up."""
-    body = _route(to, via, index, metric, RTN_UNICAST)
+    """A static route; its next hop must be on a link that is up.
+
+    With `onlink` it is taken to be on the link `index`, whatever the addresses say.
+    """
+    body = _route(to, via, index, metric, RTN_UNICAST, onlink=onlink)
     how = f"add route {to}" + (f" via {via}" if via else "")
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, how)
 
@@ -306,6 +338,33 @@ def addresses(netlink: Netlink) -> tuple[tuple[int, str], ...]:
     request = Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0), "list addresses")
     found = (_address_of(body) for _, body in netlink.dump(request))
     return tuple(one for one in found if one is not None)
+
+
+def routes(netlink: Netlink) -> tuple[Route, ...]:
+    """Every unicast route of the main table, of both families."""
+    request = Request(RTM_GETROUTE, 0, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list routes")
+    found = (_route_of(body) for kind, body in netlink.dump(request) if kind == RTM_NEWROUTE)
+    return tuple(one for one in found if one is not None)
+
+
+def _route_of(body: bytes) -> Route | None:
+    if len(body) < _RTMSG.size:
+        raise DecodeError("netlink", f"route message of {len(body)} bytes")
+    family, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
+    if kind != RTN_UNICAST or flags & RTM_F_CLONED:
+        return None
+    found = dict(attributes(body[_RTMSG.size :]))
+    if _number(found.get(RTA_TABLE)) not in (0, RT_TABLE_MAIN) or table != RT_TABLE_MAIN:
+        return None
+    nothing = bytes(4 if family == socket.AF_INET else 16)
+    via = found.get(RTA_GATEWAY)
+    try:
+        to = f"{ip_address(found.get(RTA_DST, nothing))}/{length}"
+        gateway = str(ip_address(via)) if via else None
+    except ValueError:
+        raise DecodeError("netlink", "a route's address has a wrong length") from None
+    index, metric = _number(found.get(RTA_OIF)), _number(found.get(RTA_PRIORITY))
+    return Route(to, gateway, index, metric, protocol)
 
 
 def _address_of(body: bytes) -> tuple[int, str] | None:

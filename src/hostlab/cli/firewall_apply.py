@@ -1,0 +1,223 @@
+"""Commands that change the machine's packet filter, and look after the change."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hostlab.cli.firewall_stage import print_troubles, stage_options, staged_from
+from hostlab.cli.output import json_option, print_json
+from hostlab.errors import Failed, UsageError
+
+if TYPE_CHECKING:
+    from hostlab.firewall.apply import Plan
+    from hostlab.firewall.beside import Operation
+    from hostlab.firewall.change import ChangeDirectory, FirewallChange
+    from hostlab.firewall.difference import PlaceChange
+    from hostlab.firewall.ruleset import Ruleset
+
+_SIGNS = {"added": "+", "removed": "-", "moved": "~"}
+
+
+@click.command(
+    "apply", epilog="Example: hostlab firewall apply rules.sh --live --check 'nc -z localhost 22'"
+)
+@click.argument("source", type=click.Path(allow_dash=True))
+@click.argument("arguments", nargs=-1)
+@click.option("--live", is_flag=True, help="Change this machine; without it nothing is changed.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and what is kept.")
+@click.option(
+    "--within",
+    "within_s",
+    type=click.FloatRange(1, 86400),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a word is waited for before the old rules return.",
+)
+@click.option("--check", metavar="COMMAND", help="Confirmed when it exits with 0, else reverted.")
+@stage_options
+def apply_command(
+    source: str,
+    arguments: tuple[str, ...],
+    *,
+    live: bool,
+    dry_run: bool,
+    within_s: float,
+    check: str | None,
+    **options: Any,
+) -> None:
+    """Stage SOURCE, load it in one transaction, and take it back unless it is confirmed.
+
+    The way back is armed before the first change: a job of an init that hangs on no terminal and no
+    connection. Other people's tables, chains and sets are not touched. The word is `hostlab
+    firewall confirm` from a new connection, `yes` at the prompt, or --check; without one the old
+    rules return, are read back and compared, and the exit status is 1.
+    """
+    found = staged_from(source, arguments=arguments, **options)
+    wanted = found.require()
+    print_troubles(found.troubles)
+    put_live(
+        source,
+        wanted,
+        operations=found.operations,
+        live=live,
+        dry_run=dry_run,
+        within_s=within_s,
+        check=check,
+    )
+
+
+def put_live(
+    source: str,
+    wanted: Ruleset,
+    *,
+    operations: tuple[Operation, ...] = (),
+    live: bool,
+    dry_run: bool,
+    within_s: float,
+    check: str | None,
+) -> None:
+    """Show what an apply would do, and with `live` do it."""
+    from hostlab.firewall import apply
+    from hostlab.firewall.here import run_here
+
+    place = _place()
+    if dry_run or not live:
+        _show_plan(apply.plan(place, wanted, run_here, operations))
+        if not dry_run:
+            raise UsageError(
+                "live", "nothing was changed", hint="--live changes this machine's firewall"
+            )
+        return
+    with place.operator():
+        if done := apply.recover(place, run_here):
+            _tell(done)
+        planned = apply.plan(place, wanted, run_here, operations)
+        _show_plan(planned)
+        if not planned:
+            _tell("nothing to do: that is what the kernel holds")
+            return
+        prompt = sys.stdin.fileno() if check is None and sys.stdin.isatty() else None
+        asked = apply.Asked(within_s=within_s, check=check, prompt=prompt)
+        apply.apply(place, os.path.abspath(source), planned, asked, run_here, _tell)
+    _tell("confirmed; `hostlab firewall persist` keeps it over a boot")
+
+
+@click.command("confirm", epilog="Example: ssh server hostlab firewall confirm")
+def confirm_command() -> None:
+    """Keep what has been applied. Only a connection made after the load proves anything."""
+    from hostlab.firewall.confirming import confirm
+
+    confirm(_place())
+    _tell("confirmed")
+
+
+@click.command("revert", epilog="Example: hostlab firewall revert")
+@click.option("--when-due", is_flag=True, hidden=True, help="What the way back does.")
+def revert_command(*, when_due: bool) -> None:
+    """Bring the rules back that were there before what has not been confirmed."""
+    from hostlab.firewall import applying, way_back
+    from hostlab.firewall.change import Phase
+    from hostlab.firewall.confirming import may_change
+    from hostlab.firewall.here import run_here
+
+    place = _place()
+    may_change()
+    if when_due:
+        change = way_back.keep_watch(place, run_here)
+        if change is None or not change.maker.is_there():
+            way_back.dismiss(place)
+        return
+    change = place.read()
+    if change is None or change.phase in (Phase.CONFIRMED, Phase.REVERTED):
+        raise Failed("no-change", "no change of the firewall is under way")
+    ended = applying.take_back(place, run_here)
+    if ended is not None and ended.phase is Phase.STUCK:
+        raise Failed("stuck", f"the old rules could not be brought back: {ended.problem}")
+    _tell("the old rules are back, read back and compared")
+
+
+@click.command("status", epilog="Example: hostlab firewall status")
+@json_option
+def status_command(*, as_json: bool) -> None:
+    """Tell whether a change is under way, whose, and when it is taken back."""
+    from hostlab.firewall import way_back
+    from hostlab.firewall.change import UNDER_WAY, boottime
+
+    place = _place()
+    change = place.read()
+    left = None if change is None else max(0.0, change.deadline - boottime())
+    is_kept = way_back.is_kept(place)
+    if as_json:
+        print_json(_as_json(change, left, is_kept=is_kept))
+        return
+    if change is None:
+        print("nothing was applied since the machine booted")
+        return
+    print(f"{change.source}: {change.phase}, by {change.maker.user}, {_clock(change.began)}")
+    if change.problem:
+        print(f"  {change.problem}")
+    if change.phase in UNDER_WAY:
+        print(f"  taken back in {left:.0f} s" if is_kept else "  nobody looks after it:")
+        print(
+            "  `hostlab firewall confirm` from a new connection keeps it"
+            if is_kept
+            else "  `hostlab firewall revert` takes it back"
+        )
+
+
+def _as_json(
+    change: FirewallChange | None, left: float | None, *, is_kept: bool
+) -> dict[str, object] | None:
+    if change is None:
+        return None
+    return {
+        "source": change.source,
+        "phase": change.phase,
+        "user": change.maker.user,
+        "began": change.began,
+        "seconds_left": left,
+        "way_back": is_kept,
+        "problem": change.problem,
+    }
+
+
+def _show_plan(plan: Plan) -> None:
+    _show(plan.differences)
+    for each in plan.operations:
+        sys.stdout.write(f"beside rules: {each.describe()}\n")
+    for kept in plan.kept:
+        sys.stdout.write(f"kept: {kept.part} {kept.place}: {len(kept.changes)} of other people's\n")
+    sys.stdout.flush()
+
+
+def _show(differences: tuple[PlaceChange, ...]) -> None:
+    for place in differences:
+        print(f"{place.part} {place.place}")
+        for line in place.changes:
+            print(f"  {_SIGNS[line.change]} {line.text}")
+
+
+def _place() -> ChangeDirectory:
+    from hostlab.firewall.change import ChangeDirectory
+
+    place = ChangeDirectory.of_machine()
+    place.make()
+    return place
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _tell(text: str) -> None:
+    # Whoever hung up is no reason to end before the change has its end.
+    try:
+        print(text, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115

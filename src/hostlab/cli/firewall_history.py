@@ -1,0 +1,75 @@
+"""Commands about what was applied before, and what is loaded at boot."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from hostlab.cli.firewall_apply import put_live
+from hostlab.cli.output import json_option, print_json, print_table
+from hostlab.errors import Failed
+
+
+@click.command("history", epilog="Example: hostlab firewall history")
+@json_option
+def history_command(*, as_json: bool) -> None:
+    """List what was applied and confirmed, oldest first."""
+    from hostlab.firewall import history
+
+    found = history.entries()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (each.number, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.at)), each.who,
+         each.source)
+        for each in found
+    ]  # fmt: skip
+    print_table(("NUMBER", "AT", "WHO", "SOURCE"), rows)
+
+
+@click.command("rollback", epilog="Example: hostlab firewall rollback 3 --live")
+@click.argument("number", type=int)
+@click.option("--live", is_flag=True, help="Change this machine; without it nothing is changed.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and what is kept.")
+@click.option(
+    "--within", "within_s", type=click.FloatRange(1, 86400), default=60.0, show_default=True,
+    metavar="SECONDS", help="How long a word is waited for before the present rules return.",
+)  # fmt: skip
+@click.option("--check", metavar="COMMAND", help="Confirmed when it exits with 0, else reverted.")
+def rollback_command(
+    number: int, *, live: bool, dry_run: bool, within_s: float, check: str | None
+) -> None:
+    """Put the rules live that were there before change NUMBER, with the same care as `apply`."""
+    from hostlab.firewall import history
+
+    wanted = history.entry(number).before
+    put_live(
+        f"before change {number}",
+        wanted,
+        live=live,
+        dry_run=dry_run,
+        within_s=within_s,
+        check=check,
+    )
+
+
+@click.command("persist", epilog="Example: hostlab firewall persist")
+def persist_command() -> None:
+    """Write what is confirmed where Debian's nftables and iptables-persistent load it at boot."""
+    from hostlab.firewall import history
+    from hostlab.firewall.change import UNDER_WAY, ChangeDirectory
+
+    place = ChangeDirectory.of_machine()
+    change, applied = place.read(), place.read_applied()
+    if change is not None and change.phase in UNDER_WAY:
+        raise Failed(
+            "unconfirmed",
+            "what was applied last is not confirmed, so it is not kept",
+            hint="`hostlab firewall confirm` from a new connection",
+        )
+    if applied is None:
+        raise Failed("unconfirmed", "nothing was applied and confirmed since the machine booted")
+    for path in history.persist(applied):
+        print(path)

@@ -1,0 +1,162 @@
+"""From what is there to what is wanted: one transaction a tool, other people's part untouched.
+
+nft: all tables in one file, each added, deleted and made anew, so a packet meets the old or the new
+ones. iptables: one `-restore --noflush` a family, in which our chains are emptied and filled, and
+in the built-in ones our rules are put back between other people's. ipset: each set is filled beside
+the old one and swapped. `flush ruleset` is never said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from hostlab.firewall.iptables_save import SavedChain, SavedTable, parse, quoted, rule_text
+from hostlab.firewall.nft_text import nft_tables
+from hostlab.firewall.ownership import SAVED_PARTS, nft_names, set_names
+from hostlab.firewall.ruleset import Ruleset
+
+_TOOLS: Final = {
+    "iptables": "iptables-nft-restore",
+    "ip6tables": "ip6tables-nft-restore",
+    "legacy_iptables": "iptables-legacy-restore",
+    "legacy_ip6tables": "ip6tables-legacy-restore",
+}
+_BESIDE: Final = "hostlab-{}"
+"""What a set is called while it is filled; an ipset's name has up to 31 characters."""
+MAX_SET_NAME: Final = 31
+
+Rule = tuple[str, ...]
+
+
+class ToolStep(msgspec.Struct, frozen=True):
+    """One run of one tool: all of it is carried out, or nothing."""
+
+    part: str
+    """A field of `Ruleset`."""
+    argv: tuple[str, ...]
+    text: str
+    """Its standard input."""
+
+
+def transaction(present: Ruleset, own: Ruleset, wanted: Ruleset) -> tuple[ToolStep, ...]:
+    """The steps from `present`, of which `own` is ours, to `wanted`, in their order.
+
+    Sets are there before the rules that name them, and go after the rules that did.
+    """
+    steps = []
+    if text := "".join(f"{line}\n" for line in _filled_sets(present.ipset, wanted.ipset)):
+        steps.append(ToolStep("ipset", ("ipset", "restore"), text))
+    for part in SAVED_PARTS:
+        tables = (parse(getattr(each, part), file=part) for each in (present, own, wanted))
+        if text := "".join(f"{line}\n" for line in _restore(*tables)):
+            steps.append(ToolStep(part, (_TOOLS[part], "--noflush"), text))
+    if text := nft_transaction(own, wanted):
+        steps.append(ToolStep("nft", ("nft", "-f", "-"), text))
+    gone = sorted(set_names(own.ipset) - set_names(wanted.ipset))
+    if gone:
+        text = "".join(f"destroy {name}\n" for name in gone)
+        steps.append(ToolStep("ipset", ("ipset", "restore"), text))
+    return tuple(steps)
+
+
+def nft_transaction(own: Ruleset, wanted: Ruleset) -> str:
+    """All of nft's tables in one batch: `add` makes sure that there is something to delete."""
+    lines = []
+    for family, name in sorted(nft_names(own) | nft_names(wanted)):
+        lines += [f"add table {family} {name}", f"delete table {family} {name}"]
+    texts = [text for _, text in nft_tables(wanted.nft)]
+    return "".join(f"{line}\n" for line in lines) + "".join(texts)
+
+
+def _restore(
+    present: tuple[SavedTable, ...], own: tuple[SavedTable, ...], wanted: tuple[SavedTable, ...]
+) -> Iterator[str]:
+    by_name = [{table.name: table for table in tables} for tables in (present, own, wanted)]
+    for name in sorted(by_name[1].keys() | by_name[2].keys()):
+        empty = SavedTable(name=name)
+        there, ours, new = (tables.get(name, empty) for tables in by_name)
+        lines = list(_table(there, ours, new))
+        if lines:
+            yield f"*{name}"
+            yield from lines
+            yield "COMMIT"
+
+
+def _table(there: SavedTable, ours: SavedTable, new: SavedTable) -> Iterator[str]:
+    """The lines that change one table."""
+    gone = [
+        chain.name
+        for chain in ours.chains
+        if chain.policy is None and new.chain(chain.name) is None
+    ]
+    rules: list[str] = []
+    for name in dict.fromkeys(c.name for c in (*new.chains, *ours.chains) if c.policy is not None):
+        empty = SavedChain(name=name, policy="ACCEPT")
+        chains = [table.chain(name) or empty for table in (there, ours, new)]
+        merged = _merged(chains[0].rules, chains[1].rules, chains[2].rules)
+        if chains[0].policy != chains[2].policy:
+            yield f":{name} {chains[2].policy} [0:0]"
+        if chains[0].rules != merged:
+            rules.append(f"-F {quoted(name)}")
+            rules += [_append(name, words) for words in merged]
+    for chain in new.chains:
+        if chain.policy is None:
+            yield f":{chain.name} - [0:0]"
+            rules += [_append(chain.name, words) for words in chain.rules]
+    for name in gone:
+        yield f":{name} - [0:0]"
+    yield from rules
+    for name in gone:
+        yield f"-X {quoted(name)}"
+
+
+def _append(chain: str, words: Rule) -> str:
+    return f"-A {quoted(chain)} {rule_text(words)}".rstrip()
+
+
+def _merged(
+    there: tuple[Rule, ...], ours: tuple[Rule, ...], new: tuple[Rule, ...]
+) -> tuple[Rule, ...]:
+    """Our new rules between other people's: those that stood before our first one stay before."""
+    own = Counter(ours)
+    before: list[Rule] = []
+    behind: list[Rule] = []
+    met = False
+    for words in there:
+        if own[words]:
+            own[words] -= 1
+            met = True
+        else:
+            (behind if met else before).append(words)
+    return (*before, *new, *behind)
+
+
+def _filled_sets(present: str, wanted: str) -> Iterator[str]:
+    """Each wanted set filled beside the one that is there, and put in its place."""
+    there = set_names(present)
+    for name, (kind, elements) in _sets_of(wanted).items():
+        if name not in there:
+            yield f"create {name} {kind}"
+            yield from (f"add {name} {element}" for element in elements)
+            continue
+        beside = _BESIDE.format(name)[:MAX_SET_NAME]
+        yield f"create {beside} {kind}"
+        yield from (f"add {beside} {element}" for element in elements)
+        yield f"swap {beside} {name}"
+        yield f"destroy {beside}"
+
+
+def _sets_of(ipset: str) -> dict[str, tuple[str, list[str]]]:
+    """Name -> (kind with its options, elements)."""
+    sets: dict[str, tuple[str, list[str]]] = {}
+    for line in ipset.splitlines():
+        match line.split(maxsplit=2):
+            case ("create", name, kind):
+                sets[name] = (kind, [])
+            case ("add", name, element) if name in sets:
+                sets[name][1].append(element)
+    return sets
