@@ -31,9 +31,7 @@ _NEITHER_FAMILY: Final = "nothing of any dimension"
 @click.option("--text", "only_text", is_flag=True, help="Compare what they say, send nothing.")
 @stage_options
 @json_option
-def diff_command(
-    old: str, new: str, *, only_text: bool, as_json: bool, **options: Any
-) -> int:
+def diff_command(old: str, new: str, *, only_text: bool, as_json: bool, **options: Any) -> int:
     """Compare two rulesets by their text and by their meaning; exit 1 where they differ.
 
     Both are staged. By text: rules, policies and elements, without what does not matter. By
@@ -159,4 +157,3 @@ def translate_command(source: str, *, unproved: bool, **options: Any) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         print_meaning(meaning)
     return 1 if meaning.disagreements else 0
-

@@ -5,17 +5,16 @@ Checksums are right but where a packet is asked for that conntrack finds invalid
 
 from __future__ import annotations
 
+import socket
 import struct
 from ipaddress import ip_address
 from typing import Final
 
-from hostlab.firewall.packet import Packet, Protocol, State
+from hostlab.firewall.packet import FLAGS, Packet, Protocol, State
 
 ETH_P_IP: Final = 0x0800
 ETH_P_IPV6: Final = 0x86DD
 IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6 = 1, 6, 17, 58
-TCP_FLAGS: Final = "FSRPAUEC"
-"""The letters of the bits from the lowest, as tcpdump writes them."""
 ICMP_ECHO, ICMPV6_ECHO_REQUEST = 8, 128
 ICMP_ERRORS: Final = frozenset({3, 4, 5, 11, 12})
 ICMPV6_ERRORS: Final = frozenset({1, 2, 3, 4})
@@ -38,6 +37,11 @@ def checksum(data: bytes) -> int:
     # The sum of the 16-bit words modulo 0xffff is what folding the carries gives.
     total = int.from_bytes(data) % 0xFFFF
     return ~total & 0xFFFF if total or not any(data) else 0
+
+
+def packed(address: str) -> bytes:
+    """An address as it is on the wire."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 def icmp_type(packet: Packet) -> int:
@@ -72,7 +76,7 @@ def frame(packet: Packet, *, source_mac: bytes, destination_mac: bytes) -> bytes
 
 def datagram(packet: Packet) -> bytes:
     """The IP packet."""
-    source, destination = ip_address(packet.source).packed, ip_address(packet.destination).packed
+    source, destination = packed(packet.source), packed(packet.destination)
     is_v6 = len(source) == 16
     number = protocol_number(packet.protocol, is_v6=is_v6)
     ends = source + destination
@@ -142,8 +146,8 @@ def _transport(packet: Packet, pseudo: bytes) -> bytes:
 
 
 def tcp_bits(flags: str) -> int:
-    """Letters of FSRPAUEC as the byte of the header."""
-    return sum(1 << TCP_FLAGS.index(letter) for letter in flags)
+    """Letters of FSRPAUEC, from the lowest bit, as the byte of the header."""
+    return sum(1 << FLAGS.index(letter) for letter in flags)
 
 
 def rewritten(packet: Packet, network: bytes, transport: bytes) -> Packet:

@@ -18,7 +18,6 @@ import select
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Final
 
@@ -31,11 +30,14 @@ from hostlab.firewall.stage import Stage
 from hostlab.firewall.ways import Reader, Way
 from hostlab.firewall.wires import Wires
 from hostlab.linux import conntrack, nflog, nftrace
+from hostlab.linux.libc import sched_getcpu
 from hostlab.linux.nftrace import TraceMessage
 
 SENTINEL_DEADLINE_S: Final = 30.0
 """Only a kernel that lost the frame, or a machine that stands still, comes to this."""
 MESSAGES_AT_ONCE: Final = 1 << 20
+_NOBODYS_PROTOCOL: Final = 253
+"""For experiments, RFC 3692."""
 _LISTING: Final = (
     "nft -a -t list ruleset; printf '\\f\\n'; iptables-nft-save 2>/dev/null; printf '\\f\\n'; "
     "ip6tables-nft-save 2>/dev/null; printf '\\f\\n'; iptables-legacy-save 2>/dev/null; "
@@ -120,9 +122,7 @@ class Prober:
         asked = tuple(packets)
         if len(asked) > witnesses.NUMBERS:
             raise UsageError("packets", f"{len(asked)} packets are too many to ask of at once")
-        self._wires.open_ports(
-            each.interface for each in asked if each.interface not in (None, "lo")
-        )  # type: ignore[arg-type]
+        self._wires.open_ports(each.interface for each in asked if each.interface)
         self._ways = {number: Way() for number in range(len(asked))}
         with _one_processor():
             for numbers in _rounds(asked):
@@ -270,7 +270,7 @@ class Prober:
         if way is not None:
             way.traced.append(told)
             if told.table == witnesses.TABLE and told.chain == _LOOPED:
-                self._is_looped |= told.type == nftrace.NFT_TRACETYPE_RULE
+                self._is_looped |= told.verdict == nftrace.NF_ACCEPT
         return False
 
 
@@ -288,7 +288,7 @@ def _number(told: TraceMessage) -> int | None:
 
 def tuple_of(packet: Packet) -> conntrack.Tuple:
     """How conntrack tells the packet's connection."""
-    source, destination = ip_address(packet.source).packed, ip_address(packet.destination).packed
+    source, destination = frames.packed(packet.source), frames.packed(packet.destination)
     number = frames.protocol_number(packet.protocol, is_v6=len(source) == 16)
     ports = packet.source_port, packet.destination_port
     if packet.protocol is Protocol.ICMP:
@@ -298,38 +298,31 @@ def tuple_of(packet: Packet) -> conntrack.Tuple:
 
 def _master_of(related: conntrack.Tuple) -> conntrack.Tuple:
     """A connection between the same ends that the kernel can have expected another of."""
-    return conntrack.Tuple(related.source, related.destination, socket.IPPROTO_TCP, 40021, 21)
+    return conntrack.Tuple(related.source, related.destination, _NOBODYS_PROTOCOL)
 
 
 def _rounds(asked: Sequence[Packet]) -> Iterator[list[int]]:
     """The packets' numbers, so that no connection of a round is another packet's of it.
 
     The kernel forgets a new packet's connection with the packet. Those that have one first are
-    sent after, together where they are not the same two ends the other way round.
+    sent after, together where none is another's, or its answer, in another state.
     """
-    fresh, bound = [], []
-    for number, packet in enumerate(asked):
-        keeps = packet.state in (State.ESTABLISHED, State.RELATED)
-        (bound if keeps else fresh).append(number)
+    keeping = (State.ESTABLISHED, State.RELATED)
+    fresh = [number for number, packet in enumerate(asked) if packet.state not in keeping]
     if fresh:
         yield fresh
-    taken: dict[tuple[bytes, ...], tuple[State, conntrack.Tuple]] = {}
+    taken: dict[conntrack.Tuple, State] = {}
     this_round: list[int] = []
-    for number in bound:
-        packet = asked[number]
+    for number, packet in enumerate(asked):
+        if packet.state not in keeping:
+            continue
         found = tuple_of(packet)
-        key = tuple(sorted((found.source, found.destination)))
-        keys = [key, (*key, b"%d %d" % tuple(sorted(found[3:])))]
-        value = packet.state, found
-        if any(taken.get(each, value) != value for each in keys[1:]) or (
-            packet.state is State.RELATED and key in taken
-        ):
+        other = found.opposite()
+        if taken.get(found, packet.state) is not packet.state or other in taken:
             yield this_round
             this_round, taken = [], {}
         this_round.append(number)
-        taken |= dict.fromkeys(keys[1:], value)
-        if packet.state is State.RELATED:
-            taken[key] = value
+        taken[found] = packet.state
     if this_round:
         yield this_round
 
@@ -343,7 +336,8 @@ def _ingress_devices(listed: str) -> tuple[str, ...]:
 def _one_processor() -> Iterator[None]:
     """Keep this thread where it is: what it sends stays in one queue, so in order."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
+    # The one that it is on: moving it would wait for others there.
+    os.sched_setaffinity(0, {sched_getcpu()})
     try:
         yield
     finally:

@@ -102,6 +102,10 @@ class RuleIndex:
         texts = self._legacy.get(family, {}).get((table, chain), [])
         return Rule(texts[number - 1], number) if 0 < number <= len(texts) else NO_RULE
 
+    def is_legacy_chain(self, family: str, table: str, name: str) -> bool:
+        """Whether a target of legacy iptables is a chain."""
+        return (table, f":{name}") in self._legacy.get(family, {})
+
     def legacy_policy(self, family: str, table: str, chain: str) -> str:
         """A built-in chain's policy as a verdict; empty for a chain without."""
         return (self._legacy.get(family, {}).get((table, f":{chain}")) or [""])[0].lower()

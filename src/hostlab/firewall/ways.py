@@ -22,7 +22,6 @@ from hostlab.linux.nftrace import (
     NFT_JUMP,
     NFT_RETURN,
     NFT_TRACETYPE_POLICY,
-    NFT_TRACETYPE_RETURN,
     NFT_TRACETYPE_RULE,
     TraceMessage,
 )
@@ -41,43 +40,25 @@ _VERDICTS: Final = {
 }
 _ENDS: Final = frozenset({"drop", "reject", "stolen", "queue"})
 """Verdicts behind which a packet goes nowhere; a queue that nobody reads is one."""
+_ARRIVING: Final = ("ingress", "prerouting", "input", "forward", "postrouting")
+"""Hooks in the order in which a packet comes to them."""
+_OWN: Final = ("output", "postrouting", "prerouting", "input")
 _FILTER_HOOKS: Final = ("input", "forward", "output")
 _LEGACY: Final = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?$")
 _TARGET: Final = re.compile(r"(?:^| )-([jg]) (\S+)")
 _LEGACY_VERDICTS: Final = {
-    "ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return", "QUEUE": "queue",
+    "ACCEPT": "accept",
+    "DNAT": "accept",
+    "DROP": "drop",
+    "MASQUERADE": "accept",
+    "NETMAP": "accept",
     "NFQUEUE": "queue",
-}  # fmt: skip
-_LEGACY_CONTINUES: Final = frozenset(
-    [
-        "AUDIT",
-        "CHECKSUM",
-        "CLASSIFY",
-        "CONNMARK",
-        "CONNSECMARK",
-        "CT",
-        "DSCP",
-        "ECN",
-        "HL",
-        "HMARK",
-        "IDLETIMER",
-        "LED",
-        "LOG",
-        "MARK",
-        "NFLOG",
-        "NOTRACK",
-        "RATEEST",
-        "SECMARK",
-        "SET",
-        "TCPMSS",
-        "TCPOPTSTRIP",
-        "TEE",
-        "TOS",
-        "TRACE",
-        "TTL",
-    ]
-)
-"""Targets of iptables-extensions(8) behind which the next rule is looked at."""
+    "REDIRECT": "accept",
+    "REJECT": "reject",
+    "RETURN": "return",
+    "SNAT": "accept",
+}
+"""Targets of iptables-extensions(8) behind which the next rule is not looked at."""
 
 
 class Way:
@@ -114,7 +95,8 @@ class Reader:
         traced, end = self._traced(way)
         passed = [*traced, *self._legacy(packet, way)]
         if way.logged:
-            passed.sort(key=lambda each: _rank(each.base))
+            order = _ARRIVING if packet.interface not in (None, "lo") else _OWN
+            passed.sort(key=lambda each: _rank(each.base, order))
         steps = tuple(each.step for each in passed)
         verdict, decided = self._ended(way, traced, passed, end)
         left_as = left_by = None
@@ -142,9 +124,10 @@ class Reader:
             if told.table == witnesses.TABLE:
                 is_last = told.chain.startswith(("input", "postrouting"))
                 is_end = told.chain.endswith(witnesses.END)
-                if is_last and is_end and told.type == NFT_TRACETYPE_POLICY:
+                if is_last and is_end and told.verdict == NF_DROP:
                     return found, told
-            elif told.type != NFT_TRACETYPE_RETURN:
+            elif told.handle or told.type == NFT_TRACETYPE_POLICY:
+                # Else it is a chain's end: before Linux 6.18 a NFT_TRACETYPE_RETURN, then a rule 0.
                 family = _FAMILIES.get(told.family, "")
                 base = bases.get((family, told.table, told.chain), base)
                 found.append(_Passed(base, self._step(family, told)))
@@ -177,15 +160,16 @@ class Reader:
         family = "ip6" if ":" in packet.source else "ip"
         for logged in way.logged:
             found = _LEGACY.match(logged.prefix)
-            if found is None or found[3] == "return":
+            if found is None:
                 continue
-            table, chain, number = found[1], found[2], int(found[4])
-            rule = NO_RULE
-            if found[3] == "policy":
+            table, chain = found[1], found[2]
+            # A rule without a match that ends the chain is told of as a policy or a return, too.
+            rule = self._rules.legacy_rule(family, table, chain, int(found[4]))
+            verdict = self._legacy_verdict(family, table, rule)
+            if rule is NO_RULE and found[3] == "policy":
                 verdict = self._rules.legacy_policy(family, table, chain)
-            else:
-                rule = self._rules.legacy_rule(family, table, chain, number)
-                verdict = _legacy_verdict(rule)
+            elif rule is NO_RULE:
+                continue
             hook = _HOOKS[logged.hook] if logged.hook < len(_HOOKS) else ""
             step = Step(
                 family=family,
@@ -198,6 +182,14 @@ class Reader:
             )
             yield _Passed(Base("nat" if table == "nat" else "filter", hook), step)
 
+    def _legacy_verdict(self, family: str, table: str, rule: Rule) -> str:
+        found = _TARGET.search(rule.text)
+        if found is None:
+            return "continue"
+        if self._rules.is_legacy_chain(family, table, found[2]):
+            return f"{'goto' if found[1] == 'g' else 'jump'} {found[2]}"
+        return _LEGACY_VERDICTS.get(found[2], "continue")
+
     def _ended(
         self,
         way: Way,
@@ -208,8 +200,8 @@ class Reader:
         if end is not None:
             return Verdict.ACCEPT, _accepted_by(passed)
         if traced and traced[-1].step.verdict in _ENDS:
-            step = traced[-1].step
-            return (Verdict.REJECT if step.verdict == "reject" else Verdict.DROP), step
+            by = traced[-1].step
+            return (Verdict.REJECT if by.verdict == "reject" else Verdict.DROP), by
         if self._is_legacy and (hook := _unfinished(way)):
             steps = [e.step for e in passed if e not in traced and e.base and e.base.hook == hook]
             step = steps[-1] if steps else None
@@ -226,17 +218,6 @@ def _verdict(told: TraceMessage) -> str:
     # A queue's number and an errno are in the upper bits.
     code = told.verdict & 0xFF if told.verdict >= 0 else told.verdict
     return _VERDICTS.get(code, "continue")
-
-
-def _legacy_verdict(rule: Rule) -> str:
-    found = _TARGET.search(rule.text)
-    if found is None or found[2] in _LEGACY_CONTINUES:
-        return "continue"
-    if found[2] in _LEGACY_VERDICTS:
-        return _LEGACY_VERDICTS[found[2]]
-    if found[2].isupper() and found[2] in ("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"):
-        return "accept"
-    return f"{'goto' if found[1] == 'g' else 'jump'} {found[2]}"
 
 
 def _accepted_by(passed: list[_Passed]) -> Step | None:
@@ -264,9 +245,7 @@ def _unfinished(way: Way) -> str:
     return open_hook
 
 
-def _rank(base: Base | None) -> int:
-    """Hooks in the order of a packet's way: those of which it passes only one are equal."""
-    order = ("ingress", "output", "prerouting", "input", "forward", "postrouting")
+def _rank(base: Base | None, order: tuple[str, ...]) -> int:
     return order.index(base.hook) if base and base.hook in order else 0
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_interface
 
 import msgspec
 
 from hostlab.errors import Failed, UsageError
-from hostlab.firewall.frames import ETH_P_IP
+from hostlab.firewall.frames import ETH_P_IP, packed
 from hostlab.firewall.witnesses import SENTINEL
 from hostlab.linux import nflog, nftrace
 from hostlab.linux.entering import from_inside
@@ -122,16 +122,18 @@ class Wires:
 
     def open_ports(self, interfaces: Iterable[str]) -> None:
         """Make the sockets of these ports, where they are not there yet."""
-        wanted = [each for each in dict.fromkeys(interfaces) if each not in self._ports]
+        wanted = [
+            each for each in dict.fromkeys(interfaces) if each != "lo" and each not in self._ports
+        ]
         for each in wanted:
             if not self._peers.get(each):
                 names = ", ".join(name for name, peer in self._peers.items() if peer)
                 hint = f"the target has {names}" if names else "the target has none but lo"
                 raise UsageError("interface", f"there is no interface {each!r}", hint=hint)
         for start in range(0, len(wanted), _BATCH):
-            names = wanted[start : start + _BATCH]
+            batch = wanted[start : start + _BATCH]
 
-            def bind(names: Sequence[str] = names) -> tuple[bytes, Sequence[int]]:
+            def bind(names: Sequence[str] = batch) -> tuple[bytes, Sequence[int]]:
                 fds = []
                 for name in names:
                     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
@@ -140,7 +142,7 @@ class Wires:
                 return b"", fds
 
             _, fds = from_inside(self._hub, NAMESPACES, bind)
-            self._ports |= {name: self._own(fd) for name, fd in zip(names, fds, strict=True)}
+            self._ports |= {name: self._own(fd) for name, fd in zip(batch, fds, strict=True)}
 
     def raw(self, *, is_v6: bool, uid: int) -> socket.socket:
         """What the host itself sends by, as that user of the node."""
@@ -174,12 +176,11 @@ class Wires:
 
     def destination_mac(self, interface: str, address: str) -> bytes:
         """What a frame to this address has as its destination."""
-        parsed = ip_address(address)
         if address == "255.255.255.255" or address in self.broadcasts:
             return b"\xff" * 6
-        if parsed.is_multicast and parsed.version == 4:
-            low = bytes([parsed.packed[1] & 0x7F]) + parsed.packed[2:]
-            return bytes.fromhex("01005e") + low
-        if parsed.is_multicast:
-            return b"\x33\x33" + parsed.packed[12:]
+        on_wire = packed(address)
+        if len(on_wire) == 4 and on_wire[0] >> 4 == 0xE:
+            return bytes.fromhex("01005e") + bytes([on_wire[1] & 0x7F]) + on_wire[2:]
+        if len(on_wire) == 16 and on_wire[0] == 0xFF:
+            return b"\x33\x33" + on_wire[12:]
         return self.macs[interface]

@@ -51,8 +51,8 @@ def script(*, ingress: Iterable[str] = (), is_legacy: bool = False) -> str:
             f"{_MARKED} meta nftrace set 1",
             f"{_MARKED} meta mark set 0 accept",
         ),
-        _chain(f"input_{END}", "input", _LAST, policy="drop"),
-        _chain(f"postrouting_{END}", "postrouting", _LAST, 'oif "lo" accept', policy="drop"),
+        _chain(f"input_{END}", "input", _LAST, "drop"),
+        _chain(f"postrouting_{END}", "postrouting", _LAST, 'oif "lo" accept', "drop"),
     ]
     if is_legacy:
         chains += [
@@ -76,7 +76,7 @@ def removal(*, ingress: bool = False) -> str:
     return "".join(f"table {each} {TABLE}\ndelete table {each} {TABLE}\n" for each in families)
 
 
-def _chain(name: str, hook: str, priority: int, *rules: str, policy: str = "accept") -> str:
+def _chain(name: str, hook: str, priority: int, *rules: str) -> str:
     body = "".join(f"{rule}\n" for rule in rules)
-    head = f"type filter hook {hook} priority {priority}; policy {policy};"
+    head = f"type filter hook {hook} priority {priority}; policy accept;"
     return f"chain {name} {{\n{head}\n{body}}}\n"

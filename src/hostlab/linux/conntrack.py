@@ -38,6 +38,7 @@ IPS_EXPECTED, IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED = 1, 2, 4, 8
 TCP_CONNTRACK_ESTABLISHED: Final = 3
 IP_CT_TCP_FLAG_BE_LIBERAL: Final = 0x08
 IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_ICMPV6 = 1, 6, 58
+_WITH_PORTS: Final = frozenset({IPPROTO_TCP, 17, 33, 132, 136})
 TIMEOUT_S: Final = 600
 _NESTED: Final = 0x8000
 _OPPOSITE: Final = {8: 0, 13: 14, 15: 16, 17: 18, 128: 129, 139: 140}
@@ -82,10 +83,10 @@ class Tuple(NamedTuple):
         ends = (CTA_IP_V6_SRC, CTA_IP_V6_DST) if is_v6 else (CTA_IP_V4_SRC, CTA_IP_V4_DST)
         ip = attribute(ends[0], self.source) + attribute(ends[1], self.destination)
         proto = attribute(CTA_PROTO_NUM, bytes([self.protocol]))
-        if not self.is_icmp:
+        if self.protocol in _WITH_PORTS:
             proto += attribute(CTA_PROTO_SRC_PORT, self.source_port.to_bytes(2))
             proto += attribute(CTA_PROTO_DST_PORT, self.destination_port.to_bytes(2))
-        else:
+        elif self.is_icmp:
             first = CTA_PROTO_ICMPV6_ID if is_v6 else CTA_PROTO_ICMP_ID
             kind, code = divmod(self.destination_port, 256)
             proto += attribute(first, self.source_port.to_bytes(2))
