@@ -112,10 +112,13 @@ def _print_disagreement(each: Disagreement) -> None:
 
 
 def _said(answer: Answer) -> str:
+    from hostlab.firewall.packet import print_packet
+
     step = answer.decided_by
     by = "" if step is None else f" by {step.rule or f'the policy of {step.table} {step.chain}'}"
     left = f", leaves by {answer.left_by}" if answer.left_by else ""
-    return f"{answer.verdict}{left}{by}"
+    became = f" as {print_packet(answer.left_as)}" if answer.left_as else ""
+    return f"{answer.verdict}{left}{became}{by}"
 
 
 @click.command("translate", epilog="Example: hostlab firewall translate rules.v4 > rules.nft")
