@@ -17,6 +17,8 @@ def history_command(*, as_json: bool) -> None:
     """List what was applied and confirmed, oldest first."""
     from hostlab.firewall import history
 
+    # Whoever was killed between the word and its record has left that to the next.
+    look_after(machine_place())
     found = history.entries()
     if as_json:
         print_json(found)

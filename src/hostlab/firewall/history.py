@@ -129,7 +129,7 @@ def persist(ruleset: Ruleset) -> list[str]:
         if len(texts) > 1:
             raise Failed(
                 "persist",
-                f"{path} is loaded by one iptables, and there are rules of both: {', '.join(parts)}",
+                f"{path} is loaded by one iptables: there are rules of both, {', '.join(parts)}",
                 hint="use one of them for all rules",
             )
         if texts or os.path.exists(path):

@@ -1,9 +1,9 @@
 """From what is there to what is wanted: one transaction a tool, other people's part untouched.
 
-nft: all tables that change in one file, each added, deleted and made anew, so a packet meets the old
-or the new ones. iptables: one `-restore --noflush` a family, in which our chains are emptied and filled, and
-in the built-in ones our rules are put back between other people's. ipset: each set is filled beside
-the old one and swapped. `flush ruleset` is never said.
+nft: all tables that change in one file, each added, deleted and made anew, so a packet meets the
+old or the new ones. iptables: one `-restore --noflush` a family, in which our chains are emptied
+and filled, and in the built-in ones our rules are put back between other people's. ipset: each set
+is filled beside the old one and swapped. `flush ruleset` is never said.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from hostlab.firewall.iptables_save import SavedChain, SavedTable, parse, quoted, rule_text
 from hostlab.firewall.nft_text import nft_tables
-from hostlab.firewall.ownership import SAVED_PARTS, nft_names, set_names
+from hostlab.firewall.ownership import SAVED_PARTS, set_names
 from hostlab.firewall.ruleset import Ruleset
 
 _TOOLS: Final = {
@@ -33,7 +33,7 @@ Rule = tuple[str, ...]
 
 
 class ToolStep(msgspec.Struct, frozen=True):
-    """One run of one tool: all of it is carried out, or nothing; but ipset stops where it stops."""
+    """One run of one tool: carried out whole or not at all; but ipset stops where it fails."""
 
     part: str
     """A field of `Ruleset`."""
