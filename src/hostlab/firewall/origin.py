@@ -110,11 +110,12 @@ class _Replay:
         self.iptables_is_legacy = iptables_is_legacy
         self.chains: dict[_Key, list[_Entry]] = {}
         self.unknown: set[_Key] = set()
-        """Chains, tables (no chain) and families (no table) that are not followed any more."""
+        """Chains, tables, families and kinds (no family) that are not followed any more."""
 
     def entries(self, key: _Key) -> Sequence[_Entry]:
         """A chain's; none where it is not known."""
-        whole = (key, key._replace(chain=""), key._replace(chain="", table=""))
+        table, family = key._replace(chain=""), key._replace(chain="", table="")
+        whole = (key, table, family, family._replace(family=""))
         return () if self.unknown.intersection(whole) else self.chains.get(key, ())
 
     def follow(self, call: Call) -> None:
@@ -211,7 +212,7 @@ class _Replay:
                     for one in self._matching(key):
                         self.chains.pop(one)
                 case Act.UNKNOWN:
-                    self.unknown |= {key} if each.family else set(self.chains)
+                    self.unknown.add(key)
 
     def _clear_nft(self, key: _Key) -> None:
         """`flush ruleset` ends the tables of iptables-nft too."""
@@ -237,7 +238,6 @@ class _Replay:
         if {"-f", "--file"}.intersection(options):
             given = _given(call, self.texts)
             if given is None:
-                self.unknown.add(_Key(is_nft=True))
                 yield nft_file.Statement(Act.UNKNOWN)
                 return
             lines = list(given)
