@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from hostlab import spec
-from hostlab.firewall import kernel
+from hostlab.firewall import here, kernel
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.target import Target
 from hostlab.lab import driver
@@ -54,13 +54,18 @@ def _is_alive(pid: int, started: str) -> bool:
 class StageNode(NodeConnection):
     """A node that plays the target."""
 
+    @property
+    def tools(self) -> kernel.Run:
+        """This machine's own tools, in the node's network; scripts are for `execute`."""
+        return here.inside(self.pid)
+
     def load(self, ruleset: Ruleset) -> None:
         """Put a ruleset into this node beside what it holds; Failed with the tool's own words."""
-        kernel.load(self.execute, ruleset)
+        kernel.load(self.tools, ruleset)
 
     def read(self) -> Ruleset:
         """What the kernel holds for this node."""
-        return kernel.read(self.execute)
+        return kernel.read(self.tools)
 
 
 class Stage:
