@@ -12,6 +12,8 @@ COMMANDS: Final = {
     "stage": ("firewall_stage", "Run a ruleset where it can do no harm; tell what is wrong."),
     "show": ("firewall_stage", "Print the ruleset that a script, dump or file becomes."),
     "save": ("firewall_stage", "Write a ruleset as files that load again."),
+    "diff": ("firewall_diff", "Tell how two rulesets differ: by text, and by packets."),
+    "translate": ("firewall_diff", "Write iptables' rules as nft's, proved by packets."),
     "apply": ("firewall_apply", "Put a ruleset live, with a way back that is verified."),
     "confirm": ("firewall_apply", "Keep what has been applied; from a new connection."),
     "revert": ("firewall_apply", "Take back what has been applied and not been confirmed."),

@@ -32,9 +32,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rule: str = ""
     """As its tool writes it; empty for a policy."""
     handle: int = 0
-    """nft's number of the rule; 0 for a policy."""
+    """nft's number of the rule; 0 for a policy, and in legacy iptables."""
+    number: int = 0
+    """The rule's place in its chain, from 1; 0 for a policy."""
     verdict: str = ""
-    """What the rule said: accept, drop, continue, jump CHAIN, goto CHAIN, return."""
+    """What the rule said: accept, drop, reject, continue, jump CHAIN, goto CHAIN, return."""
     place: Place | None = None
     """Where the user wrote it, as far as that is known."""
 

@@ -7,10 +7,11 @@ kernel; so they do it, here in a node's network namespace and there on the live 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from hostlab.errors import Failed
+from hostlab.firewall import witnesses
 from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import IPTABLES_TABLES, Ruleset
 from hostlab.lab.access import Completed
@@ -37,13 +38,21 @@ class Run(Protocol):
         """The tool's end; OSError where it cannot be started."""
 
 
-def read(run: Run) -> Ruleset:
+Tables = Callable[[], Sequence[tuple[str, str]]]
+"""What tells (family, name) of the tables of nf_tables there."""
+
+
+def read(run: Run, tables_there: Tables | None = None) -> Ruleset:
     """What the kernel holds now; Failed with the tool's own words.
 
     Only tables that are there are asked for, and nft is not asked to print those of iptables.
+    `tables_there` spares asking nft for them, which takes it as long as a whole listing.
     """
-    listed = tool(run, ("nft", "list", "tables")).stdout.decode()
-    tables = [(found[1], found[2]) for found in _TABLE.finditer(listed)]
+    if tables_there is not None:
+        tables = list(tables_there())
+    else:
+        listed = tool(run, ("nft", "list", "tables")).stdout.decode()
+        tables = [(found[1], found[2]) for found in _TABLE.finditer(listed)]
     saved = {
         field: _saved(run, name)
         for field, name in SAVERS
@@ -51,15 +60,15 @@ def read(run: Run) -> Ruleset:
     }
     own = {("ip", name) for name in _tables(saved.get("iptables", ""))}
     own |= {("ip6", name) for name in _tables(saved.get("ip6tables", ""))}
+    own |= {(family, witnesses.TABLE) for family in ("inet", "netdev")}
     others = [key for key in tables if key not in own]
-    nft = ""
-    if others and not own:
+    if len(others) == len(tables) > 1:
         nft = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
-        nft = "".join(text for _, text in nft_tables(nft))
-    elif others:
+    else:
         nft = "".join(
             tool(run, ("nft", "-s", "list", "table", *key)).stdout.decode() for key in others
         )
+    nft = "".join(text for _, text in nft_tables(nft))
     ipset = tool(run, ("ipset", "save")).stdout.decode()
     return Ruleset(nft=nft, ipset=ipset, **saved)
 

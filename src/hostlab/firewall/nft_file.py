@@ -83,7 +83,8 @@ class _File:
                 if not self.words:
                     self.started = self.line
                 self.words.append(said)
-            self.line += said.count("\n")
+            if kind in ("end", "joined") and said != ";":
+                self.line += 1
         yield from self._end()
 
     def _open(self) -> None:

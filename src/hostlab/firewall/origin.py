@@ -71,6 +71,8 @@ _NAMES: Final = {
     **{"--in-interface": "-i", "--out-interface": "-o", "-p": "-p", "--protocol": "-p"},
     "--proto": "-p",
 }
+_QUOTES: Final = re.compile(r"['\"\\]")
+_COUNTED: Final = re.compile(r"\[\d+:\d+\]\s*")
 MOST_RULES: Final = 1_000
 """That one command makes: `-s a,b,c -d d,e`."""
 
@@ -195,7 +197,7 @@ class _Replay:
                 if not keeps:
                     self._clear(family._replace(table=table))
             elif said.startswith(("-", "[")):
-                words = _line_words(re.sub(r"^\[\d+:\d+\]\s*", "", said))
+                words = _line_words(_COUNTED.sub("", said, count=1))
                 self._iptables(["-t", table, *words], place, family)
 
     def _nft(self, call: Call) -> None:
@@ -225,10 +227,6 @@ class _Replay:
         assert call.place is not None
         if not each.file:
             return _Entry(call.place, tuple(each.text.split()))
-        if call.part is not None and each.file == call.part.path:
-            lines = call.part.text.split("\n")
-            place = Place(each.file, each.line, 1, lines[each.line - call.part.first_line].rstrip())
-            return _Entry(place, tuple(each.text.split()))
         return _Entry(self.texts.place(each.file, each.line), tuple(each.text.split()))
 
     def _statements(self, call: Call) -> Iterator[nft_file.Statement]:
@@ -253,6 +251,8 @@ class _Replay:
 
 
 def _line_words(line: str) -> list[str]:
+    if not _QUOTES.search(line):
+        return line.split()
     try:
         return shlex.split(line)
     except ValueError:

@@ -18,11 +18,12 @@ from typing import Final
 import msgspec
 
 from hostlab import spec
-from hostlab.firewall import here, kernel
+from hostlab.firewall import kernel
+from hostlab.firewall.here import run_in_network, tables_in_network
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.target import Target
 from hostlab.lab import driver
-from hostlab.lab.access import NodeConnection
+from hostlab.lab.access import Completed, NodeConnection
 from hostlab.lab.paths import labs
 from hostlab.linux import procfs, rtnetlink
 from hostlab.linux.entering import from_inside
@@ -54,18 +55,25 @@ def _is_alive(pid: int, started: str) -> bool:
 class StageNode(NodeConnection):
     """A node that plays the target."""
 
-    @property
-    def tools(self) -> kernel.Run:
-        """This machine's own tools, in the node's network; scripts are for `execute`."""
-        return here.inside(self.pid)
-
     def load(self, ruleset: Ruleset) -> None:
         """Put a ruleset into this node beside what it holds; Failed with the tool's own words."""
-        kernel.load(self.tools, ruleset)
+        kernel.load(self.tool, ruleset)
 
     def read(self) -> Ruleset:
         """What the kernel holds for this node."""
-        return kernel.read(self.tools)
+        return kernel.read(self.tool, tables_in_network(self.pid))
+
+    def tool(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> Completed:
+        """Run a tool that only reads data, in this node's network (kernel.Run).
+
+        From outside where that is allowed, for there a transaction may have any size.
+        """
+        try:
+            return run_in_network(self.pid, argv, stdin=stdin, timeout_s=timeout_s)
+        except PermissionError:
+            return self.execute(argv, stdin=stdin, timeout_s=timeout_s)
 
 
 class Stage:

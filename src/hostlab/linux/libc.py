@@ -39,6 +39,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "unshare": (_int,),
     "setns": (_int, _int),
     "sethostname": (_str, ctypes.c_size_t),
+    "setfsuid": (_int,),
+    "sched_getcpu": (),
     "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
     "signalfd": (_int, _ptr, _int),
     "sigemptyset": (_ptr,),
@@ -77,6 +79,9 @@ def _bind(name: str) -> Callable[..., int]:
 mount = _bind("mount")
 """mount(source, target, fstype, flags, data): mount(2); CAP_SYS_ADMIN over the mount namespace."""
 umount2 = _bind("umount2")
+sched_getcpu = _bind("sched_getcpu")
+setfsuid = _bind("setfsuid")
+"""setfsuid(uid): the one before; says nothing of its failure, which -1 afterwards tells."""
 unshare = _bind("unshare")
 setns = _bind("setns")
 """setns(fd, nstype): setns(2); a pidfd joins several kinds at once since Linux 5.8."""

@@ -120,14 +120,20 @@ def batch(requests: Sequence[Request], packed: bytes = b"") -> Batch | None:
 class Netlink:
     """A socket of one netlink protocol in the network namespace where it is made."""
 
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+    def __init__(
+        self, protocol: int = socket.NETLINK_ROUTE, *, adopted: socket.socket | None = None
+    ) -> None:
+        """`adopted` is a Netlink's `socket`, made elsewhere and now this one's."""
+        self._sequence = 0
+        if adopted is not None:
+            self.socket = adopted
+            return
         self.socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
         )
         self.socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self.socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self.socket.bind((0, 0))
-        self._sequence = 0
 
     def close(self) -> None:
         """Close the socket."""
