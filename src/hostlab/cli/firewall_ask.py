@@ -19,6 +19,7 @@ from hostlab.errors import SpecError, SpecErrors, UsageError
 if TYPE_CHECKING:
     from hostlab.firewall.answer import Answer
     from hostlab.firewall.expectations import Expected
+    from hostlab.firewall.mutants import Mutant, Written
     from hostlab.firewall.packet import Packet
     from hostlab.firewall.probing import Probed
     from hostlab.firewall.target import Target
@@ -191,3 +192,100 @@ def prove_command(ruleset: str, *, expect: str, as_json: bool, **options: Any) -
             print(f"    by {told_step(answer.decided_by)}")
     print(f"{len(pairs) - len(failed)} of {len(pairs)} packets end as expected")
     return 1 if failed else 0
+
+
+def _fail_under(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--fail-under",
+        type=click.FloatRange(0, 100),
+        default=0.0,
+        metavar="PERCENT",
+        help="Exit 1 below this score.",
+    )(function)
+
+
+@click.command(
+    "coverage", epilog="Example: hostlab firewall coverage rules.sh --expect expectations.yaml"
+)
+@_RULESET
+@_expect_option
+@_fail_under
+@stage_options
+@json_option
+def coverage_command(
+    ruleset: str, *, expect: str, fail_under: float, as_json: bool, **options: Any
+) -> int:
+    """List the rules of RULESET that no packet of FILE passes: nothing is proved of them."""
+    from hostlab.firewall.mutants import rules_of
+    from hostlab.firewall.testing import coverage
+
+    stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
+    with _probed(ruleset, stdin=stdin, **options) as found:
+        expected = _expected(expect, found.target)
+        answers = found.prober.ask(each.packet for each in expected)
+    rules = rules_of(found.staged.ruleset)
+    seen = coverage(rules, answers)
+    score = 100 * len(seen.reached) / len(rules) if rules else 100.0
+    if as_json:
+        print_json({"score": score, "missed": [_rule_row(found, each) for each in seen.missed]})
+    else:
+        for each in seen.missed:
+            print(_told_rule(found, each))
+        print(f"{len(seen.reached)} of {len(rules)} rules reached, {score:.0f} %")
+    return 1 if score < fail_under else 0
+
+
+def _rule_row(found: Probed, rule: Written) -> dict[str, Any]:
+    place = found.places.get(rule.key)
+    return {**rule.key._asdict(), "rule": rule.text, "place": place}
+
+
+def _told_rule(found: Probed, rule: Written | Mutant) -> str:
+    key = rule.key
+    place = found.places.get(key)
+    where = f"  # {place.file}:{place.line}" if place is not None else ""
+    text = rule.text if isinstance(rule, tuple) else rule.rule
+    return f"{key.family} {key.table} {key.chain} {key.number}: {text}{where}"
+
+
+@click.command(
+    "mutate", epilog="Example: hostlab firewall mutate rules.sh --expect expectations.yaml"
+)
+@_RULESET
+@_expect_option
+@_fail_under
+@stage_options
+@json_option
+def mutate_command(
+    ruleset: str, *, expect: str, fail_under: float, as_json: bool, **options: Any
+) -> int:
+    """Take each rule of RULESET away, swap it with the next, turn it round: does FILE notice?
+
+    Lists each change that no expectation notices, with one that would, where a packet was found
+    that tells; without, the change may make no difference at all.
+    """
+    from hostlab.firewall.testing import mutate
+
+    stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
+    progress = Progress("changes")
+    with _probed(ruleset, stdin=stdin, **options) as found:
+        tested = mutate(found, _expected(expect, found.target), progress)
+    progress.end()
+    score = 100 * tested.score
+    if as_json:
+        rows = [
+            {
+                "change": each.mutant.change,
+                **each.mutant.key._asdict(),
+                "rule": each.mutant.rule,
+                "suggestion": each.suggestion or None,
+            }
+            for each in tested.survivors
+        ]
+        print_json({"score": score, "tried": tested.tried, "survivors": rows})
+    else:
+        for each in tested.survivors:
+            print(f"{each.mutant.change:<6} {_told_rule(found, each.mutant)}")
+            print(f"    {each.suggestion or 'no packet was found that this makes a difference to'}")
+        print(f"{tested.noticed} of {tested.tried} changes noticed, {score:.0f} %")
+    return 1 if score < fail_under else 0

@@ -11,6 +11,7 @@ from hostlab.firewall import kernel
 from hostlab.firewall.answer import Answer, Step
 from hostlab.firewall.packet import print_packet
 from hostlab.firewall.prober import Prober
+from hostlab.firewall.rule_index import Places
 from hostlab.firewall.source import Source
 from hostlab.firewall.stage import Stage, StageNode
 from hostlab.firewall.staged import Staged, stage_source
@@ -27,6 +28,7 @@ class Probed(msgspec.Struct, frozen=True):
     target: Target
     node: StageNode
     prober: Prober
+    places: Places
 
 
 @contextmanager
@@ -45,12 +47,12 @@ def probed(
         else:
             staged = Staged(source=source.name, ruleset=kernel.read(source.execute))
             node.load(staged.ruleset)
-        places = {
+        places: Places = {
             (each.family, each.table, each.chain, each.number, each.is_legacy): each.place
             for each in staged.origins
         }
         with Prober(stage, NODE, places=places) as prober:
-            yield Probed(staged, target, node, prober)
+            yield Probed(staged, target, node, prober, places)
 
 
 def told(answer: Answer) -> list[str]:
@@ -92,11 +94,12 @@ def _changes(answer: Answer) -> str:
         ),
     ):
         if old != new:
-            found.append(f"{word} {_end(*old)} became {_end(*new)}")
+            found.append(f"{word} {endpoint(*old)} became {endpoint(*new)}")
     return ", ".join(found)
 
 
-def _end(address: str, port: int) -> str:
+def endpoint(address: str, port: int) -> str:
+    """As in a packet's text; without a port where it is 0."""
     if not port:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
