@@ -16,7 +16,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +30,10 @@ TIERS = ("unit", "netns", "vm")
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
-ENDS_WITHIN_S = 20.0
-"""A process that was killed."""
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
+LEAVES_S = 20.0
+"""So long something may take to go, before it is taken for left behind."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
@@ -108,42 +108,43 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     kernel = "netns" in _tiers(request.node)
     before, machine_before = _held(), _machine() if kernel else frozenset()
     yield
-    left = _held() - before
-    if left:
-        gc.collect()
-        left = _held() - before
+    left = _left(lambda: _held() - before)
     if kernel:
-        left |= _left_on_machine(machine_before)
+        left |= _left(lambda: _machine() - machine_before)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
 
 
-def _left_on_machine(before: frozenset[str]) -> frozenset[str]:
-    """What is still there when every process that is ending has ended.
+def _left(look: Callable[[], frozenset[str]]) -> frozenset[str]:
+    """What stays. What has been told to end may take its time where the machine is busy.
 
-    A process that was killed is there until the kernel has taken it apart, which nobody but its
-    parent is told of; that is no leak. One that stays past the deadline is.
+    A process that was killed is there until the kernel has taken it apart, and its cgroup, links
+    and mounts go after it; that is no leak. What stays past the deadline is.
     """
-    deadline = time.monotonic() + ENDS_WITHIN_S
-    while True:
-        left = _machine() - before
+    deadline = time.monotonic() + LEAVES_S
+    while left := look():
+        if time.monotonic() > deadline:
+            break
+        gc.collect()
         pids = [int(name.split()[1]) for name in left if name.startswith("process ")]
-        if not pids or not _one_ends(pids, deadline):
-            return left
+        if pids:
+            _wait_until_one_ends(pids, deadline)
+        else:  # Of these nobody is told when they go.
+            select.select([], [], [], 0.02)
+    return left
 
 
-def _one_ends(pids: list[int], deadline: float) -> bool:
-    """Wait until one of these processes has ended; False when none does in time."""
+def _wait_until_one_ends(pids: list[int], deadline: float) -> None:
     with contextlib.ExitStack() as stack:
         poll = select.poll()
         for pid in pids:
             try:
                 pidfd = os.pidfd_open(pid)
             except ProcessLookupError:
-                return True
+                return
             stack.callback(os.close, pidfd)
             poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
 def _held() -> frozenset[str]:
