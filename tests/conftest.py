@@ -37,8 +37,16 @@ LEAVES_S = 20.0
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
-# How long something takes on a busy machine is no property of it.
-settings.register_profile("hostlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long something takes on a busy machine is no property of it. The same examples each time: new
+# ones are looked for by `make fuzz`, where who changes something is not stopped by what is old.
+CAMPAIGN = next(filter(None, map(os.environ.get, ("HOSTLAB_EXAMPLES", "HOSTLAB_FUZZ"))), "")
+settings.register_profile(
+    "hostlab",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("HOSTLAB_EXAMPLES", "40")),
+    derandomize=not CAMPAIGN and "HOSTLAB_MODEL" not in os.environ,
+)
 settings.load_profile("hostlab")
 
 
@@ -48,13 +56,27 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OUTCOMES] = Counter()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of one tier alone the others' folders are not read, which takes longer than many tests."""
+    wanted, parent = config.option.markexpr, Path(__file__).parent
+    is_other = collection_path.parent == parent and collection_path.name in {*TIERS} - {wanted}
+    return True if wanted in TIERS and is_other else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test without a tier, or with two, would run where it should not, or nowhere."""
-    wrong = [item.nodeid for item in items if len(_tiers(item)) != 1]
+    """A test without its folder's tier, or with two, would run where it should not, or nowhere."""
+    wrong = [item.nodeid for item in items if _tiers(item) != [_folder(item)]]
     if wrong:
         raise pytest.UsageError(
-            "exactly one of the marks " + ", ".join(TIERS) + " is needed: " + ", ".join(wrong[:5])
+            "exactly the mark of its folder, of "
+            + ", ".join(TIERS)
+            + ", is needed: "
+            + ", ".join(wrong[:5])
         )
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 def _tiers(item: pytest.Item) -> list[str]:
