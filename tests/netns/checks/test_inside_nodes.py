@@ -178,7 +178,7 @@ def test_an_unprivileged_user_judges_nodes_of_a_user_namespace_of_its_own() -> N
         assert os.read(ready, 3) == b"up\n"
 
         said = {"host": "127.0.0.1", "port": None, "protocol": "icmp"}
-        check = Check(nodes=("own",), kind="reaches", arguments=said)
+        check = Check(nodes=("own",), kind="reaches", arguments=said, within_s=DEADLINE_S)
         node: Any = SimpleNamespace(name="own", pid=holder)
         try:
             report = judge([check], {"own": node})

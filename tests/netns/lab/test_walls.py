@@ -335,10 +335,11 @@ def test_socket_below_the_overlay_is_not_reached(site: Site) -> None:
 
 
 def test_no_socket_of_the_machine_is_listed(site: Site) -> None:
+    name = f"hostlab-{uuid.uuid4()}"
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0hostlab-listed")
+        listener.bind(f"\0{name}")
         listener.listen()
-        outcome = site.attempt("inside", "listed_sockets", text="hostlab-listed")
+        outcome = site.attempt("inside", "listed_sockets", text=name)
     assert not outcome.through, outcome
 
 
