@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,30 +12,39 @@ from hostlab.tasks.making import remove_directory
 
 pytestmark = pytest.mark.unit
 
-ROUNDS = 40
+ROUNDS = 2
+FILES = 300
+"""Which take long enough to remove for the other to come between."""
+KEEPER = """
+import os, sys
+for tasks in sys.argv[1:]:
+    print(flush=True)
+    while os.path.isdir(tasks):
+        try:
+            os.close(os.open(f"{tasks}/one.lock", os.O_RDWR | os.O_CREAT, 0o600))
+            os.unlink(f"{tasks}/one.lock")
+        except FileNotFoundError:
+            pass
+"""
 
 
 def test_a_directory_goes_while_a_keeper_locks_its_task(tmp_path: Path) -> None:
     """Far more often than a keeper does it, which locks once."""
-    for number in range(ROUNDS):
-        tasks = tmp_path / f"{number}/tasks"
+    places = [tmp_path / f"{number}/tasks" for number in range(ROUNDS)]
+    for tasks in places:
         tasks.mkdir(parents=True)
-        may_end = threading.Event()
-
-        def lock(path: str = f"{tasks}/one.lock", may_end: threading.Event = may_end) -> None:
-            while not may_end.is_set():
-                with contextlib.suppress(FileNotFoundError):
-                    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-                    os.unlink(path)
-
-        keeper = threading.Thread(target=lock)
-        keeper.start()
+        for number in range(FILES):
+            (tasks / f"{number}").touch()
+    argv = [sys.executable, "-I", "-S", "-c", KEEPER, *map(str, places)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as keeper:
         try:
-            remove_directory(str(tasks.parent))
+            assert keeper.stdout is not None
+            for tasks in places:
+                assert keeper.stdout.readline()
+                remove_directory(str(tasks.parent))
+                assert not tasks.parent.exists()
         finally:
-            may_end.set()
-            keeper.join()
-        assert not tasks.parent.exists()
+            keeper.kill()
 
 
 def test_what_cannot_be_removed_is_an_error(tmp_path: Path) -> None:

@@ -391,8 +391,10 @@ def test_an_answer_that_came_while_nobody_looked_counts(
         assert isinstance(conversation, Connection)
         assert conversation._server is not None
         assert select.select([], [conversation._server], [], DEADLINE_S)[1]
+        loop.soon(lambda: None)  # So that it does not wait, should nothing come.
         loop._turn()
         assert port.refused == 0
+        service.settimeout(DEADLINE_S)
         with service.accept()[0] as server:
             client.sendall(b"here")
             assert select.select([conversation._client], [], [], DEADLINE_S)[0]
