@@ -78,7 +78,8 @@ def new_netns(*addresses: str) -> int:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
         for address in addresses:
-            ip("address", "add", address, "dev", "lo")
+            # Without `nodad` one of IPv6 cannot be bound until the kernel has got round to it.
+            ip("address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
         return my_netns()
     finally:
         setns(home, CLONE_NEWNET)
