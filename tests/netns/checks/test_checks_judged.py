@@ -274,7 +274,9 @@ def test_nothing_is_waited_for_from_a_job_that_failed(lab: Lab) -> None:
 def test_a_node_that_is_not_there_is_unknown_and_disturbs_no_other(lab: Lab) -> None:
     place = Place(file="lab.yaml", line=3, column=5)
     said = {"host": "127.0.0.1"}
-    check = Check(nodes=("none", "web", "db"), kind="reaches", arguments=said, place=place)
+    check = Check(
+        nodes=("none", "web", "db"), kind="reaches", arguments=said, place=place, within_s=LONG_S
+    )
     gone = Check(nodes=("none",), kind="command", arguments={"run": "true"})
     told: list[Verdict] = []
     report = judge([check, gone], lab, progress=told.append)
@@ -293,7 +295,7 @@ def test_a_node_that_dies_is_unknown(own_lab: Lab) -> None:
 
     checks = [
         Check(nodes=("db",), kind="listens", arguments={"port": 9}, within_s=LONG_S),
-        Check(nodes=("web",), kind="command", arguments=said),
+        Check(nodes=("web",), kind="command", arguments=said, within_s=LONG_S),
     ]
     report = judge(checks, own_lab, progress=kill)
     assert report.rows[0].outcome is Outcome.UNKNOWN

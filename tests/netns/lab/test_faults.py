@@ -212,10 +212,16 @@ def test_a_torn_journal_loses_nothing_of_what_follows(tmp_path: Path) -> None:
 def test_a_node_that_dies_while_it_is_changed_is_made_again_by_the_same_up(site: Site) -> None:
     """Its end comes between the plan and its operation, which asks for the handle."""
     site.must(*up(site))
-    holders = site.processes("node holder")
+    holders, hub = site.processes("node holder"), site.processes("hub supervisor")
+    for pid in hub:  # So that the change is not done before, should this process stand still.
+        os.kill(pid, signal.SIGSTOP)
     change = site.start("up", str(site.files["after"]))
-    for pid in holders:
-        os.kill(pid, signal.SIGKILL)
+    try:
+        for pid in holders:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        for pid in hub:
+            os.kill(pid, signal.SIGCONT)
     done = site.finish(change)
     text = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, text
