@@ -47,9 +47,12 @@ class Udisks2Client:
     async def established(self, bus: MessageBus) -> None:
         """Set the rules on a new connection, and ask for what there is."""
         self.is_there = False
+        self._bus = bus
+        # With the first rule signals come, of half a stick as well: nothing is told before all
+        # has been asked for.
+        self._pending = []
         for rule in RULES:
             await call(bus, "AddMatch", "s", [rule])
-        self._bus = bus
         await self._ask(bus)
 
     def lost(self) -> None:
@@ -118,12 +121,14 @@ class Udisks2Client:
 
     async def _ask(self, bus: MessageBus) -> None:
         """Ask for everything; what is told meanwhile is put in afterwards, in its order."""
-        self._pending = []
+        held: list[Message] = []
+        self._pending = held
         try:
             await call(bus, "GetNameOwner", "s", [NAME])
         except Failed:
             # Nobody has the name: it is told when somebody has.
-            self._pending = None
+            if self._pending is held:
+                self._pending = None
             return
         try:
             async with asyncio.timeout(ANSWERS_WITHIN_S):
@@ -133,10 +138,13 @@ class Udisks2Client:
         except (Failed, TimeoutError) as error:
             self._warn(f"UDisks2 does not say what there is: {str(error) or 'no answer'}")
             objects = {}
+        if self._pending is not held:
+            # It is being asked anew, or not at all any more.
+            return
         self.is_there = True
         self.storage.replace(_plain(objects))
-        pending, self._pending = self._pending or [], None
-        for message in pending:
+        self._pending = None
+        for message in held:
             self._take(message)
         self._changed()
 
