@@ -207,7 +207,14 @@ def test_links_and_a_reboot(node: Node) -> None:
         "active\nactive\ninactive\n"
     )
     before = node.job_table()
-    assert Ran(node, "systemctl reboot").status == 0
+    # The caller hears of its end, though that comes after everything has stopped.
+    ran = Ran(
+        node,
+        "pid=$(systemctl show -p MainPID --value web); systemctl reboot || exit 9\n"
+        "while kill -0 $pid; do :; done 2> /dev/null\n"
+        "i=0; until test $i = 99; do i=$((i + 1)); /bin/true; done; echo down",
+    )
+    assert (ran.status, ran.out) == (0, "down\n"), ran
 
     def has_late() -> bool:
         with contextlib.suppress(Failed):
