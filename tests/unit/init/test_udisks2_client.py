@@ -75,8 +75,7 @@ def pictures(answers: Answers) -> list[list[str]]:
         meanwhile = answers.meanwhile
         answers.meanwhile = {at: lambda m=m: client.received(m) for at, m in meanwhile.items()}
         await client.established(BUS)
-        while client._asking is not None:
-            await asyncio.gather(client._asking, return_exceptions=True)
+        await settled(client)
 
     asyncio.run(main())
     return found
@@ -99,6 +98,38 @@ def test_an_owner_that_comes_while_it_is_asked_is_asked(
     answers.objects = [{}, STICK] if at == len(RULES) + 2 else [STICK, STICK]
     answers.meanwhile = {at: owner_changed()}
     assert pictures(answers)[-1] == ["drive", "filesystem"]
+
+
+def test_an_owner_that_leaves_while_it_is_asked_takes_nothing_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two owners nothing has gone."""
+    answers = Answers(monkeypatch)
+    found: list[list[str]] = []
+
+    def leaves() -> None:
+        raise Failed("org.freedesktop.DBus.Error.NoReply", "it has left the bus")
+
+    async def main() -> None:
+        client = Udisks2Client(
+            lambda: found.append(list(client.storage.picture())), lambda text: pytest.fail(text)
+        )
+        answers.objects = [STICK]
+        await client.established(BUS)
+        answers.meanwhile = {len(answers.asked) + 2: leaves}
+        client.received(owner_changed())
+        await settled(client)
+        assert answers.asked[-1] == "GetManagedObjects"
+        # What it has told before is not lost by that.
+        client.received(added(DISK))
+
+    asyncio.run(main())
+    assert found == [found[0]] * 2
+
+
+async def settled(client: Udisks2Client) -> None:
+    while client._asking is not None:
+        await asyncio.gather(client._asking, return_exceptions=True)
 
 
 def test_without_an_owner_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,10 @@ RULES: Final = (
 )
 ANSWERS_WITHIN_S: Final = 25.0
 """As long as D-Bus libraries wait."""
+OWNER_GONE: Final = frozenset(
+    f"org.freedesktop.DBus.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner")
+)
+"""How a bus answers for one that has left it meanwhile."""
 MAX_PENDING: Final = 10_000
 """Signals that come while everything is being asked; beyond, it is asked again."""
 
@@ -136,6 +140,11 @@ class Udisks2Client:
                     bus, "GetManagedObjects", to=NAME, path=ROOT, interface=OBJECT_MANAGER
                 )
         except (Failed, TimeoutError) as error:
+            if isinstance(error, Failed) and error.code in OWNER_GONE:
+                # Between two owners nothing has gone; the next one is told of, and asked.
+                if self._pending is held:
+                    self._pending = None
+                return
             self._warn(f"UDisks2 does not say what there is: {str(error) or 'no answer'}")
             objects = {}
         if self._pending is not held:
