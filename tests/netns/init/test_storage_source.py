@@ -165,13 +165,18 @@ def test_it_sleeps() -> None:
             await init.wait_told(2)
             init.changed.clear()
             stand_in = bus.processes["stand-in"].pid
-            before = switches(os.getpid()), switches(stand_in)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(init.changed.wait(), 0.5)
-            after = switches(os.getpid()), switches(stand_in)
-        # One is this test's own timer, one the end of what they were at.
-        assert after[0] - before[0] <= 2
-        assert after[1] - before[1] <= 1
+            found = []
+            for _ in range(20):
+                before = switches(os.getpid()), switches(stand_in)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(init.changed.wait(), 0.5)
+                after = switches(os.getpid()), switches(stand_in)
+                found.append((after[0] - before[0], after[1] - before[1]))
+                # One is this test's own timer, one the end of what they were at.
+                if found[-1][0] <= 2 and found[-1][1] <= 1:
+                    break
+            else:
+                pytest.fail(f"they never sleep: {found}")
         finish(init)
 
     on_a_bus(work)
