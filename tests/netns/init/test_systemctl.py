@@ -155,7 +155,10 @@ def test_failures_are_told_as_systemd_tells_them(node: Node) -> None:
 
 
 def test_status_and_lists(node: Node) -> None:
-    ran = Ran(node, "systemctl status web")
+    shown = "systemctl status web"
+    # It is running as a shell before it says anything, and becomes `sleep`.
+    wait_until(lambda: "(sleep)" in Ran(node, shown).out, "the main process")
+    ran = Ran(node, shown)
     lines = [line.strip() for line in ran.out.splitlines()]
     assert ran.status == 0
     assert lines[0] == "● web.service - A web server"
