@@ -12,7 +12,9 @@ import contextlib
 import gc
 import os
 import re
+import select
 import threading
+import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -28,6 +30,8 @@ TIERS = ("unit", "netns", "vm")
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
+ENDS_WITHIN_S = 20.0
+"""A process that was killed."""
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
@@ -109,9 +113,37 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         gc.collect()
         left = _held() - before
     if kernel:
-        left |= _machine() - machine_before
+        left |= _left_on_machine(machine_before)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
+
+
+def _left_on_machine(before: frozenset[str]) -> frozenset[str]:
+    """What is still there when every process that is ending has ended.
+
+    A process that was killed is there until the kernel has taken it apart, which nobody but its
+    parent is told of; that is no leak. One that stays past the deadline is.
+    """
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while True:
+        left = _machine() - before
+        pids = [int(name.split()[1]) for name in left if name.startswith("process ")]
+        if not pids or not _one_ends(pids, deadline):
+            return left
+
+
+def _one_ends(pids: list[int], deadline: float) -> bool:
+    """Wait until one of these processes has ended; False when none does in time."""
+    with contextlib.ExitStack() as stack:
+        poll = select.poll()
+        for pid in pids:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return True
+            stack.callback(os.close, pidfd)
+            poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _held() -> frozenset[str]:
