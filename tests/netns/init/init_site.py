@@ -19,7 +19,7 @@ from hostlab.init.protocol import listen
 from hostlab.init.supervisor import Supervisor
 from hostlab.linux.clone import CLONE_NEWPID, CLONE_NEWUSER, clone3
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def children(pid: int) -> list[int]:

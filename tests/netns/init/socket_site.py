@@ -24,7 +24,7 @@ from hostlab.spec.upstart import load_conf
 from tests.netns.activation.activation_site import EXAMPLES, free_port
 from tests.netns.init.engine_site import World, world
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 __all__ = ["DEADLINE_S", "EXAMPLES", "Listening", "free_port", "in_own_network", "listening", "run"]
 
 

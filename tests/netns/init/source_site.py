@@ -10,7 +10,7 @@ from hostlab.init.lasting import Lasting
 from hostlab.init.sources import Surroundings
 from hostlab.jobs.facts import Emit
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @dataclass
