@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import signal
 import socket
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.init.holder import PR_SET_CHILD_SUBREAPER
 from hostlab.init.readiness import following
 from hostlab.init.readiness.appearing import Port, Ports
-from hostlab.init.readiness.daemons import look
+from hostlab.init.readiness.daemons import look, orphans
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3, namespace_fd
+from hostlab.linux.libc import prctl
 from hostlab.spec.job import Expect, Readiness
+from tests.netns.init.init_site import children
 from tests.netns.init.ready_site import Site, ready_site, until
 
 pytestmark = pytest.mark.netns
@@ -31,6 +35,7 @@ LATE_SECOND_FORK = (
     "import os,time\nif os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(0.4)\n"
     "if os.fork(): os._exit(0)\ntime.sleep(1000)"
 )
+SLOW_TO_END_BYTES = 64 << 20
 DAEMONS = pytest.mark.parametrize("kind", [Expect.FORK, Expect.DAEMON])
 
 
@@ -239,6 +244,38 @@ def test_whoever_ends_before_it_is_adopted_is_not_lost(
     first = any_site.call("facts", spawn=spawn)[0]["pid"]
     assert ended_once(any_site, spawn) == 7 << 8
     assert main_of(any_site, spawn) != first
+
+
+def test_a_daemon_is_found_by_a_parent_that_is_not_listed_and_not_gone() -> None:
+    """As between the kernel's `cgroup_exit` and `exit_notify`; it frees memory to be seen there."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        try:
+            daemon = os.fork()
+            if daemon == 0:
+                signal.pause()
+            memory = mmap.mmap(-1, SLOW_TO_END_BYTES)
+            memory[:] = bytes(SLOW_TO_END_BYTES)
+            os.write(writer, str(daemon).encode())
+        finally:
+            os._exit(0)
+    daemon = int(os.read(reader, 20))
+    try:
+        until(lambda: (process := look(middle)) is None or process.is_leaving)
+        (found,) = orphans(lambda: (daemon,), os.getpid(), lambda process: True)
+        assert found.pid in (middle, daemon)
+        os.waitpid(middle, 0)
+        (found,) = orphans(lambda: (daemon,), os.getpid(), lambda process: True)
+        assert found.pid == daemon
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+        prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        while children(os.getpid()):
+            os.wait()
+        os.close(reader)
+        os.close(writer)
 
 
 def test_whoever_ends_while_it_is_adopted_is_not_lost(any_site: Site) -> None:
