@@ -30,7 +30,7 @@ from hostlab.jobs.journal import decode_entries
 from tests.initctl_site import Site
 from tests.netns.init.init_site import children, holding
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 LONG = 300
 """Jobs that make a list longer than a FIFO holds."""
 JOBS = {
