@@ -19,6 +19,7 @@ from hostlab.init.readiness.daemons import look, orphans
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3, namespace_fd
 from hostlab.linux.libc import prctl
 from hostlab.spec.job import Expect, Readiness
+from tests.netns.activation.activation_site import free_port
 from tests.netns.init.init_site import children
 from tests.netns.init.ready_site import Site, ready_site, until
 
@@ -374,8 +375,7 @@ def test_a_file_whose_directory_goes_and_comes(site: Site) -> None:
 
 @pytest.mark.parametrize("kind", ["STREAM", "DGRAM"])
 def test_a_port(any_site: Site, kind: str) -> None:
-    with free_port(kind) as port:
-        pass
+    port = free_port(socket.AF_INET6)
     listen = "s.listen()" if kind == "STREAM" else "pass"
     body = (
         f"import socket,time\ns=socket.socket(socket.AF_INET6, socket.SOCK_{kind})\n"
@@ -385,16 +385,15 @@ def test_a_port(any_site: Site, kind: str) -> None:
     any_site.wait(spawn, "Ready")
 
 
-class free_port:
-    """A port of this machine's loopback that nobody has; inside the block it is taken."""
+class taken_port:
+    """A port of this machine's loopback that somebody listens on inside the block."""
 
-    def __init__(self, kind: str = "STREAM") -> None:
-        self.socket = socket.socket(socket.AF_INET6, getattr(socket, f"SOCK_{kind}"))
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET6)
         self.socket.bind(("::1", 0))
 
     def __enter__(self) -> int:
-        if self.socket.type == socket.SOCK_STREAM:
-            self.socket.listen()
+        self.socket.listen()
         return int(self.socket.getsockname()[1])
 
     def __exit__(self, *_: object) -> None:
@@ -402,7 +401,7 @@ class free_port:
 
 
 def test_anothers_socket_is_not_the_jobs(site: Site) -> None:
-    with free_port() as port:
+    with taken_port() as port:
         spawn = site.start(Readiness(kind=Expect.PORT, port=port), "exec sleep 0.3")
         site.wait(spawn, "Ended")
         assert site.facts(spawn) == ["Started", "Ended"]
