@@ -18,7 +18,7 @@ from hostlab.lab import driver, remains
 from hostlab.spec.oci import bundle
 from hostlab.sync import Lab
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def probe() -> None:
