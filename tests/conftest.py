@@ -15,8 +15,9 @@ import re
 import select
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ PF_EXITING = 0x4
 DIES_WITHIN_S = 60.0
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
+LEAVES_S = 10.0
+"""So long something may take to go, before it is taken for left behind."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
@@ -108,18 +111,24 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     kernel = "netns" in _tiers(request.node)
     before, machine_before = _held(), _machine() if kernel else frozenset()
     yield
-    left = _held() - before
-    if left:
-        gc.collect()
-        left = _held() - before
+    left = _left(lambda: _held() - before)
     if kernel:
-        more = _machine() - machine_before
-        if more:
+        if _machine() - machine_before:
             _wait_for_the_dying()
-            more = _machine() - machine_before
-        left |= more
+        left |= _left(lambda: _machine() - machine_before)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
+
+
+def _left(look: Callable[[], frozenset[str]]) -> frozenset[str]:
+    """What stays. What has been told to end may take its time where the machine is busy."""
+    deadline = time.monotonic() + LEAVES_S
+    while left := look():
+        if time.monotonic() > deadline:
+            break
+        gc.collect()
+        select.select([], [], [], 0.02)
+    return left
 
 
 def _held() -> frozenset[str]:
