@@ -108,8 +108,9 @@ def description() -> str:
     """Two hosts on a wire: `server` with the ten, `peer` with an lldpd of its own."""
     server = [_copied(name, path) for name, path in CHECKPOINTS.items()]
     server += [_copied(name, path) for name, (path, _) in DAEMONS.items()]
+    server += [_patient(name) for name in DAEMONS]
     server += [_written(path) for path in HOST]
-    peer = [_copied("lldpd", DAEMONS["lldpd"][0])]
+    peer = [_copied("lldpd", DAEMONS["lldpd"][0]), _patient("lldpd")]
     peer += [_written(path) for path in HOST if "lldpd" in path]
     return (
         "segments: [wire]\n"
@@ -129,6 +130,11 @@ def description() -> str:
 
 def _copied(name: str, path: str) -> str:
     return f"      /etc/init/{name}.conf: {{copy: {CORPUS / path}}}\n"
+
+
+def _patient(name: str) -> str:
+    """On a machine that stalls none of them is killed because it did not stop in 5 s."""
+    return f"      /etc/init/{name}.override: {{content: kill timeout {WITHIN_S:.0f}}}\n"
 
 
 def _written(path: str) -> str:
