@@ -130,6 +130,7 @@ class Tested(Supervisor):
             "die_after": self.die_after,
             "end_when_adopted": self.end_when_adopted,
             "inotifies": self.inotifies,
+            "strangers": self.strangers,
             "release": self.release,
             "kept": self.list_kept,
         }
@@ -307,6 +308,11 @@ class Tested(Supervisor):
 
     async def is_stopping(self, request: Request) -> None:
         self.readiness.stopping(request.message["spawn"])
+
+    async def strangers(self, request: Request) -> list[int]:
+        """The main processes that are watched by a pidfd, as they are not the holder's."""
+        watches = self.readiness._watches.values()
+        return [watch.pid for watch in watches if watch.pidfd is not None]
 
     async def release(self, request: Request) -> None:
         self.readiness.release(request.message["job"], request.message["instance"])

@@ -209,9 +209,11 @@ def test_a_daemon_that_says_its_pid(any_site: Site) -> None:
     process = look(ready["pid"])
     assert process is not None
     assert process.parent == first_of(any_site, spawn)
+    assert any_site.call("strangers") == [ready["pid"]]
     (any_site.directory / "go").write_text("")
     until(lambda: (p := look(ready["pid"])) is not None and p.parent == any_site.holder)
     until(lambda: look(first_of(any_site, spawn)) is None)
+    until(lambda: any_site.call("strangers") == [])
     os.kill(ready["pid"], signal.SIGKILL)
     (end,) = any_site.wait(spawn, "Ended")
     assert (end["pid"], end["status"]) == (ready["pid"], signal.SIGKILL)
