@@ -13,10 +13,11 @@ import gc
 import os
 import re
 import select
+import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,12 @@ TIERS = ("unit", "netns", "vm")
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
-ENDS_WITHIN_S = 20.0
-"""A process that was killed."""
+PF_EXITING = 0x4
+DIES_WITHIN_S = 60.0
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
+LEAVES_S = 10.0
+"""So long something may take to go, before it is taken for left behind."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
@@ -108,42 +111,24 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     kernel = "netns" in _tiers(request.node)
     before, machine_before = _held(), _machine() if kernel else frozenset()
     yield
-    left = _held() - before
-    if left:
-        gc.collect()
-        left = _held() - before
+    left = _left(lambda: _held() - before)
     if kernel:
-        left |= _left_on_machine(machine_before)
+        if _machine() - machine_before:
+            _wait_for_the_dying()
+        left |= _left(lambda: _machine() - machine_before)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
 
 
-def _left_on_machine(before: frozenset[str]) -> frozenset[str]:
-    """What is still there when every process that is ending has ended.
-
-    A process that was killed is there until the kernel has taken it apart, which nobody but its
-    parent is told of; that is no leak. One that stays past the deadline is.
-    """
-    deadline = time.monotonic() + ENDS_WITHIN_S
-    while True:
-        left = _machine() - before
-        pids = [int(name.split()[1]) for name in left if name.startswith("process ")]
-        if not pids or not _one_ends(pids, deadline):
-            return left
-
-
-def _one_ends(pids: list[int], deadline: float) -> bool:
-    """Wait until one of these processes has ended; False when none does in time."""
-    with contextlib.ExitStack() as stack:
-        poll = select.poll()
-        for pid in pids:
-            try:
-                pidfd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                return True
-            stack.callback(os.close, pidfd)
-            poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+def _left(look: Callable[[], frozenset[str]]) -> frozenset[str]:
+    """What stays. What has been told to end may take its time where the machine is busy."""
+    deadline = time.monotonic() + LEAVES_S
+    while left := look():
+        if time.monotonic() > deadline:
+            break
+        gc.collect()
+        select.select([], [], [], 0.02)
+    return left
 
 
 def _held() -> frozenset[str]:
@@ -205,6 +190,29 @@ def _is_others(lab: str, others: set[str]) -> bool:
         pid is not None and pid[1] != str(os.getpid()) and os.path.exists(f"/proc/{pid[1]}")
     )
     return lab in others or named_after
+
+
+def _wait_for_the_dying() -> None:
+    """A process that was killed, or is in its `exit`, leaves nothing behind: its end is awaited."""
+    for pid, _ in _our_processes():
+        if not _is_dying(pid):
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                select.select([pidfd], [], [], DIES_WITHIN_S)
+            finally:
+                os.close(pidfd)
+
+
+def _is_dying(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+    except OSError:
+        return True
+    pending = [int(word, 16) for word in re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", status)]
+    return bool(flags & PF_EXITING) or any(each & 1 << signal.SIGKILL - 1 for each in pending)
 
 
 def _our_processes() -> set[tuple[int, str | None]]:

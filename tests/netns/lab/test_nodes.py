@@ -67,11 +67,11 @@ def test_a_namespace_is_shared_on_purpose(place: Site, kind: str) -> None:
 
 def test_a_check_is_red_when_its_server_is_stopped(place: Site) -> None:
     lab = place.up(PAIR + 'checks: [{on: other, http: "http://web/", within: 2s}]')
-    assert lab.check().ok
+    wait_until(lambda: lab.check().ok, "a server")
     lab["web"].job("web", "stop")
     assert not lab.check().ok
     lab["web"].job("web", "start")
-    assert lab.check().ok
+    wait_until(lambda: lab.check().ok, "a server once more")
 
 
 def test_net_bind_service_alone_binds_port_80_and_nothing_else(place: Site) -> None:
