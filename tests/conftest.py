@@ -168,11 +168,11 @@ def _children() -> set[str]:
     """The pids of this process' children, whichever of its threads started them."""
     for _ in range(MOST_LOOKS):
         try:
-            return {
-                pid
-                for task in os.listdir("/proc/self/task")
-                for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-            }
+            found: set[str] = set()
+            for task in os.listdir("/proc/self/task"):
+                with open(f"/proc/self/task/{task}/children") as pids:
+                    found.update(pids.read().split())
+            return found
         except (FileNotFoundError, ProcessLookupError):
             # `Thread.join` returns a moment before the kernel's task is gone; then its children
             # are another thread's, perhaps of one that was read already: look again.
