@@ -13,6 +13,7 @@ import gc
 import os
 import re
 import select
+import signal
 import threading
 import time
 from collections import Counter
@@ -30,6 +31,8 @@ TIERS = ("unit", "netns", "vm")
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
+PF_EXITING = 0x4
+DIES_WITHIN_S = 60.0
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
 LEAVES_S = 10.0
@@ -138,6 +141,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     left = _left(lambda: _held() - before)
     if kernel:
+        if _machine() - machine_before:
+            _wait_for_the_dying()
         left |= _left(lambda: _machine() - machine_before)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
@@ -213,6 +218,29 @@ def _is_others(lab: str, others: set[str]) -> bool:
         pid is not None and pid[1] != str(os.getpid()) and os.path.exists(f"/proc/{pid[1]}")
     )
     return lab in others or named_after
+
+
+def _wait_for_the_dying() -> None:
+    """A process that was killed, or is in its `exit`, leaves nothing behind: its end is awaited."""
+    for pid, _ in _our_processes():
+        if not _is_dying(pid):
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                select.select([pidfd], [], [], DIES_WITHIN_S)
+            finally:
+                os.close(pidfd)
+
+
+def _is_dying(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+    except OSError:
+        return True
+    pending = [int(word, 16) for word in re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", status)]
+    return bool(flags & PF_EXITING) or any(each & 1 << signal.SIGKILL - 1 for each in pending)
 
 
 def _our_processes() -> set[tuple[int, str | None]]:

@@ -60,7 +60,7 @@ class Serving:
         readable = asyncio.Event()
         loop.add_reader(fd, readable.set)
         try:
-            await asyncio.wait_for(readable.wait(), 10)
+            await asyncio.wait_for(readable.wait(), 60)
         finally:
             loop.remove_reader(fd)
         return os.read(fd, 65536).decode()
@@ -152,7 +152,7 @@ def test_it_looks_now_and_then_for_what_is_left(
         for name in ("2", "3"):
             serving.ask(name, "status", "foo")
             await serving.answer(name)
-        await asyncio.sleep(0)
+        await turn_until(lambda: not {"7.out", "8.args"} & set(os.listdir(tmp_path)))
         left = set(os.listdir(tmp_path))
         assert left == {"requests", "holder", "1", "1.args"}
         serving.site.runs("foo")
