@@ -40,8 +40,16 @@ LEAVES_S = 10.0
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
-# How long something takes on a busy machine is no property of it.
-settings.register_profile("hostlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long something takes on a busy machine is no property of it. The same examples each time: new
+# ones are looked for by `make fuzz`, where who changes something is not stopped by what is old.
+CAMPAIGN = next(filter(None, map(os.environ.get, ("HOSTLAB_EXAMPLES", "HOSTLAB_FUZZ"))), "")
+settings.register_profile(
+    "hostlab",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("HOSTLAB_EXAMPLES", "40")),
+    derandomize=not CAMPAIGN and "HOSTLAB_MODEL" not in os.environ,
+)
 settings.load_profile("hostlab")
 
 
@@ -51,13 +59,33 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OUTCOMES] = Counter()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of one tier alone the others' folders are not read, which takes longer than many tests."""
+    wanted, parent = config.option.markexpr, Path(__file__).parent
+    is_other = collection_path.parent == parent and collection_path.name in {*TIERS} - {wanted}
+    return True if wanted in TIERS and is_other else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test without a tier, or with two, would run where it should not, or nowhere."""
-    wrong = [item.nodeid for item in items if len(_tiers(item)) != 1]
+    """A test without its folder's tier, or with two, would run where it should not, or nowhere."""
+    wrong = [item.nodeid for item in items if _tiers(item) != [_folder(item)]]
     if wrong:
         raise pytest.UsageError(
-            "exactly one of the marks " + ", ".join(TIERS) + " is needed: " + ", ".join(wrong[:5])
+            "exactly the mark of its folder, of "
+            + ", ".join(TIERS)
+            + ", is needed: "
+            + ", ".join(wrong[:5])
         )
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves are no garbage, and need not be looked through for any."""
+    gc.collect()
+    gc.freeze()
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 def _tiers(item: pytest.Item) -> list[str]:
@@ -151,11 +179,11 @@ def _children() -> set[str]:
     """The pids of this process' children, whichever of its threads started them."""
     for _ in range(MOST_LOOKS):
         try:
-            return {
-                pid
-                for task in os.listdir("/proc/self/task")
-                for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-            }
+            found: set[str] = set()
+            for task in os.listdir("/proc/self/task"):
+                with open(f"/proc/self/task/{task}/children") as pids:
+                    found.update(pids.read().split())
+            return found
         except (FileNotFoundError, ProcessLookupError):
             # `Thread.join` returns a moment before the kernel's task is gone; then its children
             # are another thread's, perhaps of one that was read already: look again.

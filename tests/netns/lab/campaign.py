@@ -214,15 +214,15 @@ class Campaign:
             self.site.must(*arguments)
             self.usual_us[operation] = (time.monotonic_ns() - started) // 1000
 
-    def rounds(self, count: int, *, only: int | None = None) -> Iterator[Kill]:
-        """Carry out `count` rounds; `only` repeats one of them."""
+    def rounds(self, numbers: range, *, only: int | None = None) -> Iterator[Kill]:
+        """Carry out the rounds of these numbers; `only` repeats one of them."""
         choice = random.Random(self.seed)
-        for number in range(count):
+        for number in range(numbers.stop):
             kill = Kill(
                 number, choice.choice(OPERATIONS), choice.choice(VICTIMS), choice.random() * TAIL
             )
             pick = choice.random()
-            if only is None or number == only:
+            if number in numbers and only in (None, number):
                 yield self.round(kill, pick)
 
     def round(self, kill: Kill, pick: float) -> Kill:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.errors import DecodeError
@@ -71,7 +71,6 @@ def test_one_without_a_file(place: int) -> None:
 
 
 @given(st.binary(max_size=200) | st.lists(st.binary(max_size=20)).map(b"\0".join))
-@settings(max_examples=50)
 def test_bytes_of_every_kind(place: int, data: bytes) -> None:
     write(place, data + b"\0.\0")
     with contextlib.suppress(DecodeError):
@@ -101,7 +100,6 @@ WORDS = st.text(max_size=5) | st.sampled_from((*COMMANDS, *OPTIONS, *ARGUMENTS))
 
 
 @given(st.sampled_from((*NAMES, "odd")), st.lists(WORDS, max_size=5))
-@settings(max_examples=60)
 def test_every_command_line_has_an_answer(program: str, words: list[str]) -> None:
     site = Site({"foo": "exec true", "tty": "instance $TTY\nexec true"}, obeys=True)
     # Nobody waits for a shutdown that is later: the clock is far ahead.
