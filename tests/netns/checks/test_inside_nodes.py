@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.netns
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 NOBODY = 65534
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
 

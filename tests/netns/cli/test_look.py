@@ -33,7 +33,7 @@ nodes:
     jobs: {web: python3 -m http.server 80}
   bob: {interfaces: {wire: lan}}
   carol: {jobs: {broken: "false"}}
-checks: [{on: bob, http: "http://alice/"}]
+checks: [{on: bob, http: "http://alice/", within: 60s}]
 """
 
 

@@ -170,7 +170,7 @@ def run(directory: Path, test: Callable[[Listening], Awaitable[None]]) -> None:
     """Run a test with a supervisor's worth of sockets."""
 
     async def main() -> None:
-        async with asyncio.timeout(60), listening(directory) as place:
+        async with asyncio.timeout(100), listening(directory) as place:
             await test(place)
 
     asyncio.run(main())

@@ -33,7 +33,7 @@ from hostlab.linux.libc import setns
 from hostlab.spec.model import Publish
 
 CLONE_NEWUSER = 0x10000000
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 MACHINE4, MACHINE6 = "192.0.2.1", "2001:db8::1"
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 libc = ctypes.CDLL(None, use_errno=True)

@@ -365,9 +365,14 @@ def test_udp_clients_are_forgotten_when_idle(monkeypatch: pytest.MonkeyPatch) ->
         site.node("dns", "10.0.0.1/24")
         site.udp("dns", "0.0.0.0", 53, b"a:")
         site.publish(("dns", Publish(port=9053, inner=53, protocol="udp")))
-        assert ask_udp("127.0.0.1", 9053) == b"a:hello"
-        site.wait_stat(lambda answer: answer.publishes[0].open == 0)
-        assert site.client.stat().publishes[0].connections == 1
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            # Its answer may come too late on a slow machine; that it was heard is counted.
+            sock.sendto(b"hello", ("127.0.0.1", 9053))
+            stat = site.wait_stat(lambda answer: answer.publishes[0].connections == 1)
+            if stat.publishes[0].open:
+                stat = site.wait_stat(lambda answer: answer.publishes[0].open == 0)
+        assert stat.publishes[0].connections == 1
+        assert stat.publishes[0].refused == 0
 
 
 def test_udp_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
