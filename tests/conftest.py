@@ -13,6 +13,7 @@ import gc
 import os
 import re
 import select
+import signal
 import threading
 import time
 from collections import Counter
@@ -30,9 +31,11 @@ TIERS = ("unit", "netns", "vm")
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
+PF_EXITING = 0x4
+DIES_WITHIN_S = 60.0
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
-LEAVES_S = 20.0
+LEAVES_S = 10.0
 """So long something may take to go, before it is taken for left behind."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
@@ -73,6 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             + ", is needed: "
             + ", ".join(wrong[:5])
         )
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves are no garbage, and need not be looked through for any."""
+    gc.collect()
+    gc.freeze()
 
 
 def _folder(item: pytest.Item) -> str:
@@ -132,41 +141,22 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     left = _left(lambda: _held() - before)
     if kernel:
+        if _machine() - machine_before:
+            _wait_for_the_dying()
         left |= _left(lambda: _machine() - machine_before)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
 
 
 def _left(look: Callable[[], frozenset[str]]) -> frozenset[str]:
-    """What stays. What has been told to end may take its time where the machine is busy.
-
-    A process that was killed is there until the kernel has taken it apart, and its cgroup, links
-    and mounts go after it; that is no leak. What stays past the deadline is.
-    """
+    """What stays. What has been told to end may take its time where the machine is busy."""
     deadline = time.monotonic() + LEAVES_S
     while left := look():
         if time.monotonic() > deadline:
             break
         gc.collect()
-        pids = [int(name.split()[1]) for name in left if name.startswith("process ")]
-        if pids:
-            _wait_until_one_ends(pids, deadline)
-        else:  # Of these nobody is told when they go.
-            select.select([], [], [], 0.02)
+        select.select([], [], [], 0.02)
     return left
-
-
-def _wait_until_one_ends(pids: list[int], deadline: float) -> None:
-    with contextlib.ExitStack() as stack:
-        poll = select.poll()
-        for pid in pids:
-            try:
-                pidfd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                return
-            stack.callback(os.close, pidfd)
-            poll.register(pidfd, select.POLLIN)
-        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
 def _held() -> frozenset[str]:
@@ -189,11 +179,11 @@ def _children() -> set[str]:
     """The pids of this process' children, whichever of its threads started them."""
     for _ in range(MOST_LOOKS):
         try:
-            return {
-                pid
-                for task in os.listdir("/proc/self/task")
-                for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-            }
+            found: set[str] = set()
+            for task in os.listdir("/proc/self/task"):
+                with open(f"/proc/self/task/{task}/children") as pids:
+                    found.update(pids.read().split())
+            return found
         except (FileNotFoundError, ProcessLookupError):
             # `Thread.join` returns a moment before the kernel's task is gone; then its children
             # are another thread's, perhaps of one that was read already: look again.
@@ -228,6 +218,29 @@ def _is_others(lab: str, others: set[str]) -> bool:
         pid is not None and pid[1] != str(os.getpid()) and os.path.exists(f"/proc/{pid[1]}")
     )
     return lab in others or named_after
+
+
+def _wait_for_the_dying() -> None:
+    """A process that was killed, or is in its `exit`, leaves nothing behind: its end is awaited."""
+    for pid, _ in _our_processes():
+        if not _is_dying(pid):
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                select.select([pidfd], [], [], DIES_WITHIN_S)
+            finally:
+                os.close(pidfd)
+
+
+def _is_dying(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+    except OSError:
+        return True
+    pending = [int(word, 16) for word in re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", status)]
+    return bool(flags & PF_EXITING) or any(each & 1 << signal.SIGKILL - 1 for each in pending)
 
 
 def _our_processes() -> set[tuple[int, str | None]]:

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +46,7 @@ nodes:
   client: {{interfaces: right, gateway: router}}
   other: {{interfaces: right}}
 checks:
-  - {{on: [client, router], http: "http://web/", within: 50s}}
+  - {{on: [client, router], http: "http://web/", within: 10s}}
 """
 
 AFTER = """
@@ -67,7 +67,7 @@ nodes:
   late: {{interfaces: third, gateway: router}}
   sharer: {{namespaces: {{net: late}}}}
 checks:
-  - {{on: [client, router, late], http: "http://web/", within: 50s}}
+  - {{on: [client, router, late], http: "http://web/", within: 10s}}
 """
 
 
@@ -214,15 +214,15 @@ class Campaign:
             self.site.must(*arguments)
             self.usual_us[operation] = (time.monotonic_ns() - started) // 1000
 
-    def rounds(self, count: int, *, only: Collection[int]) -> Iterator[Kill]:
-        """Draw `count` rounds and carry out those of these numbers."""
+    def rounds(self, numbers: range, *, only: int | None = None) -> Iterator[Kill]:
+        """Carry out the rounds of these numbers; `only` repeats one of them."""
         choice = random.Random(self.seed)
-        for number in range(count):
+        for number in range(numbers.stop):
             kill = Kill(
                 number, choice.choice(OPERATIONS), choice.choice(VICTIMS), choice.random() * TAIL
             )
             pick = choice.random()
-            if number in only:
+            if number in numbers and only in (None, number):
                 yield self.round(kill, pick)
 
     def round(self, kill: Kill, pick: float) -> Kill:

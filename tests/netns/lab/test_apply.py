@@ -147,7 +147,7 @@ nodes:
 def account(lab: Lab) -> object:
     """Everything of the lab that a test can tell apart."""
     web = lab["web"]
-    jobs = [(job["name"], job["state"], job["pid"]) for job in web.wait_settled()]
+    jobs = [(job["name"], job["state"], job["pid"]) for job in web.wait_settled(within_s=60)]
     return (
         lab.status()["nodes"],
         jobs,
@@ -206,7 +206,7 @@ def test_segments_of_a_failed_apply_go_again(place: Site) -> None:
 
 
 def pids(lab: Lab) -> dict[str, int | None]:
-    return {job["name"]: job["pid"] for job in lab["web"].wait_settled()}
+    return {job["name"]: job["pid"] for job in lab["web"].wait_settled(within_s=60)}
 
 
 def test_only_jobs_that_changed_are_restarted(place: Site) -> None:

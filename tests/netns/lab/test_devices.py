@@ -105,7 +105,7 @@ def seen(lab: Lab) -> list[str]:
 
 def test_a_stick_is_plugged_in_and_a_job_copies_it(place: Site) -> None:
     lab = place.up(DESCRIPTION)
-    lab["desk"].wait_settled()
+    lab["desk"].wait_settled(within_s=60)
     desk = sockets(lab)
     remarks = desk.plug(recorded("stick"))
     assert list(remarks) == ["there is no /dev/sda: a container can be given no device file"]
@@ -220,7 +220,7 @@ def supervisor(lab: Lab) -> int:
 
 def test_what_happens_while_no_supervisor_is_there_is_heard_by_the_next(place: Site) -> None:
     lab = place.up(DESCRIPTION)
-    lab["desk"].wait_settled()
+    lab["desk"].wait_settled(within_s=60)
     for expected in range(8, 48, 8):
         old = supervisor(lab)
         os.kill(old, signal.SIGSTOP)
@@ -428,7 +428,7 @@ def test_a_job_of_storage_survives_its_supervisor(place: Site) -> None:
         exec: echo "$UPSTART_EVENTS $SERIAL" >> /srv/seen
 """
     place.up(text.replace("checks:", f"{more}checks:"))
-    lab["desk"].wait_settled()
+    lab["desk"].wait_settled(within_s=60)
     for expected in range(2, 8, 2):
         old = supervisor(lab)
         os.kill(old, signal.SIGSTOP)

@@ -18,6 +18,7 @@ from hostlab.init.initctl.files import (
     find_asker,
     is_name,
     read_request,
+    session_of,
     sweep,
 )
 from hostlab.init.initctl.programs import COMMANDS, NAMES, Initctl
@@ -107,3 +108,16 @@ def test_every_command_line_has_an_answer(program: str, words: list[str]) -> Non
     assert isinstance(answer, Answer)
     assert answer.status in (0, 1)
     assert answer.err.startswith(f"{program}: ") or not answer.err
+
+
+@pytest.mark.parametrize("name", ["", "x", "4194305", "9999999999", "0.x"])
+def test_the_session_of_nobody(name: str) -> None:
+    assert session_of(f"initctl/{name}/1") == 0
+    assert session_of(name) == 0
+
+
+def test_the_session_of_a_client() -> None:
+    """Whatever is asked with the token, by a program of several requests too."""
+    for end in ("", ".3"):
+        token = f"initctl/{os.getpid()}{end}/17|down reboot"
+        assert session_of(token) == os.getsid(0)

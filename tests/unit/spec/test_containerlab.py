@@ -238,7 +238,7 @@ _WORDS = st.sampled_from(
 _TREES = st.recursive(
     st.none() | _WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 
