@@ -46,7 +46,7 @@ nodes:
   client: {{interfaces: right, gateway: router}}
   other: {{interfaces: right}}
 checks:
-  - {{on: [client, router], http: "http://web/", within: 10s}}
+  - {{on: [client, router], http: "http://web/", within: 50s}}
 """
 
 AFTER = """
@@ -67,7 +67,7 @@ nodes:
   late: {{interfaces: third, gateway: router}}
   sharer: {{namespaces: {{net: late}}}}
 checks:
-  - {{on: [client, router, late], http: "http://web/", within: 10s}}
+  - {{on: [client, router, late], http: "http://web/", within: 50s}}
 """
 
 

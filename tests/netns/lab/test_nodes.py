@@ -96,6 +96,7 @@ nodes:
     jobs:
       victim: sleep 1000
       bound:
+        start_on: started victim
         exec: sh -c 'exec python3 /opt/program $(pgrep sleep)'
         user: nobody
         capabilities: [NET_BIND_SERVICE]
@@ -174,7 +175,7 @@ def test_a_bundle_of_runc_spec_is_a_node(place: Site, tmp_path: Path) -> None:
     config["process"]["terminal"] = False  # type: ignore[index]
     config["process"]["args"] = ["sleep", "1000"]  # type: ignore[index]
     lab = staged(place, directory, config)
-    assert lab["box"].jobs()["main"].pid
+    wait_until(lambda: bool(lab["box"].jobs()["main"].pid), "its program runs")
     table = mounted(lab)
     assert set(table) >= {"/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"}
     assert table["/dev/shm"].startswith("tmpfs rw,nosuid,nodev,noexec")
