@@ -24,6 +24,7 @@ import msgspec
 
 from hostlab.errors import Failed, Place, Unsupported
 from hostlab.firewall import trace
+from hostlab.firewall.here import run_in_network
 from hostlab.firewall.source import STDIN_NAME, Kind, Part, Source, shell_of
 from hostlab.firewall.stage import StageNode
 from hostlab.firewall.trace import Call, Texts
@@ -118,13 +119,11 @@ def _loaded(node: StageNode, source: Source, time_limit_s: float) -> Ran:
     calls = []
     cut_off = ""
     deadline = time.monotonic() + time_limit_s
-    if os.geteuid():
-        _copy_in(node, source, {})  # the tools may have to run in the node, and include files
     for part in source.parts:
         words = tool_of(part)
         left = deadline - time.monotonic()
         try:
-            done = node.tool(words, stdin=_bytes(part), timeout_s=max(left, 0.001))
+            done = _load(node, source, part, words, max(left, 0.001))
             status, text = done.status, done.stderr.decode(errors="replace").strip()
         except TimeoutError as late:
             status, text, cut_off = 1, "", str(late)
@@ -138,6 +137,18 @@ def _loaded(node: StageNode, source: Source, time_limit_s: float) -> Ran:
             break
     texts = Texts(read_text, {})
     return Ran(calls=tuple(calls), status=None if cut_off else 0, cut_off=cut_off, texts=texts)
+
+
+def _load(
+    node: StageNode, source: Source, part: Part, words: Sequence[str], timeout_s: float
+) -> Completed:
+    """One part; an nft file from outside the node, for it may include others, and large ones."""
+    if part.kind is Kind.NFT:
+        try:
+            return run_in_network(node.pid, words, stdin=_bytes(part), timeout_s=timeout_s)
+        except PermissionError:
+            _copy_in(node, source, {})
+    return node.tool(words, stdin=_bytes(part), timeout_s=timeout_s)
 
 
 def _bytes(part: Part) -> bytes:
