@@ -81,6 +81,9 @@ def read_source(path: str, *, stdin: bytes = b"", shell: str | None = None) -> S
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             return _directory(path, shell)
+        if stat.S_ISFIFO(found.st_mode):  # <(…) of a shell
+            with open(path, "rb") as file:
+                return read_source(STDIN, stdin=file.read(MAX_BYTES), shell=shell)
         if not stat.S_ISREG(found.st_mode):
             raise UsageError("no-ruleset", f"{path} is neither a file nor a directory")
         parts = tuple(_parts(path, _content(path), shell, sure=False))
