@@ -81,6 +81,9 @@ def read_source(path: str, *, stdin: bytes = b"", shell: str | None = None) -> S
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             return _directory(path, shell)
+        if stat.S_ISFIFO(found.st_mode):  # <(…) of a shell
+            with open(path, "rb") as file:
+                return read_source(STDIN, stdin=file.read(MAX_BYTES), shell=shell)
         if not stat.S_ISREG(found.st_mode):
             raise UsageError("no-ruleset", f"{path} is neither a file nor a directory")
         parts = tuple(_parts(path, _content(path), shell, sure=False))
@@ -266,11 +269,13 @@ def shell_of(source: Source) -> tuple[str, tuple[str, ...]]:
     """The one shell that runs a source's scripts, and its options."""
     scripts = [part for part in source.parts if part.kind is Kind.SCRIPT]
     said = {part.shell for part in scripts} - {""}
-    if len(said - {"sh"}) > 1:
+    others = sorted(said - {"sh"})
+    if len(others) > 1:
         raise UsageError(
             "shells",
-            f"{source.path} has scripts of {' and '.join(sorted(said))}, and one shell reads them",
+            f"{source.path} has scripts of {' and '.join(others)}, and one shell reads them",
             hint="say which with --shell, in files without a first line",
         )
-    chosen = next(iter(said - {"sh"}), "sh")
-    return chosen, scripts[0].options if len(source.parts) == 1 and scripts else ()
+    return others[0] if others else "sh", scripts[0].options if len(
+        source.parts
+    ) == 1 and scripts else ()
