@@ -18,7 +18,11 @@ from hostlab.spec.model import Node
 
 TIMEOUT_S: Final = 60.0
 """nft takes milliseconds; this is for a machine that is swapping."""
-_REFUSED: Final = re.compile(r"^\S+?:(?P<line>\d+):\d+-\d+: Error: (?P<reason>.*)$", re.M)
+_REFUSED: Final = "firewall"
+_NO_NFT: Final = "no-nft"
+UNCHANGED: Final = frozenset({_REFUSED, _NO_NFT})
+"""Codes of failures after which the node's table is as it was."""
+_COMPLAINT: Final = re.compile(r"^\S+?:(?P<line>\d+):\d+-\d+: Error: (?P<reason>.*)$", re.M)
 
 
 def load(handle: NodeHandle, node: Node) -> None:
@@ -37,18 +41,18 @@ def load(handle: NodeHandle, node: Node) -> None:
         )
     except FileNotFoundError:
         message = f"node {node.name} has a firewall, and nft is not here"
-        raise Unsupported("nft", message, hint="apt-get install nftables") from None
+        raise Unsupported(_NO_NFT, message, hint="apt-get install nftables") from None
     if done.returncode:
         raise refused(node.name, lines, done.stderr.decode(errors="replace"))
 
 
 def refused(node: str, lines: Sequence[Line], said: str) -> Failed:
     """nft's first complaint, at the line of the description that it is about."""
-    found = _REFUSED.search(said)
+    found = _COMPLAINT.search(said)
     number = int(found["line"]) if found else 0
     if found is None or not 0 < number <= len(lines):
-        return Failed("firewall", f"node {node}: its firewall is refused: {said.strip()}")
+        return Failed(_REFUSED, f"node {node}: its firewall is refused: {said.strip()}")
     line = lines[number - 1]
     place = f"{line.place}: " if line.place else ""
     message = f"node {node}: {place}its firewall is refused: {found['reason'].strip()}"
-    return Failed("firewall", message, hint=f"for nft it was `{line.text.strip()}`")
+    return Failed(_REFUSED, message, hint=f"for nft it was `{line.text.strip()}`")

@@ -208,7 +208,12 @@ class HubSupervisor(Supervisor):
                 # One that stops half-way must be taken back too; both ways it starts from what
                 # is there, not from what was to be there.
                 done.append(operation)
-            await self._one(operation, old, new)
+            try:
+                await self._one(operation, old, new)
+            except Problem as problem:
+                if problem.code in firewall.UNCHANGED:
+                    done.pop()
+                raise
             if operation.kind not in IN_PLACE:
                 done.append(operation)
         await add_nodes(self, added, new, done, request)
