@@ -42,7 +42,7 @@ def staged(path: Path) -> Lab:
     return Lab(own(path))
 
 
-@pytest.mark.parametrize("name", ["hello", "shop", "sleeper"])
+@pytest.mark.parametrize("name", ["hello", "shop", "sleeper", "firewall"])
 def test_an_example_holds(examples: Path, name: str) -> None:
     with staged(examples / f"{name}.yaml") as lab:
         assert_holds(lab)
