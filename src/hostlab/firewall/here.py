@@ -10,10 +10,18 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from typing import Final
 
 from hostlab.errors import Unsupported
+from hostlab.firewall.kernel import Tables
 from hostlab.lab.access import Completed
+from hostlab.linux import nftables
 from hostlab.linux.entering import from_inside
+
+SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+"""A plain user's PATH lacks them."""
+NO_LOCK: Final = "/dev/null"
+"""The lock of legacy iptables is the machine's own: what works elsewhere must not wait for it."""
 
 
 def run_here(
@@ -22,7 +30,12 @@ def run_here(
     """Run a program here; TimeoutError when it is late, Unsupported when it is not installed."""
     try:
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, check=False, timeout=timeout_s
+            argv,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=timeout_s,
+            env=_environment(),
         )
     except FileNotFoundError:
         raise _absent(argv[0]) from None
@@ -47,7 +60,13 @@ def run_in_network(
             given, out, error = outputs
             try:
                 done = subprocess.run(
-                    argv, stdin=given, stdout=out, stderr=error, check=False, timeout=timeout_s
+                    argv,
+                    stdin=given,
+                    stdout=out,
+                    stderr=error,
+                    check=False,
+                    timeout=timeout_s,
+                    env={**_environment(), "XTABLES_LOCKFILE": NO_LOCK},
                 )
             except subprocess.TimeoutExpired:
                 return b"late", ()
@@ -63,6 +82,24 @@ def run_in_network(
     finally:
         for fd in outputs:
             os.close(fd)
+
+
+def tables_in_network(pid: int) -> Tables:
+    """What lists the nf_tables tables of the network namespace of a process."""
+
+    def work() -> tuple[bytes, Sequence[int]]:
+        return "\n".join(f"{family} {name}" for family, name in nftables.tables()).encode(), ()
+
+    def listed() -> tuple[tuple[str, str], ...]:
+        answer, _ = from_inside(pid, ("user", "net"), work)
+        lines = (line.partition(" ") for line in answer.decode().split("\n") if line)
+        return tuple((family, name) for family, _, name in lines)
+
+    return listed
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{SBIN}", "LC_ALL": "C"}
 
 
 def _write_all(fd: int, data: bytes) -> None:

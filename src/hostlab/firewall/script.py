@@ -16,6 +16,7 @@ import secrets
 import shlex
 import signal
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -24,6 +25,7 @@ import msgspec
 from hostlab.errors import Failed, Place, Unsupported
 from hostlab.firewall import trace
 from hostlab.firewall.source import STDIN_NAME, Kind, Part, Source, shell_of
+from hostlab.firewall.stage import StageNode
 from hostlab.firewall.trace import Call, Texts
 from hostlab.lab.access import Completed, CutOff, NodeConnection
 from hostlab.lab.rootfs import OWN_MOUNTS
@@ -86,7 +88,7 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(
-    node: NodeConnection,
+    node: StageNode,
     source: Source,
     *,
     arguments: Sequence[str] = (),
@@ -111,36 +113,29 @@ def tool_of(part: Part) -> tuple[str, ...]:
             return ("nft", "-I", os.path.dirname(path), "-f", "-")
 
 
-def _loaded(node: NodeConnection, source: Source, time_limit_s: float) -> Ran:
-    """Dumps and nft files, one after another; their tools need no shell."""
+def _loaded(node: StageNode, source: Source, time_limit_s: float) -> Ran:
+    """Dumps and nft files, one after another; their tools need no shell, and no confinement."""
     calls = []
     cut_off = ""
-    _copy_in(node, source, {})
-    directory = _directory_in(node)
+    deadline = time.monotonic() + time_limit_s
+    if os.geteuid():
+        _copy_in(node, source, {})  # the tools may have to run in the node, and include files
     for part in source.parts:
         words = tool_of(part)
+        left = deadline - time.monotonic()
         try:
-            done = node.execute(
-                words,
-                stdin=_bytes(part),
-                timeout_s=time_limit_s,
-                directory=directory,
-                output_limit_bytes=OUTPUT_LIMIT_BYTES,
-            )
-            status, said = done.status, done.stderr
-        except CutOff as cut:
-            status, said, cut_off = 1, cut.stderr, str(cut)
-        except Failed as failed:
-            if failed.code != "not-found":
-                raise
-            raise _without_tool(words[0]) from None
-        text = said.decode(errors="replace").strip()
+            done = node.tool(words, stdin=_bytes(part), timeout_s=max(left, 0.001))
+            status, text = done.status, done.stderr.decode(errors="replace").strip()
+        except TimeoutError as late:
+            status, text, cut_off = 1, "", str(late)
         place = Place(part.path, part.first_line, 1)
         calls.append(
             Call(
                 text=" ".join(words), words=words, place=place, status=status, said=text, part=part
             )
         )
+        if cut_off:
+            break
     texts = Texts(read_text, {})
     return Ran(calls=tuple(calls), status=None if cut_off else 0, cut_off=cut_off, texts=texts)
 
@@ -153,17 +148,12 @@ def _bytes(part: Part) -> bytes:
     return part.text.encode()
 
 
-def _without_tool(name: str) -> Unsupported:
-    package = {"nft": "nftables", "ipset": "ipset"}.get(name, "iptables")
-    return Unsupported("no-tool", f"{name} is not here", hint=f"apt-get install {package}")
-
-
 class _Script:
     """One run of a source that has a script in it."""
 
     def __init__(
         self,
-        node: NodeConnection,
+        node: StageNode,
         source: Source,
         arguments: Sequence[str],
         time_limit_s: float,

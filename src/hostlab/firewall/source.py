@@ -266,11 +266,13 @@ def shell_of(source: Source) -> tuple[str, tuple[str, ...]]:
     """The one shell that runs a source's scripts, and its options."""
     scripts = [part for part in source.parts if part.kind is Kind.SCRIPT]
     said = {part.shell for part in scripts} - {""}
-    if len(said - {"sh"}) > 1:
+    others = sorted(said - {"sh"})
+    if len(others) > 1:
         raise UsageError(
             "shells",
-            f"{source.path} has scripts of {' and '.join(sorted(said))}, and one shell reads them",
+            f"{source.path} has scripts of {' and '.join(others)}, and one shell reads them",
             hint="say which with --shell, in files without a first line",
         )
-    chosen = next(iter(said - {"sh"}), "sh")
-    return chosen, scripts[0].options if len(source.parts) == 1 and scripts else ()
+    return others[0] if others else "sh", scripts[0].options if len(
+        source.parts
+    ) == 1 and scripts else ()

@@ -19,7 +19,7 @@ import msgspec
 
 from hostlab import spec
 from hostlab.firewall import kernel
-from hostlab.firewall.here import run_in_network
+from hostlab.firewall.here import run_in_network, tables_in_network
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.target import Target
 from hostlab.lab import driver
@@ -61,7 +61,7 @@ class StageNode(NodeConnection):
 
     def read(self) -> Ruleset:
         """What the kernel holds for this node."""
-        return kernel.read(self.tool)
+        return kernel.read(self.tool, tables_in_network(self.pid))
 
     def tool(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None

@@ -182,6 +182,13 @@ def _of_tool(call: Call, said: str, texts: Texts, has: HasOption) -> Iterator[Tr
     yield _blamed(call, place, _message(said), lack)
 
 
+_TOO_LONG: Final = re.compile(r"Message too long|No buffer space available")
+_TOO_LONG_HINT: Final = (
+    "a script's tools may send no more than net.core.wmem_max in one transaction: raise that, or"
+    " give the file itself to `hostlab firewall`, as root"
+)
+
+
 def _message(said: str) -> str:
     """A tool's message without its name, version, and which of its lines it means."""
     text = " ".join(line.strip() for line in said.split("\n") if not line.startswith("Warning:"))
@@ -191,6 +198,9 @@ def _message(said: str) -> str:
 
 
 def _blamed(call: Call, place: Place | None, message: str, lack: Lack | None) -> Trouble:
+    if lack is None and _TOO_LONG.search(call.said):
+        text = f"this stage cannot load so much at once: {message}"
+        return _trouble(Blame.KERNEL, call, place, text, hint=_TOO_LONG_HINT)
     if lack is None:
         return _trouble(Blame.RULESET, call, place, message)
     text = f"this machine has no {lack.what}: {message}"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hostlab.firewall import beside
+from hostlab.firewall import beside, listing
+from hostlab.firewall.listing import chains
 from hostlab.firewall.source import read_source
 from hostlab.firewall.stage import Stage, StageNode
 from hostlab.firewall.staged import Staged, stage_source
@@ -401,6 +402,58 @@ def test_a_script_reaches_nothing_of_the_machine(
         (7, "`mount"),
     }
     assert staged.exit_code == 2
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_which_line_made_which_rule(stage: Callable[..., Staged], shell: str) -> None:
+    staged = stage(
+        f"""#!/bin/{shell}
+drop_all() {{
+  for tool in iptables ip6tables; do
+    $tool -A INPUT -j DROP
+  done
+}}
+ipt() {{ iptables "$@"; }}
+ipt -A INPUT -i lo -j ACCEPT
+ipt -I INPUT -m comment --comment "first -A of all" -j ACCEPT
+drop_all
+ipt -D INPUT -i lo -j ACCEPT
+iptables-restore --noflush <<EOF
+*filter
+:MINE - [0:0]
+-A MINE -p tcp -j ACCEPT
+-I MINE -j DROP
+COMMIT
+EOF
+nft -f - <<EOF
+table inet f {{
+  chain c {{
+    tcp dport {{ 22, 80 }} accept
+    drop
+  }}
+}}
+EOF
+nft insert rule inet f c counter
+"""
+    )
+    assert not told(staged)
+    where = staged.places()
+    found = {
+        (chain.family, chain.name): [
+            place.line if (place := where(chain, n)) else None for n in range(1, count + 1)
+        ]
+        for chain in chains(staged.ruleset)
+        if (count := len(chain.rules))
+    }
+    assert found == {
+        ("ip", "INPUT"): [9, 4],
+        ("ip6", "INPUT"): [4],
+        ("ip", "MINE"): [16, 15],
+        ("inet", "c"): [27, 22, 23],
+    }
+    shown = listing.text(staged.ruleset, where)
+    assert "-A MINE -p tcp -j ACCEPT  # rules.sh:15\n" in shown
+    assert "\t\ttcp dport { 22, 80 } accept  # rules.sh:22\n" in shown
 
 
 def test_loops_and_floods_are_ended(stage: Callable[..., Staged]) -> None:
