@@ -54,7 +54,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """The family that its addresses or its table say; None: both."""
 
 
-_PORTS: Final = re.compile(r"^([\w-]+)?(?:([:-])([\w-]+)?)?$")
+_PORTS: Final = re.compile(r"(\d+|[a-zA-Z][\w-]*)?(?:([:-])(\d+|[a-zA-Z][\w-]*)?)?")
 _ICMP: Final = {
     "echo-reply": 0, "destination-unreachable": 3, "redirect": 5, "echo-request": 8,
     "router-advertisement": 9, "router-solicitation": 10, "time-exceeded": 11,
@@ -213,7 +213,7 @@ def port_intervals(text: str) -> list[Value]:
     """`22`, `80:90`, `1024:`, `ssh,http`; what is no port is left out."""
     found: list[Value] = []
     for part in text.split(","):
-        match = _PORTS.match(part.strip())
+        match = _PORTS.fullmatch(part.strip())
         if match is None:
             continue
         first = 0 if match[1] is None else _port(match[1])

@@ -7,14 +7,19 @@ hundred rules at once and no more. The machine's root in the node's network may.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Sequence
+from typing import Final
 
 from hostlab.errors import Unsupported
-from hostlab.firewall.kernel import Run
+from hostlab.firewall.kernel import Run, Tables
 from hostlab.lab.access import Completed
+from hostlab.linux import nftables
 from hostlab.linux.entering import from_inside
+from hostlab.linux.running import run_inside, usual_environment
+
+NO_LOCK: Final = "/dev/null"
+"""The lock of legacy iptables is the machine's own: what works elsewhere must not wait for it."""
 
 
 def run_here(
@@ -54,6 +59,7 @@ def _run_here(
             capture_output=True,
             check=False,
             timeout=timeout_s,
+            env=usual_environment(),
             pass_fds=pass_fds,
             process_group=process_group,
         )
@@ -71,43 +77,28 @@ def run_in_network(
 
     Errors as of `run_here`; OSError EPERM for who does not own that namespace from outside.
     """
-    outputs = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
+    environment = {**usual_environment(), "XTABLES_LOCKFILE": NO_LOCK}
     try:
-        _write_all(outputs[0], stdin)
-        os.lseek(outputs[0], 0, os.SEEK_SET)
-
-        def work() -> tuple[bytes, Sequence[int]]:
-            given, out, error = outputs
-            try:
-                done = subprocess.run(
-                    argv, stdin=given, stdout=out, stderr=error, check=False, timeout=timeout_s
-                )
-            except subprocess.TimeoutExpired:
-                return b"late", ()
-            return str(done.returncode).encode(), ()
-
-        try:
-            answer, _ = from_inside(pid, ("net",), work)
-        except FileNotFoundError:
-            raise _absent(argv[0]) from None
-        if answer == b"late":
-            raise TimeoutError(f"{argv[0]} has not ended in time")
-        return _completed(int(answer), *(_whole(fd) for fd in outputs[1:]))
-    finally:
-        for fd in outputs:
-            os.close(fd)
+        done = run_inside(
+            pid, ("net",), argv, stdin=stdin, timeout_s=timeout_s, environment=environment
+        )
+    except FileNotFoundError:
+        raise _absent(argv[0]) from None
+    return _completed(*done)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def tables_in_network(pid: int) -> Tables:
+    """What lists the nf_tables tables of the network namespace of a process."""
 
+    def work() -> tuple[bytes, Sequence[int]]:
+        return "\n".join(f"{family} {name}" for family, name in nftables.tables()).encode(), ()
 
-def _whole(fd: int) -> bytes:
-    os.lseek(fd, 0, os.SEEK_SET)
-    with open(fd, "rb", closefd=False) as file:
-        return file.read()
+    def listed() -> tuple[tuple[str, str], ...]:
+        answer, _ = from_inside(pid, ("user", "net"), work)
+        lines = (line.partition(" ") for line in answer.decode().split("\n") if line)
+        return tuple((family, name) for family, _, name in lines)
+
+    return listed
 
 
 def _completed(returncode: int, out: bytes, error: bytes) -> Completed:

@@ -7,7 +7,7 @@ kernel; so they do it, here in a node's network namespace and there on the live 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from hostlab.errors import Failed
@@ -25,6 +25,7 @@ RESTORERS: Final = (
 )
 """A field of `Ruleset` -> the tool that loads it."""
 SAVERS: Final = tuple((field, tool.replace("restore", "save")) for field, tool in RESTORERS)
+_TABLE: Final = re.compile(r"^table (\S+) (\S+)$", re.MULTILINE)
 _COMMENT: Final = re.compile(r"^#.*\n", re.MULTILINE)
 
 
@@ -37,16 +38,51 @@ class Run(Protocol):
         """The tool's end; OSError where it cannot be started."""
 
 
-def read(run: Run) -> Ruleset:
-    """What the kernel holds now; Failed with the tool's own words."""
-    saved = {field: _saved(run, tool) for field, tool in SAVERS}
-    own = {("ip", name) for name in _tables(saved["iptables"])}
-    own |= {("ip6", name) for name in _tables(saved["ip6tables"])}
+Tables = Callable[[], Sequence[tuple[str, str]]]
+"""What tells (family, name) of the tables of nf_tables there."""
+
+
+def read(run: Run, tables_there: Tables | None = None) -> Ruleset:
+    """What the kernel holds now; Failed with the tool's own words.
+
+    Only tables that are there are asked for, and nft is not asked to print those of iptables.
+    `tables_there` spares asking nft for them, which takes it as long as a whole listing.
+    """
+    if tables_there is not None:
+        tables = list(tables_there())
+    else:
+        listed = tool(run, ("nft", "list", "tables")).stdout.decode()
+        tables = [(found[1], found[2]) for found in _TABLE.finditer(listed)]
+    saved = {
+        field: _saved(run, name)
+        for field, name in SAVERS
+        if "legacy" in field or _may_hold(field, tables)
+    }
+    own = {("ip", name) for name in _tables(saved.get("iptables", ""))}
+    own |= {("ip6", name) for name in _tables(saved.get("ip6tables", ""))}
     own |= {(family, witnesses.TABLE) for family in ("inet", "netdev")}
-    listed = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
-    nft = "".join(text for key, text in nft_tables(listed) if key not in own)
+    others = [key for key in tables if key not in own]
+    if len(others) == len(tables) > 1:
+        nft = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
+    else:
+        nft = "".join(_listed(run, *key) for key in others)
+    nft = "".join(text for _, text in nft_tables(nft))
     ipset = tool(run, ("ipset", "save")).stdout.decode()
     return Ruleset(nft=nft, ipset=ipset, **saved)
+
+
+def _listed(run: Run, family: str, name: str) -> str:
+    """One table's text; of one whose name `nft list` takes for a word of its own, out of all."""
+    done = run(("nft", "-s", "list", "table", family, name), timeout_s=TOOL_TIMEOUT_S)
+    if not done.status:
+        return done.stdout.decode()
+    everything = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
+    return "".join(text for key, text in nft_tables(everything) if key == (family, name))
+
+
+def _may_hold(field: str, tables: Sequence[tuple[str, str]]) -> bool:
+    family = "ip6" if "6" in field else "ip"
+    return any(each == family and name in IPTABLES_TABLES for each, name in tables)
 
 
 def load(run: Run, ruleset: Ruleset) -> None:

@@ -66,18 +66,25 @@ def meaning_difference(
     )
 
 
-def _changed(before: list[PlacedRule], after: list[PlacedRule]) -> frozenset[tuple[str, str, str]]:
-    """Rules that only one has, or that have another rule before them than they had."""
+def _changed(before: list[PlacedRule], after: list[PlacedRule]) -> frozenset[int]:
+    """The numbers, in both lists together, of rules that only one of them has.
+
+    A rule that has another before it than it had counts, and one whose set has other elements.
+    """
     sides = [_with_neighbours(rules) for rules in (before, after)]
-    return frozenset(key[:3] for key in sides[0] ^ sides[1])
+    common = set(sides[0]) & set(sides[1])
+    return frozenset(
+        number for number, key in enumerate((*sides[0], *sides[1])) if key not in common
+    )
 
 
-def _with_neighbours(rules: list[PlacedRule]) -> set[tuple[str, str, str, str]]:
-    found = set()
+def _with_neighbours(rules: list[PlacedRule]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
     last = ("", "", "")
     for rule in rules:
         key = (rule.part, rule.chain, rule.text)
-        found.add((*key, last[2] if last[:2] == key[:2] else ""))
+        wants = repr((rule.demand.wants, rule.demand.unwanted))
+        found.append((*key, wants, last[2] if last[:2] == key[:2] else ""))
         last = key
     return found
 

@@ -44,6 +44,8 @@ _LISTING: Final = (
     "printf '\\f\\n'; ip6tables-legacy-save 2>/dev/null"
 )
 _INGRESS: Final = re.compile(r"hook ingress devices? (?:= )?(\{[^}]*\}|\S+)")
+_HOLDS: Final = re.compile(r"^-A |^:\S+ DROP", re.MULTILINE)
+"""Something that legacy iptables may end a packet by: empty tables stay for good."""
 _NAME: Final = re.compile(r'"?([^\s",{}]+)"?')
 _LOST_ERRORS: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENETDOWN}
@@ -101,13 +103,15 @@ class Prober:
             self._places = places
         listing = kernel.tool(self._node.execute, ("/bin/sh", "-c", _LISTING)).stdout.decode()
         nft, saved4, saved6, legacy4, legacy6 = listing.split("\f\n")
-        self._is_legacy = "*" in legacy4 + legacy6
+        self._is_legacy = bool(_HOLDS.search(legacy4 + legacy6))
         rules = RuleIndex(nft, {"ip": saved4, "ip6": saved6}, {"ip": legacy4, "ip6": legacy6})
         self._ingress = _ingress_devices(nft)
         text = witnesses.script(ingress=self._ingress, is_legacy=self._is_legacy)
         kernel.tool(self._node.execute, ("nft", "-f", "-"), text)
         if self._is_legacy:
             self._wires.hear_legacy()
+        else:
+            self._wires.ignore_legacy()
         names: Mapping[int, str] = self._wires.names
         self._reader = Reader(rules, names, self._places, is_legacy=self._is_legacy)
         self._has_connections = True

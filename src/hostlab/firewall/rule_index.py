@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from hostlab.errors import Place
+from hostlab.firewall.listing import logical_lines
 from hostlab.firewall.ruleset import IPTABLES_TABLES
 
 Places = Mapping[tuple[str, str, str, int, bool], Place]
@@ -76,7 +77,7 @@ class RuleIndex:
         family = table = chain = ""
         number = 0
         texts: list[str] = []
-        for line in listed.splitlines():
+        for line in logical_lines(listed):
             if found := _TABLE.match(line):
                 family, table, chain = found[1], found[2], ""
             elif found := _CHAIN.match(line):

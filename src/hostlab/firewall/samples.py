@@ -19,6 +19,8 @@ from hostlab.firewall.packet import Packet, Protocol, State
 from hostlab.firewall.target import Target, TargetInterface
 
 MAX_PACKETS: Final = 20_000
+MAX_MIXED: Final = 60
+"""Rules that one that differs is put together with; more that differ are not put together."""
 MAX_VALUES: Final = 64
 """Of one dimension of one rule: a set of 50,000 addresses is sampled."""
 OUTSIDE: Final = {False: "198.51.100.7", True: "2001:db8:ffff::7"}
@@ -30,6 +32,8 @@ _LAST: Final = {
     Dimension.OWNER: 65_534,
 }  # fmt: skip
 _LAST_ADDRESS: Final = {False: (1 << 32) - 1, True: (1 << 128) - 1}
+_CONVERSATIONS: Final = {False: (0, 8, 13, 14, 15, 16, 17, 18), True: (128, 129)}
+"""Types of ICMP that conntrack keeps as connections: requests and their replies."""
 _ADDRESSES: Final = (Dimension.SOURCE, Dimension.DESTINATION)
 _STATES: Final = {state.value: state for state in State}
 _PROTOCOLS: Final = {protocol.value: protocol for protocol in Protocol}
@@ -38,22 +42,22 @@ Choice = dict[Dimension, Value]
 
 
 def sample_packets(
-    rules: Iterable[PlacedRule], changed: frozenset[tuple[str, str, str]], target: Target
+    rules: Sequence[PlacedRule], changed: frozenset[int], target: Target
 ) -> list[Packet]:
     """The packets, each once, in a fixed order; at most MAX_PACKETS.
 
-    `changed` are the rules (part, chain, text) that only one of the rulesets has.
+    `changed` are the numbers of the rules that only one of the rulesets has.
     """
     source = _Packets(target)
     found: dict[Packet, None] = dict.fromkeys(source.sweep())
-    rules = list(rules)
     # What differs comes first, so that a limit takes away the rest.
-    rules.sort(key=lambda rule: (rule.part, rule.chain, rule.text) not in changed)
-    for rule in rules:
-        is_changed = (rule.part, rule.chain, rule.text) in changed
+    for number in sorted(range(len(rules)), key=lambda number: number not in changed):
+        rule = rules[number]
+        is_changed = number in changed
         for way in rule.ways if is_changed else rule.ways[:1]:
-            for packet in source.of_rule(rule.demand, way, is_crossed=is_changed):
-                found[packet] = None
+            found |= dict.fromkeys(source.of_rule(rule.demand, way, is_crossed=is_changed))
+        if is_changed and len(changed) <= MAX_MIXED:
+            found |= dict.fromkeys(source.mixed(rule, rules))
         if len(found) >= MAX_PACKETS:
             break
     return list(islice(found, MAX_PACKETS))
@@ -107,6 +111,32 @@ class _Packets:
                 if is_crossed:
                     yield from self._crossed(base, beside, hook, is_v6=is_v6)
 
+    def mixed(self, rule: PlacedRule, rules: Sequence[PlacedRule]) -> Iterator[Packet]:
+        """What a rule asks for, and what is just beside, together with what each other asks for.
+
+        A rule that drops differs only for packets that a later one would accept.
+        """
+        hooks = {way.hook for way in rule.ways}
+        others = [r for r in rules if r is not rule and hooks & {way.hook for way in r.ways}]
+        step = max(1, len(others) // MAX_MIXED)
+        for other in others[::step]:
+            for is_v6 in self._families_of((rule.demand, other.demand)):
+                theirs = _inside(other.demand, is_v6=is_v6)
+                ours = _inside(rule.demand, is_v6=is_v6)
+                for hook in {hook for way in rule.ways for hook in _hooks(way.hook)}:
+                    yield from self._packet({**theirs, **ours}, hook, is_v6=is_v6)
+                    for dimension in {*rule.demand.wants, *rule.demand.unwanted}:
+                        values = _beside(rule.demand, dimension, is_v6=is_v6)
+                        for value in islice(values, 8):
+                            choice = {**theirs, **ours, dimension: value}
+                            yield from self._packet(choice, hook, is_v6=is_v6)
+
+    def _families_of(self, demands: Iterable[Demand]) -> list[bool]:
+        said = {demand.is_v6 for demand in demands} - {None}
+        if len(said) > 1:
+            return []
+        return self.families if not said else [bool(said.pop())]
+
     def _crossed(
         self,
         base: Choice,
@@ -139,6 +169,8 @@ class _Packets:
         interface, source, destination = place
         is_icmp = protocol is Protocol.ICMP
         kind = _number(choice, Dimension.ICMP_TYPE, 128 if is_v6 else 8)
+        if is_icmp and state is State.ESTABLISHED and kind not in _CONVERSATIONS[is_v6]:
+            return
         is_new = state in (State.NEW, State.RELATED)
         uid = choice.get(Dimension.OWNER)
         yield Packet(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -10,26 +11,14 @@ import msgspec
 from hostlab.errors import Failed, Place, SpecError, Unsupported
 from hostlab.firewall import beside, file_changes, script, troubles
 from hostlab.firewall.beside import Operation
-from hostlab.firewall.listing import Chain, Where
+from hostlab.firewall.listing import Chain, Where, chains
+from hostlab.firewall.origin import Origin, origins
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.script import MAIN, TIME_LIMIT_S, Ran
 from hostlab.firewall.source import Kind, Source
 from hostlab.firewall.stage import StageNode
 from hostlab.firewall.troubles import MACHINE_HINT, Blame, Trouble
 from hostlab.linux import kconfig
-
-
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a rule was written."""
-
-    family: str
-    """ip, ip6, inet, arp, bridge, netdev."""
-    table: str
-    chain: str
-    number: int
-    """The rule's place in its chain, from 1."""
-    place: Place
-    is_legacy: bool = False
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,8 +100,22 @@ def stage_source(
         ruleset=ruleset,
         operations=operations,
         troubles=tuple(told),
+        origins=_origins(ran, ruleset),
         output=ran.output,
     )
+
+
+def _origins(ran: Ran, ruleset: Ruleset) -> tuple[Origin, ...]:
+    def read(name: str, file: str) -> tuple[str, str] | None:
+        beside_it = os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
+        for path in (name, os.path.join(beside_it, name), os.path.join("/etc", name)):
+            if (text := ran.texts.text(path)) is not None:
+                return path, text
+        return None
+
+    program = shutil.which("iptables", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    is_legacy = program is not None and "legacy" in os.path.realpath(program)
+    return origins(ran.calls, chains(ruleset), ran.texts, iptables_is_legacy=is_legacy, read=read)
 
 
 class _Mentions:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hostlab.firewall import beside
+from hostlab.firewall import beside, listing
+from hostlab.firewall.listing import chains
 from hostlab.firewall.source import read_source
 from hostlab.firewall.stage import Stage, StageNode
 from hostlab.firewall.staged import Staged, stage_source
@@ -245,6 +246,51 @@ def test_a_syntax_error_has_its_line(stage: Callable[..., Staged], shell: str) -
     assert staged.exit_code == 2
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("to", ["2>/tmp/said", ">/tmp/said 2>&1", "2>&1"])
+def test_a_script_that_moves_its_standard_error_is_followed(
+    stage: Callable[..., Staged], shell: str, to: str
+) -> None:
+    staged = stage(f"#!/bin/{shell}\niptables -N A\nexec {to}\niptables -A A -j NONE\nexit 0\n")
+    (line,) = told(staged)
+    if shell == "bash":  # whose trace stays where it was
+        assert line.startswith("rules.sh:4: failed with status 2; standard error is ")
+    else:
+        assert line == "rules.sh:4: Chain 'NONE' does not exist"
+
+
+def test_standard_error_that_is_closed(stage: Callable[..., Staged]) -> None:
+    text = "#!/bin/{}\nexec 2>/dev/null\niptables -A INPUT -j NONE\nexit 0\n"
+    assert told(stage(text.format("bash"))) == [
+        "rules.sh:3: failed with status 2; standard error is /dev/null here"
+    ]
+    staged = stage(text.format("sh"))
+    assert not told(staged)
+    assert any("rules.sh:2 closes standard error" in each.message for each in staged.troubles)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_main_may_be_the_scripts_own(stage: Callable[..., Staged], shell: str) -> None:
+    text = 'main() {\n  iptables -N "$1"\n  iptables -A NONE -j DROP\n}\nmain A\n'
+    staged = stage(f"#!/bin/{shell}\n{text}")
+    assert not staged.operations
+    assert ":A -" in staged.ruleset.iptables
+    assert [line.partition(": ")[0] for line in told(staged)] == ["rules.sh:4"]
+
+
+def test_what_only_the_machine_has_is_refused(stage: Callable[..., Staged]) -> None:
+    staged = stage(
+        "#!/bin/sh\nsysctl -w net.netfilter.nf_conntrack_max=9\nsysctl -w kernel.panic=1\n"
+        "echo 1 > /proc/sys/kernel/panic\nmain sysctl -w kernel.panic=1\nservice ssh status\n"
+        "/etc/init.d/ssh restart\nexit 0\n"
+    )
+    assert {each.blame for each in staged.troubles} == {Blame.REFUSED}
+    assert sorted(line.partition(": ")[0] for line in told(staged)) == [
+        f"rules.sh:{line}" for line in (2, 3, 4, 7)
+    ]
+    assert [each.describe() for each in staged.operations] == ["sysctl -w kernel.panic=1"]
+
+
 def test_arguments_and_neighbours(stage: Callable[..., Staged], tmp_path: Path) -> None:
     (tmp_path / "ports").write_text("22 443\n")
     (tmp_path / "lib.sh").write_text("open_port() {\n  iptables -A INPUT -p $2 --dport $1\n}\n")
@@ -381,7 +427,7 @@ def test_a_script_reaches_nothing_of_the_machine(
             f"#!/bin/bash\nif exec 3<>/dev/tcp/127.0.0.1/{port}; then echo reached; fi\n"
             f"touch {tmp_path}/made /etc/hostlab-was-here\n"
             "cp rules.sh /usr/local/sbin/hostlab-was-here\n"
-            "echo 1 > /proc/sys/kernel/sysrq || true\n"
+            "echo 1 > /proc/sys/kernel/panic || true\n"
             "systemctl restart ssh\nmount -t tmpfs none /mnt\nmodprobe ip_tables\n",
             node="spoilt",
         )
@@ -397,10 +443,63 @@ def test_a_script_reaches_nothing_of_the_machine(
     assert refused == {
         (3, "/etc/hostlab-was-here"),
         (4, "/usr/local/sbin/hostlab-was-here"),
+        (5, "/proc/sys/kernel/panic:"),
         (6, "`systemctl"),
         (7, "`mount"),
     }
     assert staged.exit_code == 2
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_which_line_made_which_rule(stage: Callable[..., Staged], shell: str) -> None:
+    staged = stage(
+        f"""#!/bin/{shell}
+drop_all() {{
+  for tool in iptables ip6tables; do
+    $tool -A INPUT -j DROP
+  done
+}}
+ipt() {{ iptables "$@"; }}
+ipt -A INPUT -i lo -j ACCEPT
+ipt -I INPUT -m comment --comment "first -A of all" -j ACCEPT
+drop_all
+ipt -D INPUT -i lo -j ACCEPT
+iptables-restore --noflush <<EOF
+*filter
+:MINE - [0:0]
+-A MINE -p tcp -j ACCEPT
+-I MINE -j DROP
+COMMIT
+EOF
+nft -f - <<EOF
+table inet f {{
+  chain c {{
+    tcp dport {{ 22, 80 }} accept
+    drop
+  }}
+}}
+EOF
+nft insert rule inet f c counter
+"""
+    )
+    assert not told(staged)
+    where = staged.places()
+    found = {
+        (chain.family, chain.name): [
+            place.line if (place := where(chain, n)) else None for n in range(1, count + 1)
+        ]
+        for chain in chains(staged.ruleset)
+        if (count := len(chain.rules))
+    }
+    assert found == {
+        ("ip", "INPUT"): [9, 4],
+        ("ip6", "INPUT"): [4],
+        ("ip", "MINE"): [16, 15],
+        ("inet", "c"): [27, 22, 23],
+    }
+    shown = listing.text(staged.ruleset, where)
+    assert "-A MINE -p tcp -j ACCEPT  # rules.sh:15\n" in shown
+    assert "\t\ttcp dport { 22, 80 } accept  # rules.sh:22\n" in shown
 
 
 def test_loops_and_floods_are_ended(stage: Callable[..., Staged]) -> None:
