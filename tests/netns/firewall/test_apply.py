@@ -150,7 +150,7 @@ def test_the_notebooks_directory_is_applied_with_what_it_does_beside_rules(host:
 def test_the_session_that_hung_up_is_not_needed_for_the_way_back(host: Machine) -> None:
     before = host.read()
     host.path("/tmp/closed").write_text(LOCK_OUT.iptables)
-    words = (*HOSTLAB_APPLY, "/tmp/closed", "--live", "--within", "4")
+    words = (*HOSTLAB_APPLY, "/tmp/closed", "--live", "--within", "4", "--force")
     session = host.pool.submit(host.ssh, *words, options=("-tt",))
     host.wait_phase(Phase.LOADED)
     clients = "kill -9 $(cat /proc/[0-9]*/stat | grep '(ssh)' | cut -d' ' -f1)"
@@ -159,6 +159,52 @@ def test_the_session_that_hung_up_is_not_needed_for_the_way_back(host: Machine) 
     host.wait_phase(Phase.REVERTED)
     assert text_difference(before, host.read()) == ()
     wait_until(host.is_alone, "the end of the way back")
+
+
+def test_a_lock_out_is_refused_before_anything_is_changed(host: Machine) -> None:
+    host.path("/tmp/closed").write_text(LOCK_OUT.iptables)
+    before = host.read()
+    refused = host.ssh(*HOSTLAB_APPLY, "/tmp/closed", "--live")
+    assert refused.status == 1
+    expected = (
+        b"nothing was changed: a new connection from 10.44.0.2 to port 22 of 10.44.0.1 would not"
+        b" come in: no rule lets it in, and ip filter INPUT drops by default"
+    )
+    assert expected in refused.stderr, refused.stderr
+    assert host.change() is None
+    assert text_difference(before, host.read()) == ()
+
+
+def test_expectations_are_asked_and_flows_looked_at_before_the_load(host: Machine) -> None:
+    tracking = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m conntrack --ctstate NEW\nCOMMIT\n"
+    host.shell(f"printf '{tracking}' | iptables-nft-restore")
+    control = ("-S", "/tmp/flow")
+    host.ssh("true", options=(*control, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes"))
+    host.path("/tmp/closed").write_text(LOCK_OUT.iptables)
+    host.path("/tmp/expect.yaml").write_text(
+        "expect:\n  - accept: tcp 10.44.0.2 -> 10.44.0.1:22 in eth0\n"
+    )
+    strict = host.firewall("apply", "/tmp/closed", "--dry-run", "--strict")
+    assert strict.status == 0, strict.stderr
+    lines = [line for line in strict.stdout.splitlines() if b"could not begin any more" in line]
+    assert [b"tcp 10.44.0.2:" in line and b"10.44.0.1:22 in eth0" in line for line in lines] == [
+        True
+    ], strict.stdout
+    expecting = (
+        "apply",
+        "/tmp/closed",
+        "--live",
+        "--check",
+        "true",
+        "--expect",
+        "/tmp/expect.yaml",
+    )
+    refused = host.firewall(*expecting)
+    assert (refused.status, host.change()) == (1, None)
+    assert b"/tmp/expect.yaml:2" in refused.stderr, refused.stderr
+    host.path("/tmp/closed").write_text(GOOD.iptables)
+    assert b"1 packets end as expected" in host.firewall(*expecting).stdout
+    host.admin.execute(("ssh", *control, "-O", "exit", "root@10.44.0.1"))
 
 
 def test_a_live_change_has_no_other_target(host: Machine) -> None:
