@@ -43,7 +43,6 @@ _LISTING: Final = (
     "ip6tables-nft-save 2>/dev/null; printf '\\f\\n'; iptables-legacy-save 2>/dev/null; "
     "printf '\\f\\n'; ip6tables-legacy-save 2>/dev/null"
 )
-_INGRESS: Final = re.compile(r"hook ingress devices? (?:= )?(\{[^}]*\}|\S+)")
 _HOLDS: Final = re.compile(r"^-A |^:\S+ DROP", re.MULTILINE)
 """Something that legacy iptables may end a packet by: empty tables stay for good."""
 _NAME: Final = re.compile(r'"?([^\s",{}]+)"?')
@@ -67,7 +66,7 @@ class Prober:
         self._wires: Wires
         self._reader: Reader
         self._is_legacy = False
-        self._ingress: tuple[str, ...] = ()
+        self._has_netdev = False
         self._has_connections = True
         self._batch = 0
         self._ways: dict[int, Way] = {}
@@ -92,7 +91,7 @@ class Prober:
         trace: TracebackType | None,
     ) -> None:
         try:
-            removal = witnesses.removal(ingress=bool(self._ingress))
+            removal = witnesses.removal(netdev=self._has_netdev)
             kernel.tool(self._node.execute, ("nft", "-f", "-"), removal)
         finally:
             self._wires.close()
@@ -105,8 +104,9 @@ class Prober:
         nft, saved4, saved6, legacy4, legacy6 = listing.split("\f\n")
         self._is_legacy = bool(_HOLDS.search(legacy4 + legacy6))
         rules = RuleIndex(nft, {"ip": saved4, "ip6": saved6}, {"ip": legacy4, "ip6": legacy6})
-        self._ingress = _ingress_devices(nft)
-        text = witnesses.script(ingress=self._ingress, is_legacy=self._is_legacy)
+        ingress, egress = _devices("ingress", nft), _devices("egress", nft)
+        self._has_netdev = self._has_netdev or bool(ingress or egress)
+        text = witnesses.script(ingress=ingress, egress=egress, is_legacy=self._is_legacy)
         kernel.tool(self._node.execute, ("nft", "-f", "-"), text)
         if self._is_legacy:
             self._wires.hear_legacy()
@@ -155,7 +155,7 @@ class Prober:
             else:
                 self._drain()
             if self._is_looped:
-                # It came in again by lo, and conntrack has kept it.
+                # It came in again by lo, or was sent: conntrack has kept it.
                 self._is_looped, self._has_connections = False, True
                 self._wait()
                 if packet.state is State.NEW:
@@ -331,9 +331,10 @@ def _rounds(asked: Sequence[Packet]) -> Iterator[list[int]]:
         yield this_round
 
 
-def _ingress_devices(listed: str) -> tuple[str, ...]:
-    found = [name for each in _INGRESS.findall(listed) for name in _NAME.findall(each)]
-    return tuple(dict.fromkeys(found))
+def _devices(hook: str, listed: str) -> tuple[str, ...]:
+    """Interfaces that have chains at this hook."""
+    found = re.findall(rf"hook {hook} devices? (?:= )?(\{{[^}}]*\}}|\S+)", listed)
+    return tuple(dict.fromkeys(name for each in found for name in _NAME.findall(each)))
 
 
 @contextmanager

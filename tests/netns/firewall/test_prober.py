@@ -148,6 +148,11 @@ table inet f {
 		ip saddr @good counter accept
 		return
 	}
+	chain out {
+		type filter hook output priority filter; policy accept;
+		meta mark != 0 drop
+		meta skuid 33 drop
+	}
 	chain nat {
 		type nat hook prerouting priority dstnat; policy accept;
 		tcp dport 26 redirect to :24
@@ -157,6 +162,10 @@ table netdev n {
 	chain lowest {
 		type filter hook ingress device "wan0" priority 0; policy accept;
 		ip saddr 198.51.100.67 drop
+	}
+	chain last {
+		type filter hook egress device "lan0" priority 0; policy accept;
+		udp dport { 9, 10 } drop
 	}
 }
 """
@@ -178,11 +187,18 @@ def test_tables_of_nft(stage: Stage) -> None:
         "tcp 198.51.100.8:1 -> 203.0.113.10:26 in wan0": (
             "accept in 2 tcp 198.51.100.8:1 -> 203.0.113.10:24 in wan0"
         ),
+        "udp 198.51.100.8:1 -> 10.0.0.9:8 in wan0": "accept last 0 lan0",
+        "udp 198.51.100.8:1 -> 10.0.0.9:9 in wan0": "drop last 1",
+        "udp 10.0.0.1:1 -> 10.0.0.9:10 out": "drop last 1",
+        "udp 10.0.0.1:1 -> 10.0.0.9:11 out": "accept out 0 lan0",
+        "udp 10.0.0.1:1 -> 10.0.0.9:11 out uid 33": "drop out 2",
     }
     with Prober(stage, "new") as prober:
         answers = prober.ask(packets(*cases))
+        assert list(conntrack.entries(prober._wires.conntrack)) == []
     assert {print_packet(each.packet): short(each) for each in answers} == cases
     assert answers[0].steps[-1].rule == "ip saddr @good counter accept"
+    assert answers[-4].steps[-1].rule == "udp dport { 9, 10 } drop"
     listed = stage.nodes["new"].shell("nft list tables").stdout.decode()
     assert listed == "table inet f\ntable netdev n\n"
 
