@@ -91,6 +91,7 @@ def ask_command(ruleset: str, packets: tuple[str, ...], *, as_json: bool, **opti
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     with _probed(ruleset, stdin=stdin, **options) as found:
         answers = found.prober.ask(asked)
+        _remark(found, len(asked))
     if as_json:
         print_json([_row(answer) for answer in answers])
         return 0
@@ -99,6 +100,14 @@ def ask_command(ruleset: str, packets: tuple[str, ...], *, as_json: bool, **opti
     for answer in answers:
         print("\n".join(told(answer)))
     return 0
+
+
+def _remark(found: Probed, packets: int) -> None:
+    """Say that an answer may depend on those before it."""
+    rule = found.prober.rules.remembering() if packets > 1 else None
+    if rule is not None:
+        print(f"remark: what came before counts for a rule: {rule.text}", file=sys.stderr)
+        print("  hint: ask one packet a call to have each as the first", file=sys.stderr)
 
 
 def _packets(ruleset: str, given: Sequence[str]) -> list[Packet]:
@@ -174,6 +183,7 @@ def prove_command(ruleset: str, *, expect: str, as_json: bool, **options: Any) -
     with _probed(ruleset, stdin=stdin, **options) as found:
         expected = _expected(expect, found.target)
         answers = found.prober.ask(each.packet for each in expected)
+        _remark(found, len(expected))
     pairs = [(each, answer, failure(each, answer)) for each, answer in zip(
         expected, answers, strict=True)]  # fmt: skip
     failed = [each for each in pairs if each[2]]
