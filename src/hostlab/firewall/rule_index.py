@@ -27,7 +27,8 @@ _NFT_REJECT: Final = re.compile(r"(?<![@\w])reject(?!\w)")
 _IPTABLES_REJECT: Final = re.compile(r"(?:^| )-[jg] REJECT\b")
 _REMEMBERS: Final = re.compile(
     r"-m (?:hashlimit|limit|recent|connlimit|quota|statistic|nth) |-j SET |(?<!\S)limit rate |"
-    r"(?<!\S)quota (?:over |until )?\d|(?<!\S)numgen |(?<!\S)(?:add|update|delete) @|(?<!\S)ct count "
+    r"(?<!\S)quota (?:over |until )?\d|(?<!\S)numgen |"
+    r"(?<!\S)(?:add|update|delete) @|(?<!\S)ct count "
 )
 _COUNTERS: Final = re.compile(r"^\[\d+:\d+\] ")
 _COUNTER: Final = re.compile(r"\bcounter packets \d+ bytes \d+")
