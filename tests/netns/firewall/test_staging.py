@@ -291,6 +291,16 @@ def test_what_only_the_machine_has_is_refused(stage: Callable[..., Staged]) -> N
     assert [each.describe() for each in staged.operations] == ["sysctl -w kernel.panic=1"]
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_that_no_shell_can_read_has_a_place(
+    stage: Callable[..., Staged], shell: str
+) -> None:
+    for text in ("iptables ))\n", "iptables $(", "\nif true; then 'x"):
+        staged = stage(f"#!/bin/{shell}\n{text}")
+        assert staged.exit_code == 2
+        assert told(staged)[0].startswith("rules.sh:"), staged.troubles
+
+
 def test_arguments_and_neighbours(stage: Callable[..., Staged], tmp_path: Path) -> None:
     (tmp_path / "ports").write_text("22 443\n")
     (tmp_path / "lib.sh").write_text("open_port() {\n  iptables -A INPUT -p $2 --dport $1\n}\n")
