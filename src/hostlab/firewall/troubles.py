@@ -64,6 +64,10 @@ _RESTORE_LINE: Final = re.compile(
 )
 _NO_CHAIN: Final = re.compile(r"Chain '(\S+)' does not exist")
 _NFT_LINE: Final = re.compile(r"^(\S+?):(\d+):(\d+)-\d+: Error: (.*)$", re.MULTILINE)
+_MADE: Final = re.compile(
+    r"^(?:\S*/)?(?:ipset (?:-\S+ )*(?:create|-N|n)|ip (?:-\S+ )*li?n?k? add(?: dev| name)?) (\S+)"
+)
+_NOT_MADE: Final = re.compile(r"Set (\S+) doesn't exist|Cannot find device \"([^\"]+)\"")
 _READ_ONLY: Final = re.compile(r"[Rr]ead-only file ?system|Operation not permitted")
 NETFILTER_MODULE: Final = re.compile(
     r"(ip6?|nf|nft|xt|x|ipt|ip6t|iptable|ip6table|arp|arpt|ebt|ebtable|nfnetlink)_?\w*|br_netfilter"
@@ -103,8 +107,21 @@ def of_calls(ran: Ran, has: HasOption) -> Iterator[Trouble]:
             message = f"failed with status {call.status}; standard error is {moved} here"
             blame = Blame.REMARK if _is_allowed(call) else Blame.RULESET
             found.append(_trouble(blame, call, call.place, message))
-    yield from found
+    yield from _consequences(found)
     yield from _of_end(ran, found)
+
+
+def _consequences(found: Sequence[Trouble]) -> Iterator[Trouble]:
+    """What names a set or a device that the kernel could not make is the kernel's fault as well."""
+    missing: set[str] = set()
+    for each in found:
+        if each.blame is Blame.KERNEL and (made := _MADE.search(each.command)):
+            missing.add(made[1])
+        elif each.blame is Blame.RULESET and (named := _NOT_MADE.search(each.message)):
+            name = next(group for group in named.groups() if group)
+            if name in missing:
+                each = msgspec.structs.replace(each, blame=Blame.KERNEL)
+        yield each
 
 
 def _of_call(call: Call, texts: Texts, has: HasOption) -> Iterator[Trouble]:
