@@ -147,7 +147,8 @@ def _row(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _expected(path: str, target: Target) -> tuple[Expected, ...]:
+def expected_in(path: str, target: Target) -> tuple[Expected, ...]:
+    """What a file expects."""
     from hostlab.firewall.expectations import read_expectations
 
     try:
@@ -181,7 +182,7 @@ def prove_command(ruleset: str, *, expect: str, as_json: bool, **options: Any) -
 
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     with _probed(ruleset, stdin=stdin, **options) as found:
-        expected = _expected(expect, found.target)
+        expected = expected_in(expect, found.target)
         answers = found.prober.ask(each.packet for each in expected)
         _remark(found, len(expected))
     pairs = [(each, answer, failure(each, answer)) for each, answer in zip(
@@ -231,7 +232,7 @@ def coverage_command(
 
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     with _probed(ruleset, stdin=stdin, **options) as found:
-        expected = _expected(expect, found.target)
+        expected = expected_in(expect, found.target)
         answers = found.prober.ask(each.packet for each in expected)
     rules = rules_of(found.staged.ruleset)
     seen = coverage(rules, answers)
@@ -279,7 +280,7 @@ def mutate_command(
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     progress = Progress("changes")
     with _probed(ruleset, stdin=stdin, **options) as found:
-        tested = mutate(found, _expected(expect, found.target), progress)
+        tested = mutate(found, expected_in(expect, found.target), progress)
     progress.end()
     score = 100 * tested.score
     if as_json:
