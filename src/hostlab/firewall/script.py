@@ -24,6 +24,7 @@ import msgspec
 
 from hostlab.errors import Failed, Place, Unsupported
 from hostlab.firewall import trace
+from hostlab.firewall.here import run_in_network
 from hostlab.firewall.source import STDIN_NAME, Kind, Part, Source, shell_of
 from hostlab.firewall.stage import StageNode
 from hostlab.firewall.trace import Call, Texts
@@ -118,13 +119,11 @@ def _loaded(node: StageNode, source: Source, time_limit_s: float) -> Ran:
     calls = []
     cut_off = ""
     deadline = time.monotonic() + time_limit_s
-    if os.geteuid():
-        _copy_in(node, source, {})  # the tools may have to run in the node, and include files
     for part in source.parts:
         words = tool_of(part)
         left = deadline - time.monotonic()
         try:
-            done = node.tool(words, stdin=_bytes(part), timeout_s=max(left, 0.001))
+            done = _load(node, source, part, words, max(left, 0.001))
             status, text = done.status, done.stderr.decode(errors="replace").strip()
         except TimeoutError as late:
             status, text, cut_off = 1, "", str(late)
@@ -138,6 +137,18 @@ def _loaded(node: StageNode, source: Source, time_limit_s: float) -> Ran:
             break
     texts = Texts(read_text, {})
     return Ran(calls=tuple(calls), status=None if cut_off else 0, cut_off=cut_off, texts=texts)
+
+
+def _load(
+    node: StageNode, source: Source, part: Part, words: Sequence[str], timeout_s: float
+) -> Completed:
+    """One part; an nft file from outside the node, for it may include others, and large ones."""
+    if part.kind is Kind.NFT:
+        try:
+            return run_in_network(node.pid, words, stdin=_bytes(part), timeout_s=timeout_s)
+        except PermissionError:
+            _copy_in(node, source, {})
+    return node.tool(words, stdin=_bytes(part), timeout_s=timeout_s)
 
 
 def _bytes(part: Part) -> bytes:
@@ -168,6 +179,8 @@ class _Script:
         first = source.parts[0]
         self.main = DRIVER if self.driven else _path_in_node(first)
         self.files: dict[str, bytes] = {}
+        self.elsewhere: list[str] = []
+        """What files of the node have of the trace."""
 
     def run(self) -> Ran:
         """Prepare the node, run it, read what it noted."""
@@ -187,8 +200,13 @@ class _Script:
         finally:
             _end_leftovers(f"HOSTLAB_STAGED={self.nonce}".encode())
         texts = Texts(self._text, {DRIVER: self.files.get(DRIVER, b"").decode(errors="replace")})
+        stream, output = stderr.decode(errors="replace"), stdout.decode(errors="replace")
+        remarks += self._moved(texts)
+        for moved in (output, *self.elsewhere):
+            if self.nonce in moved:
+                stream = f"{stream}\n{moved}"
         calls = trace.read(
-            stderr.decode(errors="replace"),
+            stream,
             nonce=self.nonce,
             main=self.main,
             texts=texts,
@@ -198,11 +216,26 @@ class _Script:
             calls=tuple(self._shown(call) for call in calls),
             status=status,
             cut_off=cut_off,
-            output=stdout.decode(errors="replace"),
+            output="" if self.nonce in output else output,
             noted=tuple(_noted(self.node)),
             remarks=remarks,
             texts=texts,
         )
+
+    def _moved(self, texts: Texts) -> tuple[str, ...]:
+        """Follow a script's standard error, and with it the trace: `exec 2>/var/log/firewall`."""
+        for part in self.source.parts:
+            if part.kind is not Kind.SCRIPT:
+                continue
+            for command in texts.commands(_path_in_node(part)):
+                to = command.errors_to if command.first == "exec" else ""
+                if command.first == "exec" and command.is_silenced:
+                    hint = "" if self.shell == "bash" else ": what fails behind it is not seen"
+                    return (f"{part.path}:{command.line} closes standard error{hint}",)
+                if to.startswith("/") and "*" not in to:
+                    found = self.node.execute(("cat", to), output_limit_bytes=OUTPUT_LIMIT_BYTES)
+                    self.elsewhere.append(found.stdout.decode(errors="replace"))
+        return ()
 
     def _execute(self) -> Completed:
         flag = "-vx" if self.shell == "sh" else "-x"
