@@ -53,7 +53,7 @@ def matrix_command(
         print_json(_row(made))
     else:
         _print(made)
-    return 1 if made.differences else 0
+    return 1 if made.wrong else 0
 
 
 def _write(path: str, made: Matrix, ruleset: str, expect: str) -> None:
@@ -70,7 +70,7 @@ def _row(made: Matrix) -> dict[str, Any]:
     return {
         "zones": made.zones,
         "services": made.services,
-        "differences": [_cell_row(each) for each in made.differences],
+        "differences": [_cell_row(each) for each in made.wrong],
         "cells": [_cell_row(each) for each in made.cells.values()],
     }
 
@@ -100,7 +100,7 @@ def _print(made: Matrix) -> None:
     print_table(("FROM", "TO", *made.services), rows)
     print()
     print("   ".join(f"{SYMBOLS[state]} {WORDS[state].partition(':')[0]}" for state in SYMBOLS))
-    wrong = len(made.differences)
+    wrong = len(made.wrong)
     said = f"{wrong} of {len(made.cells)} cells are not as meant ({made.packets} packets)"
     print(coloured(said, good=not wrong))
 
@@ -118,14 +118,15 @@ def _told(made: Matrix) -> Iterator[str]:
     from hostlab.firewall.packet import print_packet
     from hostlab.firewall.probing import told_step
 
-    for cell in made.differences:
-        head = f"{SYMBOLS[cell.state]} {cell.source} -> {cell.destination}: {cell.service}"
-        yield coloured(f"{head}  {meant(cell)}", good=False)
-        for probe in cell.told[:3]:
-            yield f"    {probe.answer.verdict.value:<7} {print_packet(probe.answer.packet)}"
-            if probe.answer.decided_by is not None:
-                yield f"      by {told_step(probe.answer.decided_by)}"
-        if len(cell.told) > 3:
-            yield f"    and {len(cell.told) - 3} packets more"
+    for each in made.differences:
+        cell = each.first
+        head = f"{SYMBOLS[cell.state]} {cell.source} -> {cell.destination}"
+        yield coloured(f"{head}: {', '.join(each.services)}  {meant(cell)}", good=False)
+        for cause in each.causes:
+            answer = cause.sample.answer
+            more = f"  and {cause.count - 1} more" if cause.count > 1 else ""
+            yield f"    {answer.verdict.value:<7} {print_packet(answer.packet)}{more}"
+            if answer.decided_by is not None:
+                yield f"      by {told_step(answer.decided_by)}"
     if made.differences:
         yield ""

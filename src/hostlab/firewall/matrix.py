@@ -94,6 +94,39 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(each for each in self.probes if not each.is_as_meant) or self.probes
 
 
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """Packets that are not as meant, by one rule."""
+
+    sample: Probe
+    count: int
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Services from one zone to another that are not as meant, in the same way."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def first(self) -> Cell:
+        """One of them, which tells zones, state and place of all."""
+        return self.cells[0]
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(each.service for each in self.cells)
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """For each rule that decided one packet of it, and how many there are."""
+        found: dict[tuple[object, ...], list[Probe]] = {}
+        for cell in self.cells:
+            for probe in cell.told:
+                key = (probe.end, probe.answer.verdict, probe.answer.decided_by)
+                found.setdefault(key, []).append(probe)
+        return tuple(Cause(sample=each[0], count=len(each)) for each in found.values())
+
+
 class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     """Everything asked of a ruleset."""
 
@@ -103,10 +136,18 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     """By source, destination and service; a pair of zones that cannot speak has none."""
 
     @property
-    def differences(self) -> tuple[Cell, ...]:
-        """What is not as meant, that which is open and should not be first."""
-        found = [each for each in self.cells.values() if each.is_difference]
-        return tuple(sorted(found, key=lambda each: each.state is not State.LEAK))
+    def wrong(self) -> tuple[Cell, ...]:
+        """What is not as meant."""
+        return tuple(each for each in self.cells.values() if each.is_difference)
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """What is not as meant by its zones, that which is open and should not be first."""
+        found: dict[tuple[str, str, State], list[Cell]] = {}
+        for cell in self.wrong:
+            found.setdefault((cell.source, cell.destination, cell.state), []).append(cell)
+        together = [Difference(cells=tuple(each)) for each in found.values()]
+        return tuple(sorted(together, key=lambda each: each.first.state is not State.LEAK))
 
     @property
     def packets(self) -> int:

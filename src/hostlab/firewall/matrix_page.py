@@ -51,13 +51,11 @@ def page(matrix: Matrix, *, ruleset: str, intent: str) -> str:
 
 
 def _sums(matrix: Matrix) -> str:
-    wrong = len(matrix.differences)
-    kind, text = ("bad", "differences") if wrong else ("good", "differences: all is as meant")
-    if wrong == 1:
-        text = "difference"
+    wrong = len(matrix.wrong)
+    kind, text = ("bad", "not as meant") if wrong else ("good", "differences: all is as meant")
     return (
         f"<ul class=sums><li class={kind}><b>{wrong}</b>{text}</li>"
-        f"<li><b>{len(matrix.cells)}</b>cells</li>"
+        f"<li><b>{len(matrix.cells) - wrong}</b>as meant</li>"
         f"<li><b>{matrix.packets}</b>packets sent</li></ul>"
     )
 
@@ -67,14 +65,14 @@ def _differences(matrix: Matrix) -> Iterator[str]:
     if not matrix.differences:
         return
     yield "<h2>Differences</h2>\n<ul class=diffs>"
-    for cell in matrix.differences:
-        yield f"<li class={cell.state}><h3>{_mark(cell)} "
-        yield f"<a href='#{numbers[_key(cell)]}'>{_title(cell)}</a></h3>"
-        yield f"<p class=soft>{escape(meant(cell))}</p>"
-        yield f"<ul class=probes>{''.join(_probe(each) for each in cell.told[:3])}</ul>"
-        if len(cell.told) > 3:
-            yield f"<p class=soft>and {len(cell.told) - 3} packets more</p>"
-        yield "</li>"
+    for each in matrix.differences:
+        cell = each.first
+        yield f"<li class={cell.state}><h3>{_mark(cell)} {_zones(cell)}"
+        for one in each.cells:
+            yield f"<a class=chip href='#{numbers[_key(one)]}'>{escape(one.service)}</a>"
+        yield f"</h3><p class=soft>{WORDS[cell.state]} · {escape(meant(cell))}</p>"
+        causes = "".join(_probe(cause.sample, cause.count) for cause in each.causes)
+        yield f"<ul class=probes>{causes}</ul></li>"
     yield "</ul>"
 
 
@@ -145,15 +143,17 @@ def _details(matrix: Matrix) -> Iterator[str]:
         yield "</details>"
 
 
-def _probe(probe: Probe) -> str:
+def _probe(probe: Probe, count: int = 1) -> str:
     answer = probe.answer
     kind = "" if probe.is_as_meant else " class=wrong"
     step = answer.decided_by
     by = told_step(step) if step is not None else "no rule"
     if step is None and answer.verdict == "lost":
         by = "no rule: there is no way for it"
+    more = f" <span class=soft>and {count - 1} more</span>" if count > 1 else ""
+    packet = escape(print_packet(answer.packet))
     return (
-        f"<li{kind}><b>{answer.verdict}</b> <code>{escape(print_packet(answer.packet))}</code>"
+        f"<li{kind}><b>{answer.verdict}</b> <code>{packet}</code>{more}"
         f"<br><span class=rule>{escape(by)}</span></li>"
     )
 
@@ -163,8 +163,12 @@ def _mark(cell: Cell) -> str:
     return f'<span class="mark {state}" title="{WORDS[state]}">{SYMBOLS[state]}</span>'
 
 
+def _zones(cell: Cell) -> str:
+    return f"{escape(cell.source)} → {escape(cell.destination)}"
+
+
 def _title(cell: Cell) -> str:
-    return f"{escape(cell.source)} → {escape(cell.destination)}: {escape(cell.service)}"
+    return f"{_zones(cell)}: {escape(cell.service)}"
 
 
 def _key(cell: Cell) -> tuple[str, str, str]:

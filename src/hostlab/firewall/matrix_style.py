@@ -36,13 +36,15 @@ a { color: var(--accent); }
 .sums .bad { background: var(--leak); color: var(--leak-ink); border-color: var(--leak); }
 .sums .good { background: var(--open); color: var(--open-ink); border-color: transparent; }
 .diffs { display: grid; gap: 10px; padding: 0; margin: 0; list-style: none; }
-.diffs li { background: var(--card); border: 1px solid var(--line); border-left: 6px solid;
+.diffs > li { background: var(--card); border: 1px solid var(--line); border-left: 6px solid;
   border-radius: 10px; padding: 12px 16px; box-shadow: var(--shadow); }
-.diffs li.leak { border-left-color: var(--leak); }
-.diffs li.broken { border-left-color: var(--broken); }
+.diffs > li.leak { border-left-color: var(--leak); }
+.diffs > li.broken { border-left-color: var(--broken); }
 .diffs h3 { font-size: 16px; margin: 0 0 4px; display: flex; flex-wrap: wrap; gap: 8px;
   align-items: center; }
-.diffs a { color: inherit; text-decoration: none; } .diffs a:hover { text-decoration: underline; }
+.chip { color: inherit; text-decoration: none; font-weight: 500; font-size: 14px;
+  background: var(--shut); border-radius: 999px; padding: 1px 10px; }
+.chip:hover, .chip:focus-visible { outline: 2px solid var(--accent); }
 .mark { display: inline-grid; place-items: center; min-width: 26px; height: 26px; padding: 0 6px;
   border-radius: 7px; font-weight: 700; font-size: 14px; line-height: 1; }
 .open { background: var(--open); color: var(--open-ink); }
@@ -60,6 +62,7 @@ table.matrix { border-collapse: separate; border-spacing: 0; min-width: 100%; }
 .matrix .to th { text-align: left; padding: 14px 14px 4px; font-weight: 700; }
 .matrix tbody + tbody .to th, .matrix tbody + tbody .to td { border-top: 1px solid var(--line); }
 .matrix tbody tr:last-child > * { padding-bottom: 10px; }
+.matrix thead th:not(:first-child) { width: 9%; }
 .matrix td { padding: 3px; text-align: center; }
 .matrix td a { display: grid; place-items: center; min-width: 44px; height: 36px;
   border-radius: 8px; font-weight: 700; text-decoration: none; }
