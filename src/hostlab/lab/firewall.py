@@ -6,6 +6,8 @@ that no job ever runs without it, and again when the description changes. A node
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -23,6 +25,12 @@ _NO_NFT: Final = "no-nft"
 UNCHANGED: Final = frozenset({_REFUSED, _NO_NFT})
 """Codes of failures after which the node's table is as it was."""
 _COMPLAINT: Final = re.compile(r"^\S+?:(?P<line>\d+):\d+-\d+: Error: (?P<reason>.*)$", re.M)
+
+_TOO_LONG: Final = os.strerror(errno.EMSGSIZE)
+_SIZE_HINT: Final = (
+    "it is larger than what the kernel takes at once from the lab's root, some hundred rules;"
+    " net.core.wmem_max of the machine bounds it"
+)
 
 
 def load(handle: NodeHandle, node: Node) -> None:
@@ -51,7 +59,8 @@ def refused(node: str, lines: Sequence[Line], said: str) -> Failed:
     found = _COMPLAINT.search(said)
     number = int(found["line"]) if found else 0
     if found is None or not 0 < number <= len(lines):
-        return Failed(_REFUSED, f"node {node}: its firewall is refused: {said.strip()}")
+        message = f"node {node}: its firewall is refused: {said.strip()}"
+        return Failed(_REFUSED, message, hint=_SIZE_HINT if _TOO_LONG in said else None)
     line = lines[number - 1]
     place = f"{line.place}: " if line.place else ""
     message = f"node {node}: {place}its firewall is refused: {found['reason'].strip()}"
