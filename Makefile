@@ -11,6 +11,7 @@ PYTEST ?=
 KILLS ?= 300
 CONNECTIONS ?= 10000
 FUZZ ?= 100000
+PROPERTIES ?= 2000
 MODEL ?= 10000
 
 .PHONY: demo test check bench kills fuzz model docs dev clean
@@ -42,6 +43,8 @@ kills: dev
 fuzz: dev
 	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py \
 	    tests/unit/spec/test_upstart_fuzz.py --timeout=0
+	HOSTLAB_EXAMPLES=$(PROPERTIES) HOSTLAB_FUZZ=$(PROPERTIES) $(BIN)/python -m pytest tests/unit \
+	    -m hypothesis --ignore=tests/unit/spec/test_fuzz.py --timeout=0
 
 # Random jobs and events, MODEL runs of 40 steps each.
 model: dev

@@ -2,6 +2,7 @@
 
     python -m bench                       every benchmark, a table, ratios first
     python -m bench nodes exec            only these
+    python -m bench firewall              only those whose names begin with firewall-
     python -m bench --list                what there is
     python -m bench --json                the same as JSON on standard output
     python -m bench --write               write docs/benchmarks.md as well
@@ -30,4 +31,5 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     init_cases.py the same for the init           ours_init.py  the seam to hostlab's init
     flood.py      a job that writes much          jobs_engine.py events through the engine alone
     unit_loading.py  systemd's units, from files to jobs
+    firewall_cases.py rulesets, beside nft and iptables   firewall_switch.py a stream meanwhile
 """

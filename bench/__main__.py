@@ -25,13 +25,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.list:
         for make in CASES.values():
             benchmark = make()
-            print(f"{benchmark.name:<10} {benchmark.title}")
+            print(f"{benchmark.name:<16} {benchmark.title}")
         return 0
     ours.volatile_run_directory()
     where = machine.describe()
     # What the children of this process inherit must not be walked, and so copied, by each.
     gc.freeze()
-    outcomes = _measure(options.names or list(CASES), options.rounds)
+    names = [each for name in options.names for each in _named(name)]
+    outcomes = _measure(names or list(CASES), options.rounds)
     if options.json:
         print(report.as_json(outcomes, where, machine.command()))
     else:
@@ -55,12 +56,17 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--rounds", type=int, help="instead of each benchmark's own number")
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in CASES]
+    unknown = [name for name in options.names if not _named(name)]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(CASES)}")
     if options.write and options.names:
         parser.error("--write needs every benchmark: name none")
     return options
+
+
+def _named(name: str) -> list[str]:
+    """The benchmarks that a name means: its own, or those that begin with it and a dash."""
+    return [each for each in CASES if each == name or each.startswith(f"{name}-")]
 
 
 def _measure(names: Sequence[str], rounds: int | None) -> list[Outcome]:

@@ -58,11 +58,19 @@ def apply_command(
     firewall confirm` from a new connection, `yes` at the prompt, or --check; without one the old
     rules return, are read back and compared, and the exit status is 1.
     """
+    if live and (options["node"] is not None or options["interfaces"] or options["routes"]):
+        raise UsageError(
+            "target",
+            "--live changes this machine, so this machine is the target of the stage",
+            hint="leave --node, --interface and --route out",
+        )
+    from hostlab.firewall.source import STDIN
+
     found = staged_from(source, arguments=arguments, **options)
     wanted = found.require()
     print_troubles(found.troubles)
     put_live(
-        source,
+        source if source == STDIN else os.path.abspath(source),
         wanted,
         operations=found.operations,
         live=live,
@@ -86,7 +94,7 @@ def put_live(
     from hostlab.firewall import apply
     from hostlab.firewall.here import run_here
 
-    place = _place()
+    place = machine_place()
     if dry_run or not live:
         _show_plan(apply.plan(place, wanted, run_here, operations))
         if not dry_run:
@@ -95,8 +103,8 @@ def put_live(
             )
         return
     with place.operator():
-        if done := apply.recover(place, run_here):
-            _tell(done)
+        look_after(place)
+        apply.must_be_free(place)
         planned = apply.plan(place, wanted, run_here, operations)
         _show_plan(planned)
         if not planned:
@@ -104,7 +112,7 @@ def put_live(
             return
         prompt = sys.stdin.fileno() if check is None and sys.stdin.isatty() else None
         asked = apply.Asked(within_s=within_s, check=check, prompt=prompt)
-        apply.apply(place, os.path.abspath(source), planned, asked, run_here, _tell)
+        apply.apply(place, source, planned, asked, _tell)
     _tell("confirmed; `hostlab firewall persist` keeps it over a boot")
 
 
@@ -113,7 +121,9 @@ def confirm_command() -> None:
     """Keep what has been applied. Only a connection made after the load proves anything."""
     from hostlab.firewall.confirming import confirm
 
-    confirm(_place())
+    place = machine_place()
+    look_after(place)
+    confirm(place)
     _tell("confirmed")
 
 
@@ -124,19 +134,18 @@ def revert_command(*, when_due: bool) -> None:
     from hostlab.firewall import applying, way_back
     from hostlab.firewall.change import Phase
     from hostlab.firewall.confirming import may_change
-    from hostlab.firewall.here import run_here
 
-    place = _place()
+    place = machine_place()
     may_change()
     if when_due:
-        change = way_back.keep_watch(place, run_here)
+        change = way_back.keep_watch(place)
         if change is None or not change.maker.is_there():
             way_back.dismiss(place)
         return
     change = place.read()
-    if change is None or change.phase in (Phase.CONFIRMED, Phase.REVERTED):
+    if change is None or change.has_ended:
         raise Failed("no-change", "no change of the firewall is under way")
-    ended = applying.take_back(place, run_here)
+    ended = applying.take_back(place)
     if ended is not None and ended.phase is Phase.STUCK:
         raise Failed("stuck", f"the old rules could not be brought back: {ended.problem}")
     _tell("the old rules are back, read back and compared")
@@ -149,7 +158,8 @@ def status_command(*, as_json: bool) -> None:
     from hostlab.firewall import way_back
     from hostlab.firewall.change import UNDER_WAY, boottime
 
-    place = _place()
+    place = machine_place()
+    look_after(place)
     change = place.read()
     left = None if change is None else max(0.0, change.deadline - boottime())
     is_kept = way_back.is_kept(place)
@@ -203,7 +213,16 @@ def _show(differences: tuple[PlaceChange, ...]) -> None:
             print(f"  {_SIGNS[line.change]} {line.text}")
 
 
-def _place() -> ChangeDirectory:
+def look_after(place: ChangeDirectory) -> None:
+    """Take a change back whose maker and way back have both died."""
+    from hostlab.firewall import apply
+    from hostlab.firewall.confirming import can_change
+
+    if can_change() and (done := apply.recover(place)):
+        print(done, file=sys.stderr, flush=True)
+
+
+def machine_place() -> ChangeDirectory:
     from hostlab.firewall.change import ChangeDirectory
 
     place = ChangeDirectory.of_machine()

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from hostlab.cli.firewall_apply import put_live
+from hostlab.cli.firewall_apply import look_after, machine_place, put_live
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.errors import Failed
 
@@ -17,6 +17,8 @@ def history_command(*, as_json: bool) -> None:
     """List what was applied and confirmed, oldest first."""
     from hostlab.firewall import history
 
+    # Whoever was killed between the word and its record has left that to the next.
+    look_after(machine_place())
     found = history.entries()
     if as_json:
         print_json(found)
@@ -41,13 +43,17 @@ def history_command(*, as_json: bool) -> None:
 def rollback_command(
     number: int, *, live: bool, dry_run: bool, within_s: float, check: str | None
 ) -> None:
-    """Put the rules live that were there before change NUMBER, with the same care as `apply`."""
+    """Put the rules live that were there before change NUMBER, with the same care as `apply`.
+
+    What that change and those behind it did beside rules is taken back, too.
+    """
     from hostlab.firewall import history
 
     wanted = history.entry(number).before
     put_live(
         f"before change {number}",
         wanted,
+        operations=history.undoing(number),
         live=live,
         dry_run=dry_run,
         within_s=within_s,
@@ -59,9 +65,10 @@ def rollback_command(
 def persist_command() -> None:
     """Write what is confirmed where Debian's nftables and iptables-persistent load it at boot."""
     from hostlab.firewall import history
-    from hostlab.firewall.change import UNDER_WAY, ChangeDirectory
+    from hostlab.firewall.change import UNDER_WAY
 
-    place = ChangeDirectory.of_machine()
+    place = machine_place()
+    look_after(place)
     change, applied = place.read(), place.read_applied()
     if change is not None and change.phase in UNDER_WAY:
         raise Failed(

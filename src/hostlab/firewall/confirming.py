@@ -11,6 +11,8 @@ import os
 from typing import Final
 
 from hostlab.errors import Failed, Unsupported
+from hostlab.firewall import history
+from hostlab.firewall.applying import instant
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime
 from hostlab.linux.capabilities import bit_of, capget
 from hostlab.linux.procfs import stat
@@ -19,10 +21,15 @@ _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _MOST_ANCESTORS: Final = 1000
 
 
+def can_change() -> bool:
+    """Whether this process may change a packet filter here."""
+    effective, _, _ = capget()
+    return bool(effective >> bit_of("CAP_NET_ADMIN") & 1)
+
+
 def may_change() -> None:
     """Unsupported for who may not change a packet filter here: CAP_NET_ADMIN is wanted."""
-    effective, _, _ = capget()
-    if not effective >> bit_of("CAP_NET_ADMIN") & 1:
+    if not can_change():
         raise Unsupported(
             "capability",
             "CAP_NET_ADMIN is wanted to change a firewall, or to confirm one",
@@ -46,8 +53,14 @@ def confirm(place: ChangeDirectory, *, is_proved: bool = False) -> FirewallChang
         if not is_proved:
             _must_be_new(change)
         confirmed = change.at(Phase.CONFIRMED)
-        place.write_applied(change.wanted)
         place.write(confirmed)
+        instant("confirmed")
+        try:
+            history.note(confirmed)
+        except OSError as error:
+            raise Failed(
+                "history", f"confirmed, but not written down: {error.filename}: {error.strerror}"
+            ) from None
     return confirmed
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hostlab.errors import Unsupported
-from hostlab.firewall.kernel import Tables
+from hostlab.firewall.kernel import Run, Tables
 from hostlab.lab.access import Completed
 from hostlab.linux import nftables
 from hostlab.linux.entering import from_inside
@@ -26,6 +26,32 @@ def run_here(
     argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
 ) -> Completed:
     """Run a program here; TimeoutError when it is late, Unsupported when it is not installed."""
+    return _run_here(argv, stdin=stdin, timeout_s=timeout_s)
+
+
+def holding(lock: int) -> Run:
+    """`run_here` for tools that hold a lock's descriptor as long as they live.
+
+    A tool may outlive who started it and was killed: nobody may have the lock before its end. It is
+    no part of the terminal's foreground, so ^C does not end it half-way.
+    """
+
+    def run(
+        argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> Completed:
+        return _run_here(argv, stdin=stdin, timeout_s=timeout_s, pass_fds=(lock,), process_group=0)
+
+    return run
+
+
+def _run_here(
+    argv: Sequence[str],
+    *,
+    stdin: bytes,
+    timeout_s: float | None,
+    pass_fds: tuple[int, ...] = (),
+    process_group: int | None = None,
+) -> Completed:
     try:
         done = subprocess.run(
             argv,
@@ -34,6 +60,8 @@ def run_here(
             check=False,
             timeout=timeout_s,
             env=usual_environment(),
+            pass_fds=pass_fds,
+            process_group=process_group,
         )
     except FileNotFoundError:
         raise _absent(argv[0]) from None

@@ -8,9 +8,10 @@
 `in IFACE` is where it arrives, with `out` the host itself sends it. The state is `new` where left
 out; `established` and `related` belong to a connection that the kernel is told of first.
 
-Behind that, in any order: `type NAME` or a number and `code N` of ICMP, `flags SA` of TCP (S where
-left out, A of what is established), `uid N` of what the host sends, `length N` of the payload in
-bytes. A port may be a name of /etc/services; a source port may be left out.
+Behind that, in any order: `type NAME` or a number and `code N` of ICMP (where left out an echo
+request, and destination-unreachable of what is related), `flags SA` of TCP (S where left out, A of
+what is established), `uid N` of what the host sends, `length N` of the payload in bytes. A port may
+be a name of /etc/services; a source port may be left out.
 """
 
 from __future__ import annotations
@@ -66,7 +67,6 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whose socket sends it, for rules about owners; only without `interface`."""
 
 
-_ECHO_REQUEST: Final = 8
 SOURCE_PORT: Final = 40000
 """Of a packet whose source port is left out."""
 FLAGS: Final = "FSRPAUEC"
@@ -127,7 +127,8 @@ def print_packet(packet: Packet) -> str:
     words += ["in", packet.interface] if packet.interface is not None else ["out"]
     if packet.state is not State.NEW:
         words.append(packet.state.value)
-    if packet.protocol is Protocol.ICMP and packet.icmp_type != _ECHO_REQUEST:
+    is_icmp = packet.protocol is Protocol.ICMP
+    if is_icmp and packet.icmp_type != usual_type(packet.state, packet.source):
         names = {number: name for name, number in _icmp_types(packet.source).items()}
         words += ["type", names.get(packet.icmp_type, str(packet.icmp_type))]
     if packet.icmp_code:
@@ -157,6 +158,12 @@ def _icmp_types(address: str) -> Mapping[str, int]:
 
 def _usual_flags(state: State) -> str:
     return "A" if state is State.ESTABLISHED else "S"
+
+
+def usual_type(state: State, address: str) -> int:
+    """An ICMP packet is related to a connection only where it tells of an error with it."""
+    name = "destination-unreachable" if state is State.RELATED else "echo-request"
+    return _icmp_types(address)[name]
 
 
 def _endpoint(protocol: Protocol, address: str, port: int) -> str:
@@ -196,9 +203,11 @@ class _Reader:
             self._wrong(self._end, "where does it come from?", "`in IFACE`, or `out` of the host")
         if found.get("uid") is not None and found["interface"] is not None:
             self._wrong(self._end, "what arrives has no uid", "only what goes `out` has one")
+        state = State(str(found.get("state", State.NEW)))
         if protocol is Protocol.TCP:
-            state = found.get("state", State.NEW)
-            found.setdefault("tcp_flags", "A" if state is State.ESTABLISHED else "S")
+            found.setdefault("tcp_flags", _usual_flags(state))
+        if protocol is Protocol.ICMP:
+            found.setdefault("icmp_type", usual_type(state, source))
         return msgspec.convert(
             {
                 "protocol": protocol,

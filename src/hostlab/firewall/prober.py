@@ -110,6 +110,8 @@ class Prober:
         kernel.tool(self._node.execute, ("nft", "-f", "-"), text)
         if self._is_legacy:
             self._wires.hear_legacy()
+        else:
+            self._wires.ignore_legacy()
         names: Mapping[int, str] = self._wires.names
         self._reader = Reader(rules, names, self._places, is_legacy=self._is_legacy)
         self._has_connections = True
@@ -236,7 +238,7 @@ class Prober:
                 raise self._overrun(error) from error
             for told in nftrace.decode(data):
                 is_done = self._take(told) or is_done
-        if self._is_legacy and self._wires.nflog is not None:
+        if self._wires.nflog is not None:
             self._drain_legacy(self._wires.nflog.socket)
         return is_done
 

@@ -93,6 +93,7 @@ class Wires:
 
     def close(self) -> None:
         """Close every socket."""
+        self.ignore_legacy()
         self._stack.close()
 
     def hear_legacy(self) -> Netlink:
@@ -107,10 +108,16 @@ class Wires:
 
         if self.nflog is None:
             _, (fd,) = from_inside(self._node, NAMESPACES, listen)
-            found = self._own(fd)
+            found = socket.socket(fileno=fd)
             nftrace.widen(found)
             self.nflog = Netlink(adopted=found)
         return self.nflog
+
+    def ignore_legacy(self) -> None:
+        """Stop hearing what `hear_legacy` hears."""
+        if self.nflog is not None:
+            self.nflog.close()
+            self.nflog = None
 
     def port(self, interface: str) -> socket.socket:
         """The world's side of an interface; UsageError for one that the target has not."""

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from hostlab.firewall import frames
 from hostlab.firewall.answer import Verdict
@@ -22,7 +23,7 @@ from hostlab.firewall.stage import Stage, StageNode
 from hostlab.firewall.target import Target, TargetInterface, TargetRoute
 from hostlab.firewall.wires import NAMESPACES, Wires
 from hostlab.linux import conntrack
-from hostlab.linux.entering import from_inside
+from hostlab.linux.entering import Work, from_inside
 
 TARGET = Target(
     interfaces=(
@@ -44,7 +45,7 @@ _BUILT_IN = {
 DEADLINE_MS = 20_000
 SENTINEL_TYPE = 0x88B5
 """Of IEEE 802, for experiments."""
-LISTENING = (22, 80, 53)
+LISTENING = (22, 24, 53, 80, 81)
 
 
 def replace(node: StageNode, ruleset: Ruleset) -> None:
@@ -75,16 +76,15 @@ class World:
         self.wires.open_ports(("wan0", "lan0"))
         self._poll = select.poll()
 
-        def serve() -> tuple[bytes, Sequence[int]]:
+        def serve(port: int) -> tuple[bytes, Sequence[int]]:
             fds = []
-            for port in LISTENING:
-                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                    made = socket.socket(socket.AF_INET6, kind | socket.SOCK_CLOEXEC)
-                    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-                    made.bind(("::", port))
-                    if kind == socket.SOCK_STREAM:
-                        made.listen(64)
-                    fds.append(made.detach())
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                made = socket.socket(socket.AF_INET6, kind | socket.SOCK_CLOEXEC)
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                made.bind(("::", port))
+                if kind == socket.SOCK_STREAM:
+                    made.listen(64)
+                fds.append(made.detach())
             return b"", fds
 
         def tap() -> tuple[bytes, Sequence[int]]:
@@ -105,11 +105,13 @@ class World:
                 fds.append(made.detach())
             return b"", fds
 
-        def opened(pid: int, work: object) -> list[socket.socket]:
-            _, fds = from_inside(pid, NAMESPACES, work)  # type: ignore[arg-type]  # a Work
+        def opened(pid: int, work: Work) -> list[socket.socket]:
+            _, fds = from_inside(pid, NAMESPACES, work)
             return [stack.enter_context(socket.socket(fileno=fd)) for fd in fds]
 
-        self.servers = opened(self.node.pid, serve)
+        self.servers = [
+            each for port in LISTENING for each in opened(self.node.pid, partial(serve, port))
+        ]
         self.taps = dict(zip(("wan0", "lan0"), opened(self.node.pid, tap), strict=True))
         self.seen = dict(zip(("wan0", "lan0"), opened(stage.hub, look), strict=True))
 
