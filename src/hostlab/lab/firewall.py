@@ -9,15 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from hostlab.errors import Failed, Unsupported
 from hostlab.lab.nodes import NodeHandle
-from hostlab.linux.running import run_inside
+from hostlab.linux.running import Running, start_inside
 from hostlab.plan.firewall import Line, render, text
 from hostlab.spec.model import Node
 
+AT_ONCE: Final = 8
 TIMEOUT_S: Final = 60.0
 """nft takes milliseconds; this is for a machine that is swapping."""
 _REFUSED: Final = "firewall"
@@ -33,20 +35,31 @@ _SIZE_HINT: Final = (
 )
 
 
-def load(handle: NodeHandle, node: Node) -> None:
-    """Make the node's table as its description says, in one transaction; without one, none.
+def load(nodes: Iterable[tuple[NodeHandle, Node]]) -> None:
+    """Make nodes' tables as their description says, each in one transaction; without one, none.
 
-    Failed with the description's line where the kernel refuses a rule: nothing has changed then.
+    Failed with the description's line where the kernel refuses a rule: that table is as it was.
     """
+    waiting = list(nodes)
+    while waiting:
+        # A transaction waits for every CPU to have been elsewhere, so several cost little more.
+        with ExitStack() as stack:
+            begun = [(node, *_start(stack, handle, node)) for handle, node in waiting[:AT_ONCE]]
+            for node, lines, running in begun:
+                _finish(node, lines, running)
+        del waiting[:AT_ONCE]
+
+
+def _start(stack: ExitStack, handle: NodeHandle, node: Node) -> tuple[Sequence[Line], Running]:
     lines = render(node.name, node.firewall)
+    stdin = text(lines).encode()
+    running = start_inside(handle.pid, ("net",), ("nft", "-f", "-"), stdin=stdin)
+    return lines, stack.enter_context(running)
+
+
+def _finish(node: Node, lines: Sequence[Line], running: Running) -> None:
     try:
-        done = run_inside(
-            handle.pid,
-            ("net",),
-            ("nft", "-f", "-"),
-            stdin=text(lines).encode(),
-            timeout_s=TIMEOUT_S,
-        )
+        done = running.wait(TIMEOUT_S)
     except FileNotFoundError:
         message = f"node {node.name} has a firewall, and nft is not here"
         raise Unsupported(_NO_NFT, message, hint="apt-get install nftables") from None

@@ -132,9 +132,7 @@ def _reset(found: Staged) -> str:
     )
 
 
-@pytest.mark.parametrize(
-    "case", CASES, ids=[str(each.path.relative_to(CORPUS)) for each in CASES]
-)
+@pytest.mark.parametrize("case", CASES, ids=[str(each.path.relative_to(CORPUS)) for each in CASES])
 def test_a_ruleset_ends_as_it_says(node: StageNode, case: Case) -> None:
     end = staged(node, case.path)
     assert end.exit_code in case.exit_codes, end.told
