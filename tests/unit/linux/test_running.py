@@ -36,4 +36,4 @@ def test_several_run_at_once_and_what_is_left_is_ended() -> None:
         start_inside(os.getpid(), (), ("cat",), stdin=b"x") as quick,
     ):
         assert quick.wait().stdout == b"x"
-    # What `leaks` of conftest.py looks for is not there: no child, no descriptor.
+    # What `no_leaks` of conftest.py looks for is not there: no child, no descriptor.
