@@ -12,9 +12,12 @@ import contextlib
 import gc
 import os
 import re
+import select
+import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +31,25 @@ TIERS = ("unit", "netns", "vm")
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
+PF_EXITING = 0x4
+DIES_WITHIN_S = 60.0
 MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
+LEAVES_S = 10.0
+"""So long something may take to go, before it is taken for left behind."""
 OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
-# How long something takes on a busy machine is no property of it.
-settings.register_profile("hostlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long something takes on a busy machine is no property of it. The same examples each time: new
+# ones are looked for by `make fuzz`, where who changes something is not stopped by what is old.
+CAMPAIGN = next(filter(None, map(os.environ.get, ("HOSTLAB_EXAMPLES", "HOSTLAB_FUZZ"))), "")
+settings.register_profile(
+    "hostlab",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("HOSTLAB_EXAMPLES", "40")),
+    derandomize=not CAMPAIGN and "HOSTLAB_MODEL" not in os.environ,
+)
 settings.load_profile("hostlab")
 
 
@@ -44,13 +59,33 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OUTCOMES] = Counter()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of one tier alone the others' folders are not read, which takes longer than many tests."""
+    wanted, parent = config.option.markexpr, Path(__file__).parent
+    is_other = collection_path.parent == parent and collection_path.name in {*TIERS} - {wanted}
+    return True if wanted in TIERS and is_other else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test without a tier, or with two, would run where it should not, or nowhere."""
-    wrong = [item.nodeid for item in items if len(_tiers(item)) != 1]
+    """A test without its folder's tier, or with two, would run where it should not, or nowhere."""
+    wrong = [item.nodeid for item in items if _tiers(item) != [_folder(item)]]
     if wrong:
         raise pytest.UsageError(
-            "exactly one of the marks " + ", ".join(TIERS) + " is needed: " + ", ".join(wrong[:5])
+            "exactly the mark of its folder, of "
+            + ", ".join(TIERS)
+            + ", is needed: "
+            + ", ".join(wrong[:5])
         )
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves are no garbage, and need not be looked through for any."""
+    gc.collect()
+    gc.freeze()
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 def _tiers(item: pytest.Item) -> list[str]:
@@ -104,14 +139,24 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     kernel = "netns" in _tiers(request.node)
     before, machine_before = _held(), _machine() if kernel else frozenset()
     yield
-    left = _held() - before
-    if left:
-        gc.collect()
-        left = _held() - before
+    left = _left(lambda: _held() - before)
     if kernel:
-        left |= _machine() - machine_before
+        if _machine() - machine_before:
+            _wait_for_the_dying()
+        left |= _left(lambda: _machine() - machine_before)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
+
+
+def _left(look: Callable[[], frozenset[str]]) -> frozenset[str]:
+    """What stays. What has been told to end may take its time where the machine is busy."""
+    deadline = time.monotonic() + LEAVES_S
+    while left := look():
+        if time.monotonic() > deadline:
+            break
+        gc.collect()
+        select.select([], [], [], 0.02)
+    return left
 
 
 def _held() -> frozenset[str]:
@@ -134,11 +179,11 @@ def _children() -> set[str]:
     """The pids of this process' children, whichever of its threads started them."""
     for _ in range(MOST_LOOKS):
         try:
-            return {
-                pid
-                for task in os.listdir("/proc/self/task")
-                for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-            }
+            found: set[str] = set()
+            for task in os.listdir("/proc/self/task"):
+                with open(f"/proc/self/task/{task}/children") as pids:
+                    found.update(pids.read().split())
+            return found
         except (FileNotFoundError, ProcessLookupError):
             # `Thread.join` returns a moment before the kernel's task is gone; then its children
             # are another thread's, perhaps of one that was read already: look again.
@@ -173,6 +218,29 @@ def _is_others(lab: str, others: set[str]) -> bool:
         pid is not None and pid[1] != str(os.getpid()) and os.path.exists(f"/proc/{pid[1]}")
     )
     return lab in others or named_after
+
+
+def _wait_for_the_dying() -> None:
+    """A process that was killed, or is in its `exit`, leaves nothing behind: its end is awaited."""
+    for pid, _ in _our_processes():
+        if not _is_dying(pid):
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                select.select([pidfd], [], [], DIES_WITHIN_S)
+            finally:
+                os.close(pidfd)
+
+
+def _is_dying(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+    except OSError:
+        return True
+    pending = [int(word, 16) for word in re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", status)]
+    return bool(flags & PF_EXITING) or any(each & 1 << signal.SIGKILL - 1 for each in pending)
 
 
 def _our_processes() -> set[tuple[int, str | None]]:

@@ -215,6 +215,6 @@ class Caller:
         return await call
 
     async def _call(self, command: Command) -> Answer:
-        answer = await asyncio.wait_for(self.initctl.run(command), 10)
+        answer = await asyncio.wait_for(self.initctl.run(command), 60)
         self.site.forget(command.token)
         return answer

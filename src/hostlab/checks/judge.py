@@ -38,8 +38,9 @@ from hostlab.spec.model import Check
 AT_ONCE: Final = 128
 QUESTIONS_AT_ONCE: Final = 32
 """As many checks of one node are looked at from inside it at the same time."""
-GRACE_S: Final = 2.0
-"""What an answer from inside may be late: entering, the last attempt, a busy machine."""
+GRACE_S: Final = 10.0
+"""What an answer from inside may be late: entering, the last attempt, a busy machine. Nobody waits
+for it but where a process that looks from inside hangs."""
 HOPE_S: Final = 0.25
 """How long something may fail to listen before the node is asked whether its jobs have failed,
 and how often from then on. Asking starts the node's supervisor."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
-from hostlab.cli.firewall_apply import put_live
+from hostlab.cli.firewall_apply import How, live_options, look_after, machine_place, put_live
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.errors import Failed
 
@@ -17,6 +18,8 @@ def history_command(*, as_json: bool) -> None:
     """List what was applied and confirmed, oldest first."""
     from hostlab.firewall import history
 
+    # Whoever was killed between the word and its record has left that to the next.
+    look_after(machine_place())
     found = history.entries()
     if as_json:
         print_json(found)
@@ -31,37 +34,27 @@ def history_command(*, as_json: bool) -> None:
 
 @click.command("rollback", epilog="Example: hostlab firewall rollback 3 --live")
 @click.argument("number", type=int)
-@click.option("--live", is_flag=True, help="Change this machine; without it nothing is changed.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and what is kept.")
-@click.option(
-    "--within", "within_s", type=click.FloatRange(1, 86400), default=60.0, show_default=True,
-    metavar="SECONDS", help="How long a word is waited for before the present rules return.",
-)  # fmt: skip
-@click.option("--check", metavar="COMMAND", help="Confirmed when it exits with 0, else reverted.")
-def rollback_command(
-    number: int, *, live: bool, dry_run: bool, within_s: float, check: str | None
-) -> None:
-    """Put the rules live that were there before change NUMBER, with the same care as `apply`."""
+@live_options
+def rollback_command(number: int, **options: Any) -> None:
+    """Put the rules live that were there before change NUMBER, with the same care as `apply`.
+
+    What that change and those behind it did beside rules is taken back, too.
+    """
     from hostlab.firewall import history
 
     wanted = history.entry(number).before
-    put_live(
-        f"before change {number}",
-        wanted,
-        live=live,
-        dry_run=dry_run,
-        within_s=within_s,
-        check=check,
-    )
+    operations = history.undoing(number)
+    put_live(f"before change {number}", wanted, How(**options), operations=operations)
 
 
 @click.command("persist", epilog="Example: hostlab firewall persist")
 def persist_command() -> None:
     """Write what is confirmed where Debian's nftables and iptables-persistent load it at boot."""
     from hostlab.firewall import history
-    from hostlab.firewall.change import UNDER_WAY, ChangeDirectory
+    from hostlab.firewall.change import UNDER_WAY
 
-    place = ChangeDirectory.of_machine()
+    place = machine_place()
+    look_after(place)
     change, applied = place.read(), place.read_applied()
     if change is not None and change.phase in UNDER_WAY:
         raise Failed(

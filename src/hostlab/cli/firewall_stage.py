@@ -11,7 +11,7 @@ import click
 
 from hostlab.cli.output import json_option, print_json
 from hostlab.cli.targets import complete_node
-from hostlab.errors import UsageError
+from hostlab.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from hostlab.firewall.listing import Where
@@ -100,9 +100,10 @@ def staged_from(
     from hostlab.firewall.stage import Stage
     from hostlab.firewall.staged import stage_source
 
+    chosen = chosen_target(**target)
     stdin = sys.stdin.buffer.read() if source == STDIN else b""
     found = read_source(source, stdin=stdin, shell=shell)
-    with Stage(chosen_target(**target)) as stage:
+    with Stage(chosen) as stage:
         node = stage.nodes["stage"]
         return stage_source(node, found, arguments=arguments, time_limit_s=time_limit)
 
@@ -226,6 +227,8 @@ def _found(source: str | None, *, live: bool, **options: Any) -> Staged:
         from hostlab.cli.targets import one_node
 
         return Staged(source=node, ruleset=kernel.read(one_node(node).execute))
+    if os.geteuid():
+        raise Unsupported("root", "only root may read this machine's filter", hint="sudo hostlab …")
     return Staged(source="this machine", ruleset=kernel.read(run_here))
 
 

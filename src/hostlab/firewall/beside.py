@@ -330,7 +330,17 @@ def _as_found(operation: Operation, there: Network) -> Operation | None:
         case Kind.LINK:
             return _link_as_found(operation, there)
         case Kind.MAIN:
-            return operation
+            return None if _is_done(operation.do, there) else operation
+
+
+def _is_done(words: tuple[str, ...], there: Network) -> bool:
+    """Whether a command behind `main` is `ip address add` or `ip route add` of what is there."""
+    match [word for word in words if word not in ("-4", "-6")]:
+        case ["ip", "a" | "addr" | "address", "add", address, *_, "dev", name]:
+            return (name, address) in there.addresses
+        case ["ip", "r" | "ro" | "route", "add", *rest]:
+            return any(list(route[1 : 1 + len(rest)]) == rest for route in there.routes)
+    return False
 
 
 def _if_needed(operation: Operation, verb: str, *, is_there: bool) -> Operation | None:

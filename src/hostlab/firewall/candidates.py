@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
+from itertools import pairwise
 from typing import Final
 
 from hostlab.firewall.mutants import RuleKey, Written
-from hostlab.firewall.packet import Packet, Protocol, State
+from hostlab.firewall.packet import Packet, Protocol, State, usual_type
 from hostlab.firewall.target import Target
 
 Said = Mapping[str, str]
@@ -25,6 +26,10 @@ MAX_WAYS: Final = 8
 _WORLD: Final = {4: "198.51.100.7", 6: "2001:db8:ffff::7"}
 _BEHIND: Final = {4: "192.0.2.9", 6: "2001:db8:eeee::9"}
 """Where a packet comes from and goes to if the rules do not say: documentation's (RFC 5737)."""
+_STRANGER: Final = {4: "192.0.2.77", 6: "2001:db8:dddd::77"}
+"""Somebody whom no rule has named."""
+LOOPBACK: Final = "lo"
+_LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
 _IPTABLES: Final = {
     "source": re.compile(r"(?<!! )-s (\S+)"),
     "destination": re.compile(r"(?<!! )-d (\S+)"),
@@ -54,9 +59,15 @@ def candidates(rules: Sequence[Written], target: Target) -> dict[RuleKey, tuple[
     """For each rule packets that may come to it."""
     callers: dict[tuple[str, ...], list[Written]] = {}
     for rule in rules:
-        for found in _JUMP.finditer(rule.text):
-            callers.setdefault((*rule.key[:2], found[1] or found[2]), []).append(rule)
-    return {rule.key: tuple(dict.fromkeys(_packets(rule, callers, target))) for rule in rules}
+        for jump in _JUMP.finditer(rule.text):
+            callers.setdefault((*rule.key[:2], jump[1] or jump[2]), []).append(rule)
+    found = {rule.key: tuple(_packets(rule, callers, target)) for rule in rules}
+    for rule, following in pairwise(rules):
+        if rule.key[:3] == following.key[:3]:
+            # Whether their order matters is told by a packet that both are meant for.
+            both = rule._replace(text=f"{rule.text} {following.text}")
+            found[rule.key] += (*found[following.key], *_packets(both, callers, target))
+    return {key: tuple(dict.fromkeys(packets)) for key, packets in found.items()}
 
 
 def _said(rule: Written) -> dict[str, str]:
@@ -110,14 +121,18 @@ def _filled(said: Said, chain: str, version: int, target: Target) -> Iterator[Pa
             source, destination = _ends(said, hook, interface, version, target)
             if source is None or destination is None:
                 continue
-            for protocol in _protocols(said):
-                for state in _wanted_states(said):
-                    yield _packet(said, protocol, source, destination, interface, state)
+            others = (_STRANGER[version],) if hook != "output" and "source" not in said else ()
+            for each in (source, *(() if interface == LOOPBACK else others)):
+                for protocol in _protocols(said):
+                    for state in _wanted_states(said):
+                        yield _packet(said, protocol, each, destination, interface, state)
 
 
 def _incoming(said: Said, hook: str, target: Target) -> list[str | None]:
     if hook == "output":
         return [None]
+    if said.get("in") == LOOPBACK:
+        return [LOOPBACK] if hook == "input" else []
     names: list[str | None] = [each.name for each in target.interfaces if each.is_up]
     wanted = said.get("in", "").rstrip("+*")
     if "in" in said:
@@ -129,6 +144,8 @@ def _incoming(said: Said, hook: str, target: Target) -> list[str | None]:
 def _ends(
     said: Said, hook: str, interface: str | None, version: int, target: Target
 ) -> tuple[str | None, str | None]:
+    if interface == LOOPBACK:
+        return _LOOPBACK[version], _LOOPBACK[version]
     own = _addresses(target, interface if hook == "input" else said.get("out"), version)
     source = _host(said["source"]) if "source" in said else None
     destination = _host(said["destination"]) if "destination" in said else None
@@ -193,7 +210,7 @@ def _packet(
     state: State,
 ) -> Packet:
     is_icmp = protocol is Protocol.ICMP
-    kind = int(said.get("icmp", "8")) if is_icmp else 8
+    usual = usual_type(state, source) if is_icmp else 8
     return Packet(
         protocol=protocol,
         source=source,
@@ -202,6 +219,6 @@ def _packet(
         destination_port=0 if is_icmp else int(said.get("dport", "40003")) & 0xFFFF,
         interface=interface,
         state=state,
-        icmp_type=kind & 0xFF,
+        icmp_type=int(said.get("icmp", usual)) & 0xFF if is_icmp else usual,
         tcp_flags="A" if state is State.ESTABLISHED and protocol is Protocol.TCP else "S",
     )

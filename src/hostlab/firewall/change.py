@@ -21,7 +21,7 @@ from hostlab.errors import Failed
 from hostlab.firewall.beside import Operation
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.lab.paths import base_directory
-from hostlab.linux.procfs import boot_id, start_time
+from hostlab.linux.procfs import boot_id, stat
 
 DIRECTORY: Final = ".firewall"
 """Beside the labs' run directories; no lab's name begins with a dot."""
@@ -58,8 +58,9 @@ class Maker(msgspec.Struct, frozen=True, kw_only=True):
     """SSH_CONNECTION: client, port, server, port."""
 
     def is_there(self) -> bool:
-        """Whether that very process lives."""
-        return start_time(self.pid) == self.started
+        """Whether that very process lives, and is not a zombie."""
+        found = stat(self.pid)
+        return found is not None and found.started == self.started and not found.has_ended
 
 
 class FirewallChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,18 +73,27 @@ class FirewallChange(msgspec.Struct, frozen=True, kw_only=True):
     began: float
     """Seconds since the epoch, for people."""
     deadline: float
-    """Seconds of CLOCK_BOOTTIME at which it is taken back."""
+    """Seconds of CLOCK_BOOTTIME at which it is taken back; moved when it has been loaded."""
+    within_s: float
+    """How long a word is waited for after the load."""
     loaded: float = 0.0
     """Seconds of CLOCK_BOOTTIME at which the new ruleset had been read back."""
     boot: str
     before: Ruleset
     """What was ours before: what the way back leads to."""
+    applied: Ruleset | None = None
+    """What had been applied before, and so was known to be ours; None: nothing since the boot."""
     wanted: Ruleset
     operations: tuple[Operation, ...] = ()
     """What is done beside rules, each with this machine's own way back."""
     begun: int = 0
     """So many of them were begun."""
     problem: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.phase not in UNDER_WAY
 
     def at(self, phase: Phase, **fields: object) -> FirewallChange:
         """The same change, further on."""
@@ -110,53 +120,48 @@ class ChangeDirectory:
         """The change under way, or the last one."""
         return f"{self.path}/change.json"
 
-    @property
-    def applied(self) -> str:
-        """The ruleset that was confirmed last in this boot."""
-        return f"{self.path}/applied.json"
-
     def read(self) -> FirewallChange | None:
         """The change; None where there was none since the boot."""
         data = _read(self.file)
-        found = None if data is None else msgspec.json.decode(data, type=FirewallChange)
-        return found if found is not None and found.boot == boot_id() else None
+        if data is None:
+            return None
+        try:
+            found = msgspec.json.decode(data, type=FirewallChange)
+        except msgspec.DecodeError as error:
+            raise Failed("change", f"{self.file} is not what hostlab writes: {error}") from None
+        return found if found.boot == boot_id() else None
 
     def write(self, change: FirewallChange) -> None:
         """Put it on the disk, whole or not at all."""
         write_whole(self.file, msgspec.json.encode(change))
 
     def read_applied(self) -> Ruleset | None:
-        """What is ours in the kernel; None where nothing was applied since the boot."""
-        data = _read(self.applied)
-        if data is None:
-            return None
-        found = msgspec.json.decode(data, type=Applied)
-        return found.ruleset if found.boot == boot_id() else None
+        """What is ours in the kernel; None where nothing was confirmed since the boot.
 
-    def write_applied(self, ruleset: Ruleset) -> None:
-        """Note what is ours in the kernel."""
-        write_whole(self.applied, msgspec.json.encode(Applied(boot=boot_id(), ruleset=ruleset)))
+        It follows from the change's one file, so no crash leaves two that contradict each other.
+        """
+        found = self.read()
+        if found is None:
+            return None
+        return found.wanted if found.phase is Phase.CONFIRMED else found.applied
 
     @contextlib.contextmanager
     def operator(self) -> Iterator[None]:
         """One operator at a time; Failed with who it is and since when."""
-        with _locked(f"{self.path}/operator", fcntl.LOCK_EX | fcntl.LOCK_NB) as is_ours:
-            if not is_ours:
+        with _locked(f"{self.path}/operator", fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
+            if lock is None:
                 raise _busy(self.read())
             yield
 
     @contextlib.contextmanager
-    def kernel(self) -> Iterator[None]:
-        """While the kernel's rules are changed: by the operator, or by the way back."""
-        with _locked(f"{self.path}/kernel", fcntl.LOCK_EX):
-            yield
+    def kernel(self) -> Iterator[int]:
+        """While the kernel's rules are changed: by the operator, or by the way back.
 
-
-class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """See `ChangeDirectory.applied`."""
-
-    boot: str
-    ruleset: Ruleset
+        The lock's descriptor: see `here.holding`.
+        """
+        with _locked(f"{self.path}/kernel", fcntl.LOCK_EX) as lock:
+            assert lock is not None
+            yield lock
 
 
 def write_whole(path: str, data: bytes, *, mode: int = 0o600) -> None:
@@ -181,16 +186,16 @@ def boottime() -> float:
 
 
 @contextlib.contextmanager
-def _locked(path: str, how: int) -> Iterator[bool]:
-    """Hold flock(2) on a file; False where another holds it and `how` does not wait."""
+def _locked(path: str, how: int) -> Iterator[int | None]:
+    """Hold flock(2) on a file; None where another holds it and `how` does not wait."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, how)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield fd
     finally:
         os.close(fd)
 
@@ -204,7 +209,7 @@ def _read(path: str) -> bytes | None:
 
 
 def _busy(change: FirewallChange | None) -> Failed:
-    if change is None:
+    if change is None or change.has_ended:
         return Failed("busy", "somebody else is changing the firewall")
     since = time.strftime("%H:%M:%S", time.localtime(change.began))
     whom = change.maker.user + (

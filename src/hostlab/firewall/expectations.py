@@ -272,6 +272,7 @@ def read_expectations(text: str, *, file: str, target: Target) -> tuple[Expected
     source = Source(text.removeprefix("\ufeff"), file)
     tree = compose(source)
     if tree is None:
+        source.raise_errors()
         source.report("missing", "there is no expectation in it", START, "see `expect:`")
         source.raise_errors()
     assert tree is not None

@@ -7,19 +7,17 @@ hundred rules at once and no more. The machine's root in the node's network may.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Sequence
 from typing import Final
 
 from hostlab.errors import Unsupported
-from hostlab.firewall.kernel import Tables
+from hostlab.firewall.kernel import Run, Tables
 from hostlab.lab.access import Completed
 from hostlab.linux import nftables
 from hostlab.linux.entering import from_inside
+from hostlab.linux.running import run_inside, usual_environment
 
-SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-"""A plain user's PATH lacks them."""
 NO_LOCK: Final = "/dev/null"
 """The lock of legacy iptables is the machine's own: what works elsewhere must not wait for it."""
 
@@ -28,6 +26,32 @@ def run_here(
     argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
 ) -> Completed:
     """Run a program here; TimeoutError when it is late, Unsupported when it is not installed."""
+    return _run_here(argv, stdin=stdin, timeout_s=timeout_s)
+
+
+def holding(lock: int) -> Run:
+    """`run_here` for tools that hold a lock's descriptor as long as they live.
+
+    A tool may outlive who started it and was killed: nobody may have the lock before its end. It is
+    no part of the terminal's foreground, so ^C does not end it half-way.
+    """
+
+    def run(
+        argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> Completed:
+        return _run_here(argv, stdin=stdin, timeout_s=timeout_s, pass_fds=(lock,), process_group=0)
+
+    return run
+
+
+def _run_here(
+    argv: Sequence[str],
+    *,
+    stdin: bytes,
+    timeout_s: float | None,
+    pass_fds: tuple[int, ...] = (),
+    process_group: int | None = None,
+) -> Completed:
     try:
         done = subprocess.run(
             argv,
@@ -35,7 +59,9 @@ def run_here(
             capture_output=True,
             check=False,
             timeout=timeout_s,
-            env=_environment(),
+            env=usual_environment(),
+            pass_fds=pass_fds,
+            process_group=process_group,
         )
     except FileNotFoundError:
         raise _absent(argv[0]) from None
@@ -51,37 +77,14 @@ def run_in_network(
 
     Errors as of `run_here`; OSError EPERM for who does not own that namespace from outside.
     """
-    outputs = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
+    environment = {**usual_environment(), "XTABLES_LOCKFILE": NO_LOCK}
     try:
-        _write_all(outputs[0], stdin)
-        os.lseek(outputs[0], 0, os.SEEK_SET)
-
-        def work() -> tuple[bytes, Sequence[int]]:
-            given, out, error = outputs
-            try:
-                done = subprocess.run(
-                    argv,
-                    stdin=given,
-                    stdout=out,
-                    stderr=error,
-                    check=False,
-                    timeout=timeout_s,
-                    env={**_environment(), "XTABLES_LOCKFILE": NO_LOCK},
-                )
-            except subprocess.TimeoutExpired:
-                return b"late", ()
-            return str(done.returncode).encode(), ()
-
-        try:
-            answer, _ = from_inside(pid, ("net",), work)
-        except FileNotFoundError:
-            raise _absent(argv[0]) from None
-        if answer == b"late":
-            raise TimeoutError(f"{argv[0]} has not ended in time")
-        return _completed(int(answer), *(_whole(fd) for fd in outputs[1:]))
-    finally:
-        for fd in outputs:
-            os.close(fd)
+        done = run_inside(
+            pid, ("net",), argv, stdin=stdin, timeout_s=timeout_s, environment=environment
+        )
+    except FileNotFoundError:
+        raise _absent(argv[0]) from None
+    return _completed(*done)
 
 
 def tables_in_network(pid: int) -> Tables:
@@ -96,22 +99,6 @@ def tables_in_network(pid: int) -> Tables:
         return tuple((family, name) for family, _, name in lines)
 
     return listed
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{SBIN}", "LC_ALL": "C"}
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _whole(fd: int) -> bytes:
-    os.lseek(fd, 0, os.SEEK_SET)
-    with open(fd, "rb", closefd=False) as file:
-        return file.read()
 
 
 def _completed(returncode: int, out: bytes, error: bytes) -> Completed:

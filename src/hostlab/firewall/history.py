@@ -9,9 +9,11 @@ from typing import Final
 
 import msgspec
 
-from hostlab.errors import UsageError
+from hostlab.errors import Failed, UsageError
+from hostlab.firewall.beside import Kind, Operation
 from hostlab.firewall.change import FirewallChange, write_whole
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.firewall.transaction import nft_transaction
 
 VARIABLE: Final = "HOSTLAB_STATE"
 """Environment variable that names another directory than /var/lib/hostlab."""
@@ -19,10 +21,11 @@ MAX_ENTRIES: Final = 100
 """Older ones are removed."""
 NFT_FILE: Final = "/etc/nftables.conf"
 """Loaded by Debian's nftables.service."""
+_NFT_HEADER: Final = "#!/usr/sbin/nft -f\n# Written by hostlab firewall persist.\n"
 IPTABLES_FILES: Final = {
-    "iptables": "/etc/iptables/rules.v4",
-    "ip6tables": "/etc/iptables/rules.v6",
-    "ipset": "/etc/iptables/ipsets",
+    "/etc/iptables/rules.v4": ("iptables", "legacy_iptables"),
+    "/etc/iptables/rules.v6": ("ip6tables", "legacy_ip6tables"),
+    "/etc/iptables/ipsets": ("ipset",),
 }
 """Loaded by Debian's netfilter-persistent, with iptables-persistent and ipset-persistent."""
 _NAME: Final = re.compile(r"(\d+)\.json")
@@ -38,6 +41,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     before: Ruleset
     ruleset: Ruleset
+    operations: tuple[Operation, ...] = ()
+    """What was done beside rules, in order, each with its way back."""
+    began: float = 0.0
+    """When the change was begun: with its boot, what it is told from another by."""
+    boot: str = ""
 
 
 def directory() -> str:
@@ -63,10 +71,30 @@ def entry(number: int) -> Entry:
     return found[number]
 
 
+def undoing(number: int) -> tuple[Operation, ...]:
+    """What takes back what was done beside rules by change `number` and those behind it.
+
+    The last first; of several of the same thing the one that decides.
+    """
+    found: dict[object, Operation] = {}
+    for each in reversed(entries()):
+        if each.number < number:
+            continue
+        for done in reversed(each.operations):
+            if done.undo:
+                key = done.subject if done.kind is Kind.SYSCTL else frozenset((done.do, done.undo))
+                found.pop((done.kind, key), None)
+                found[done.kind, key] = msgspec.structs.replace(done, do=done.undo, undo=done.do)
+    return tuple(found.values())
+
+
 def note(change: FirewallChange) -> Entry:
-    """Write a confirmed change down."""
+    """Write a confirmed change down, unless that was done. To be called with the kernel's lock."""
     os.makedirs(directory(), mode=0o700, exist_ok=True)
     numbers = _numbers()
+    last = entry(numbers[-1]) if numbers else None
+    if last is not None and (last.boot, last.began) == (change.boot, change.began):
+        return last
     made = Entry(
         number=numbers[-1] + 1 if numbers else 1,
         at=time.time(),
@@ -74,6 +102,9 @@ def note(change: FirewallChange) -> Entry:
         source=change.source,
         before=change.before,
         ruleset=change.wanted,
+        operations=change.operations,
+        began=change.began,
+        boot=change.boot,
     )
     write_whole(f"{directory()}/{made.number}.json", msgspec.json.encode(made))
     for old in numbers[: -(MAX_ENTRIES - 1)]:
@@ -84,21 +115,36 @@ def note(change: FirewallChange) -> Entry:
 def persist(ruleset: Ruleset) -> list[str]:
     """Write what Debian's services load at boot; the files that were written.
 
-    nft's tables go to nftables.conf without its `flush ruleset`, so other people's stay.
+    nft's tables go to nftables.conf without its `flush ruleset`, so other people's stay. A file of
+    a part that is empty now is emptied, or the boot would bring old rules back; but nftables.conf
+    only where it was written here.
     """
     written = []
-    if ruleset.nft:
-        from hostlab.firewall.transaction import nft_transaction
-
-        text = "#!/usr/sbin/nft -f\n" + nft_transaction(Ruleset(), ruleset)
+    if ruleset.nft or _is_ours(NFT_FILE):
+        text = _NFT_HEADER + nft_transaction(Ruleset(), ruleset)
         write_whole(NFT_FILE, text.encode(), mode=0o755)
         written.append(NFT_FILE)
-    for part, path in IPTABLES_FILES.items():
-        if text := getattr(ruleset, part):
+    for path, parts in IPTABLES_FILES.items():
+        texts = [text for part in parts if (text := getattr(ruleset, part))]
+        if len(texts) > 1:
+            raise Failed(
+                "persist",
+                f"{path} is loaded by one iptables: there are rules of both, {', '.join(parts)}",
+                hint="use one of them for all rules",
+            )
+        if texts or os.path.exists(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            write_whole(path, text.encode(), mode=0o640)
+            write_whole(path, "".join(texts).encode(), mode=0o640)
             written.append(path)
     return written
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        with open(path) as file:
+            return file.read(len(_NFT_HEADER)) == _NFT_HEADER
+    except FileNotFoundError:
+        return False
 
 
 def _numbers() -> list[int]:

@@ -65,12 +65,19 @@ def read(run: Run, tables_there: Tables | None = None) -> Ruleset:
     if len(others) == len(tables) > 1:
         nft = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
     else:
-        nft = "".join(
-            tool(run, ("nft", "-s", "list", "table", *key)).stdout.decode() for key in others
-        )
+        nft = "".join(_listed(run, *key) for key in others)
     nft = "".join(text for _, text in nft_tables(nft))
     ipset = tool(run, ("ipset", "save")).stdout.decode()
     return Ruleset(nft=nft, ipset=ipset, **saved)
+
+
+def _listed(run: Run, family: str, name: str) -> str:
+    """One table's text; of one whose name `nft list` takes for a word of its own, out of all."""
+    done = run(("nft", "-s", "list", "table", family, name), timeout_s=TOOL_TIMEOUT_S)
+    if not done.status:
+        return done.stdout.decode()
+    everything = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
+    return "".join(text for key, text in nft_tables(everything) if key == (family, name))
 
 
 def _may_hold(field: str, tables: Sequence[tuple[str, str]]) -> bool:

@@ -191,6 +191,7 @@ _NOT_THERE: Final = re.compile(
 )
 _NAMED: Final = re.compile(r"(?:^|\s)(-m|--match|-j|--jump|-g)\s+(\S+)")
 _SAID_EXTENSION: Final = re.compile(r"Extension (\S+) revision \d+ not supported")
+_NO_CHAIN: Final = re.compile(r"Chain '(\S+)' does not exist")
 _NO_LIBRARY: Final = re.compile(r"Couldn't load (match|target) [`'](\S+)'")
 
 
@@ -198,6 +199,8 @@ def lack_of_rule(command: str, said: str, has: HasOption) -> Lack | None:
     """What iptables' command names and this kernel, or this iptables, has not."""
     if found := _NO_LIBRARY.search(said):
         return _no_library(found[1], found[2], has)
+    if (found := _NO_CHAIN.search(said)) and found[1] in TARGETS:
+        return _no_library("target", found[1], has)
     if not _NOT_THERE.search(said):
         return None
     told = {found[1] for found in _SAID_EXTENSION.finditer(said)}

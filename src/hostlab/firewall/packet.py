@@ -128,7 +128,7 @@ def print_packet(packet: Packet) -> str:
     if packet.state is not State.NEW:
         words.append(packet.state.value)
     is_icmp = packet.protocol is Protocol.ICMP
-    if is_icmp and packet.icmp_type != _usual_type(packet.state, packet.source):
+    if is_icmp and packet.icmp_type != usual_type(packet.state, packet.source):
         names = {number: name for name, number in _icmp_types(packet.source).items()}
         words += ["type", names.get(packet.icmp_type, str(packet.icmp_type))]
     if packet.icmp_code:
@@ -160,7 +160,7 @@ def _usual_flags(state: State) -> str:
     return "A" if state is State.ESTABLISHED else "S"
 
 
-def _usual_type(state: State, address: str) -> int:
+def usual_type(state: State, address: str) -> int:
     """An ICMP packet is related to a connection only where it tells of an error with it."""
     name = "destination-unreachable" if state is State.RELATED else "echo-request"
     return _icmp_types(address)[name]
@@ -207,7 +207,7 @@ class _Reader:
         if protocol is Protocol.TCP:
             found.setdefault("tcp_flags", _usual_flags(state))
         if protocol is Protocol.ICMP:
-            found.setdefault("icmp_type", _usual_type(state, source))
+            found.setdefault("icmp_type", usual_type(state, source))
         return msgspec.convert(
             {
                 "protocol": protocol,

@@ -24,6 +24,7 @@ import msgspec
 
 from hostlab.errors import Failed, Place, Unsupported
 from hostlab.firewall import trace
+from hostlab.firewall.here import run_in_network
 from hostlab.firewall.source import STDIN_NAME, Kind, Part, Source, shell_of
 from hostlab.firewall.stage import StageNode
 from hostlab.firewall.trace import Call, Texts
@@ -118,13 +119,11 @@ def _loaded(node: StageNode, source: Source, time_limit_s: float) -> Ran:
     calls = []
     cut_off = ""
     deadline = time.monotonic() + time_limit_s
-    if os.geteuid():
-        _copy_in(node, source, {})  # the tools may have to run in the node, and include files
     for part in source.parts:
         words = tool_of(part)
         left = deadline - time.monotonic()
         try:
-            done = node.tool(words, stdin=_bytes(part), timeout_s=max(left, 0.001))
+            done = _load(node, source, part, words, max(left, 0.001))
             status, text = done.status, done.stderr.decode(errors="replace").strip()
         except TimeoutError as late:
             status, text, cut_off = 1, "", str(late)
@@ -138,6 +137,18 @@ def _loaded(node: StageNode, source: Source, time_limit_s: float) -> Ran:
             break
     texts = Texts(read_text, {})
     return Ran(calls=tuple(calls), status=None if cut_off else 0, cut_off=cut_off, texts=texts)
+
+
+def _load(
+    node: StageNode, source: Source, part: Part, words: Sequence[str], timeout_s: float
+) -> Completed:
+    """One part; an nft file from outside the node, for it may include others, and large ones."""
+    if part.kind is Kind.NFT:
+        try:
+            return run_in_network(node.pid, words, stdin=_bytes(part), timeout_s=timeout_s)
+        except PermissionError:
+            _copy_in(node, source, {})
+    return node.tool(words, stdin=_bytes(part), timeout_s=timeout_s)
 
 
 def _bytes(part: Part) -> bytes:
@@ -168,6 +179,8 @@ class _Script:
         first = source.parts[0]
         self.main = DRIVER if self.driven else _path_in_node(first)
         self.files: dict[str, bytes] = {}
+        self.elsewhere: list[str] = []
+        """What files of the node have of the trace."""
 
     def run(self) -> Ran:
         """Prepare the node, run it, read what it noted."""
@@ -187,8 +200,13 @@ class _Script:
         finally:
             _end_leftovers(f"HOSTLAB_STAGED={self.nonce}".encode())
         texts = Texts(self._text, {DRIVER: self.files.get(DRIVER, b"").decode(errors="replace")})
+        stream, output = stderr.decode(errors="replace"), stdout.decode(errors="replace")
+        remarks += self._moved(texts)
+        for moved in (output, *self.elsewhere):
+            if self.nonce in moved:
+                stream = f"{stream}\n{moved}"
         calls = trace.read(
-            stderr.decode(errors="replace"),
+            stream,
             nonce=self.nonce,
             main=self.main,
             texts=texts,
@@ -198,11 +216,26 @@ class _Script:
             calls=tuple(self._shown(call) for call in calls),
             status=status,
             cut_off=cut_off,
-            output=stdout.decode(errors="replace"),
+            output="" if self.nonce in output else output,
             noted=tuple(_noted(self.node)),
             remarks=remarks,
             texts=texts,
         )
+
+    def _moved(self, texts: Texts) -> tuple[str, ...]:
+        """Follow a script's standard error, and with it the trace: `exec 2>/var/log/firewall`."""
+        for part in self.source.parts:
+            if part.kind is not Kind.SCRIPT:
+                continue
+            for command in texts.commands(_path_in_node(part)):
+                to = command.errors_to if command.first == "exec" else ""
+                if command.first == "exec" and command.is_silenced:
+                    hint = "" if self.shell == "bash" else ": what fails behind it is not seen"
+                    return (f"{part.path}:{command.line} closes standard error{hint}",)
+                if to.startswith("/") and "*" not in to:
+                    found = self.node.execute(("cat", to), output_limit_bytes=OUTPUT_LIMIT_BYTES)
+                    self.elsewhere.append(found.stdout.decode(errors="replace"))
+        return ()
 
     def _execute(self) -> Completed:
         flag = "-vx" if self.shell == "sh" else "-x"
@@ -223,11 +256,7 @@ class _Script:
         )
 
     def _prepare(self) -> None:
-        note = _NOTE.encode()
-        places = {f"{PLACE}/bin", *map(os.path.realpath, ("/sbin", "/usr/sbin"))}
-        for place in places:
-            names = NOTING if place.startswith(PLACE) else (MAIN, "modprobe")
-            self.files |= {f"{place}/{name}": note for name in names}
+        self.files |= {f"{PLACE}/bin/{name}": _NOTE.encode() for name in NOTING}
         self.files[NOTED] = b""
         if self.shell == "bash":
             mark = trace.mark(self.nonce, "bash")
@@ -295,8 +324,24 @@ def _directory_in(node: NodeConnection) -> str:
     return here if os.path.isdir(f"/proc/{node.pid}/root{here}") else "/"
 
 
+_UNPACK: Final = f"""
+tar -x -C / --no-same-owner -f - || exit 1
+for place in /sbin /usr/sbin; do
+    for name in {MAIN} modprobe; do
+        rm -f $place/$name
+        cp {PLACE}/bin/$name $place/$name
+    done
+done 2>/dev/null
+exit 0
+"""
+"""A script may set PATH, or name /sbin/modprobe; where the node cannot write there, it stays."""
+
+
 def _copy_in(node: NodeConnection, source: Source, files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Put files into the node, and the source's own directory where the node does not see it."""
+    """Put files into the node, and the source's own directories where the node does not see them.
+
+    The caller's directory is there in any case, for what is named from it.
+    """
     archive = io.BytesIO()
     remarks: list[str] = []
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -304,12 +349,11 @@ def _copy_in(node: NodeConnection, source: Source, files: Mapping[str, bytes]) -
             member = tarfile.TarInfo(path.lstrip("/"))
             member.size, member.mode = len(data), 0o755
             tar.addfile(member, io.BytesIO(data))
+        if not _is_seen(node, os.getcwd() + "/."):
+            _add_directory(tar, os.getcwd())
         for directory in _unseen(node, source):
             remarks += _add_tree(tar, directory, source)
-    if not archive.tell() or not (files or remarks or _unseen(node, source)):
-        return ()
-    argv = ("tar", "-x", "-C", "/", "--no-same-owner", "-f", "-")
-    done = node.execute(argv, stdin=archive.getvalue())
+    done = node.execute(("sh", "-c", _UNPACK), stdin=archive.getvalue())
     if done.status:
         said = done.stderr.decode(errors="replace").strip()
         raise Failed("stage", f"the script's files cannot be put into the stage: {said}")
@@ -317,11 +361,13 @@ def _copy_in(node: NodeConnection, source: Source, files: Mapping[str, bytes]) -
 
 
 def _unseen(node: NodeConnection, source: Source) -> list[str]:
-    """Directories of the source's files that a node has for itself, or does not see."""
-    paths = {os.path.abspath(part.path) for part in source.parts if part.path != STDIN_NAME}
-    if source.path != STDIN_NAME:
-        paths.add(os.getcwd() + "/.")
-    found = {os.path.dirname(path) for path in paths if not _is_seen(node, path)}
+    """The topmost directories of files that a node has for itself, or does not see."""
+    here = os.getcwd()
+    found = set()
+    for part in source.parts:
+        path = os.path.abspath(part.path)
+        if part.path != STDIN_NAME and not _is_seen(node, path):
+            found.add(here if path.startswith(f"{here}/") else os.path.dirname(path))
     return sorted(found)
 
 
@@ -335,20 +381,22 @@ def _add_tree(tar: tarfile.TarFile, top: str, source: Source) -> Iterator[str]:
     paths = list(_small_tree(top))
     if len(paths) > NEIGHBOURS:
         yield f"{top} has more files than a stage takes: the ruleset's own were copied, no others"
-        whole = os.path.abspath(source.path)
         paths = [os.path.abspath(part.path) for part in source.parts]
-        paths = [path for path in paths if os.path.dirname(path) == top or path == whole]
     room = NEIGHBOUR_BYTES
-    own = {os.path.abspath(part.path) for part in source.parts}
-    member = tarfile.TarInfo(top.lstrip("/"))
-    member.type, member.mode = tarfile.DIRTYPE, 0o755
-    tar.addfile(member)
+    own = {os.path.abspath(part.path) for part in source.parts if part.path != STDIN_NAME}
+    _add_directory(tar, top)
     for path in paths:
         with contextlib.suppress(OSError):
             size = os.lstat(path).st_size
             if path in own or size <= room:
                 room -= 0 if path in own else size
                 tar.add(path, path.lstrip("/"), recursive=False)
+
+
+def _add_directory(tar: tarfile.TarFile, path: str) -> None:
+    member = tarfile.TarInfo(path.lstrip("/"))
+    member.type, member.mode = tarfile.DIRTYPE, 0o755
+    tar.addfile(member)
 
 
 def _small_tree(top: str) -> Iterator[str]:

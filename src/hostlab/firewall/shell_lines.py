@@ -40,6 +40,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """It has `$@` or `$*` among its words, as what wraps a command does."""
     is_silenced: bool = False
     """Its standard error goes to /dev/null."""
+    errors_to: str = ""
+    """The file that its standard error goes to; `-` is closed, `1` what it has as output."""
     writes: tuple[str, ...] = ()
     """Files it is redirected to; an expansion in a name is `*`."""
     reads: str = ""
@@ -217,7 +219,7 @@ class _Reader:
             self.awaited.append((target, operator == "<<-", len(self.found)))
         elif operator in (">&", "<&") and (target.isdecimal() or target == "-"):
             if number == "2":
-                self.errors_to = self.output_to if target == "1" else target
+                self.errors_to = (self.output_to or "1") if target == "1" else target
         elif ">" in operator:
             name = target.replace(_ANY, "*")
             if number != "2":
@@ -267,6 +269,7 @@ class _Reader:
                     is_guarded=self.is_guarded or operator == "||",
                     passes_on=self.passes_on,
                     is_silenced=self.errors_to in ("/dev/null", "-"),
+                    errors_to=self.errors_to,
                     writes=tuple(self.writes),
                     reads="" if _ANY in self.reads else self.reads,
                 )

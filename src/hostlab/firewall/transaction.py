@@ -1,9 +1,9 @@
 """From what is there to what is wanted: one transaction a tool, other people's part untouched.
 
-nft: all tables in one file, each added, deleted and made anew, so a packet meets the old or the new
-ones. iptables: one `-restore --noflush` a family, in which our chains are emptied and filled, and
-in the built-in ones our rules are put back between other people's. ipset: each set is filled beside
-the old one and swapped. `flush ruleset` is never said.
+nft: all tables that change in one file, each added, deleted and made anew, so a packet meets the
+old or the new ones. iptables: one `-restore --noflush` a family, in which our chains are emptied
+and filled, and in the built-in ones our rules are put back between other people's. ipset: each set
+is filled beside the old one and swapped. `flush ruleset` is never said.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import msgspec
 
 from hostlab.firewall.iptables_save import SavedChain, SavedTable, parse, quoted, rule_text
 from hostlab.firewall.nft_text import nft_tables
-from hostlab.firewall.ownership import SAVED_PARTS, nft_names, set_names
+from hostlab.firewall.ownership import SAVED_PARTS, set_names
 from hostlab.firewall.ruleset import Ruleset
 
 _TOOLS: Final = {
-    "iptables": "iptables-nft-restore",
-    "ip6tables": "ip6tables-nft-restore",
-    "legacy_iptables": "iptables-legacy-restore",
-    "legacy_ip6tables": "ip6tables-legacy-restore",
+    "iptables": ("iptables-nft-restore",),
+    "ip6tables": ("ip6tables-nft-restore",),
+    "legacy_iptables": ("iptables-legacy-restore", "--wait=60"),
+    "legacy_ip6tables": ("ip6tables-legacy-restore", "--wait=60"),
 }
 _BESIDE: Final = "hostlab-{}"
 """What a set is called while it is filled; an ipset's name has up to 31 characters."""
@@ -33,7 +33,7 @@ Rule = tuple[str, ...]
 
 
 class ToolStep(msgspec.Struct, frozen=True):
-    """One run of one tool: all of it is carried out, or nothing."""
+    """One run of one tool: carried out whole or not at all; but ipset stops where it fails."""
 
     part: str
     """A field of `Ruleset`."""
@@ -53,7 +53,7 @@ def transaction(present: Ruleset, own: Ruleset, wanted: Ruleset) -> tuple[ToolSt
     for part in SAVED_PARTS:
         tables = (parse(getattr(each, part), file=part) for each in (present, own, wanted))
         if text := "".join(f"{line}\n" for line in _restore(*tables)):
-            steps.append(ToolStep(part, (_TOOLS[part], "--noflush"), text))
+            steps.append(ToolStep(part, (*_TOOLS[part], "--noflush"), text))
     if text := nft_transaction(own, wanted):
         steps.append(ToolStep("nft", ("nft", "-f", "-"), text))
     gone = sorted(set_names(own.ipset) - set_names(wanted.ipset))
@@ -64,11 +64,17 @@ def transaction(present: Ruleset, own: Ruleset, wanted: Ruleset) -> tuple[ToolSt
 
 
 def nft_transaction(own: Ruleset, wanted: Ruleset) -> str:
-    """All of nft's tables in one batch: `add` makes sure that there is something to delete."""
+    """All of nft's tables that change in one batch.
+
+    `add` makes sure that there is something to delete. A table that stays keeps what it has counted
+    and learnt.
+    """
     lines = []
-    for family, name in sorted(nft_names(own) | nft_names(wanted)):
+    there, new = dict(nft_tables(own.nft)), dict(nft_tables(wanted.nft))
+    changed = [key for key in (*there, *new) if there.get(key) != new.get(key)]
+    for family, name in sorted(set(changed)):
         lines += [f"add table {family} {name}", f"delete table {family} {name}"]
-    texts = [text for _, text in nft_tables(wanted.nft)]
+    texts = [text for key, text in new.items() if key in changed]
     return "".join(f"{line}\n" for line in lines) + "".join(texts)
 
 
@@ -104,7 +110,7 @@ def _table(there: SavedTable, ours: SavedTable, new: SavedTable) -> Iterator[str
             rules.append(f"-F {quoted(name)}")
             rules += [_append(name, words) for words in merged]
     for chain in new.chains:
-        if chain.policy is None:
+        if chain.policy is None and there.chain(chain.name) != chain:
             yield f":{chain.name} - [0:0]"
             rules += [_append(chain.name, words) for words in chain.rules]
     for name in gone:
@@ -137,17 +143,28 @@ def _merged(
 
 def _filled_sets(present: str, wanted: str) -> Iterator[str]:
     """Each wanted set filled beside the one that is there, and put in its place."""
-    there = set_names(present)
-    for name, (kind, elements) in _sets_of(wanted).items():
+    there = _sets_of(present)
+    new = _sets_of(wanted)
+    for name in new:
+        if (beside := _beside(name)) in there:
+            # Of one that was killed.
+            yield f"destroy {beside}"
+    for name, (kind, elements) in new.items():
+        if name in there and (kind, sorted(elements)) == (there[name][0], sorted(there[name][1])):
+            continue
         if name not in there:
             yield f"create {name} {kind}"
             yield from (f"add {name} {element}" for element in elements)
             continue
-        beside = _BESIDE.format(name)[:MAX_SET_NAME]
+        beside = _beside(name)
         yield f"create {beside} {kind}"
         yield from (f"add {beside} {element}" for element in elements)
         yield f"swap {beside} {name}"
         yield f"destroy {beside}"
+
+
+def _beside(name: str) -> str:
+    return _BESIDE.format(name)[:MAX_SET_NAME]
 
 
 def _sets_of(ipset: str) -> dict[str, tuple[str, list[str]]]:

@@ -56,6 +56,7 @@ _FATAL: Final = re.compile(
     r"|^ipset v\S+: ",
     re.MULTILINE,
 )
+_SYSCTL: Final = re.compile(r"^sysctl: (permission denied on key|setting key)", re.MULTILINE)
 _SHELLS_OWN: Final = re.compile(r"^(\S+?):(?: line |\s?)(\d+): (.*)$", re.MULTILINE)
 _RESTORE_LINE: Final = re.compile(
     r"Error occurred at line: (\d+)|^line (\d+): |: line (\d+) failed|[Ee]rror in line (\d+):",
@@ -63,6 +64,10 @@ _RESTORE_LINE: Final = re.compile(
 )
 _NO_CHAIN: Final = re.compile(r"Chain '(\S+)' does not exist")
 _NFT_LINE: Final = re.compile(r"^(\S+?):(\d+):(\d+)-\d+: Error: (.*)$", re.MULTILINE)
+_MADE: Final = re.compile(
+    r"^(?:\S*/)?(?:ipset (?:-\S+ )*(?:create|-N|n)|ip (?:-\S+ )*li?n?k? add(?: dev| name)?) (\S+)"
+)
+_NOT_MADE: Final = re.compile(r"Set (\S+) doesn't exist|Cannot find device \"([^\"]+)\"")
 _READ_ONLY: Final = re.compile(r"[Rr]ead-only file ?system|Operation not permitted")
 NETFILTER_MODULE: Final = re.compile(
     r"(ip6?|nf|nft|xt|x|ipt|ip6t|iptable|ip6table|arp|arpt|ebt|ebtable|nfnetlink)_?\w*|br_netfilter"
@@ -92,10 +97,31 @@ _QUESTIONS: Final = frozenset(
 def of_calls(ran: Ran, has: HasOption) -> Iterator[Trouble]:
     """Everything that commands said when they failed, and what their failing did to the script."""
     found: list[Trouble] = []
+    moved = ""
     for call in ran.calls:
         found += _of_call(call, ran.texts, has)
-    yield from found
+        if call.name == "exec" and call.written is not None:
+            moved = call.written.errors_to or moved
+        elif moved and call.status and not call.said and RULE_TOOL.fullmatch(call.name):
+            # bash goes on with its trace where it was; the words are elsewhere.
+            message = f"failed with status {call.status}; standard error is {moved} here"
+            blame = Blame.REMARK if _is_allowed(call) else Blame.RULESET
+            found.append(_trouble(blame, call, call.place, message))
+    yield from _consequences(found)
     yield from _of_end(ran, found)
+
+
+def _consequences(found: Sequence[Trouble]) -> Iterator[Trouble]:
+    """What names a set or a device that the kernel could not make is the kernel's fault as well."""
+    missing: set[str] = set()
+    for each in found:
+        if each.blame is Blame.KERNEL and (made := _MADE.search(each.command)):
+            missing.add(made[1])
+        elif each.blame is Blame.RULESET and (named := _NOT_MADE.search(each.message)):
+            name = next(group for group in named.groups() if group)
+            if name in missing:
+                each = msgspec.structs.replace(each, blame=Blame.KERNEL)
+        yield each
 
 
 def _of_call(call: Call, texts: Texts, has: HasOption) -> Iterator[Trouble]:
@@ -104,18 +130,21 @@ def _of_call(call: Call, texts: Texts, has: HasOption) -> Iterator[Trouble]:
     if own is not None:
         yield _of_shell(call, own, texts)
         said = _SHELLS_OWN.sub("", said).strip()
-    if not said:
+    if not said or _is_refused(call):
         return
     is_tool = bool(RULE_TOOL.fullmatch(call.name))
-    has_failed = is_tool and bool(_FATAL.search(said))
+    has_failed = bool((_FATAL if is_tool else _SYSCTL).search(said))
     if not has_failed and (own is not None or call.status in (0, None)):
-        if is_tool:
+        if is_tool and "arning" in said:
             yield _trouble(Blame.REMARK, call, call.place, _first(said))
     elif _is_allowed(call):
         message = f"failed, as the script allows: {_first(said)}"
         yield _trouble(Blame.REMARK, call, call.place, message)
     elif is_tool or call.name in ("ip", "tc"):
         yield from _of_tool(call, said, texts, has)
+    elif not is_tool and has_failed:
+        message = f"no namespace has this of its own: {_first(said)}"
+        yield _trouble(Blame.REFUSED, call, call.place, message, hint=MACHINE_HINT)
     else:
         yield _trouble(Blame.RULESET, call, call.place, _first(said))
 
@@ -301,9 +330,14 @@ def of_notes(ran: Ran) -> Iterator[Trouble]:
                 continue
         yield _refused(text, call)
     for call in ran.calls:
-        service = call.words[0].startswith("/etc/init.d/") if call.words else False
-        if call.name in REFUSED or (service and "status" not in call.words):
+        if _is_refused(call):
             yield _refused(call.text, call)
+
+
+def _is_refused(call: Call) -> bool:
+    if call.words and call.words[0].startswith("/etc/init.d/"):
+        return "status" not in call.words
+    return call.name in REFUSED and "-l" not in call.words
 
 
 def _refused(text: str, call: Call | None) -> Trouble:

@@ -12,16 +12,16 @@ import os
 import select
 import signal
 import sys
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
 from hostlab.errors import Failed
-from hostlab.firewall import applying, kernel
+from hostlab.firewall import applying
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime, write_whole
 from hostlab.lab.paths import BASE_VARIABLE
 from hostlab.linux.inotify import IN_MOVED_TO, Inotify
-from hostlab.linux.procfs import start_time, stat
+from hostlab.linux.procfs import command_line, start_time, stat
 from hostlab.linux.timerfd import CLOCK_BOOTTIME, TimerFd
 
 ARMED_WITHIN_S: Final = 60.0
@@ -100,8 +100,25 @@ def _start_init(place: ChangeDirectory, jobs: str, log: str) -> int:
     pid = os.posix_spawn(
         words[0], words, environment, file_actions=actions, setsid=True, setsigmask=()
     )
-    write_whole(f"{place.path}/{HOLDER}", msgspec.json.encode(ProcessName.of(pid)))
+    _write_name(place, HOLDER, pid)
     return pid
+
+
+def _write_name(place: ChangeDirectory, name: str, pid: int) -> None:
+    write_whole(f"{place.path}/{name}", msgspec.json.encode(ProcessName.of(pid)))
+
+
+def _name_holder(place: ChangeDirectory) -> None:
+    """For the job: its maker may have been killed before it had written down whom it started."""
+    pid = os.getpid()
+    while (found := stat(pid)) is not None and found.parent > 0:
+        pid = found.parent
+        if f"{place.path}/jobs" in (command_line(pid) or ""):
+            holder = pid
+            above = stat(holder)
+            if above is None or f"{place.path}/jobs" not in (command_line(above.parent) or ""):
+                _write_name(place, HOLDER, holder)
+                return
 
 
 def _wait_for(place: ChangeDirectory, notify: Inotify, holder: int) -> None:
@@ -144,7 +161,7 @@ def is_kept(place: ChangeDirectory) -> bool:
     return stands(place) or _named(place, HOLDER) is not None
 
 
-def keep_watch(place: ChangeDirectory, run: kernel.Run) -> FirewallChange | None:
+def keep_watch(place: ChangeDirectory) -> FirewallChange | None:
     """What the job does: wait until the change is confirmed, or take it back when it is due.
 
     It is due at its deadline, and at once when its maker has died before it had loaded.
@@ -154,31 +171,41 @@ def keep_watch(place: ChangeDirectory, run: kernel.Run) -> FirewallChange | None
         stack.callback(notify.close)
         stack.callback(os.close, timer.fd)
         notify.add(place.path, IN_MOVED_TO)
-        write_whole(f"{place.path}/{STANDS}", msgspec.json.encode(ProcessName.of(os.getpid())))
+        _name_holder(place)
+        _write_name(place, STANDS, os.getpid())
+        again = 0.0
         while True:
             change = place.read()
-            if change is None or change.phase in (Phase.CONFIRMED, Phase.REVERTED):
+            if change is None or change.has_ended:
                 return change
-            at = change.deadline
-            if _is_due(change):
-                change = applying.take_back(place, run)
+            if is_due(change) and boottime() >= again:
+                change = applying.take_back(place, unless=lambda found: not is_due(found))
                 if change is None or change.phase is not Phase.STUCK:
                     continue
-                at = boottime() + AGAIN_S
-            timer.set(at)
+                again = boottime() + AGAIN_S
+            timer.set(max(again, change.deadline) if not is_due(change) else again)
             _wait(notify, timer, change)
 
 
-def _is_due(change: FirewallChange) -> bool:
-    unfinished = change.phase in (Phase.ARMED, Phase.LOADING)
-    return boottime() >= change.deadline or (unfinished and not change.maker.is_there())
+def is_due(change: FirewallChange) -> bool:
+    """Whether a change must be taken back now."""
+    match change.phase:
+        case Phase.CONFIRMED | Phase.REVERTED:
+            return False
+        case Phase.STUCK:
+            return True
+        case Phase.ARMED | Phase.LOADING:
+            return boottime() >= change.deadline or not change.maker.is_there()
+        case Phase.LOADED:
+            return boottime() >= change.deadline
+    assert_never(change.phase)
 
 
 def _wait(notify: Inotify, timer: TimerFd, change: FirewallChange) -> None:
     """Until the change goes on, its time is over, or its maker has died."""
     watched: list[int] = [notify.fileno(), timer.fileno()]
     pidfd = None
-    if change.phase in (Phase.ARMED, Phase.LOADING):
+    if change.phase in (Phase.ARMED, Phase.LOADING) and change.maker.is_there():
         with contextlib.suppress(ProcessLookupError):
             pidfd = os.pidfd_open(change.maker.pid)
             watched.append(pidfd)

@@ -218,7 +218,7 @@ class InitClient:
         with self.control() as control:
             return msgspec.convert(control.ask("configuration"), tuple[Job, ...])
 
-    def wait_settled(self, *, within_s: float = 10.0) -> list[dict[str, Any]]:
+    def wait_settled(self, *, within_s: float = 60.0) -> list[dict[str, Any]]:
         """Wait until the boot is over and no job is starting or stopping; every job's rows."""
         with self.control() as control:
             rows: list[dict[str, Any]] = control.call("settled", within_s=within_s)

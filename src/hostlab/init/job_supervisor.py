@@ -24,6 +24,7 @@ from hostlab.init.bus_presence import BusPresence
 from hostlab.init.cron_tables import CronTables
 from hostlab.init.described_jobs import DescribedJobs
 from hostlab.init.holder import Inheritance
+from hostlab.init.initctl.files import session_of
 from hostlab.init.initctl.install import install, install_programs
 from hostlab.init.initctl.server import InitctlServer, Program
 from hostlab.init.initctl.supervisor import SupervisorInit
@@ -60,6 +61,10 @@ MAX_LINE_BYTES: Final = 4 << 20
 """Of one command; the longest have an environment, which execve(2) bounds at 2 MiB."""
 OWN_LOG_BYTES: Final = 1 << 20
 """Above this it is renamed to `init.log.1`."""
+ASKER_WITHIN_S: Final = 10.0
+"""For the client's command that asked for the end to end itself, so that its client hears how."""
+SHELL_WITHIN_S: Final = 1.0
+"""The same on a terminal, where it may be a shell, which goes on after what it ran."""
 GOES_DOWN: Final = "goes-down"
 """In the engine's state: how this init is leaving."""
 LISTINGS: Final = frozenset({"jobs", "waits", "configuration", "settled"})
@@ -478,24 +483,34 @@ class JobSupervisor(Supervisor):
             await self.units.boot()
         self.booted.set()
 
-    def go_down(self, down: Down, environment: Environment = (), *, force: bool = False) -> None:
+    def go_down(
+        self, down: Down, environment: Environment = (), *, force: bool = False, token: str = ""
+    ) -> None:
         """Leave, or start anew; without `force` every job is stopped first.
 
-        `environment` goes behind RUNLEVEL and PREVLEVEL of the event. What is on its way down goes
-        on so: only force is new. The next supervisor knows it too.
+        `environment` goes behind RUNLEVEL and PREVLEVEL of the event; `token` is that of the
+        program that asks. What is on its way down goes on so: only force is new. The next
+        supervisor knows it too.
         """
         if self.goes_down and not force:
             return
         self.goes_down = True
         self.jobs.remember(GOES_DOWN, str(down))
-        self.spawn_task(self._go_down(down, environment, force=force))
+        asker = self.request_of(session_of(token))
+        self.spawn_task(self._go_down(down, environment, force=force, asker=asker))
 
-    async def _go_down(self, down: Down, environment: Environment, *, force: bool) -> None:
+    async def _go_down(
+        self, down: Down, environment: Environment, *, force: bool, asker: Request | None
+    ) -> None:
         if not force:
             level = REBOOT if down is Down.REBOOT else HALT
             left = await self.wind_up(level, environment)
             if left:
                 self.log(Level.WARNING, f"would not stop: {', '.join(left)}")
+            if asker is not None:
+                within_s = SHELL_WITHIN_S if asker.message.get("tty") else ASKER_WITHIN_S
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asker.served.wait(), within_s)
         if down is Down.REBOOT:
             # Without a state the next supervisor boots.
             self.sources.close()

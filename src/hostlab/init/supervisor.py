@@ -68,6 +68,8 @@ class Request:
         self.message = message
         self.carried: dict[str, Any] = {} if carried is None else carried
         """What whoever serves it must know to go on with it in another program (`reexec`)."""
+        self.served = asyncio.Event()
+        """Set when it has its last answer."""
 
     def take(self, count: int) -> list[int]:
         """Descriptors that came with the command."""
@@ -181,6 +183,11 @@ class Supervisor:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[pid] = future
         return future
+
+    def request_of(self, pid: int) -> Request | None:
+        """The client's command that this process was started for, while it is being served."""
+        each = (request for requests in self._connections.values() for request in requests)
+        return next((request for request in each if request.carried.get("pid") == pid), None)
 
     def carry(self) -> tuple[CarriedConnection, ...]:
         """The clients, for another program."""
@@ -381,6 +388,7 @@ class Supervisor:
         try:
             await self._answer(request)
         finally:
+            request.served.set()
             requests = self._connections.get(request.connection, [])
             if request in requests:
                 requests.remove(request)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostlab.errors import Failed
 from hostlab.init.supervisor import Request
-from hostlab.lab import hosts, limits
+from hostlab.lab import firewall, hosts, limits
 from hostlab.lab.container import GO, ContainerPlan, Trouble, answer, become_node
 from hostlab.lab.nesting import explained
 from hostlab.lab.nodes import (
@@ -211,7 +211,7 @@ class _Builder:
             cloned.append(made)
 
     def _wire(self) -> None:
-        """Clone the window, journal it, limit it, plug its cables in, say go."""
+        """Clone the window, journal it, limit it, guard it, plug its cables in, say go."""
         window, hub = self._window, self.hub
         if not window:
             return
@@ -221,6 +221,8 @@ class _Builder:
         for begun in window:
             pid = handles[begun.node.name].pid
             limits.apply(hub.config.unified, hub.config.v1, begun.node, [pid])
+            if begun.node.firewall is not None:
+                firewall.load(handles[begun.node.name], begun.node)
         hub.switch.netlink.request(
             [
                 hub.switch.port(interface, index, handles[begun.node.name].network)

@@ -28,6 +28,7 @@ _TOUCHING: Final = (
     Kind.ADD_NODE,
     Kind.REMOVE_NODE,
     Kind.CHANGE_NETWORK,
+    Kind.CHANGE_FIREWALL,
     Kind.CHANGE_LIMITS,
     Kind.CHANGE_FILES,
     Kind.CHANGE_JOBS,

@@ -109,9 +109,12 @@ def lab_cgroups(mark: str | None = None) -> list[str]:
     found = []
     for base in (hierarchies.unified, *hierarchies.v1.values()):
         tree = f"{base}/{cgroups.TREE}"
-        if base is None or not os.path.isdir(tree):
+        if base is None:
             continue
-        every = [e.name for e in os.scandir(tree) if e.is_dir()]
+        try:
+            every = [e.name for e in os.scandir(tree) if e.is_dir()]
+        except FileNotFoundError:  # Nobody has one, or whoever had the last one takes it away.
+            continue
         names = [name for name in every if not cgroups.is_of_tasks(name)]
         found += [f"{tree}/{lab}" for lab in names if mark in (None, lab)]
     return found

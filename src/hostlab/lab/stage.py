@@ -22,7 +22,7 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
-from hostlab.lab import change, hosts, limits, recovery
+from hostlab.lab import change, firewall, hosts, limits, recovery
 from hostlab.lab.building import add_nodes
 from hostlab.lab.nodes import (
     NodeHandle,
@@ -208,7 +208,12 @@ class HubSupervisor(Supervisor):
                 # One that stops half-way must be taken back too; both ways it starts from what
                 # is there, not from what was to be there.
                 done.append(operation)
-            await self._one(operation, old, new)
+            try:
+                await self._one(operation, old, new)
+            except Problem as problem:
+                if problem.code in firewall.UNCHANGED:
+                    done.pop()
+                raise
             if operation.kind not in IN_PLACE:
                 done.append(operation)
         await add_nodes(self, added, new, done, request)
@@ -230,6 +235,8 @@ class HubSupervisor(Supervisor):
                 await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
+            case Kind.CHANGE_FIREWALL:
+                firewall.load(self.nodes[name], new.node(name))
             case Kind.CHANGE_LIMITS:
                 limits.change(self.config.unified, self.config.v1, old.node(name), new.node(name))
             case Kind.CHANGE_FILES:

@@ -17,7 +17,7 @@ from hostlab.errors import Problem
 from hostlab.linux import clone
 from hostlab.linux.libc import prctl, unshare
 
-CHILD_LIMIT_S: Final = 5
+CHILD_LIMIT_S: Final = 30
 NOBODY: Final = 65534
 _PR_SET_DUMPABLE: Final = 4
 _OUR_FAULT: Final = -1

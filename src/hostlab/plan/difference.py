@@ -13,6 +13,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from hostlab.plan.operations import Kind, Operation, Plan
+from hostlab.spec import firewall
+from hostlab.spec.firewall import Firewall
 from hostlab.spec.job import Job, same_but_places
 from hostlab.spec.model import Lab, Node, Segment
 
@@ -44,6 +46,7 @@ NOT_STAGED: Final = (
     "roles",
     "links",
     "publish",
+    "firewall",
     "limits",
     "files",
     "environment",
@@ -159,6 +162,9 @@ def _changes(was: Node, now: Node) -> list[Operation]:
     steps = []
     if changed := [field for field in NETWORK if getattr(was, field) != getattr(now, field)]:
         steps.append(Operation(Kind.CHANGE_NETWORK, now.name, f"{_list(changed)} changed"))
+    if not firewall.same_but_places(was.firewall, now.firewall):
+        reason = _firewall_change(was.firewall, now.firewall)
+        steps.append(Operation(Kind.CHANGE_FIREWALL, now.name, reason))
     if was.limits != now.limits:
         steps.append(Operation(Kind.CHANGE_LIMITS, now.name, "limits changed"))
     if was.files != now.files:
@@ -169,6 +175,16 @@ def _changes(was: Node, now: Node) -> list[Operation]:
     if change := _jobs_change(was, now):
         steps.append(change)
     return steps
+
+
+def _firewall_change(was: Firewall | None, now: Firewall | None) -> str:
+    if now is None:
+        return "its table is taken away"
+    if was is None:
+        return "a table of its own"
+    parts = ("default", "zones", "deny", "allow", "masquerade", "publish", "raw")
+    was, now = firewall.placeless(was), firewall.placeless(now)
+    return f"{_list([p for p in parts if getattr(was, p) != getattr(now, p)])} changed"
 
 
 def _jobs_change(was: Node, now: Node) -> Operation | None:

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     ADD_NODE = "add node"
     REMOVE_NODE = "remove node"
     CHANGE_NETWORK = "change network"
+    CHANGE_FIREWALL = "change firewall"
     CHANGE_LIMITS = "change limits"
     CHANGE_FILES = "change files"
     CHANGE_JOBS = "change jobs"
@@ -34,6 +35,7 @@ INVERSE: Final = {
     Kind.REMOVE_NODE: Kind.ADD_NODE,
     Kind.CHANGE_SEGMENT: Kind.CHANGE_SEGMENT,
     Kind.CHANGE_NETWORK: Kind.CHANGE_NETWORK,
+    Kind.CHANGE_FIREWALL: Kind.CHANGE_FIREWALL,
     Kind.CHANGE_LIMITS: Kind.CHANGE_LIMITS,
     Kind.CHANGE_FILES: Kind.CHANGE_FILES,
     Kind.CHANGE_JOBS: Kind.CHANGE_JOBS,

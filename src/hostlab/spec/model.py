@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from hostlab.spec.firewall import Firewall
 from hostlab.spec.job import STARTUP, Job
 
 MAX_BRIDGE_PORTS = 1023
@@ -223,6 +224,8 @@ class Node(Value, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
     """Including what `forwarding: true` means."""
+    firewall: Firewall | None = None
+    """None: whatever filter is there is not the description's."""
     files: tuple[File, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     """Including the variables of its links."""

@@ -16,6 +16,7 @@ from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
 from hostlab.spec.files import Listed, ListFiles, Read, read_input, resolve_files
+from hostlab.spec.firewall_meaning import firewall
 from hostlab.spec.links import variables as link_variables
 from hostlab.spec.model import (
     File,
@@ -131,6 +132,7 @@ class _Resolver:
             interfaces=tuple(_interface(wire, mtus[wire.segment]) for wire in draft.wires),
             routes=routes(self.source, self.every, draft),
             sysctls=parts.sysctls(fields),
+            firewall=firewall(self.source, self.every, draft),
             files=tuple(self.files(draft)),
             environment=self.environment(draft),
             users=tuple(parts.users(self.source, fields)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from hostlab.spec import capabilities, forms, job_forms, names, units
+from hostlab.spec.firewall_tables import FIREWALL
 from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
 from hostlab.spec.scalars import (
@@ -386,6 +387,10 @@ NODE = Table(
         Key("links", ListOf(Text("`NODE` or `NODE:ALIAS`", forms.link, {"type": "string"})),
             "Other nodes under a second name, with Docker's variables.", "['db:store']",
             aliases=("link",)),
+        Key("firewall", Forms(scalar=(Text("lines of nft", units.text, {"type": "string"}),
+                                      under("raw")),
+                              mapping=(FIREWALL, None)),
+            "Its packet filter.", "{zones: {wan: eth0}, allow: [ssh from wan]}", "none"),
         Key("limits", LIMITS, "What it may use.", "{memory: 64M, pids: 100}"),
         Key("capabilities", _CAPABILITIES, "What its root user may do.", "{drop: [NET_RAW]}"),
         Key("no_new_privs", FLAG, "Whether nothing in it can gain privileges.", "true", "false"),

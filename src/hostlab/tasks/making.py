@@ -9,6 +9,7 @@ v2 only when that user gets in from where root calls now.
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -29,6 +30,8 @@ from hostlab.tasks.stopping import must_be_owner
 
 CONTROLLERS: Final = ("pids", "memory", "cpu", "cpuacct", "cpuset", "freezer")
 """Hierarchies of v1 that tasks are put into; the first that there is tells what runs."""
+_MOST_TRIES: Final = 100
+"""At a directory that keepers still look into; each does so once."""
 _DELEGATED: Final = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks")
 
 
@@ -213,9 +216,25 @@ def release(name: str) -> None:
         for path in namespace.cgroups:
             _remove(path)
         os.unlink(f"{namespace.directory}/{FILE}")
-        shutil.rmtree(namespace.directory)
+        remove_directory(namespace.directory)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(namespace.directory))
+
+
+def remove_directory(path: str) -> None:
+    """Remove it with what is in it.
+
+    The keeper of a task that has just ended may lock that task meanwhile, to clear it away: a file
+    that comes and goes.
+    """
+    for tries in range(1, _MOST_TRIES + 1):
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or tries == _MOST_TRIES:
+                raise
+        if not os.path.isdir(path):
+            return
 
 
 def release_task(name: str, task: str, *, hook: bool = True) -> None:

@@ -17,7 +17,7 @@ from bench.reach import verify
 
 pytestmark = pytest.mark.netns
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def _probe() -> str:
@@ -49,7 +49,10 @@ def test_a_node_that_is_not_there_is_silent_and_named() -> None:
     with FloorLab(3, 1, addressed=True) as lab:
         first, *others = lab.members
         absent = replace(first, address="10.0.1.1")
-        found = verify((absent, *others), deadline_s=2.0)
+        for deadline_s in (2.0, 10.0, 40.0):  # The others may be slow to answer.
+            found = verify((absent, *others), deadline_s=deadline_s)
+            if len(found.silent) == 2:
+                break
     assert not found.complete
     assert set(found.silent) == {("1", "0"), ("2", "0")}
 

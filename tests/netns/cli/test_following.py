@@ -50,7 +50,7 @@ def following(path: Path, lines: int | None = None) -> Iterator[Follower]:
     try:
         yield follower
         shutil.rmtree(path.parent, ignore_errors=True)
-        assert follower.process.wait(20) == 0
+        assert follower.process.wait(60) == 0
     finally:
         follower.process.kill()
         follower.process.wait()

@@ -43,4 +43,4 @@ def test_an_init_without_a_lab_is_asked_for_what_its_jobs_say(tmp_path: Path) ->
             assert names == ["first", "second"]
         finally:
             init.send_signal(signal.SIGTERM)
-            assert init.wait(20) == 0
+            assert init.wait(60) == 0

@@ -19,6 +19,7 @@ import pytest
 
 from hostlab.observe.finding import tried
 from tests.netns.cli.cli_site import LIMIT_S, NOBODY, Hostlab, plain_users_python
+from tests.netns.lab.lab_site import wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -33,7 +34,7 @@ nodes:
     jobs: {web: python3 -m http.server 80}
   bob: {interfaces: {wire: lan}}
   carol: {jobs: {broken: "false"}}
-checks: [{on: bob, http: "http://alice/"}]
+checks: [{on: bob, http: "http://alice/", within: 60s}]
 """
 
 
@@ -49,6 +50,8 @@ def _site(user: int | None) -> Iterator[tuple[Hostlab, str]]:
         try:
             name = hostlab.up("looked-at", LAB)
             hostlab("check", name)
+            drawn = ("graph", name, "--format", "ascii")
+            wait_until(lambda: "[failed]" in hostlab(*drawn).stdout, "carol's job has failed")
             yield hostlab, name
         finally:
             hostlab.end()

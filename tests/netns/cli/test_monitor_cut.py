@@ -52,13 +52,13 @@ def test_it_goes_on_with_the_next_supervisor(tmp_path: Path) -> None:
             alone.client.emit("thing", [("N", str(number))])
             seen.append(monitor.stdout.readline().split()[2:])
         assert seen == [["thing", f"N='{number}'"] for number in range(4)]
-        assert monitor.wait(20) == 0
+        assert monitor.wait(60) == 0
 
 
 def test_it_ends_with_its_init(tmp_path: Path) -> None:
     with standing(tmp_path, {}) as alone, monitoring(alone, "--count", "1000") as monitor:
         assert alone.stop() == 0
-        assert monitor.wait(20) == 1
+        assert monitor.wait(60) == 1
         assert monitor.stderr is not None
         first, second = monitor.stderr.read().splitlines()
         assert first == "# init: its init hung up"

@@ -17,11 +17,12 @@ from hostlab.sync import Node
 from tests.netns.lab.lab_site import site
 from tests.packages import repository
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(400)]
+"""apt-get installs packages with all their scripts."""
 
 PACKAGES = ("at", "fping", "tinyproxy")
 OF_THE_MACHINE = "cron"
-APT_S = 100.0
+APT_S = 300.0
 ACCOUNTS = ("/etc/group", "/etc/passwd", "/etc/shadow", "/var/lib/dpkg/status")
 
 

@@ -15,7 +15,8 @@ from hostlab.init.unit_files import read_units
 from hostlab.spec.systemd.loading import LoadedUnit, LoadedUnits
 from tests.packages import cache, downloaded
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(400)]
+"""The packages may have to be downloaded first."""
 
 LIST = Path(__file__).parents[2] / "data/unit-packages.txt"
 DIRECTORIES = ("etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system")

@@ -17,7 +17,8 @@ from tests.netns.daemons.unit_daemons import BY_SOCKET, DAEMONS, Daemon, daemon_
 from tests.netns.daemons.unit_site import UNITS, daemons, main_of, surprises
 from tests.netns.init.daemon_site import cgroup_of, processes
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(400)]
+"""The first test waits for eighteen nodes with daemons as well."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def order(node: Node, verb: str, unit: str) -> None:
     """As an administrator in the node does."""
-    assert node.succeed(f"systemctl {verb} {unit}", timeout_s=30) == ""
+    assert node.succeed(f"systemctl {verb} {unit}", timeout_s=100) == ""
 
 
 def group_of(node: Node, unit: str) -> Path | None:

@@ -12,7 +12,8 @@ from tests.netns.daemons.unit_daemons import DAEMONS
 from tests.netns.daemons.unit_site import daemons, main_of, surprises
 from tests.netns.init.test_readiness_in_nodes import supervisor
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(400)]
+"""Eighteen nodes with daemons boot."""
 
 
 def test_they_outlive_their_supervisors(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.netns.daemons.unit_daemons import DAEMONS, description
 from tests.netns.lab.lab_site import site
 
 UNITS = Path("/lib/systemd/system")
-BOOT_S = 60.0
+BOOT_S = 200.0
 EXPECTED = (
     # What nobody in a node may do on the machine.
     r"unable to set (oom adjustment|priority|\"nofile\" resource limit): .*; it goes without",

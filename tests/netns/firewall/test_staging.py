@@ -202,7 +202,7 @@ allow() {
   done
 }
 $IPT -N X 2>/dev/null || true
-$IPT -D INPUT -j NEVER 2>/dev/null || true
+$IPT -D INPUT 9 || $IPT -L X >/dev/null
 if ! $IPT -C INPUT -j X 2>/dev/null; then $IPT -A INPUT -j X; fi
 ipt -A INPUT -m comment --comment "a 'b' c" -j NOSUCH
 allow 22 80 \\
@@ -225,6 +225,9 @@ def test_failures_have_the_line_of_who_called(stage: Callable[..., Staged], shel
     staged = stage(f"#!/bin/{shell}{BUSY}")
     places = [line.partition(": ")[0] for line in told(staged)]
     assert places == [f"rules.sh:{line}" for line in (14, 20, 25, 26)], told(staged)
+    (remark,) = (e for e in staged.troubles if "as the script allows" in e.message)
+    assert remark.place is not None
+    assert remark.place.line == 12
     assert staged.ruleset.iptables.count("--dport") == 3
     assert staged.output == "all is well\n"
     assert staged.exit_code == 2
@@ -244,6 +247,61 @@ def test_a_syntax_error_has_its_line(stage: Callable[..., Staged], shell: str) -
     (line,) = told(staged)
     assert line.startswith(("rules.sh:5: ", "rules.sh:6: ")), line
     assert staged.exit_code == 2
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("to", ["2>/tmp/said", ">/tmp/said 2>&1", "2>&1"])
+def test_a_script_that_moves_its_standard_error_is_followed(
+    stage: Callable[..., Staged], shell: str, to: str
+) -> None:
+    staged = stage(f"#!/bin/{shell}\niptables -N A\nexec {to}\niptables -A A -j NONE\nexit 0\n")
+    (line,) = told(staged)
+    if shell == "bash":  # whose trace stays where it was
+        assert line.startswith("rules.sh:4: failed with status 2; standard error is ")
+    else:
+        assert line == "rules.sh:4: Chain 'NONE' does not exist"
+
+
+def test_standard_error_that_is_closed(stage: Callable[..., Staged]) -> None:
+    text = "#!/bin/{}\nexec 2>/dev/null\niptables -A INPUT -j NONE\nexit 0\n"
+    assert told(stage(text.format("bash"))) == [
+        "rules.sh:3: failed with status 2; standard error is /dev/null here"
+    ]
+    staged = stage(text.format("sh"))
+    assert not told(staged)
+    assert any("rules.sh:2 closes standard error" in each.message for each in staged.troubles)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_main_may_be_the_scripts_own(stage: Callable[..., Staged], shell: str) -> None:
+    text = 'main() {\n  iptables -N "$1"\n  iptables -A NONE -j DROP\n}\nmain A\n'
+    staged = stage(f"#!/bin/{shell}\n{text}")
+    assert not staged.operations
+    assert ":A -" in staged.ruleset.iptables
+    assert [line.partition(": ")[0] for line in told(staged)] == ["rules.sh:4"]
+
+
+def test_what_only_the_machine_has_is_refused(stage: Callable[..., Staged]) -> None:
+    staged = stage(
+        "#!/bin/sh\nsysctl -w net.netfilter.nf_conntrack_max=9\nsysctl -w kernel.panic=1\n"
+        "echo 1 > /proc/sys/kernel/panic\nmain sysctl -w kernel.panic=1\nservice ssh status\n"
+        "/etc/init.d/ssh restart\nexit 0\n"
+    )
+    assert {each.blame for each in staged.troubles} == {Blame.REFUSED}
+    assert sorted(line.partition(": ")[0] for line in told(staged)) == [
+        f"rules.sh:{line}" for line in (2, 3, 4, 7)
+    ]
+    assert [each.describe() for each in staged.operations] == ["sysctl -w kernel.panic=1"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_that_no_shell_can_read_has_a_place(
+    stage: Callable[..., Staged], shell: str
+) -> None:
+    for text in ("iptables ))\n", "iptables $(", "\nif true; then 'x"):
+        staged = stage(f"#!/bin/{shell}\n{text}")
+        assert staged.exit_code == 2
+        assert told(staged)[0].startswith("rules.sh:"), staged.troubles
 
 
 def test_arguments_and_neighbours(stage: Callable[..., Staged], tmp_path: Path) -> None:
@@ -365,9 +423,9 @@ def test_what_this_kernel_lacks_is_named(
     stage: Callable[..., Staged], text: str, what: str
 ) -> None:
     staged = stage(text, "rules")
-    (trouble,) = (each for each in staged.troubles if each.blame is not Blame.REMARK)
-    if trouble.blame is not Blame.KERNEL:
+    if not staged.exit_code:
         pytest.skip(f"here: the kernel has {what}")
+    (trouble,) = (each for each in staged.troubles if each.blame is not Blame.REMARK)
     assert trouble.message.startswith(f"this machine has no {what}: ")
     assert trouble.hint
     assert staged.exit_code == 3
@@ -382,8 +440,9 @@ def test_a_script_reaches_nothing_of_the_machine(
             f"#!/bin/bash\nif exec 3<>/dev/tcp/127.0.0.1/{port}; then echo reached; fi\n"
             f"touch {tmp_path}/made /etc/hostlab-was-here\n"
             "cp rules.sh /usr/local/sbin/hostlab-was-here\n"
-            "echo 1 > /proc/sys/kernel/sysrq || true\n"
-            "systemctl restart ssh\nmount -t tmpfs none /mnt\nmodprobe ip_tables\n",
+            "echo 1 > /proc/sys/kernel/panic || true\n"
+            "systemctl restart ssh\nmount -t tmpfs none /mnt\nmodprobe ip_tables\n"
+            """awk 'BEGIN { print 1 > "/etc/hostlab-by-awk" }'\n""",
             node="spoilt",
         )
     assert "reached" not in staged.output
@@ -398,8 +457,10 @@ def test_a_script_reaches_nothing_of_the_machine(
     assert refused == {
         (3, "/etc/hostlab-was-here"),
         (4, "/usr/local/sbin/hostlab-was-here"),
+        (5, "/proc/sys/kernel/panic:"),
         (6, "`systemctl"),
         (7, "`mount"),
+        (9, "/etc/hostlab-by-awk"),
     }
     assert staged.exit_code == 2
 

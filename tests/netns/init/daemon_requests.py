@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from hostlab.sync import Node
-from tests.netns.init.daemon_site import ask, udp
+from tests.netns.init.daemon_site import WITHIN_S, ask, udp
 from tests.netns.lab.lab_site import wait_until
 
 NAME = b"\3www\7example\3org\0"
@@ -62,12 +62,17 @@ def nginx_answers(server: Node, peer: Node) -> None:
 
 
 def redis_answers(server: Node, peer: Node) -> None:
+    # It forks, and so is ready by its file, before it listens.
+    wait_for(server, "redis-cli ping", "redis to listen")
     assert server.succeed("redis-cli set colour red && redis-cli get colour") == "OK\nred\n"
 
 
 def rsyslog_logs(server: Node, peer: Node) -> None:
-    server.succeed("logger -t test a line")
-    wait_for(server, "grep -q 'test: a line' /var/log/syslog", "a line in the log")
+    wait_for(
+        server,
+        "logger -t test a line; grep -q 'test: a line' /var/log/syslog",
+        "a line in the log",
+    )
 
 
 def snmpd_answers(server: Node, peer: Node) -> None:
@@ -145,4 +150,6 @@ SERVES: dict[str, Serves] = {
 
 
 def wait_for(node: Node, command: str, what: str) -> None:
-    wait_until(lambda: node.shell(command, timeout_s=20).status == 0, what)
+    wait_until(
+        lambda: node.shell(command, timeout_s=WITHIN_S).status == 0, what, timeout_s=WITHIN_S
+    )

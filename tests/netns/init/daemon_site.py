@@ -19,11 +19,13 @@ import pytest
 from hostlab.linux import cgroups
 from hostlab.sync import Lab, Node
 from tests.netns.init.init_site import children
-from tests.netns.lab.lab_site import site
+from tests.netns.lab.lab_site import site, wait_until
 
 SHARED = os.environ.get("HOSTLAB_SHARED", str(Path(__file__).parents[3] / "../shared"))
 CORPUS = Path(SHARED, "corpus/upstart-jobs").resolve()
 
+WITHIN_S = 60.0
+"""For what a daemon has to do; ten of them share a machine that may be slow."""
 DAEMONS = {
     "avahi-daemon": ("net/avahi/avahi-daemon.conf", "avahi-daemon"),
     "chrony": ("time/chrony.conf", "chronyd"),
@@ -106,8 +108,9 @@ def description() -> str:
     """Two hosts on a wire: `server` with the ten, `peer` with an lldpd of its own."""
     server = [_copied(name, path) for name, path in CHECKPOINTS.items()]
     server += [_copied(name, path) for name, (path, _) in DAEMONS.items()]
+    server += [_patient(name) for name in DAEMONS]
     server += [_written(path) for path in HOST]
-    peer = [_copied("lldpd", DAEMONS["lldpd"][0])]
+    peer = [_copied("lldpd", DAEMONS["lldpd"][0]), _patient("lldpd")]
     peer += [_written(path) for path in HOST if "lldpd" in path]
     return (
         "segments: [wire]\n"
@@ -127,6 +130,11 @@ def description() -> str:
 
 def _copied(name: str, path: str) -> str:
     return f"      /etc/init/{name}.conf: {{copy: {CORPUS / path}}}\n"
+
+
+def _patient(name: str) -> str:
+    """On a machine that stalls none of them is killed because it did not stop in 5 s."""
+    return f"      /etc/init/{name}.override: {{content: kill timeout {WITHIN_S:.0f}}}\n"
 
 
 def _written(path: str) -> str:
@@ -154,15 +162,30 @@ def daemons(directory: Path) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch, site(directory, patch) as place:
         lab = place.up(description())
         for node in lab:
-            node.wait_settled(within_s=30)
+            node.wait_settled(within_s=WITHIN_S)
         yield lab
 
 
 def supervisor_of(node: Node) -> int:
     """The machine's number of the process that runs a node's jobs."""
-    own = Path(f"/proc/{node.pid}/cmdline").read_bytes()
-    (found,) = [p for p in children(node.pid) if Path(f"/proc/{p}/cmdline").read_bytes() == own]
-    return found
+    own = words(node.pid)
+    found: list[int] = []
+
+    def is_alone() -> bool:
+        # A job's process looks like it until it has become its program.
+        found[:] = [pid for pid in children(node.pid) if words(pid) == own]
+        return len(found) == 1
+
+    wait_until(is_alone, f"the supervisor of {node.name}", timeout_s=WITHIN_S)
+    return found[0]
+
+
+def words(pid: int) -> bytes:
+    """What a process was started with; nothing of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def cgroup_of(node: Node, pid: int) -> Path:
@@ -193,7 +216,7 @@ def _own_line(path: Path) -> str:
 
 def ask(node: Node, body: str) -> str:
     """Run Python in a node; what it prints."""
-    done = node.execute(("/usr/bin/python3", "-c", body), timeout_s=20)
+    done = node.execute(("/usr/bin/python3", "-c", body), timeout_s=WITHIN_S)
     assert done.status == 0, done.stderr.decode()
     return done.stdout.decode().strip()
 
@@ -207,7 +230,7 @@ def udp(node: Node, to: str, port: int, request: bytes, *, own: str = "0.0.0.0")
         "import socket\n"
         "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)\n"
         f"s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton({own!r}))\n"
-        "for _ in range(10):\n"
+        "for _ in range(30):\n"
         f"    s.sendto({request!r}, ({to!r}, {port}))\n"
         "    try: print(s.recv(2048).hex()); break\n"
         "    except TimeoutError: pass\n"
@@ -222,7 +245,10 @@ def assert_stops_clean(server: Node, name: str) -> None:
     group = group_of(server, name)
     assert processes(group)
     assert server.succeed(f"initctl stop {name}") == f"{name} stop/waiting\n"
-    assert processes(group) == set()
+    # Its main process has ended; those that it told to end are not waited for by `stop`.
+    wait_until(
+        lambda: processes(group) == set(), f"nothing to be left of {name}", timeout_s=WITHIN_S
+    )
 
 
 def main_of(server: Node, name: str) -> int | None:

@@ -19,7 +19,7 @@ from hostlab.init.protocol import listen
 from hostlab.init.supervisor import Supervisor
 from hostlab.linux.clone import CLONE_NEWPID, CLONE_NEWUSER, clone3
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def children(pid: int) -> list[int]:
@@ -60,13 +60,13 @@ def holding(
         yield pid
     finally:
         if not pid_namespace:
-            _end_children(pid)
+            end_children(pid)
         os.kill(pid, signal.SIGKILL)
         os.close(pidfd)
         os.waitpid(pid, 0)
 
 
-def _end_children(holder: int) -> None:
+def end_children(holder: int) -> None:
     """End all below a holder, and wait for that; who loses its parent becomes the holder's child.
 
     Stopped it reaps none and starts none, and its list is looked at until nobody is new in it.

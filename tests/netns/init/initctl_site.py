@@ -30,7 +30,7 @@ from hostlab.jobs.journal import decode_entries
 from tests.initctl_site import Site
 from tests.netns.init.init_site import children, holding
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 LONG = 300
 """Jobs that make a list longer than a FIFO holds."""
 JOBS = {
@@ -136,8 +136,14 @@ class Place:
 
     @property
     def supervisor(self) -> int:
-        wait(lambda: bool(children(self.holder)), "a supervisor")
-        return children(self.holder)[0]
+        found: list[int] = []
+
+        def is_there() -> bool:
+            found[:] = children(self.holder)
+            return bool(found)
+
+        wait(is_there, "a supervisor")
+        return found[0]
 
     def environment(self, **extra: str) -> dict[str, str]:
         return {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", **extra}

@@ -23,7 +23,7 @@ from hostlab.jobs.effects import Spawn
 from hostlab.linux import cgroups
 from hostlab.spec.job import Job, Process, Step
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 TOKEN = "HOSTLAB_TEST_RUN"
 """By it conftest finds what a test leaves running."""
 

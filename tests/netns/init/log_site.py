@@ -16,7 +16,7 @@ from hostlab.linux.clone import CLONE_NEWNS, clone3
 from hostlab.linux.libc import mount
 from hostlab.linux.mounts import make_private
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Keeper:

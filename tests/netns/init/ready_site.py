@@ -31,12 +31,17 @@ TOKEN: Final = "HOSTLAB_TEST_RUN"
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
-def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], *, seconds: float = DEADLINE_S) -> None:
     """Look again until it is so; what another process does in /proc is told by nobody."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         select.select([], [], [], 0.002)
+
+
+def state_of(pid: int) -> str:
+    """The letter of proc_pid_stat(5) for a process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
 class Site:
@@ -111,6 +116,8 @@ class Tested(Supervisor):
         self.changed = asyncio.Condition()
         self.names = set(self.kept)
         self.last_fact: str | None = None
+        self.ends_when_adopted: Path | None = None
+        self.is_reaped_then = False
         self.handlers |= {
             "start": self.start,
             "wait": self.wait,
@@ -121,7 +128,9 @@ class Tested(Supervisor):
             "again": self.again,
             "stopping": self.is_stopping,
             "die_after": self.die_after,
+            "end_when_adopted": self.end_when_adopted,
             "inotifies": self.inotifies,
+            "strangers": self.strangers,
             "release": self.release,
             "kept": self.list_kept,
         }
@@ -300,6 +309,11 @@ class Tested(Supervisor):
     async def is_stopping(self, request: Request) -> None:
         self.readiness.stopping(request.message["spawn"])
 
+    async def strangers(self, request: Request) -> list[int]:
+        """The main processes that are watched by a pidfd, as they are not the holder's."""
+        watches = self.readiness._watches.values()
+        return [watch.pid for watch in watches if watch.pidfd is not None]
+
     async def release(self, request: Request) -> None:
         self.readiness.release(request.message["job"], request.message["instance"])
 
@@ -308,6 +322,28 @@ class Tested(Supervisor):
 
     async def die_after(self, request: Request) -> None:
         self.last_fact = request.message["kind"]
+
+    async def end_when_adopted(self, request: Request) -> None:
+        """The next one that is chosen reads this fifo's end, and ends, before it is adopted."""
+        self.ends_when_adopted = Path(request.message["fifo"])
+        self.is_reaped_then = bool(request.message["reaped"])
+
+    def adopt(self, pid: int, key: str) -> None:
+        fifo, self.ends_when_adopted = self.ends_when_adopted, None
+        if fifo is None:
+            super().adopt(pid, key)
+        elif self.is_reaped_then:
+            fifo.write_bytes(b"")
+            until(lambda: not Path(f"/proc/{pid}").exists())
+            super().adopt(pid, key)
+        else:
+            holder = os.getppid()
+            os.kill(holder, signal.SIGSTOP)
+            until(lambda: state_of(holder) == "T")
+            fifo.write_bytes(b"")
+            until(lambda: state_of(pid) == "Z")
+            super().adopt(pid, key)
+            os.kill(holder, signal.SIGCONT)
 
     async def inotifies(self, request: Request) -> int:
         links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]

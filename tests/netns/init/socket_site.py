@@ -24,7 +24,7 @@ from hostlab.spec.upstart import load_conf
 from tests.netns.activation.activation_site import EXAMPLES, free_port
 from tests.netns.init.engine_site import World, world
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 __all__ = ["DEADLINE_S", "EXAMPLES", "Listening", "free_port", "in_own_network", "listening", "run"]
 
 
@@ -170,7 +170,7 @@ def run(directory: Path, test: Callable[[Listening], Awaitable[None]]) -> None:
     """Run a test with a supervisor's worth of sockets."""
 
     async def main() -> None:
-        async with asyncio.timeout(60), listening(directory) as place:
+        async with asyncio.timeout(100), listening(directory) as place:
             await test(place)
 
     asyncio.run(main())

@@ -94,7 +94,7 @@ class Alone:
         wait_until(lambda: self.client.is_there() or self.has_ended, "an init that answers")
         assert not self.has_ended, self.said
         if self.user is None:
-            self.client.wait_settled()
+            self.client.wait_settled(within_s=ENDS_WITHIN_S)
 
     @property
     def has_ended(self) -> bool:

@@ -24,7 +24,7 @@ from tests.netns.linux.uevent_site import alone
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SOCKET = "/run/dbus/system_bus_socket"
 STAND_IN = [sys.executable, "-m", "hostlab.cli.main", "device", "udisks2-stand-in"]
-ENDS_WITHIN_S = 20
+ENDS_WITHIN_S = 60
 
 
 def recorded(name: str) -> Device:
@@ -84,7 +84,7 @@ class Bus:
     def start_stand_in(self) -> None:
         """It answers when this returns."""
         self.processes["stand-in"] = subprocess.Popen(STAND_IN)
-        self.run("gdbus", "wait", "--system", "--timeout", "20", "org.freedesktop.UDisks2")
+        self.run("gdbus", "wait", "--system", "--timeout", "50", "org.freedesktop.UDisks2")
 
     def end(self, name: str) -> None:
         process = self.processes.pop(name)

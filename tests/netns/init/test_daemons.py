@@ -14,6 +14,7 @@ from tests.netns.init.daemon_requests import SERVES
 from tests.netns.init.daemon_site import (
     CORPUS,
     DAEMONS,
+    WITHIN_S,
     assert_stops_clean,
     daemons,
     group_of,
@@ -56,7 +57,7 @@ def test_daemon_stops_clean_and_comes_back(lab: Lab, name: str) -> None:
     assert server.jobs()[name].state is JobState.STOPPED
     running = rf"{name} start/running, process \d+\n"
     assert re.fullmatch(running, server.succeed(f"initctl start {name}"))
-    server.wait_settled(within_s=30)
+    server.wait_settled(within_s=WITHIN_S)
     SERVES[name](server, lab["peer"])
     assert surprises(server) == []
 
@@ -67,9 +68,17 @@ def test_daemon_that_is_killed_comes_back_where_its_file_says_so(lab: Lab, name:
     main = main_of(server, name)
     Path(group_of(server, name), "cgroup.kill").write_text("1")
     if b"\nrespawn\n" in (CORPUS / DAEMONS[name][0]).read_bytes():
-        wait_until(lambda: main_of(server, name) not in (None, main), f"another {name}")
+        wait_until(
+            lambda: main_of(server, name) not in (None, main),
+            f"another {name}",
+            timeout_s=WITHIN_S,
+        )
     else:
-        wait_until(lambda: server.jobs()[name].state is JobState.FAILED, f"{name} is given up")
+        wait_until(
+            lambda: server.jobs()[name].state is JobState.FAILED,
+            f"{name} is given up",
+            timeout_s=WITHIN_S,
+        )
         server.succeed(f"initctl start {name}")
-    server.wait_settled(within_s=30)
+    server.wait_settled(within_s=WITHIN_S)
     SERVES[name](server, lab["peer"])

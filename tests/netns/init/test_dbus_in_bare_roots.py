@@ -83,7 +83,13 @@ def test_a_root_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             done = node.execute((*bus, *upstart, "com.ubuntu.Upstart0_6.GetAllJobs"))
             return b"jobs/hears" in done.stdout
 
+        def listens() -> bool:
+            to = ("--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus")
+            rules = "org.freedesktop.DBus.Debug.Stats.GetAllMatchRules"
+            return b"member='Changed'" in node.execute((*bus, *to, rules)).stdout
+
         wait_until(answers, "an answer")
+        wait_until(listens, "the rule of the job")
         node.execute((*bus, "/a", "org.example.A.Changed", "string:hello"))
         log = Path(node.log_path("hears"))
         wait_until(lambda: log.exists() and log.read_text() == "hello\n", "the job")

@@ -38,7 +38,7 @@ MISBEHAVES = r"""
 import socket
 def speak(*parts):
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(20)
+    sock.settimeout(60)
     sock.connect("\0/com/ubuntu/upstart")
     for part in parts:
         sock.sendall(part)

@@ -30,10 +30,10 @@ pytestmark = [
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 SEEN = (
     "grep -E '^(Umask|Uid|Gid|Groups|Sig[BIC]|ShdPnd|Cap|NoNewPrivs|Seccomp)' /proc/self/status;"
-    " cut -d' ' -f3- /proc/self/mountinfo | sed 's/master:[0-9]*//'; pwd; ls /proc/self/fd; env;"
+    " cut -d' ' -f4- /proc/self/mountinfo | sed 's/master:[0-9]*//'; pwd; ls /proc/self/fd; env;"
     " set -- $(cat /proc/$$/stat); test $1 = $6 && echo leads its session"
 )
-"""What can be seen of a process that its set-up says; not the ids of its mounts."""
+"""What can be seen of a process that its set-up says; not the numbers of its mounts and theirs."""
 
 
 def setup(*argv: str, **changes: Any) -> ProcessSetup:

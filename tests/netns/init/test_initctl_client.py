@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -227,8 +228,10 @@ def test_clients_that_are_killed(init: Place) -> None:
     assert init("status", "foo")[0] == 0
     old = [name for name in init.left() if "." not in name]
     for name in old:
-        # Those that had not asked yet are left for a while, since they look like new ones.
-        os.utime(init.requests / name, (1, 1))
+        # Those that had not asked yet are left for a while, since they look like new ones; those
+        # that had go meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(init.requests / name, (1, 1))
     init.kill_supervisor()
     assert init("status", "foo")[0] == 0
     init.wait_clean()
@@ -349,7 +352,13 @@ def test_what_is_planted_hurts_nobody(init: Place, tmp_path: Path) -> None:
         assert init("status", "foo") == (0, "foo stop/waiting\n", "")
         init.kill_supervisor()
         assert init("status", "foo") == (0, "foo stop/waiting\n", "")
-        refused = {name for name, fd in zip(planted, holders, strict=True) if _reads(fd)}
+        refused: set[str] = set()
+
+        def are_refused() -> bool:
+            refused.update(n for n, fd in zip(planted, holders, strict=True) if _reads(fd))
+            return refused >= {"1", "2", "3", "4", "6", "7"}
+
+        wait(are_refused, "an answer to what is none")
         assert refused == {"1", "2", "3", "4", "6", "7"}
     finally:
         for fd in holders:
@@ -370,13 +379,23 @@ def test_a_planted_file_in_place_of_an_answer(init: Place, tmp_path: Path) -> No
     victim.write_text("mine")
     process = init.begin("start", "held")
     wait(lambda: "held start/spawned\n" in init("initctl", "list")[1], "the start")
-    ended_first = init.begin("initctl", "list")
-    ended(ended_first)
-    (name,) = [name for name in init.left() if "." not in name]
+    (name,) = waiting(init, 1)
     (init.requests / f"{name}.out").symlink_to(victim)
     os.kill(init.supervisor, signal.SIGUSR1)
     assert ended(process)[0] == 0
     assert victim.read_text() == "mine"
+
+
+def waiting(init: Place, count: int) -> list[str]:
+    """The names of so many who wait, once the files of those who have their answer are gone."""
+    found: list[str] = []
+
+    def are_alone() -> bool:
+        found[:] = [name for name in init.left() if "." not in name]
+        return len(found) == count
+
+    wait(are_alone, f"only {count} to wait")
+    return found
 
 
 def test_planted_names_of_the_server_itself(tmp_path: Path) -> None:
@@ -392,7 +411,7 @@ def test_planted_names_of_the_server_itself(tmp_path: Path) -> None:
 
 
 def test_the_fifo_is_the_holder_s_and_survives(init: Place) -> None:
-    assert init.is_held()
+    wait(init.is_held, "the FIFO at the holder")
     (init.requests / "requests").unlink()
     init.kill_supervisor()
     wait((init.requests / "requests").exists, "the FIFO")

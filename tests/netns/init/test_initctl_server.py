@@ -46,8 +46,15 @@ class Serving:
         )
 
     def ask(self, name: str, *words: str) -> None:
+        self.come(name)
+        self.say(name, *words)
+
+    def come(self, name: str) -> None:
+        """A client is there, and has not asked yet."""
         os.mkfifo(self.path / name, 0o600)
         self.clients[name] = os.open(self.path / name, os.O_RDWR | os.O_NONBLOCK)
+
+    def say(self, name: str, *words: str) -> None:
         text = "".join(f"{word}\0" for word in (f"n{words[0]}", *(f"a{w}" for w in words[1:]), "."))
         (self.path / f"{name}.args").write_text(text)
         fifo = os.open(self.path / "requests", os.O_WRONLY)
@@ -60,7 +67,7 @@ class Serving:
         readable = asyncio.Event()
         loop.add_reader(fd, readable.set)
         try:
-            await asyncio.wait_for(readable.wait(), 10)
+            await asyncio.wait_for(readable.wait(), 60)
         finally:
             loop.remove_reader(fd)
         return os.read(fd, 65536).decode()
@@ -152,7 +159,7 @@ def test_it_looks_now_and_then_for_what_is_left(
         for name in ("2", "3"):
             serving.ask(name, "status", "foo")
             await serving.answer(name)
-        await asyncio.sleep(0)
+        await turn_until(lambda: not {"7.out", "8.args"} & set(os.listdir(tmp_path)))
         left = set(os.listdir(tmp_path))
         assert left == {"requests", "holder", "1", "1.args"}
         serving.site.runs("foo")
@@ -194,6 +201,24 @@ def test_who_waits_is_left_for_the_next_one(tmp_path: Path) -> None:
         assert other.kept == {}
 
     asyncio.run(test())
+
+
+def test_who_asks_while_its_empty_request_is_read_is_served(tmp_path: Path) -> None:
+    """A server that takes over finds it before it has asked; it has when that is found out."""
+
+    async def test(serving: Serving) -> None:
+        serving.come("1")
+        serving.server._take_over()
+
+        def ask() -> None:
+            serving.say("1", "status", "foo")
+            serving.server._readable()
+
+        # In the turn in which the file was looked for, after that.
+        asyncio.get_running_loop().call_soon(ask)
+        assert await serving.answer("1") == "o foo stop/waiting\nx 0\n"
+
+    serve(Site({"foo": "exec true"}), tmp_path, test)
 
 
 def test_who_waits_is_told_that_init_ends(tmp_path: Path) -> None:

@@ -74,11 +74,12 @@ def test_descriptors_of_events_are_where_the_job_is_told(jobs: Site, tmp_path: P
 
 @ROOT_ONLY
 def test_what_a_job_says_of_its_process_is_so(jobs: Site, tmp_path: Path) -> None:
+    mine = f"/tmp/x-{os.getpid()}"
     job = Job(
         name="a",
         script=(
             "id -u; id -g; id -G; umask; nice; pwd; ulimit -n; cat /proc/self/oom_score_adj\n"
-            "grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /usr/x || touch /tmp/x"
+            f"grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /usr/x || touch {mine}"
         ),
         user="nobody",
         group="daemon",
@@ -98,7 +99,7 @@ def test_what_a_job_says_of_its_process_is_so(jobs: Site, tmp_path: Path) -> Non
     assert words[:8] == ["65534", "1", "1", "2", "0077", "3", "/var", "33"]
     assert words[8:] == ["77", "CapEff:", "0000000000002000", "NoNewPrivs:", "1", "ro"]
     assert (ran.status, ran.warnings) == (0, ())
-    assert not Path("/tmp/x").exists()
+    assert not Path(mine).exists()
     assert not (tmp_path / "private" / "job.a").exists(), "it goes with the instance"
 
 

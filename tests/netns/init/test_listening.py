@@ -65,7 +65,7 @@ def test_a_timer_of_a_job_runs_while_the_job_does(tmp_path: Path) -> None:
             assert WHEN not in set(operands(jobs.engine.classes.values()))
             sources.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_it_listens_before_who_waits_for_it_goes_on(tmp_path: Path) -> None:
@@ -95,4 +95,4 @@ def test_it_listens_before_who_waits_for_it_goes_on(tmp_path: Path) -> None:
             assert started == [1], "the process came after the look"
             sources.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))

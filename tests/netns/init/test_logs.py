@@ -274,7 +274,7 @@ def test_a_flood_is_counted_whole_and_another_log_does_not_feel_it(tmp_path: Pat
     lines = 2_000_000
 
     async def scenario() -> None:
-        policy = LogPolicy(rate_bytes=1 << 20, burst_bytes=1 << 20, pause_s=0.1)
+        policy = LogPolicy(rate_bytes=1 << 14, burst_bytes=1 << 20, pause_s=0.1)
         keeper = Keeper()
         async with logging(tmp_path, keeper, policy=policy) as logs:
             flood, slow = logs.writer("flood"), logs.writer("slow")

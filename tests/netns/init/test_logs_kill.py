@@ -28,7 +28,7 @@ WRITER = """
 import os, sys
 name, stop = sys.argv[1:]
 number = 0
-while not os.path.exists(stop):
+while number <= 50 or not os.path.exists(stop):
     end = number + 1 + number % 50
     text = "".join(f"{name} {n:09d} {'x' * (n % 97)}\\n" for n in range(number, end))
     sys.stdout.write(text)
@@ -115,6 +115,8 @@ def test_no_line_is_lost_or_doubled_when_the_supervisor_is_killed(tmp_path: Path
             for name in names:
                 argv = [sys.executable, "-c", WRITER, name, str(tmp_path / "stop")]
                 control.call("run", name=name, argv=argv)
+        logs = [tmp_path / "logs" / f"{name}.log" for name in names]
+        wait_until(lambda: all(log.exists() for log in logs), "both write")
         for _ in range(KILLS):
             select.select([], [], [], chance.random() * 0.02)
             kill_supervisor(tmp_path)

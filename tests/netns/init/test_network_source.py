@@ -22,10 +22,12 @@ from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3
 from hostlab.linux.netlink import NLM_F_CREATE, NLM_F_REPLACE, Netlink, Request
 from hostlab.linux.rtmonitor import Monitor
 from hostlab.spec.job import Match
+from tests.netns.init.log_site import until
 from tests.netns.init.source_site import Init, finish
 
 pytestmark = pytest.mark.netns
 
+IFF_RUNNING = 0x40
 MAC = "02:00:00:00:00:"
 ALL = frozenset(Match(event) for event in EVENTS)
 LAST = Match("net-address-added")
@@ -73,18 +75,26 @@ class Network(Init):
         self.told.clear()
         return found
 
+    async def changed_again(self) -> None:
+        self.changed.clear()
+        await self.changed.wait()
+
+    async def wire(self) -> None:
+        """A cable with both of its ends up, and whatever the kernel does of itself then done."""
+        self.request(veth("v", 10, up=True), rt.link_set(11, up=True))
+        await until(lambda: has_carrier(self, 10) and has_carrier(self, 11), "carriers")
+
     async def until_now(self) -> None:
         """An address that is made behind everything is told behind everything."""
         self.request(rt.address_add(1, "127.0.0.250/32"))
         self.request(rt.address_delete(1, "127.0.0.250/32"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while not any(
                 emit.name == "net-address-removed"
                 and ("ADDRESS", "127.0.0.250/32") in emit.environment
                 for emit in self.told
             ):
-                self.changed.clear()
-                await self.changed.wait()
+                await self.changed_again()
 
 
 def run(work: Callable[[Network], Awaitable[None]]) -> None:
@@ -93,7 +103,7 @@ def run(work: Callable[[Network], Awaitable[None]]) -> None:
     async def main() -> None:
         init = Network()
         init.request(rt.link_set(1, up=True))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             await work(init)
         finish(init)
         init.netlink.close()
@@ -132,10 +142,12 @@ def test_a_link_from_its_coming_to_its_end() -> None:
             ("device-up", "v", "inet", "static")
         ]
         init.request(rt.link_set(11, up=True))
+        # The kernel tells of carriers when it comes to it, behind what is asked for meanwhile.
+        while sum(emit.name == "net-carrier-up" for emit in init.told) < 2:
+            await init.changed_again()
         found = await init.short("INTERFACE", "IFACE")
-        assert [row for row in found if row[0] in ("carrier-up", "device-up")] == [
-            ("device-up", "vp"), ("carrier-up", "vp"), ("carrier-up", "v"),
-        ] or [row[0] for row in found].count("carrier-up") == 2  # fmt: skip
+        rows = [row for row in found if row[0] in ("carrier-up", "device-up")]
+        assert sorted(rows) == [("carrier-up", "v"), ("carrier-up", "vp"), ("device-up", "vp")]
         init.request(rt.link_delete(10))
         found = [row for row in await init.short("INTERFACE", "IFACE") if row[-1] == "v"]
         assert [row[0] for row in found if "device" in row[0]] == ["device-down", "device-removed"]
@@ -143,6 +155,12 @@ def test_a_link_from_its_coming_to_its_end() -> None:
         source.close()
 
     run(work)
+
+
+def has_carrier(init: Network, index: int) -> bool:
+    """Whether a link is running, as its flags say: the kernel has told of that then."""
+    flags = next(link.flags for link in rt.links(init.netlink) if link.index == index)
+    return bool(flags & IFF_RUNNING)
 
 
 def init_mac(init: Network, index: int) -> str:
@@ -172,7 +190,7 @@ def test_a_link_that_is_called_otherwise() -> None:
 
 def test_addresses_routes_and_neighbours() -> None:
     async def work(init: Network) -> None:
-        init.request(veth("v", 10, up=True), rt.link_set(11, up=True))
+        await init.wire()
         source = init.open()
         init.request(rt.address_add(10, "10.1.0.1/24"))
         found = await init.short("INTERFACE", "ADDRESS", "FAMILY", "SCOPE", "TO", "PROTOCOL")
@@ -206,15 +224,14 @@ def test_addresses_routes_and_neighbours() -> None:
 
 def test_an_address_is_told_when_it_can_be_used() -> None:
     async def work(init: Network) -> None:
-        init.request(veth("v", 10, up=True), rt.link_set(11, up=True))
+        await init.wire()
         source = init.open(frozenset({LAST, Match("net-address-removed")}))
         before = time.monotonic()
         request = rt.address_add(10, "2001:db8::1/64")
         # Without its last attribute, which says that nobody is to be asked about it.
         init.request(request._replace(body=request.body[:-8]))
         while not any(("ADDRESS", "2001:db8::1/64") in emit.environment for emit in init.told):
-            init.changed.clear()
-            await init.changed.wait()
+            await init.changed_again()
         # Duplicate address detection takes a second (RFC 4862, RetransTimer).
         assert time.monotonic() - before > 0.5
         source.close()
@@ -295,8 +312,7 @@ def test_what_the_kernel_had_to_drop_is_found(monkeypatch: pytest.MonkeyPatch) -
         init.request(*(rt.address_delete(1, f"127.1.{n}.1/32") for n in range(100)))
         init.request(rt.link_set(10, up=True))
         while source.lost == 0 or not any(e.name == "net-device-up" for e in init.told):
-            init.changed.clear()
-            await init.changed.wait()
+            await init.changed_again()
         there = {values["ADDRESS"] for name, values in events(init) if name.endswith("s-added")}
         gone = {values["ADDRESS"] for name, values in events(init) if name.endswith("s-removed")}
         left = there - gone - {"127.0.0.1/8", "::1/128"}
@@ -332,15 +348,16 @@ def test_others_may_not_tell() -> None:
 
 def test_only_what_is_waited_for_is_followed_and_it_sleeps() -> None:
     async def work(init: Network) -> None:
-        init.request(veth("v", 10, up=True), rt.link_set(11, up=True))
+        await init.wire()
         source = init.open(frozenset({Match("net-device-added")}))
-        before = resource.getrusage(resource.RUSAGE_THREAD)
+        # Whoever asks the kernel may have to wait for its lock; that is no wake-up of the source's.
         init.request(*(rt.address_add(1, f"127.1.{n}.1/32") for n in range(50)))
+        before = resource.getrusage(resource.RUSAGE_THREAD)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await asyncio.Event().wait()
         after = resource.getrusage(resource.RUSAGE_THREAD)
-        assert after.ru_nvcsw - before.ru_nvcsw <= 4
+        assert after.ru_nvcsw - before.ru_nvcsw <= 8
         assert init.told == []
         assert set(source._state.tables) == {"links"}
         source.close()

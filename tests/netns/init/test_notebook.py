@@ -153,7 +153,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = tmp_path_factory.mktemp("notebook")
     with pytest.MonkeyPatch.context() as patch, site(directory, patch) as place:
         lab = place.up(described())
-        lab["desk"].wait_settled(within_s=30)
+        lab["desk"].wait_settled(within_s=60)
         yield lab
 
 
@@ -169,7 +169,7 @@ def in_session(node: Node, command: str) -> str:
         ("bash", "-c", command),
         user="someone",
         environment={"HOME": HOME, "UPSTART_SESSION": SESSION},
-        timeout_s=20,
+        timeout_s=60,
     )
     assert done.status == 0, done.stderr.decode()
     return done.stdout.decode()
@@ -220,9 +220,9 @@ def test_the_monitor_tells_of_a_change_of_tty2(lab: Lab, hostlab: Hostlab) -> No
     with monitor, monitor.stdout, monitor.stderr:
         header = [monitor.stdout.readline().decode() for _ in range(6)]
         assert header[4] == "# Columns: time, event and environment\n"
-        lab["desk"].succeed("echo > /run/tty2")
+        lab["desk"].succeed("until [ -p /run/tty2 ]; do :; done; echo > /run/tty2")
         lines = monitor.stdout.read().decode().splitlines()
-        assert monitor.wait(20) == 0
+        assert monitor.wait(60) == 0
     assert all(re.fullmatch(f"{TIME} .*", line) for line in lines)
     assert [line.split(" ", 2)[2] for line in lines] == TRANSCRIPT.splitlines()
     times = [line[:26] for line in lines]

@@ -239,7 +239,7 @@ def test_a_path_unit_starts_its_service(tmp_path: Path) -> None:
             assert sources.names == ()
             sources.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_path_unit_that_triggers_too_often_stops(tmp_path: Path) -> None:
@@ -263,4 +263,4 @@ def test_a_path_unit_that_triggers_too_often_stops(tmp_path: Path) -> None:
             assert jobs.engine.instance("x.path", "") is not None
             sources.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))

@@ -74,8 +74,8 @@ def test_a_daemon_whose_parent_left_while_nobody_looked(place: Site, kind: str) 
     daemon = row(node)["pid"]
     assert alive(node, daemon)
     node.wait_settled()
-    assert row(node)["state"] == "running"
-    node.run(f"kill -KILL {daemon}", timeout_s=10)
+    until(lambda: row(node)["state"] == "running")
+    node.run(f"kill -KILL {daemon}", timeout_s=60)
     until(lambda: row(node)["state"] != "running")
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hostlab.init.readiness.daemons import look
 from hostlab.spec.job import Expect, Readiness
-from tests.netns.init.ready_site import ready_site
+from tests.netns.init.ready_site import Site, ready_site, until
+from tests.netns.init.test_readiness import main_of
 
 pytestmark = pytest.mark.netns
 
 ROUNDS = 15
 SEED = 20_261_121
-FORKS = 'exec /usr/bin/python3 -S -c "import os, signal\n{}signal.pause()"'
+LAST = "open('/proc/self/comm', 'w').write('last')\n"
+FORKS = 'exec /usr/bin/python3 -S -c "import os, signal\n{}' + LAST + 'signal.pause()"'
 LEAVE = "if os.fork(): os._exit(0)\n"
 SESSION = "os.setsid()\n"
 WAYS = (
@@ -30,6 +34,17 @@ WAYS = (
     (Readiness(kind=Expect.NOTIFY), "systemd-notify --ready; exec sleep 1000"),
     (Readiness(kind=Expect.FD, fd=3), "echo >&3; exec sleep 1000"),
 )
+
+
+def is_last(site: Site, spawn: int) -> bool:
+    """Whether a main process is the holder's child, and beyond its last fork and `execve`."""
+    main = main_of(site, spawn)
+    process = look(main)
+    if process is None or process.parent != site.holder:
+        return False
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{main}/comm").read_text() in ("last\n", "sleep\n")
+    return False
 
 
 @pytest.mark.parametrize("has_cgroup", [True, False], ids=["cgroup", "no cgroup"])
@@ -46,10 +61,8 @@ def test_kills_at_random_instants_lose_no_readiness(tmp_path: Path, has_cgroup: 
                 told = site.wait(spawn, "Ready", "Stopped")
                 assert len(told) >= 1
             for spawn in spawns:
-                main = [f for f in site.call("facts", spawn=spawn) if f.get("pid")][-1]["pid"]
-                process = look(main)
-                if process is not None and process.parent == site.holder:
-                    os.kill(main, signal.SIGKILL)
+                until(partial(is_last, site, spawn))
+                os.kill(main_of(site, spawn), signal.SIGKILL)
                 (end,) = site.wait(spawn, "Ended")
                 assert look(end["pid"]) is None
                 assert end["left"] == []

@@ -209,9 +209,11 @@ def test_a_daemon_that_says_its_pid(any_site: Site) -> None:
     process = look(ready["pid"])
     assert process is not None
     assert process.parent == first_of(any_site, spawn)
+    assert any_site.call("strangers") == [ready["pid"]]
     (any_site.directory / "go").write_text("")
     until(lambda: (p := look(ready["pid"])) is not None and p.parent == any_site.holder)
     until(lambda: look(first_of(any_site, spawn)) is None)
+    until(lambda: any_site.call("strangers") == [])
     os.kill(ready["pid"], signal.SIGKILL)
     (end,) = any_site.wait(spawn, "Ended")
     assert (end["pid"], end["status"]) == (ready["pid"], signal.SIGKILL)
@@ -257,13 +259,13 @@ def test_a_pid_that_is_not_the_jobs_is_refused(any_site: Site) -> None:
 
 
 def test_a_missed_watchdog_ends_the_process(any_site: Site) -> None:
-    how = Readiness(kind=Expect.NOTIFY, watchdog_s=0.3)
+    how = Readiness(kind=Expect.NOTIFY, watchdog_s=3.0)
     spawn = start(
         any_site,
-        'assert os.environ["WATCHDOG_USEC"] == "300000"',
+        'assert os.environ["WATCHDOG_USEC"] == "3000000"',
         'say("READY=1")',
         "import time",
-        'for _ in range(5):\n    say("WATCHDOG=1"); time.sleep(0.1)',
+        'for _ in range(8):\n    say("WATCHDOG=1"); time.sleep(0.5)',
         'open("alive", "w").close()',
         STAY,
         how=how,
@@ -379,7 +381,7 @@ def test_a_barrier_is_lifted_when_all_before_it_is_done(site: Site) -> None:
         "os.close(w)",
         "poll = select.poll()",
         "poll.register(r, 0)",
-        "assert poll.poll(5000)",
+        "assert poll.poll(60000)",
         'say("READY=1")',
         STAY,
     )

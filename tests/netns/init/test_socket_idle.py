@@ -12,6 +12,7 @@ import pytest
 
 from hostlab.init.sources import idleness
 from hostlab.init.sources.idleness import shut_door
+from hostlab.init.sources.listener import Listener
 from tests.netns.init.socket_site import DEADLINE_S, Listening, ask, free_port, run
 
 pytestmark = pytest.mark.netns
@@ -100,12 +101,15 @@ def test_who_comes_between_the_last_look_and_the_end_waits_for_the_next_start(
     async def test(place: Listening) -> None:
         serve(place, tmp_path, port, "100ms")
         looked = idleness._connections
-        looks: list[int] = []
+        shut: list[Listener] = []
 
-        def look(listener: object) -> int:
-            found = looked(listener)  # type: ignore[arg-type]  # As it is given.
-            looks.append(found)
-            if len(looks) == 2:
+        def shut_and_note(listener: Listener) -> None:
+            shut_door(listener)
+            shut.append(listener)
+
+        def look(listener: Listener) -> int:
+            found = looked(listener)
+            if shut and not late:
                 client = socket.socket()
                 client.setblocking(False)
                 client.connect_ex(("127.0.0.1", port))
@@ -113,6 +117,7 @@ def test_who_comes_between_the_last_look_and_the_end_waits_for_the_next_start(
             return found
 
         monkeypatch.setattr(idleness, "_connections", look)
+        monkeypatch.setattr(idleness, "shut_door", shut_and_note)
         assert await talk(port, b"one") == b"ONE"
         await place.gone("serve")
         assert len(late) == 1

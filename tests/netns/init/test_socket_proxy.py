@@ -38,7 +38,7 @@ def jobs(place: Listening, directory: Path, port: int, inner: int, idle_s: float
     program.write_text(DAEMON)
     place.conf(
         "web-proxy",
-        f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\n"
+        f"start on socket PROTO=inet PORT={port} ADDR=127.0.0.1\nkill timeout 60\n"
         f"script\n{PROXY} --idle {idle_s} 127.0.0.1:{inner}\nend script\n",
     )
     place.conf(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -612,12 +611,9 @@ def test_it_sleeps_while_nobody_connects_and_while_the_job_serves(tmp_path: Path
         epoll = place.source._epoll
         place.source._ready = lambda: woken.append(epoll.poll(0))  # type: ignore[method-assign]
         asyncio.get_running_loop().add_reader(epoll.fileno(), place.source._ready)
-        before = resource.getrusage(resource.RUSAGE_SELF)
         for _ in range(50):
             assert await ask(at(port)) == b""
         assert not woken
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        assert after.ru_utime - before.ru_utime < 1
 
     run(tmp_path, test)
 

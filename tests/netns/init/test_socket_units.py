@@ -69,11 +69,11 @@ nodes:
           import socket, sys
           where = sys.argv[1]
           if where.isdigit():
-              client = socket.create_connection(("127.0.0.1", int(where)), 20)
+              client = socket.create_connection(("127.0.0.1", int(where)), 60)
           else:
               client = socket.socket(socket.AF_UNIX)
               client.connect(where)
-          client.settimeout(20)
+          client.settimeout(60)
           client.sendall(b"words\\n")
           said = b""
           while more := client.recv(1000):
@@ -124,4 +124,6 @@ def test_units_that_listen(place: Site) -> None:
     node.succeed("initctl stop web.service")
     assert ask(node, "8001").split()[0] != pid
     node.succeed("initctl stop web.service; initctl stop web.socket")
-    assert "refused" in node.shell("python3 /srv/ask.py 8001 2>&1").stdout.decode().lower()
+    # The holder may still have to let go of it: who waits there is cut off then.
+    said = node.shell("python3 /srv/ask.py 8001 2>&1").stdout.decode().lower()
+    assert "refused" in said or "reset" in said, said

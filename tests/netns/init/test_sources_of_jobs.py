@@ -96,7 +96,7 @@ UNITS = {
     "once.service": "[Service]\nType=oneshot\nExecStart=/bin/echo once\n",
     "late.timer": "[Timer]\nOnBootSec=0\n",
     "late.service": "[Service]\nType=oneshot\nExecStart=/bin/echo late\n",
-    "daily.timer": "[Timer]\nOnCalendar=daily\nPersistent=yes\nRandomizedDelaySec=1h\n",
+    "daily.timer": "[Timer]\nOnCalendar={far}\nPersistent=yes\nRandomizedDelaySec=1h\n",
     "daily.service": "[Service]\nType=oneshot\nExecStart=/bin/echo daily\n",
     "x.path": "[Path]\nPathExists={root}/go\n",
     "x.service": "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm {root}/go; echo gone'\n",
@@ -106,8 +106,10 @@ UNITS = {
 def test_timer_and_path_units(tmp_path: Path) -> None:
     units = tmp_path / "units"
     units.mkdir()
+    # Once a day, and never while this test runs.
+    far = time.strftime("*-*-* %H:00:00", time.localtime(time.time() + 12 * 3600))
     for name, text in UNITS.items():
-        (units / name).write_text(text.replace("{root}", str(tmp_path)))
+        (units / name).write_text(text.replace("{root}", str(tmp_path)).replace("{far}", far))
     starts = [name for name in UNITS if not name.endswith(".service")]
     words = ["--confdir", str(tmp_path / "jobs"), "--logdir", str(tmp_path / "logs"),
              "--unit-dir", str(units),
@@ -136,7 +138,7 @@ def test_timer_and_path_units(tmp_path: Path) -> None:
         assert len(logged(alone, "late.service")) == 1, "what has come is not repeated"
     (remembered,) = state.rglob("timers.json")
     (key,) = json.loads(remembered.read_text())
-    assert key.startswith("NAME=daily.timer CALENDAR=daily")
+    assert key.startswith(f"NAME=daily.timer CALENDAR={far}")
     # What was missed while nobody ran comes at the next start.
     remembered.write_text(json.dumps({key: time.time() - 3 * 86400}))
     with standing(tmp_path, {}, words=words, environment={"HOSTLAB_STATE": str(state)}) as alone:

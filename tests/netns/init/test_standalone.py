@@ -28,6 +28,10 @@ JOBS = {
 }
 
 
+def content(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 def group(alone: Alone) -> list[str]:
     return remains.lab_cgroups(LabDirectory(INIT, str(alone.run.parent)).mark)
 
@@ -208,12 +212,13 @@ def pending(pid: int) -> bool:
 
 def test_killed_on_its_way_down(tmp_path: Path) -> None:
     slow = (
-        "start on startup\nkill timeout 30\nscript\ntrap 'read x <F; exit 0' TERM\n"
-        "while :; do sleep 0.01; done\nend script"
+        "start on startup\nkill timeout 100\nscript\ntrap 'read x <F; exit 0' TERM\n"
+        "touch F.trapped\nwhile :; do sleep 0.01; done\nend script"
     )
     fifo = tmp_path / "go-on"
     os.mkfifo(fifo)
     with standing(tmp_path, {"slow": slow.replace("F", str(fifo))}) as alone:
+        wait_until(Path(f"{fifo}.trapped").exists, "a job that is not ended by TERM")
         old = alone.supervisor
         os.kill(alone.holder, signal.SIGTERM)
         alone.wait_state("slow", "stopping")
@@ -267,9 +272,9 @@ def test_options(tmp_path: Path) -> None:
     )  # fmt: skip
     usual = ("--confdir", str(tmp_path / "jobs"), "--logdir", str(tmp_path / "logs"))
     with standing(tmp_path, {"web": "start on begin\nexec echo usual"}, words=usual + words) as it:
-        wait_until(lambda: (it.logs / "web.log").exists(), "a log")
-        assert (it.logs / "web.log").read_text() == "first\n"
-        assert it.row("more")["status"] == 0
+        wait_until(lambda: content(it.logs / "web.log") != "", "a log")
+        assert content(it.logs / "web.log") == "first\n"
+        wait_until(lambda: it.row("more")["status"] == 0, "the end of more")
         assert not (it.logs / "more.log").exists()
 
 
@@ -293,5 +298,5 @@ def test_environment(tmp_path: Path, *, inherits: bool) -> None:
     with standing(tmp_path, jobs, words=(*usual, word), environment=environment) as it:
         it.client.job("show", "start")
         expected = "yes:/somewhere\n" if inherits else ":/root\n"
-        wait_until(lambda: (it.logs / "show.log").exists(), "a log")
-        assert (it.logs / "show.log").read_text() == expected
+        wait_until(lambda: content(it.logs / "show.log") != "", "a log")
+        assert content(it.logs / "show.log") == expected

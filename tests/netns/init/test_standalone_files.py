@@ -77,6 +77,7 @@ def test_changed(tmp_path: Path) -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     with standing(tmp_path, WEB) as alone:
+        assert said(alone, 1) == ["old"]
         override = alone.jobs / "web.override"
         override.write_text("manual\nenv A=over\n")
         wait_read(alone)
@@ -162,6 +163,7 @@ def test_first_directory_owns_a_name(tmp_path: Path) -> None:
 def test_broken_and_mended(tmp_path: Path) -> None:
     """A file that cannot be meant any more takes its job away, but not what runs of it."""
     with standing(tmp_path, WEB) as alone:
+        assert said(alone, 1) == ["old"]
         web = alone.pid("web")
         alone.job("web", "exec 'sleep\n")
         wait_until(lambda: "web.conf:1:" in alone.own_log, "the error")

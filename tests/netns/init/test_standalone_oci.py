@@ -29,7 +29,8 @@ JOBS = {
     "show": "start on container\ntask\nexec echo $CONTAINER $GREETING $HOME",
     "gone": "start on runlevel [06]\ntask\nexec echo $RUNLEVEL",
     "orphans": "start on startup\ntask\nexec sh -c '(sh -c \"exit 3\" &) ; (sleep 0.2 &) ; exit 0'",
-    "ignores": "start on startup\nkill timeout 1\nscript\ntrap '' TERM\nsleep 1000\nend script",
+    "ignores": "start on startup\nkill timeout 1\nscript\ntrap '' TERM\necho trapped\nsleep 1000\n"
+    "end script",
 }
 
 
@@ -166,6 +167,7 @@ def test_container(tmp_path: Path) -> None:
         wait_until(lambda: zombies(container) == "", "no zombies of commands")
         status, said = container.exec("start", "booted")
         assert (status, "already running" in said) == (1, True)
+        wait_until(lambda: container.log("ignores") == "trapped\n", "a job that ignores TERM")
         container.kill("TERM")
         assert container.ended() == 0, (tmp_path / "said").read_text()
         assert container.log("gone") == "0\n"

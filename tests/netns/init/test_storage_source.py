@@ -15,7 +15,7 @@ from dbus_fast.aio import MessageBus
 from hostlab.init.devices.udisks2 import NAME, ROOT
 from hostlab.init.sources.storage import KEPT, StorageSource
 from hostlab.spec.job import Match
-from tests.netns.init.source_site import Init, finish
+from tests.netns.init.source_site import DEADLINE_S, Init, finish
 from tests.netns.init.storage_site import Bus, on_a_bus, plug, recorded, unplug
 
 pytestmark = pytest.mark.netns
@@ -66,11 +66,19 @@ class Counter:
     def __init__(self, connection: MessageBus) -> None:
         self.connection = connection
         self.members: list[str] = []
+        self.changed = asyncio.Event()
         connection.add_message_handler(self.received)
 
     def received(self, message: Message) -> None:
         if message.message_type is MessageType.SIGNAL and message.path == ROOT:
             self.members.append(message.member or "")
+            self.changed.set()
+
+    async def wait_counted(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.members) < count:
+                self.changed.clear()
+                await self.changed.wait()
 
 
 async def leave(connection: MessageBus) -> None:
@@ -108,6 +116,7 @@ def test_one_event_a_stick_and_none_a_mouse() -> None:
             plug(recorded("stick"))
             await init.wait_told(2)
             assert names(init) == ARRIVAL
+            await counter.wait_counted(3)
             assert counter.members == ["InterfacesAdded"] * 3
             drive, filesystem = (dict(emit.environment) for emit in init.told)
             assert drive == {
@@ -156,13 +165,18 @@ def test_it_sleeps() -> None:
             await init.wait_told(2)
             init.changed.clear()
             stand_in = bus.processes["stand-in"].pid
-            before = switches(os.getpid()), switches(stand_in)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(init.changed.wait(), 0.5)
-            after = switches(os.getpid()), switches(stand_in)
-        # One is this test's own timer, one the end of what they were at.
-        assert after[0] - before[0] <= 2
-        assert after[1] - before[1] <= 1
+            found = []
+            for _ in range(20):
+                before = switches(os.getpid()), switches(stand_in)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(init.changed.wait(), 0.5)
+                after = switches(os.getpid()), switches(stand_in)
+                found.append((after[0] - before[0], after[1] - before[1]))
+                # One is this test's own timer, one the end of what they were at.
+                if found[-1][0] <= 2 and found[-1][1] <= 1:
+                    break
+            else:
+                pytest.fail(f"they never sleep: {found}")
         finish(init)
 
     on_a_bus(work)

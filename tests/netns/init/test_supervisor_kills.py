@@ -25,7 +25,7 @@ pytestmark = pytest.mark.netns
 SHORT = 25
 SEED = 4
 LONGEST_PAUSE_S = 0.08
-ANSWERS_WITHIN_S = 20.0
+ANSWERS_WITHIN_S = 60.0
 STEADY = 20
 FLAKY = 4
 WRITERS = 3
@@ -46,7 +46,10 @@ FLAKES = """
 n=$(($(cat /tmp/runs-$UPSTART_JOB 2>/dev/null || echo 0) + 1))
 echo $n > /tmp/runs-$UPSTART_JOB
 echo run $n
-[ -e /tmp/enough ] && exec sleep 100000
+if [ -e /tmp/enough ]; then
+    touch /tmp/stays-$UPSTART_JOB
+    exec sleep 100000
+fi
 sleep 0.02
 exit 3
 """
@@ -131,7 +134,7 @@ def test_nothing_is_lost(place: Site) -> None:
     kills = int(os.environ.get("HOSTLAB_KILLS", SHORT))
     pause = random.Random(seed)
     node = place.up(description())["a"]
-    node.wait_settled()
+    node.wait_settled(within_s=60)
     before = table(node)
     steady = {name: pid for name, pid in before.items() if name.startswith(("steady", "writer"))}
     assert None not in steady.values()
@@ -176,7 +179,7 @@ def judge_statuses(node: Node) -> None:
 
 def judge_respawns(node: Node, name: str) -> None:
     """Every run followed another, and wrote its line once."""
-    becomes_true(node, f"initctl status {name} | grep -q start/running")
+    becomes_true(node, f"test -e /tmp/stays-{name}")
     runs = int(node.succeed(f"cat /tmp/runs-{name}"))
     lines = [f"run {number}" for number in range(1, runs + 1)]
     wait_until(lambda: log(node, name) == lines, f"the lines of {name}")
@@ -195,5 +198,8 @@ def judge_lines(node: Node, name: str) -> None:
 def log(node: Node, job: str) -> list[str]:
     """Everything that a job wrote, rotated files too."""
     path = Path(node.log_path(job))
-    older = sorted(path.parent.glob(f"{path.name}.*"), key=lambda each: -int(each.suffix[1:]))
-    return [line for each in (*older, path) for line in each.read_text().splitlines()]
+    while True:
+        older = sorted(path.parent.glob(f"{path.name}.*"), key=lambda each: -int(each.suffix[1:]))
+        # It may be rotated while it is read.
+        with contextlib.suppress(FileNotFoundError):
+            return [line for each in (*older, path) for line in each.read_text().splitlines()]

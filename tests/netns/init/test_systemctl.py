@@ -155,7 +155,10 @@ def test_failures_are_told_as_systemd_tells_them(node: Node) -> None:
 
 
 def test_status_and_lists(node: Node) -> None:
-    ran = Ran(node, "systemctl status web")
+    shown = "systemctl status web"
+    # It is running as a shell before it says anything, and becomes `sleep`.
+    wait_until(lambda: "(sleep)" in Ran(node, shown).out, "the main process")
+    ran = Ran(node, shown)
     lines = [line.strip() for line in ran.out.splitlines()]
     assert ran.status == 0
     assert lines[0] == "● web.service - A web server"
@@ -207,7 +210,14 @@ def test_links_and_a_reboot(node: Node) -> None:
         "active\nactive\ninactive\n"
     )
     before = node.job_table()
-    assert Ran(node, "systemctl reboot").status == 0
+    # The caller hears of its end, though that comes after everything has stopped.
+    ran = Ran(
+        node,
+        "pid=$(systemctl show -p MainPID --value web); systemctl reboot || exit 9\n"
+        "while kill -0 $pid; do :; done 2> /dev/null\n"
+        "i=0; until test $i = 99; do i=$((i + 1)); /bin/true; done; echo down",
+    )
+    assert (ran.status, ran.out) == (0, "down\n"), ran
 
     def has_late() -> bool:
         with contextlib.suppress(Failed):

@@ -51,7 +51,7 @@ nodes:
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     with site(tmp_path, monkeypatch) as place:
         node = place.up(LAB)["box"]
-        node.wait_settled()
+        node.wait_settled(within_s=60)
         node.succeed("mkfifo /run/gone /run/go")
         yield node
 
@@ -64,7 +64,7 @@ class Reload:
         self._failed: list[Failed] = []
         self._thread = threading.Thread(target=self._ask)
         self._thread.start()
-        node.succeed("cat /run/gone", timeout_s=20)
+        node.succeed("cat /run/gone", timeout_s=60)
 
     def _ask(self) -> None:
         try:
@@ -75,8 +75,8 @@ class Reload:
 
     def end(self, what: str) -> list[Failed]:
         """Tell it; how the request ended."""
-        self._node.succeed(f"echo {what} > /run/go", timeout_s=20)
-        self._thread.join(20)
+        self._node.succeed(f"echo {what} > /run/go", timeout_s=60)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         return self._failed
 

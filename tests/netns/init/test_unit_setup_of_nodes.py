@@ -79,7 +79,8 @@ def test_users_files_and_generated_units_are_there(node: Node) -> None:
     wait_until(lambda: node.log_tail("user.service") == ("text",), "the early unit file counts")
     assert Ran(node, "stat -c '%a %U' /run/mine /etc/some-where").out == "750 mine\n600 root\n"
     said = "to /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late"
-    assert node.log_tail("unit-generators") == (f"{said} of system",)
+    wanted = (f"{said} of system",)
+    wait_until(lambda: node.log_tail("unit-generators") == wanted, "what the generator says")
     assert Ran(node, "systemctl is-enabled made; test -e /run/should-not").out == "generated\n"
     node.succeed("rm /usr/lib/systemd/system-generators/made; systemctl stop made")
     node.succeed("systemctl daemon-reload")

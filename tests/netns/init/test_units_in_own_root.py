@@ -51,7 +51,7 @@ def test_units_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place_of_root = root(tmp_path / "root")
     with site(tmp_path, monkeypatch) as place:
         node = place.up(LAB.replace("ROOT", str(place_of_root)))["box"]
-        node.wait_settled()
+        node.wait_settled(within_s=60)
         units = "a.service b.timer c.socket d.path"
         assert node.succeed(f"/usr/bin/systemctl is-active {units}") == "active\n" * 4
         node.succeed("echo > /srv/there")

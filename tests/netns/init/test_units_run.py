@@ -39,7 +39,7 @@ UNITS = {
         """,
     "skipped.service": """
         [Unit]
-        ConditionPathExists=!{log}
+        ConditionPathExists=!/nor/this
         ConditionPathExists=/no/such
         [Service]
         ExecStart=/bin/sh -c 'echo skipped >> {log}'

@@ -14,7 +14,6 @@ import os
 import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from hostlab.lab import remains
 from hostlab.lab.paths import LabDirectory, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import What
+from tests.netns.lab.lab_site import free_port
 
 OPERATIONS = ("up", "apply", "down", "steady")
 VICTIMS = ("cli", "hub supervisor", "hub holder", "node supervisor", "node holder")
@@ -46,7 +46,7 @@ nodes:
   client: {{interfaces: right, gateway: router}}
   other: {{interfaces: right}}
 checks:
-  - {{on: [client, router], http: "http://web/", within: 10s}}
+  - {{on: [client, router], http: "http://web/", within: 50s}}
 """
 
 AFTER = """
@@ -67,7 +67,7 @@ nodes:
   late: {{interfaces: third, gateway: router}}
   sharer: {{namespaces: {{net: late}}}}
 checks:
-  - {{on: [client, router, late], http: "http://web/", within: 10s}}
+  - {{on: [client, router, late], http: "http://web/", within: 50s}}
 """
 
 
@@ -81,7 +81,7 @@ class Site:
         self.directory = LabDirectory(name, self.base)
         self.files = {"before": where / "before.yaml", "after": where / "after.yaml"}
         machine = ", machine: 10.73.0.200" if os.geteuid() == 0 else ""
-        port = _free_port()
+        port = free_port()
         self.files["before"].write_text(BEFORE.format(name=name, port=port))
         self.files["after"].write_text(AFTER.format(name=name, port=port, machine=machine))
         (where / "tmp").mkdir()
@@ -127,12 +127,6 @@ class Site:
             if (entry.name == "hub") is victim.startswith("hub") and _runs(int(pid), started):
                 found += [int(pid)] if victim.endswith("holder") else _forked(int(pid))
         return found
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def _runs(pid: int, started: str) -> bool:
@@ -220,15 +214,15 @@ class Campaign:
             self.site.must(*arguments)
             self.usual_us[operation] = (time.monotonic_ns() - started) // 1000
 
-    def rounds(self, count: int, *, only: int | None = None) -> Iterator[Kill]:
-        """Carry out `count` rounds; `only` repeats one of them."""
+    def rounds(self, numbers: range, *, only: int | None = None) -> Iterator[Kill]:
+        """Carry out the rounds of these numbers; `only` repeats one of them."""
         choice = random.Random(self.seed)
-        for number in range(count):
+        for number in range(numbers.stop):
             kill = Kill(
                 number, choice.choice(OPERATIONS), choice.choice(VICTIMS), choice.random() * TAIL
             )
             pick = choice.random()
-            if only is None or number == only:
+            if number in numbers and only in (None, number):
                 yield self.round(kill, pick)
 
     def round(self, kill: Kill, pick: float) -> Kill:

@@ -15,19 +15,23 @@ from tests.netns.lab.campaign import Campaign, Site
 pytestmark = pytest.mark.netns
 SHORT = 20
 SEED = 20
+PARTS = 5
+"""Tests that have the rounds among them, so that none takes long."""
 
 
 report = print
 
 
-def test_kills_at_random_instants_leave_nothing_and_stop_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_kills_at_random_instants_leave_nothing_and_stop_nothing(tmp_path: Path, part: int) -> None:
     seed = int(os.environ.get("HOSTLAB_SEED", SEED))
     count = int(os.environ.get("HOSTLAB_KILLS", SHORT))
     only = os.environ.get("HOSTLAB_ROUND")
     campaign = Campaign(Site(tmp_path, f"kills{os.getpid()}"), seed)
     campaign.measure()
     report(f"seed {seed}; usual durations in us: {campaign.usual_us}")
-    kills = list(campaign.rounds(count, only=None if only is None else int(only)))
+    numbers = range(part, count, PARTS)
+    kills = list(campaign.rounds(numbers, only=None if only is None else int(only)))
     wrong = [kill for kill in kills if kill.problem]
     killed = sum(kill.killed != "nobody" for kill in kills)
     report(f"seed {seed}: {killed} killed in {len(kills)} rounds, {len(wrong)} went wrong")

@@ -67,11 +67,11 @@ def test_a_namespace_is_shared_on_purpose(place: Site, kind: str) -> None:
 
 def test_a_check_is_red_when_its_server_is_stopped(place: Site) -> None:
     lab = place.up(PAIR + 'checks: [{on: other, http: "http://web/", within: 2s}]')
-    assert lab.check().ok
+    wait_until(lambda: lab.check().ok, "a server")
     lab["web"].job("web", "stop")
     assert not lab.check().ok
     lab["web"].job("web", "start")
-    assert lab.check().ok
+    wait_until(lambda: lab.check().ok, "a server once more")
 
 
 def test_net_bind_service_alone_binds_port_80_and_nothing_else(place: Site) -> None:
@@ -96,6 +96,7 @@ nodes:
     jobs:
       victim: sleep 1000
       bound:
+        start_on: started victim
         exec: sh -c 'exec python3 /opt/program $(pgrep sleep)'
         user: nobody
         capabilities: [NET_BIND_SERVICE]
@@ -106,6 +107,19 @@ nodes:
     assert lab["one"].jobs()["victim"].pid
 
 
+BOMB = """
+import os
+reader, writer = os.pipe()
+while True:
+    try:
+        child = os.fork()
+    except OSError:
+        break
+    if not child:
+        os.close(writer)
+        os.read(reader, 1)  # It ends with those that have the other end, its parent last of all.
+        os._exit(0)
+"""
 HOGS = """
 nodes:
   bomb: {limits: {pids: 60}}
@@ -116,8 +130,7 @@ nodes:
 
 def test_a_fork_bomb_and_a_memory_hog_leave_the_others_alone_and_are_named(place: Site) -> None:
     lab = place.up(HOGS)
-    bomb = "import os\nwhile True:\n  try:\n    os.fork()\n  except OSError:\n    break"
-    lab["bomb"].execute(["python3", "-c", bomb], timeout_s=30)
+    lab["bomb"].execute(["python3", "-c", BOMB], timeout_s=60)
     assert lab["hog"].execute(["python3", "-c", "b'x' * (300 << 20)"]).status == 128 + 9
     assert lab["calm"].succeed("echo here") == "here\n"
     told = {row["name"]: list(row["exceeded"]) for row in lab.status()["nodes"]}
@@ -162,7 +175,7 @@ def test_a_bundle_of_runc_spec_is_a_node(place: Site, tmp_path: Path) -> None:
     config["process"]["terminal"] = False  # type: ignore[index]
     config["process"]["args"] = ["sleep", "1000"]  # type: ignore[index]
     lab = staged(place, directory, config)
-    assert lab["box"].jobs()["main"].pid
+    wait_until(lambda: bool(lab["box"].jobs()["main"].pid), "its program runs")
     table = mounted(lab)
     assert set(table) >= {"/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"}
     assert table["/dev/shm"].startswith("tmpfs rw,nosuid,nodev,noexec")

@@ -47,7 +47,7 @@ REFUSALS = frozenset(
         errno.EOPNOTSUPP,
     }
 )
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def _may_stage(*, is_root: bool) -> bool:
@@ -242,10 +242,10 @@ def test_command_being_started_is_not_taken_over(site: Site) -> None:
     """A command's process has init's descriptors until `execve`; a long PATH makes that long."""
     slow = {"PATH": ":".join(["/nowhere"] * 5_000) + ":/usr/bin:/bin"}
     beside = {"argv": ["true"], "options": {"environment": slow}}
-    outcome, started = site.attempt_beside("inside", "own_starting", beside, seconds=2.0)
+    outcome, started = site.attempt_beside("inside", "own_starting", beside, seconds=2.0, least=4)
     assert not outcome.through, outcome
-    assert started > 3
-    assert outcome.seen > 3, "nothing was seen starting"
+    assert started
+    assert outcome.seen >= 4, "few were seen starting"
 
 
 # --- clock, modules, kernel log, and what else there is one of
@@ -335,10 +335,11 @@ def test_socket_below_the_overlay_is_not_reached(site: Site) -> None:
 
 
 def test_no_socket_of_the_machine_is_listed(site: Site) -> None:
+    name = f"hostlab-{uuid.uuid4()}"
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0hostlab-listed")
+        listener.bind(f"\0{name}")
         listener.listen()
-        outcome = site.attempt("inside", "listed_sockets", text="hostlab-listed")
+        outcome = site.attempt("inside", "listed_sockets", text=name)
     assert not outcome.through, outcome
 
 

@@ -340,10 +340,14 @@ def own_init(way: str) -> Told:
     return True, way
 
 
-def own_starting(seconds: float) -> Told:
-    """Take hold of a command that is being started: it has init's descriptors until `execve`."""
-    end, own, seen = time.monotonic() + seconds, os.getpid(), set()
-    while time.monotonic() < end:
+def own_starting(seconds: float, least: int) -> Told:
+    """Take hold of a command that is being started: it has init's descriptors until `execve`.
+
+    So long, and until so many were seen.
+    """
+    end, own = time.monotonic() + seconds, os.getpid()
+    seen: set[str] = set()
+    while time.monotonic() < end or (len(seen) < least and time.monotonic() < end + 60):
         for pid in filter(str.isdecimal, os.listdir("/proc")):
             if int(pid) <= 2 or int(pid) == own:
                 continue

@@ -43,7 +43,7 @@ def run(request):
         os.close(master)
         os.close(slave)
         return {"status": done.status, "out": text(done.stderr), "err": "", "typed": typed}
-    done = node.execute(request["argv"], timeout_s=30.0, **options)
+    done = node.execute(request["argv"], timeout_s=90.0, **options)
     return {"status": done.status, "out": text(done.stdout), "err": text(done.stderr)}
 
 
@@ -153,7 +153,9 @@ class Site:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise AssertionError(f"the stager ended: {self.stager.communicate(timeout=30)[1]}")
+            raise AssertionError(
+                f"the stager ended: {self.stager.communicate(timeout=DEADLINE_S)[1]}"
+            )
         answer: dict[str, Any] = json.loads(line)
         assert "problem" not in answer, answer["problem"]
         return answer

@@ -12,6 +12,7 @@ from hostlab.linux import rtnetlink as rt
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3
 from hostlab.linux.libc import setns, unshare
 from hostlab.linux.netlink import Netlink
+from tests.netns.lab.lab_site import wait_until
 
 pytestmark = pytest.mark.netns
 MAC = "02:00:00:00:00:"
@@ -64,8 +65,12 @@ def test_bridge_veth_addresses_routes_and_neighbours() -> None:
                 rt.address_add(7, "fd01::1/64"),
                 rt.route_add("10.2.0.0/16", via="10.1.0.9", metric=5),
                 rt.route_add("fd02::/64", via="fd01::9"),
-                rt.neighbour_add(7, bytes([10, 1, 0, 9]), rt.mac_bytes(MAC + "09")),
             ]
+        )
+        # The kernel passes on in its own time that the port has a carrier.
+        wait_until(lambda: "LOWER_UP" in run("ip link show br7"), "the bridge has a carrier")
+        netlink.request(
+            [rt.neighbour_add(7, bytes([10, 1, 0, 9]), rt.mac_bytes(MAC + "09"))],
         )
         links = {link.name: link for link in rt.links(netlink)}
         assert links["br7"].altnames == ("a segment with a long name",)

@@ -15,7 +15,7 @@ from hostlab.linux.libc import mount
 from hostlab.linux.mounts import make_private
 from hostlab.linux.uevents import Uevent, of_device
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 STICK = "/devices/pci0000:00/0000:00:14.0/usb2/2-3/2-3:1.0/host7/target7:0:0/7:0:0:0/block/sdb"
 
 

@@ -48,7 +48,7 @@ def in_namespace(work: Callable[[], None]) -> None:
     if pid == 0:
         status = 1
         try:
-            signal.alarm(10)
+            signal.alarm(60)
             with Netlink() as netlink:
                 netlink.request([link_set(LOOPBACK, up=True)])
             work()

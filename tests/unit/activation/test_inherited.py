@@ -75,7 +75,7 @@ print(sorted(n.split(".")[0] for n in set(sys.modules) - before
 """
     done = subprocess.run(
         [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{program}"],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=100,
     )  # fmt: skip
     own, heavy, foreign = done.stdout.splitlines()
     assert own == str(

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.unit
 
 @given(st.integers(1, 60), st.integers(1, 20))
 def test_a_description_holds_what_is_expected_of_it(nodes: int, segments: int) -> None:
-    document = yaml.safe_load(generate.description("x", nodes, segments, job="sleep infinity"))
+    text = generate.description("x", nodes, segments, job="sleep infinity")
+    document = yaml.load(text, Loader=yaml.CSafeLoader)
     expected = generate.expected(nodes, segments)
     assert len(document["nodes"]) == len({node.address for node in expected}) == nodes
     for node in expected:

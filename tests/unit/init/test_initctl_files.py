@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.errors import DecodeError
@@ -18,6 +18,7 @@ from hostlab.init.initctl.files import (
     find_asker,
     is_name,
     read_request,
+    session_of,
     sweep,
 )
 from hostlab.init.initctl.programs import COMMANDS, NAMES, Initctl
@@ -70,7 +71,6 @@ def test_one_without_a_file(place: int) -> None:
 
 
 @given(st.binary(max_size=200) | st.lists(st.binary(max_size=20)).map(b"\0".join))
-@settings(max_examples=50)
 def test_bytes_of_every_kind(place: int, data: bytes) -> None:
     write(place, data + b"\0.\0")
     with contextlib.suppress(DecodeError):
@@ -100,7 +100,6 @@ WORDS = st.text(max_size=5) | st.sampled_from((*COMMANDS, *OPTIONS, *ARGUMENTS))
 
 
 @given(st.sampled_from((*NAMES, "odd")), st.lists(WORDS, max_size=5))
-@settings(max_examples=60)
 def test_every_command_line_has_an_answer(program: str, words: list[str]) -> None:
     site = Site({"foo": "exec true", "tty": "instance $TTY\nexec true"}, obeys=True)
     # Nobody waits for a shutdown that is later: the clock is far ahead.
@@ -109,3 +108,16 @@ def test_every_command_line_has_an_answer(program: str, words: list[str]) -> Non
     assert isinstance(answer, Answer)
     assert answer.status in (0, 1)
     assert answer.err.startswith(f"{program}: ") or not answer.err
+
+
+@pytest.mark.parametrize("name", ["", "x", "4194305", "9999999999", "0.x"])
+def test_the_session_of_nobody(name: str) -> None:
+    assert session_of(f"initctl/{name}/1") == 0
+    assert session_of(name) == 0
+
+
+def test_the_session_of_a_client() -> None:
+    """Whatever is asked with the token, by a program of several requests too."""
+    for end in ("", ".3"):
+        token = f"initctl/{os.getpid()}{end}/17|down reboot"
+        assert session_of(token) == os.getsid(0)

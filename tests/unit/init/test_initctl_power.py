@@ -150,7 +150,7 @@ class Later:
 
 
 def on(later: Later, test: Callable[[Later], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(later), 10))
+    asyncio.run(asyncio.wait_for(test(later), 100))
 
 
 def test_it_warns_and_goes_when_its_time_has_come() -> None:

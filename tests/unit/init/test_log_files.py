@@ -27,7 +27,7 @@ def lay(directory: Path, texts: list[bytes]) -> str:
     return str(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXTS, st.integers(1, 5), st.integers(1, 4))
 def test_the_last_lines_are_found_over_files_and_blocks(
     tmp_path: Path, texts: list[bytes], lines: int, block: int

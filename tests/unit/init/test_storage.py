@@ -44,6 +44,24 @@ def test_a_drive_is_there_with_its_disk_and_once() -> None:
     assert told(storage) == ["drive-added", "filesystem-added", "mounted", "mounted"]
 
 
+def test_a_file_system_waits_for_its_drive() -> None:
+    storage = Storage()
+    storage.added(PARTITION, {f"{NAME}.Block": BLOCK, f"{NAME}.Partition": {}})
+    storage.added(PARTITION, {f"{NAME}.Filesystem": {"MountPoints": [b"/a\0"]}})
+    assert told(storage) == []
+    storage.added(DISK, {f"{NAME}.Block": {**BLOCK, "Device": b"/dev/sda\0"}})
+    assert told(storage) == []
+    storage.added(DRIVE, {f"{NAME}.Drive": {"Vendor": "V"}})
+    assert told(storage) == ["drive-added", "filesystem-added", "mounted"]
+    # A drive that goes first takes it along; one that is on none is there by itself.
+    after = stick()
+    after.removed(DRIVE, [f"{NAME}.Drive"])
+    assert told(after, stick()) == ["filesystem-removed", "drive-removed"]
+    loop = Storage()
+    loop.added(PARTITION, {f"{NAME}.Block": {**BLOCK, "Drive": "/"}, f"{NAME}.Filesystem": {}})
+    assert told(loop) == ["filesystem-added"]
+
+
 def test_variables() -> None:
     drive, filesystem = (dict(each) for each in stick().picture().values())
     assert (drive["DEVNAME"], drive["VENDOR"], drive["REMOVABLE"]) == ("/dev/sda", "V", "1")

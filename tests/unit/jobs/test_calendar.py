@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.errors import Place, SpecError
@@ -202,7 +202,6 @@ def test_the_normal_form_means_the_same(calendar: Calendar) -> None:
     assert parse(show(calendar)) == calendar
 
 
-@settings(max_examples=60)
 @given(calendars, instants)
 def test_the_next_one_is_listed_and_none_is_before_it(calendar: Calendar, after: datetime) -> None:
     found = calendar.next_elapse(after, BERLIN)

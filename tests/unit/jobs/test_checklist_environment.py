@@ -12,7 +12,7 @@ from hostlab.jobs.environment import MAX_NESTING, ExpansionError, expand
 
 pytestmark = pytest.mark.unit
 
-FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "200"))
+FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "60"))
 ENVIRONMENT = {"A": "1", "EMPTY": "", "NAME": "A", "B2_": "$A", "OP": ":-"}
 
 

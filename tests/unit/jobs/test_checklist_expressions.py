@@ -15,7 +15,7 @@ from hostlab.spec.job import Expression, Match, Operator
 
 pytestmark = pytest.mark.unit
 
-FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "200"))
+FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "60"))
 
 
 def printed(text: str) -> str:

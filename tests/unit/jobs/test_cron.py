@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.errors import SpecError, SpecErrors
@@ -180,7 +180,6 @@ lines = st.tuples(fields(0, 59), fields(0, 23), fields(1, 28), fields(1, 12), fi
 instants = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
-@settings(max_examples=40)
 @given(lines, instants)
 def test_the_next_one_is_ahead_and_none_is_before_it(line: str, after: datetime) -> None:
     schedule = cron.parse(line)
@@ -191,7 +190,6 @@ def test_the_next_one_is_ahead_and_none_is_before_it(line: str, after: datetime)
     assert schedule.next_elapse(found - timedelta(seconds=1), UTC) == found
 
 
-@settings(max_examples=40)
 @given(st.text(alphabet='*/-, \t159@ajn=%\\\n"', max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(SpecError):

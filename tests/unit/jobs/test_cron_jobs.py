@@ -24,7 +24,7 @@ def run(job: Job) -> str:
     done = subprocess.run(
         ["/bin/sh", "-e", "-c", job.script],
         env=dict(job.environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=True, timeout=20,
+        check=True, timeout=100,
     )  # fmt: skip
     return done.stdout
 

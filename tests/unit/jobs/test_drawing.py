@@ -115,7 +115,7 @@ def test_graphviz_reads_it() -> None:
             ["dot", "-Tplain"],
             input=dot(found, Colours()).encode(),
             capture_output=True,
-            timeout=30,
+            timeout=100,
             check=False,
         )
         assert done.returncode == 0, done.stderr

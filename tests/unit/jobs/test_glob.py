@@ -14,7 +14,7 @@ from hostlab.jobs.glob import matches
 
 pytestmark = pytest.mark.unit
 
-FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "300"))
+FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "60"))
 
 
 @pytest.mark.parametrize(

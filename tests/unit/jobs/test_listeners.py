@@ -14,7 +14,7 @@ from hostlab.spec.condition import parse_condition
 
 pytestmark = pytest.mark.unit
 
-FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "200"))
+FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "60"))
 ARGUMENTS = ("", " 1", " 1 2", " [12]", " X=1", " X!=1", " Y=2 X=1", " X=$V", " X=${V:-1}")
 CONDITIONS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from(ARGUMENTS)).map("".join),

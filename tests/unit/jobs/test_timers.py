@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.jobs import calendar_text, cron
@@ -229,7 +229,6 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=50)
 @given(steps)
 def test_nothing_is_overdue_and_nothing_comes_early(moves: list[tuple[str, int]]) -> None:
     world = World()

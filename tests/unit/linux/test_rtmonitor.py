@@ -6,7 +6,7 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.errors import DecodeError
@@ -19,14 +19,12 @@ pytestmark = pytest.mark.unit
 KINDS = (16, 17, 20, 21, 24, 25, 28, 29)
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.sampled_from(KINDS), st.integers(0, 0xFFFF), st.binary(max_size=80))
 def test_damaged_messages(kind: int, flags: int, body: bytes) -> None:
     with contextlib.suppress(DecodeError):
         rtmonitor.decode(kind, flags, body)
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_damaged_routes(data: st.DataObject) -> None:
     """Near to what is right: a route with several next hops, some bytes of which are others."""
@@ -58,7 +56,6 @@ def test_a_route_with_several_hops() -> None:
     )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=100))
 def test_damaged_events_of_inotify(data: bytes) -> None:
     assert len(list(events(data))) <= len(data) // 16

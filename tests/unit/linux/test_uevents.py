@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.errors import DecodeError
@@ -96,7 +96,6 @@ def test_what_means_nothing_is_told(group: Group, data: bytes, said: str) -> Non
     assert said in str(caught.value)
 
 
-@settings(max_examples=40)
 @given(
     action=st.sampled_from(["add", "remove", "change", "bind"]),
     path=st.from_regex(r"(/[a-z0-9:.-]{1,8}){1,6}", fullmatch=True),

@@ -196,7 +196,7 @@ def test_graphviz_reads_the_dot(made: Lab) -> None:
         input=graph.dot(made, STATES).encode(),
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=100,
     )
     assert done.stderr == b""
     drawn = ET.fromstring(done.stdout)

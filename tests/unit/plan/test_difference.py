@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
 from hostlab.spec.condition import parse_condition
+from hostlab.spec.firewall import Firewall, Verdict
 from hostlab.spec.job import Job, Kill, Process, Respawn, Said
 from hostlab.spec.model import (
     Boot,
@@ -60,6 +61,7 @@ def nodes(draw: st.DrawFn, name: str, present: tuple[str, ...]) -> Node:
         volumes=draw(optional(Volume(source="v", target="/v"))),  # type: ignore[arg-type]
         publish=draw(optional(Publish(port=8000, inner=80))),  # type: ignore[arg-type]
         links=draw(optional(Link(node="a", alias="z"))),  # type: ignore[arg-type]
+        firewall=draw(st.sampled_from([None, *(Firewall(default=verdict) for verdict in Verdict)])),
         limits=draw(st.sampled_from([Limits(), Limits(pids=9), Limits(disk=1 << 20)])),
         jobs=draw(st.sampled_from([(), (Job(name="j", exec="x"),), (Job(name="j", exec="y"),)])),
         job_files=draw(optional("/etc/init")),  # type: ignore[arg-type]
@@ -91,6 +93,7 @@ def labs(draw: st.DrawFn) -> Lab:
 
 CHANGED_BY = {
     Kind.CHANGE_NETWORK: ("interfaces", "routes", "sysctls"),
+    Kind.CHANGE_FIREWALL: ("firewall",),
     Kind.CHANGE_LIMITS: ("limits",),
     Kind.CHANGE_FILES: ("files",),
     Kind.CHANGE_JOBS: ("jobs", "environment", "job_files", "crontabs", "units"),

@@ -20,7 +20,7 @@ from hostlab.spec.shapes import Key, Table
 
 pytestmark = pytest.mark.unit
 
-RUNS = int(os.environ.get("HOSTLAB_FUZZ", "300"))
+RUNS = int(os.environ.get("HOSTLAB_FUZZ", "60"))
 EXAMPLES = Path(__file__).parents[3] / "examples"
 FILES = {
     "motd": b"hello\n",

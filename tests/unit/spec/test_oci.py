@@ -86,7 +86,7 @@ def test_what_runc_spec_rootless_writes() -> None:
 
 @pytest.mark.skipif(not shutil.which("runc"), reason="runc is not installed")
 def test_the_runc_of_this_machine_writes_what_we_read(tmp_path: Path) -> None:
-    subprocess.run(["runc", "spec"], cwd=tmp_path, check=True, timeout=20)
+    subprocess.run(["runc", "spec"], cwd=tmp_path, check=True, timeout=100)
     config = tmp_path / "config.json"
     found = bundle(config.read_bytes(), path=str(config))
     assert found.root.path == str(tmp_path / "rootfs")

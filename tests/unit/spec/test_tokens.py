@@ -13,7 +13,7 @@ from hostlab.spec.tokens import LINE_END, Scanner
 
 pytestmark = pytest.mark.unit
 
-FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "200"))
+FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "60"))
 
 
 def words(text: str) -> tuple[str, ...]:

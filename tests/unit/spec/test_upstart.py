@@ -38,7 +38,7 @@ from hostlab.spec.upstart import (
 
 pytestmark = pytest.mark.unit
 
-FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "200"))
+FUZZ = int(os.environ.get("HOSTLAB_FUZZ", "60"))
 SHARED = os.environ.get("HOSTLAB_SHARED", str(Path(__file__).parents[3] / "../shared"))
 CORPUS = Path(SHARED, "corpus/upstart-jobs").resolve()
 

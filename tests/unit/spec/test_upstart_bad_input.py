@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -125,11 +126,16 @@ def test_time_is_linear_in_the_number_of_lines(kind: str) -> None:
 
     def seconds(lines: int) -> float:
         text = LONG[kind](lines)
+        gc.disable()
         start = time.process_time()
-        find_errors(text, file="t.conf")
-        return time.process_time() - start
+        try:
+            find_errors(text, file="t.conf")
+            return time.process_time() - start
+        finally:
+            gc.enable()
 
-    assert seconds(10_000) < 50 * max(seconds(1_000), 0.001)
+    # What else the processor does meanwhile makes a single measurement longer.
+    assert any(seconds(10_000) < 50 * max(seconds(1_000), 0.001) for _ in range(5))
 
 
 def test_a_file_of_100_000_lines() -> None:

@@ -33,7 +33,7 @@ from tests.unit.jobs.jobs_world import World
 
 pytestmark = pytest.mark.unit
 
-RUNS = int(os.environ.get("HOSTLAB_FUZZ", "1000"))
+RUNS = int(os.environ.get("HOSTLAB_FUZZ", "300"))
 SEED = int(os.environ.get("HOSTLAB_SEED", "1"))
 DATA = Path(__file__).parents[2] / "data"
 

@@ -2,8 +2,8 @@
 
 UDisks2 tells of one stick in several signals (an object for the drive, one for each block device,
 interfaces that come later), and of jobs and hints in between. Here its objects are put together:
-a drive is there when a disk of it is, a file system when its interface is, a mount for each mount
-point. `changes` compares two such pictures.
+a drive is there when a disk of it is, a file system when its interface and its drive are, a mount
+for each mount point of it. `changes` compares two such pictures.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class Storage:
         mounts: dict[str, Variables] = {}
         for path, interfaces in blocks.items():
             filesystem = interfaces.get(f"{NAME}.Filesystem")
-            if filesystem is None:
+            of_drive = str(interfaces[f"{NAME}.Block"].get("Drive", "/"))
+            # It waits for a drive that is not told of yet; loop and mapped devices have none.
+            if filesystem is None or (of_drive != "/" and f"drive {of_drive}" not in found):
                 continue
             variables = self._filesystem(interfaces[f"{NAME}.Block"])
             found[f"filesystem {path}"] = variables

@@ -28,6 +28,10 @@ RULES: Final = (
 )
 ANSWERS_WITHIN_S: Final = 25.0
 """As long as D-Bus libraries wait."""
+OWNER_GONE: Final = frozenset(
+    f"org.freedesktop.DBus.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner")
+)
+"""How a bus answers for one that has left it meanwhile."""
 MAX_PENDING: Final = 10_000
 """Signals that come while everything is being asked; beyond, it is asked again."""
 
@@ -47,9 +51,12 @@ class Udisks2Client:
     async def established(self, bus: MessageBus) -> None:
         """Set the rules on a new connection, and ask for what there is."""
         self.is_there = False
+        self._bus = bus
+        # With the first rule signals come, of half a stick as well: nothing is told before all
+        # has been asked for.
+        self._pending = []
         for rule in RULES:
             await call(bus, "AddMatch", "s", [rule])
-        self._bus = bus
         await self._ask(bus)
 
     def lost(self) -> None:
@@ -118,12 +125,14 @@ class Udisks2Client:
 
     async def _ask(self, bus: MessageBus) -> None:
         """Ask for everything; what is told meanwhile is put in afterwards, in its order."""
-        self._pending = []
+        held: list[Message] = []
+        self._pending = held
         try:
             await call(bus, "GetNameOwner", "s", [NAME])
         except Failed:
             # Nobody has the name: it is told when somebody has.
-            self._pending = None
+            if self._pending is held:
+                self._pending = None
             return
         try:
             async with asyncio.timeout(ANSWERS_WITHIN_S):
@@ -131,12 +140,20 @@ class Udisks2Client:
                     bus, "GetManagedObjects", to=NAME, path=ROOT, interface=OBJECT_MANAGER
                 )
         except (Failed, TimeoutError) as error:
+            if isinstance(error, Failed) and error.code in OWNER_GONE:
+                # Between two owners nothing has gone; the next one is told of, and asked.
+                if self._pending is held:
+                    self._pending = None
+                return
             self._warn(f"UDisks2 does not say what there is: {str(error) or 'no answer'}")
             objects = {}
+        if self._pending is not held:
+            # It is being asked anew, or not at all any more.
+            return
         self.is_there = True
         self.storage.replace(_plain(objects))
-        pending, self._pending = self._pending or [], None
-        for message in pending:
+        self._pending = None
+        for message in held:
             self._take(message)
         self._changed()
 

@@ -45,6 +45,18 @@ class Asker:
         return f"{TOKEN_PREFIX}{self.name}/{self.inode}"
 
 
+def session_of(token: str) -> int:
+    """The session (setsid(2)) of the client with this token; 0 when it has gone, or is none.
+
+    A client's name begins with its pid.
+    """
+    name = token.removeprefix(TOKEN_PREFIX).partition("/")[0]
+    try:
+        return os.getsid(int(name.partition(".")[0])) if is_name(name) else 0
+    except (OSError, OverflowError):
+        return 0
+
+
 def is_name(text: str) -> bool:
     """Whether a client can be called so."""
     return _NAME.fullmatch(text) is not None

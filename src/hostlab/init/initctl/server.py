@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from hostlab.errors import DecodeError
 from hostlab.init.initctl.answer_pipe import AnswerPipe
@@ -187,18 +187,18 @@ class InitctlServer:
             return
         task = asyncio.ensure_future(self._answer(asker))
         self._serving[asker.name] = (asker, task)
-        task.add_done_callback(lambda _: self._served(asker))
+        task.add_done_callback(lambda done: self._served(asker, done))
 
-    def _served(self, asker: Asker) -> None:
-        known = self._serving.get(asker.name)
-        if known is not None and known[0] == asker:
+    def _served(self, asker: Asker, task: asyncio.Task[Any] | None) -> None:
+        if self._serving.get(asker.name) == (asker, task):
             del self._serving[asker.name]
 
     async def _answer(self, asker: Asker) -> None:
         try:
             command = read_request(self._place, asker)
             if command is None:
-                # It is still being written: the client says when it is done.
+                # It is still being written: the client says when it is done, perhaps at once.
+                self._served(asker, asyncio.current_task())
                 return
             answer = await self._run(command)
         except DecodeError as error:

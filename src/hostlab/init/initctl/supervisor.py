@@ -78,7 +78,7 @@ class SupervisorInit:
         if self.knows(token):
             return
         self.supervisor.jobs.book.took(token)
-        self.supervisor.go_down(down, environment, force=force)
+        self.supervisor.go_down(down, environment, force=force, token=token)
 
     def broadcast(self, text: str) -> None:
         self.supervisor.log(Level.INFO, text)

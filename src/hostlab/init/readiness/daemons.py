@@ -14,6 +14,8 @@ from typing import Final
 
 LOOKS: Final = 64
 """How often the members of a cgroup are read again because one was gone when it was looked at."""
+PF_EXITING: Final = 4
+"""Of the flags in /proc/PID/stat (include/linux/sched.h)."""
 PID_BYTES: Final = 32
 """Of a PID file that are looked at."""
 MARK: Final = "HOSTLAB_SPAWN"
@@ -29,6 +31,8 @@ class Process:
     session: int
     started: int
     """Clock ticks since the machine's boot."""
+    is_leaving: bool = False
+    """It is in exit(2); for a moment no cgroup lists it, and its children are its own still."""
 
 
 def look(pid: int) -> Process | None:
@@ -61,7 +65,8 @@ def parse_stat(data: bytes) -> Process | None:
     fields = rest[rest.rfind(b")") + 1 :].split()
     if len(fields) < 20 or fields[0] in (b"Z", b"X", b"x"):
         return None
-    return Process(int(pid), int(fields[1]), int(fields[3]), int(fields[19]))
+    is_leaving = bool(int(fields[6]) & PF_EXITING)
+    return Process(int(pid), int(fields[1]), int(fields[3]), int(fields[19]), is_leaving)
 
 
 def orphans(
@@ -70,17 +75,30 @@ def orphans(
     """Members whose parent is `parent`, the one that was started first at the head.
 
     A member may fork and end between the listing and the look at it; then its child was not in
-    the listing. So there is none only when two listings in a row say so and are the same.
+    the listing. So there is none only when two listings in a row say so and are the same. One that
+    ends leaves the listing before its children get their new parent: then it is found by them.
     """
     before: Collection[int] | None = None
     for _ in range(LOOKS):
         listed = members()
-        seen = [look(pid) for pid in listed]
-        found = [p for p in seen if p is not None and p.parent == parent and accepts(p)]
+        seen = {p.pid: p for pid in listed if (p := _uppermost(look(pid), parent)) is not None}
+        found = [p for p in seen.values() if p.parent == parent and accepts(p)]
         if found or listed == before:
             return sorted(found, key=lambda process: (process.started, process.pid))
         before = listed
     return []
+
+
+def _uppermost(process: Process | None, parent: int) -> Process | None:
+    """A process, or above it who is on its way out and a child of `parent`."""
+    for _ in range(LOOKS):
+        if process is None or process.parent == parent:
+            break
+        above = look(process.parent)
+        if above is None or not above.is_leaving:
+            break
+        process = above
+    return process
 
 
 def is_settled(process: Process, first: int) -> bool:

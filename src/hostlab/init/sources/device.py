@@ -82,6 +82,7 @@ class DeviceSource:
         self._waiting: deque[tuple[int, Uevent]] = deque()
         self._is_telling = False
         self._is_full = False
+        self._next_read: asyncio.Handle | None = None
         self._said: dict[str, int] = {}
         self._is_machine = hears_machine()
         self._is_first = SOCKET not in surroundings.kept
@@ -135,6 +136,8 @@ class DeviceSource:
     def close(self) -> None:
         """Nobody listens any more."""
         asyncio.get_running_loop().remove_reader(self._socket)
+        if self._next_read is not None:
+            self._next_read.cancel()
         self._socket.close()
         self._spool.close()
         self._waiting.clear()
@@ -183,7 +186,15 @@ class DeviceSource:
 
     # What is heard.
 
+    def _read_on(self) -> None:
+        """Read in the next turn, whether or not there is more: nothing else shows what was lost."""
+        if self._next_read is None:
+            self._next_read = asyncio.get_running_loop().call_soon(self._read)
+
     def _read(self) -> None:
+        if self._next_read is not None:
+            self._next_read.cancel()
+            self._next_read = None
         counting = UDEV if sysfs.udev_runs() else KERNEL
         for _ in range(READ_AT_ONCE):
             if self._spool.is_full:
@@ -197,6 +208,8 @@ class DeviceSource:
             if event is not None and event.group == counting:
                 self._heard(data, event)
             self._socket.drop()
+        else:
+            self._read_on()
         self._say_ignored()
         self._go_on()
 
@@ -260,4 +273,5 @@ class DeviceSource:
         if self._is_full and not self._spool.is_full:
             self._is_full = False
             asyncio.get_running_loop().add_reader(self._socket, self._read)
+            self._read_on()
         self._go_on()

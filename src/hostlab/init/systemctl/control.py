@@ -269,7 +269,7 @@ async def go_down(call: Call) -> None:
     token = call.token("down", down)
     if not supervisor.jobs.book.knows(token):
         supervisor.jobs.book.took(token)
-        supervisor.go_down(down, force=call.line.has("force"))
+        supervisor.go_down(down, force=call.line.has("force"), token=token)
 
 
 async def nothing(call: Call) -> None:

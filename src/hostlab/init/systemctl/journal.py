@@ -79,6 +79,8 @@ class Journalctl:
             raise Refused(f"Unknown output format '{kind}'.")
         count = _count(line)
         since = when(line.last("since")) if line.has("since") else None
+        # What a process has written before this was asked is shown, though it is not in its file.
+        self.supervisor.jobs.logs.flush()
         found: list[tuple[str, str]] = []
         for name in self._names(line, manager):
             found += ((name, each) for each in _lines(manager.log_path(name), count, since))

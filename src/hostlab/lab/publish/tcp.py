@@ -107,7 +107,7 @@ class TcpRelay:
                 return due
             self._connecting.popleft()
             if connection.waits_until(due):
-                connection.next_address()
+                connection.expire()
         return None
 
 
@@ -132,6 +132,16 @@ class Connection:
     def waits_until(self, due: float) -> bool:
         """It is still trying the address that it was given until `due` for."""
         return self._open and self._flows is None and self._attempt_due == due
+
+    def expire(self) -> None:
+        """The time for this address is over, unless its answer came while nobody looked."""
+        assert self._server is not None
+        poll = select.poll()
+        poll.register(self._server, select.POLLOUT)
+        if poll.poll(0):
+            self._on_connected(0)
+        else:
+            self.next_address()
 
     def next_address(self) -> None:
         """Try the next address of the node; without one, reset the client."""

@@ -33,7 +33,7 @@ from hostlab.linux.libc import setns
 from hostlab.spec.model import Publish
 
 CLONE_NEWUSER = 0x10000000
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 MACHINE4, MACHINE6 = "192.0.2.1", "2001:db8::1"
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 libc = ctypes.CDLL(None, use_errno=True)
@@ -78,7 +78,8 @@ def new_netns(*addresses: str) -> int:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
         for address in addresses:
-            ip("address", "add", address, "dev", "lo")
+            # Without `nodad` one of IPv6 cannot be bound until the kernel has got round to it.
+            ip("address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
         return my_netns()
     finally:
         setns(home, CLONE_NEWNET)

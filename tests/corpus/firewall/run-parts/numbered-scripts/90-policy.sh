@@ -1,0 +1,2 @@
+#!/bin/sh
+iptables -P INPUT DROP

@@ -1,0 +1,170 @@
+"""A node's firewall in the description: there before its jobs, changed in place, taken away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hostlab.errors import Failed, Problem
+from hostlab.sync import Lab, Node
+from tests.netns.lab import lab_site
+from tests.netns.lab.lab_site import Site, wait_until
+from tests.netns.lab.wall_site import Site as UserSite
+
+pytestmark = pytest.mark.netns
+
+LAB = """
+segments: {{lan: [10.7.0.0/24, "fd07::/64"]}}
+nodes:
+  server:
+    firewall: {firewall}
+    jobs:
+      early: {{task: true, exec: "sh -c 'nft list table inet hostlab >/tmp/early 2>&1'"}}
+      echo: python3 /srv/echo.py
+    files:
+      /srv/echo.py: |
+        import socketserver
+        class Echo(socketserver.StreamRequestHandler):
+            def handle(self):
+                for line in self.rfile:
+                    self.wfile.write(line)
+        socketserver.ThreadingTCPServer(("", 7000), Echo).serve_forever()
+  client: {{}}
+"""
+HOSTLAB = str(Path(sys.executable).with_name("hostlab"))
+OPEN = "{zones: [lan], allow: 7000 from lan}"
+SHUT = "{zones: [lan], allow: ssh from lan}"
+TALK = """
+import os, socket
+link = socket.create_connection(("server", 7000), 10)
+file = link.makefile("rw")
+for number in range(2):
+    print(number, file=file, flush=True)
+    assert file.readline() == f"{number}\\n"
+    if number == 0:
+        os.mkfifo("/tmp/go")
+        open("/tmp/go").read()
+print("both")
+"""
+TRY = "import socket; socket.create_connection(('server', 7000), 0.3)"
+FOREIGN = "add table ip other; add chain ip other c; add rule ip other c counter packets 7 bytes 9"
+
+
+def described(firewall: str) -> str:
+    return LAB.format(firewall=firewall)
+
+
+def filters(node: Node) -> str:
+    return node.succeed("nft -s list ruleset")
+
+
+def connects(node: Node) -> bool:
+    return not node.execute(["python3", "-c", TRY]).status
+
+
+def test_it_is_there_before_the_first_job_and_changes_under_a_connection(place: Site) -> None:
+    lab = place.up(described(OPEN))
+    server, client = lab["server"], lab["client"]
+    wait_until(lambda: not server.shell("test -s /tmp/early").status, "the first job has ended")
+    assert "allow 7000 from lan" in server.succeed("cat /tmp/early")
+    wait_until(lambda: connects(client), "the server listens")
+    server.succeed(f"nft '{FOREIGN}'")
+    server.succeed("nft add set inet hostlab strange '{ type ipv4_addr; }'")
+    holder = server.pid
+    talk = subprocess.Popen(
+        [HOSTLAB, "exec", f"{lab.name}/client", "--", "python3", "-c", TALK],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with talk:
+        wait_until(lambda: not client.shell("test -p /tmp/go").status, "they talk")
+        changed = Lab(lab_site.described(place.name, described(SHUT)))
+        plan = [operation.describe() for operation in changed.plan().operations]
+        assert plan == ["change firewall server: allow changed"]
+        changed.up()
+        assert not connects(client)
+        client.succeed("echo >/tmp/go")
+        assert talk.communicate(timeout=30)[0] == "both\n"
+    assert server.pid == holder
+    now = filters(server)
+    assert "allow ssh from lan" in now
+    assert "7000" not in now
+    assert "strange" not in now
+    assert "table ip other" in now
+    assert "packets 7 bytes 9" in server.succeed("nft list table ip other")
+
+
+def test_a_refused_rule_names_its_line_and_leaves_the_old_ruleset_whole(place: Site) -> None:
+    lab = place.up(described(OPEN))
+    server = lab["server"]
+    server.succeed(f"nft '{FOREIGN}'")
+    before = filters(server)
+    refused = described(
+        "\n      allow: ssh\n      raw: |\n        chain own {\n          jump nowhere\n        }"
+    )
+    line = next(n for n, text in enumerate(refused.split("\n"), 2) if "jump nowhere" in text)
+    with pytest.raises(
+        Failed, match=rf"node server: test.yaml:{line}:\d+: its firewall is refused"
+    ):
+        place.up(refused)
+    assert filters(server) == before
+    assert not lab.plan()
+    broken = described(SHUT) + "  zz: {files: {/x: {content: x, owner: nobodys-user}}}\n"
+    with pytest.raises(Problem, match="nobodys-user"):
+        place.up(broken)
+    assert sorted(filters(server).split("}\n}\n")) == sorted(before.split("}\n}\n"))
+    lab = place.up(described("{}").replace("    firewall: {}\n", ""))
+    assert "hostlab" not in filters(server)
+    assert "table ip other" in filters(server)
+    lab.down()
+    with pytest.raises(Failed, match="its firewall is refused"):
+        place.up(refused)
+    with pytest.raises(Problem, match="no lab"):
+        lab.status()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """On the machine's own file system, for all to enter."""
+    with tempfile.TemporaryDirectory(prefix="hostlab-firewall-", dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_plain_users_node_has_one_too(directory: Path) -> None:
+    tried = ["unshare", "-U", "-r", "-n", "-m", "true"]
+    if os.geteuid() or subprocess.run(tried, user=65534, group=65534, check=False).returncode:
+        pytest.skip("no plain user can stage a lab here")
+    site = UserSite(directory, f"name: fw-{os.getpid()}\n" + described(OPEN), is_root=False)
+    try:
+        assert "allow 7000 from lan" in site.run("server", "nft", "list", "ruleset")
+    finally:
+        site.close()
+
+
+def test_without_nft_the_machine_lacks_something(directory: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can hide a program from a lab")
+    (directory / "lab.yaml").write_text(f"name: fw-{os.getpid()}\n" + described(OPEN))
+    (directory / "sbin").mkdir()
+    shutil.copy("/usr/sbin/ldconfig", directory / "sbin")  # which finds libraries
+    hidden = f"mount --bind {directory}/sbin /usr/sbin && exec "
+    command = f"{HOSTLAB} up {directory}/lab.yaml"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", hidden + command],
+        env={**os.environ, "HOSTLAB_RUN": f"{directory}/run"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "node server has a firewall, and nft is not here" in done.stderr
+    assert "apt-get install nftables" in done.stderr
