@@ -13,8 +13,9 @@ CONNECTIONS ?= 10000
 FUZZ ?= 100000
 PROPERTIES ?= 2000
 MODEL ?= 10000
+RULESETS ?= 1000
 
-.PHONY: demo test check bench kills fuzz model docs dev clean
+.PHONY: demo test check bench kills fuzz model rulesets docs dev clean
 
 demo:
 	@$(PYTHON) tools/setup.py demo
@@ -49,6 +50,11 @@ fuzz: dev
 # Random jobs and events, MODEL runs of 40 steps each.
 model: dev
 	HOSTLAB_MODEL=$(MODEL) $(BIN)/python -m pytest tests/unit/jobs/test_jobs_model.py --timeout=0
+
+# Random packet filters, each asked 324 packets, held against a model.
+rulesets: dev
+	HOSTLAB_RULESETS=$(RULESETS) $(BIN)/python -m pytest \
+	    tests/netns/firewall/test_prober_oracles.py -k random --timeout=0
 
 # The pages that are made from the code.
 docs: dev

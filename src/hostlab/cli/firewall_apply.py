@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,9 +19,63 @@ if TYPE_CHECKING:
     from hostlab.firewall.beside import Operation
     from hostlab.firewall.change import ChangeDirectory, FirewallChange
     from hostlab.firewall.difference import PlaceChange
+    from hostlab.firewall.packet import Packet
+    from hostlab.firewall.rehearsal import Rehearsal
     from hostlab.firewall.ruleset import Ruleset
 
 _SIGNS = {"added": "+", "removed": "-", "moved": "~"}
+
+
+class How(NamedTuple):
+    """The options of a change, whatever it is made from."""
+
+    live: bool
+    dry_run: bool
+    within_s: float
+    check: str | None
+    expect: str | None
+    strict: bool
+    force: bool
+
+
+def live_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Those of `How`."""
+    for option in (
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Also when a new connection from where you sit would not come in.",
+        ),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="List connections that there are and that could not begin any more.",
+        ),
+        click.option(
+            "--expect",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="What is expected, as of `prove`; nothing is loaded unless all of it is so.",
+        ),
+        click.option(
+            "--check", metavar="COMMAND", help="Confirmed when it exits with 0, else reverted."
+        ),
+        click.option(
+            "--within",
+            "within_s",
+            type=click.FloatRange(1, 86400),
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long a word is waited for before the old rules return.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Show what would be done, and what is kept."),
+        click.option(
+            "--live", is_flag=True, help="Change this machine; without it nothing is changed."
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 @click.command(
@@ -28,18 +83,7 @@ _SIGNS = {"added": "+", "removed": "-", "moved": "~"}
 )
 @click.argument("source", type=click.Path(allow_dash=True))
 @click.argument("arguments", nargs=-1)
-@click.option("--live", is_flag=True, help="Change this machine; without it nothing is changed.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and what is kept.")
-@click.option(
-    "--within",
-    "within_s",
-    type=click.FloatRange(1, 86400),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a word is waited for before the old rules return.",
-)
-@click.option("--check", metavar="COMMAND", help="Confirmed when it exits with 0, else reverted.")
+@live_options
 @stage_options
 def apply_command(
     source: str,
@@ -49,6 +93,9 @@ def apply_command(
     dry_run: bool,
     within_s: float,
     check: str | None,
+    expect: str | None,
+    strict: bool,
+    force: bool,
     **options: Any,
 ) -> None:
     """Stage SOURCE, load it in one transaction, and take it back unless it is confirmed.
@@ -56,7 +103,8 @@ def apply_command(
     The way back is armed before the first change: a job of an init that hangs on no terminal and no
     connection. Other people's tables, chains and sets are not touched. The word is `hostlab
     firewall confirm` from a new connection, `yes` at the prompt, or --check; without one the old
-    rules return, are read back and compared, and the exit status is 1.
+    rules return, are read back and compared, and the exit status is 1. Over SSH it is refused when
+    a packet of a new connection like yours, sent through a copy of the result, does not come in.
     """
     if live and (options["node"] is not None or options["interfaces"] or options["routes"]):
         raise UsageError(
@@ -72,32 +120,24 @@ def apply_command(
     put_live(
         source if source == STDIN else os.path.abspath(source),
         wanted,
+        How(live, dry_run, within_s, check, expect, strict, force),
         operations=found.operations,
-        live=live,
-        dry_run=dry_run,
-        within_s=within_s,
-        check=check,
     )
 
 
 def put_live(
-    source: str,
-    wanted: Ruleset,
-    *,
-    operations: tuple[Operation, ...] = (),
-    live: bool,
-    dry_run: bool,
-    within_s: float,
-    check: str | None,
+    source: str, wanted: Ruleset, how: How, *, operations: tuple[Operation, ...] = ()
 ) -> None:
     """Show what an apply would do, and with `live` do it."""
     from hostlab.firewall import apply
     from hostlab.firewall.here import run_here
 
     place = machine_place()
-    if dry_run or not live:
-        _show_plan(apply.plan(place, wanted, run_here, operations))
-        if not dry_run:
+    if how.dry_run or not how.live:
+        planned = apply.plan(place, wanted, run_here, operations)
+        _show_plan(planned)
+        _rehearse(planned, how)
+        if not how.dry_run:
             raise UsageError(
                 "live", "nothing was changed", hint="--live changes this machine's firewall"
             )
@@ -110,10 +150,57 @@ def put_live(
         if not planned:
             _tell("nothing to do: that is what the kernel holds")
             return
-        prompt = sys.stdin.fileno() if check is None and sys.stdin.isatty() else None
-        asked = apply.Asked(within_s=within_s, check=check, prompt=prompt)
+        _rehearse(planned, how)
+        prompt = sys.stdin.fileno() if how.check is None and sys.stdin.isatty() else None
+        asked = apply.Asked(within_s=how.within_s, check=how.check, prompt=prompt)
         apply.apply(place, source, planned, asked, _tell)
     _tell("confirmed; `hostlab firewall persist` keeps it over a boot")
+
+
+def _rehearse(planned: Plan, how: How) -> None:
+    """Ask the result what it would do, where somebody wants to know; Failed where it may not be."""
+    from hostlab.firewall import rehearsal
+    from hostlab.firewall.confirming import ssh_connection
+    from hostlab.firewall.here import run_here
+
+    connection = ssh_connection()
+    if not (connection or how.expect or how.strict):
+        return
+    with rehearsal.rehearsed(planned.present, planned.steps, planned.operations) as found:
+        if how.expect is not None:
+            _prove(found, how.expect)
+        if how.strict:
+            for flow in rehearsal.no_longer_allowed(found, run_here):
+                print(f"could not begin any more: {_packet(flow.packet)}\n    {flow.why}")
+        danger = rehearsal.would_lock_out(found, connection, run_here)
+    if danger and how.live and not how.force:
+        raise Failed(
+            "lock-out", f"nothing was changed: {danger}", hint="--force applies it all the same"
+        )
+    if danger:
+        print(f"beware: {danger}", file=sys.stderr, flush=True)
+
+
+def _prove(found: Rehearsal, path: str) -> None:
+    from hostlab.cli.firewall_ask import expected_in
+    from hostlab.firewall.expectations import failure
+
+    expected = expected_in(path, found.target)
+    answers = found.prober.ask(each.packet for each in expected)
+    wrong = [
+        f"{each.place}: {said}: {_packet(each.packet)}"
+        for each, answer in zip(expected, answers, strict=True)
+        if (said := failure(each, answer))
+    ]
+    if wrong:
+        raise Failed("expectation", "nothing was changed:\n" + "\n".join(wrong))
+    _tell(f"{len(expected)} packets end as expected")
+
+
+def _packet(packet: Packet) -> str:
+    from hostlab.firewall.packet import print_packet
+
+    return print_packet(packet)
 
 
 @click.command("confirm", epilog="Example: ssh server hostlab firewall confirm")

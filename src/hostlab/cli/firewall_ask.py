@@ -92,6 +92,7 @@ def ask_command(ruleset: str, packets: tuple[str, ...], *, as_json: bool, **opti
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     with opened(ruleset, stdin=stdin, **options) as found:
         answers = found.prober.ask(asked)
+        _remark(found, len(asked))
     if as_json:
         print_json([answer_row(answer) for answer in answers])
         return 0
@@ -100,6 +101,14 @@ def ask_command(ruleset: str, packets: tuple[str, ...], *, as_json: bool, **opti
     for answer in answers:
         print("\n".join(told(answer)))
     return 0
+
+
+def _remark(found: Probed, packets: int) -> None:
+    """Say that an answer may depend on those before it."""
+    rule = found.prober.rules.remembering() if packets > 1 else None
+    if rule is not None:
+        print(f"remark: what came before counts for a rule: {rule.text}", file=sys.stderr)
+        print("  hint: ask one packet a call to have each as the first", file=sys.stderr)
 
 
 def _packets(ruleset: str, given: Sequence[str]) -> list[Packet]:
@@ -151,7 +160,8 @@ def read_expect(path: str) -> str:
         raise UsageError("no-file", f"{path} is not UTF-8: {error.reason}") from None
 
 
-def _expected(path: str, target: Target) -> tuple[Expected, ...]:
+def expected_in(path: str, target: Target) -> tuple[Expected, ...]:
+    """What a file expects."""
     from hostlab.firewall.expectations import read_expectations
 
     return read_expectations(read_expect(path), file=path, target=target)
@@ -178,8 +188,9 @@ def prove_command(ruleset: str, *, expect: str, as_json: bool, **options: Any) -
 
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     with opened(ruleset, stdin=stdin, **options) as found:
-        expected = _expected(expect, found.target)
+        expected = expected_in(expect, found.target)
         answers = found.prober.ask(each.packet for each in expected)
+        _remark(found, len(expected))
     pairs = [(each, answer, failure(each, answer)) for each, answer in zip(
         expected, answers, strict=True)]  # fmt: skip
     failed = [each for each in pairs if each[2]]
@@ -227,7 +238,7 @@ def coverage_command(
 
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     with opened(ruleset, stdin=stdin, **options) as found:
-        expected = _expected(expect, found.target)
+        expected = expected_in(expect, found.target)
         answers = found.prober.ask(each.packet for each in expected)
     rules = rules_of(found.staged.ruleset)
     seen = coverage(rules, answers)
@@ -275,7 +286,7 @@ def mutate_command(
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     progress = Progress("changes")
     with opened(ruleset, stdin=stdin, **options) as found:
-        tested = mutate(found, _expected(expect, found.target), progress)
+        tested = mutate(found, expected_in(expect, found.target), progress)
     progress.end()
     score = 100 * tested.score
     if as_json:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
-from hostlab.cli.firewall_apply import look_after, machine_place, put_live
+from hostlab.cli.firewall_apply import How, live_options, look_after, machine_place, put_live
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.errors import Failed
 
@@ -33,16 +34,8 @@ def history_command(*, as_json: bool) -> None:
 
 @click.command("rollback", epilog="Example: hostlab firewall rollback 3 --live")
 @click.argument("number", type=int)
-@click.option("--live", is_flag=True, help="Change this machine; without it nothing is changed.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and what is kept.")
-@click.option(
-    "--within", "within_s", type=click.FloatRange(1, 86400), default=60.0, show_default=True,
-    metavar="SECONDS", help="How long a word is waited for before the present rules return.",
-)  # fmt: skip
-@click.option("--check", metavar="COMMAND", help="Confirmed when it exits with 0, else reverted.")
-def rollback_command(
-    number: int, *, live: bool, dry_run: bool, within_s: float, check: str | None
-) -> None:
+@live_options
+def rollback_command(number: int, **options: Any) -> None:
     """Put the rules live that were there before change NUMBER, with the same care as `apply`.
 
     What that change and those behind it did beside rules is taken back, too.
@@ -50,15 +43,8 @@ def rollback_command(
     from hostlab.firewall import history
 
     wanted = history.entry(number).before
-    put_live(
-        f"before change {number}",
-        wanted,
-        operations=history.undoing(number),
-        live=live,
-        dry_run=dry_run,
-        within_s=within_s,
-        check=check,
-    )
+    operations = history.undoing(number)
+    put_live(f"before change {number}", wanted, How(**options), operations=operations)
 
 
 @click.command("persist", epilog="Example: hostlab firewall persist")

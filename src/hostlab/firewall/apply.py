@@ -27,7 +27,7 @@ import msgspec
 from hostlab.errors import Failed
 from hostlab.firewall import applying, beside, history, kernel, way_back
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Maker, Phase, boottime
-from hostlab.firewall.confirming import confirm, may_change
+from hostlab.firewall.confirming import confirm, may_change, ssh_connection
 from hostlab.firewall.difference import PlaceChange, text_difference
 from hostlab.firewall.learnt import without_learnt
 from hostlab.firewall.ownership import own_part
@@ -53,7 +53,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of what is ours, from before to behind."""
     kept: tuple[PlaceChange, ...]
     """Other people's part, which is not touched; each line as `removed` from ours."""
+    present: Ruleset
+    """All that the kernel holds."""
     before: Ruleset
+    """What of it is ours."""
     wanted: Ruleset
     operations: tuple[beside.Operation, ...] = ()
     """What is done beside rules: those that would change something here."""
@@ -87,6 +90,7 @@ def plan(
         steps=transaction(present, own, wanted),
         differences=text_difference(*without_learnt(own, wanted)),
         kept=text_difference(present, own),
+        present=present,
         before=own,
         wanted=wanted,
         operations=beside.as_found(run, operations, pid=os.getpid()) if operations else (),
@@ -316,5 +320,5 @@ def _myself() -> Maker:
         pid=pid,
         started=start_time(pid) or "",
         user=os.environ.get("SUDO_USER", user),
-        connection=os.environ.get("SSH_CONNECTION", ""),
+        connection=ssh_connection(),
     )

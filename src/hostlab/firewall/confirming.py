@@ -8,6 +8,7 @@ rules were loaded, or from a check that makes one.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from hostlab.errors import Failed, Unsupported
@@ -15,10 +16,11 @@ from hostlab.firewall import history
 from hostlab.firewall.applying import instant
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime
 from hostlab.linux.capabilities import bit_of, capget
-from hostlab.linux.procfs import stat
+from hostlab.linux.procfs import Stat, stat
 
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _MOST_ANCESTORS: Final = 1000
+_CONNECTION: Final = "SSH_CONNECTION"
 
 
 def can_change() -> bool:
@@ -65,7 +67,7 @@ def confirm(place: ChangeDirectory, *, is_proved: bool = False) -> FirewallChang
 
 
 def _must_be_new(change: FirewallChange) -> None:
-    connection = os.environ.get("SSH_CONNECTION", "")
+    connection = ssh_connection()
     began = _session_began()
     if began <= change.loaded or (connection and connection == change.maker.connection):
         raise Failed(
@@ -75,19 +77,42 @@ def _must_be_new(change: FirewallChange) -> None:
         )
 
 
+def ssh_connection() -> str:
+    """SSH_CONNECTION of this process, or of the nearest one above it: sudo(8) leaves it out."""
+    if found := os.environ.get(_CONNECTION):
+        return found
+    for pid, _ in _ancestors():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                entries = file.read().split(b"\0")
+        except OSError:
+            continue
+        for entry in entries:
+            name, _, value = entry.partition(b"=")
+            if name == _CONNECTION.encode():
+                return value.decode(errors="replace")
+    return ""
+
+
+def _ancestors() -> Iterator[tuple[int, Stat]]:
+    """This process and those above it, up to the first of all."""
+    pid = os.getpid()
+    for _ in range(_MOST_ANCESTORS):
+        found = stat(pid)
+        if found is None or pid <= 1:
+            return
+        yield pid, found
+        pid = found.parent
+
+
 def _session_began() -> float:
     """When the connection that this process came by began, in seconds of CLOCK_BOOTTIME.
 
     That is the nearest sshd above it, else its session's leader.
     """
-    pid = os.getpid()
-    for _ in range(_MOST_ANCESTORS):
-        found = stat(pid)
-        if found is None or pid <= 1:
-            break
+    for pid, found in _ancestors():
         if _is_sshd(pid):
             return int(found.started) / _TICKS_A_SECOND
-        pid = found.parent
     leader = stat(os.getsid(0))
     # A leader that has ended was there before.
     return 0.0 if leader is None else int(leader.started) / _TICKS_A_SECOND

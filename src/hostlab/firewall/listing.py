@@ -101,18 +101,21 @@ def _nft_chains(text: str) -> Iterator[Chain]:
 
 def logical_lines(text: str) -> Iterator[str]:
     """Lines of `nft list`; a set within a rule that is wrapped over several becomes one."""
-    held = ""
+    held: list[str] = []
+    depth = 0
     for line in text.split("\n"):
+        opened = line.count("{") - line.count("}")
         if held:
-            held += " " + line.strip()
-        elif line.startswith("\t\t") and line.count("{") > line.count("}"):
-            held = line
+            held.append(line.strip())
+        elif line.startswith("\t\t") and opened > 0:
+            held = [line]
         else:
             yield line
             continue
-        if held.count("{") == held.count("}"):
-            yield held
-            held = ""
+        depth += opened
+        if depth <= 0:
+            yield " ".join(held)
+            held, depth = [], 0
 
 
 def without_counters(ruleset: Ruleset) -> Ruleset:

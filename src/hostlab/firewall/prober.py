@@ -43,7 +43,6 @@ _LISTING: Final = (
     "ip6tables-nft-save 2>/dev/null; printf '\\f\\n'; iptables-legacy-save 2>/dev/null; "
     "printf '\\f\\n'; ip6tables-legacy-save 2>/dev/null"
 )
-_INGRESS: Final = re.compile(r"hook ingress devices? (?:= )?(\{[^}]*\}|\S+)")
 _HOLDS: Final = re.compile(r"^-A |^:\S+ DROP", re.MULTILINE)
 """Something that legacy iptables may end a packet by: empty tables stay for good."""
 _NAME: Final = re.compile(r'"?([^\s",{}]+)"?')
@@ -64,10 +63,12 @@ class Prober:
         self._node = stage.nodes[node]
         self._hub = stage.hub
         self._places: Places = places or {}
+        self.rules: RuleIndex
+        """What the node holds."""
         self._wires: Wires
         self._reader: Reader
         self._is_legacy = False
-        self._ingress: tuple[str, ...] = ()
+        self._has_netdev = False
         self._has_connections = True
         self._batch = 0
         self._ways: dict[int, Way] = {}
@@ -75,6 +76,8 @@ class Prober:
         self._only: Way | None = None
         """The way of a packet that is sent alone, whose traces cannot be another's."""
         self._is_looped = False
+        self._is_settled = True
+        """Nothing that was sent may still be told of."""
 
     def __enter__(self) -> Prober:
         self._wires = Wires(self._node.pid, self._hub)
@@ -92,7 +95,7 @@ class Prober:
         trace: TracebackType | None,
     ) -> None:
         try:
-            removal = witnesses.removal(ingress=bool(self._ingress))
+            removal = witnesses.removal(netdev=self._has_netdev)
             kernel.tool(self._node.execute, ("nft", "-f", "-"), removal)
         finally:
             self._wires.close()
@@ -104,16 +107,17 @@ class Prober:
         listing = kernel.tool(self._node.execute, ("/bin/sh", "-c", _LISTING)).stdout.decode()
         nft, saved4, saved6, legacy4, legacy6 = listing.split("\f\n")
         self._is_legacy = bool(_HOLDS.search(legacy4 + legacy6))
-        rules = RuleIndex(nft, {"ip": saved4, "ip6": saved6}, {"ip": legacy4, "ip6": legacy6})
-        self._ingress = _ingress_devices(nft)
-        text = witnesses.script(ingress=self._ingress, is_legacy=self._is_legacy)
+        self.rules = RuleIndex(nft, {"ip": saved4, "ip6": saved6}, {"ip": legacy4, "ip6": legacy6})
+        ingress, egress = _devices("ingress", nft), _devices("egress", nft)
+        self._has_netdev = self._has_netdev or bool(ingress or egress)
+        text = witnesses.script(ingress=ingress, egress=egress, is_legacy=self._is_legacy)
         kernel.tool(self._node.execute, ("nft", "-f", "-"), text)
         if self._is_legacy:
             self._wires.hear_legacy()
         else:
             self._wires.ignore_legacy()
         names: Mapping[int, str] = self._wires.names
-        self._reader = Reader(rules, names, self._places, is_legacy=self._is_legacy)
+        self._reader = Reader(self.rules, names, self._places, is_legacy=self._is_legacy)
         self._has_connections = True
 
     def ask(self, packets: Iterable[Packet]) -> tuple[Answer, ...]:
@@ -127,11 +131,15 @@ class Prober:
         if len(asked) > witnesses.NUMBERS:
             raise UsageError("packets", f"{len(asked)} packets are too many to ask of at once")
         self._wires.open_ports(each.interface for each in asked if each.interface)
-        self._ways = {number: Way() for number in range(len(asked))}
         with _one_processor():
+            if not self._is_settled:
+                self._settle()
+            self._ways = {number: Way() for number in range(len(asked))}
+            self._is_settled = False
             for numbers in _rounds(asked):
                 self._round(asked, numbers)
             self._forget()
+            self._is_settled = True
         answer = self._reader.answer
         return tuple(answer(packet, self._ways[n]) for n, packet in enumerate(asked))
 
@@ -155,7 +163,7 @@ class Prober:
             else:
                 self._drain()
             if self._is_looped:
-                # It came in again by lo, and conntrack has kept it.
+                # It came in again by lo, or was sent: conntrack has kept it.
                 self._is_looped, self._has_connections = False, True
                 self._wait()
                 if packet.state is State.NEW:
@@ -173,7 +181,7 @@ class Prober:
             self._wires.port(packet.interface).send(frame)
         except OSError as error:
             if error.errno not in _LOST_ERRORS:
-                raise Failed("send", f"the packet cannot be sent: {error.strerror}") from error
+                raise UsageError("send", f"the packet cannot be sent: {error.strerror}") from error
 
     def _send_own(self, packet: Packet, number: int) -> None:
         uid = packet.uid or 0
@@ -185,7 +193,7 @@ class Prober:
             pass  # A rule ended it, or a witness: the trace says which.
         except OSError as error:
             if error.errno not in _LOST_ERRORS:
-                raise Failed("send", f"the packet cannot be sent: {error.strerror}") from error
+                raise UsageError("send", f"the packet cannot be sent: {error.strerror}") from error
 
     def _connect(self, packet: Packet, made: set[conntrack.Tuple]) -> None:
         """Tell conntrack of the connection that the packet is of."""
@@ -225,6 +233,23 @@ class Prober:
         while not self._drain():
             if not poll.poll(SENTINEL_DEADLINE_S * 1000):
                 raise Failed("trace", "the kernel never told of the frame behind the packets")
+
+    def _settle(self) -> None:
+        """Forget what may still be told of a question that ended early."""
+        self._ways, self._only, self._is_looped = {}, None, False
+        heard = [self._wires.trace]
+        heard += [self._wires.nflog.socket] if self._wires.nflog is not None else []
+        for each in heard:
+            for _ in range(MESSAGES_AT_ONCE):
+                try:
+                    each.recv(nftrace.RECEIVE_BYTES, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    # It hears nothing more before all that there was room for has been read.
+                    if error.errno != errno.ENOBUFS:
+                        raise
+        self._wait()
 
     def _drain(self) -> bool:
         """Take what has been told; whether the last frame was among it."""
@@ -266,7 +291,7 @@ class Prober:
         way = self._by_id.get(told.id)
         if told.table == witnesses.TABLE and told.chain.endswith(witnesses.BEGIN):
             number = _number(told)
-            if number is not None:
+            if number is not None and number in self._ways:
                 way = self._by_id[told.id] = self._ways[number]
         if way is None:
             # NAT may give a packet a new identity, and its way in by lo does.
@@ -331,9 +356,10 @@ def _rounds(asked: Sequence[Packet]) -> Iterator[list[int]]:
         yield this_round
 
 
-def _ingress_devices(listed: str) -> tuple[str, ...]:
-    found = [name for each in _INGRESS.findall(listed) for name in _NAME.findall(each)]
-    return tuple(dict.fromkeys(found))
+def _devices(hook: str, listed: str) -> tuple[str, ...]:
+    """Interfaces that have chains at this hook."""
+    found = re.findall(rf"hook {hook} devices? (?:= )?(\{{[^}}]*\}}|\S+)", listed)
+    return tuple(dict.fromkeys(name for each in found for name in _NAME.findall(each)))
 
 
 @contextmanager

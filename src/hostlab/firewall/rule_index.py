@@ -25,6 +25,11 @@ _HOOK: Final = re.compile(r"\t\ttype (\S+) hook (\S+) (?:device .*)?priority ([^
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _NFT_REJECT: Final = re.compile(r"(?<![@\w])reject(?!\w)")
 _IPTABLES_REJECT: Final = re.compile(r"(?:^| )-[jg] REJECT\b")
+_REMEMBERS: Final = re.compile(
+    r"-m (?:hashlimit|limit|recent|connlimit|quota|statistic|nth) |-j SET |(?<!\S)limit rate |"
+    r"(?<!\S)quota (?:over |until )?\d|(?<!\S)numgen |"
+    r"(?<!\S)(?:add|update|delete) @|(?<!\S)ct count "
+)
 _COUNTERS: Final = re.compile(r"^\[\d+:\d+\] ")
 _COUNTER: Final = re.compile(r"\bcounter packets \d+ bytes \d+")
 
@@ -97,6 +102,17 @@ class RuleIndex:
     def rule(self, family: str, table: str, chain: str, handle: int) -> Rule:
         """The rule; NO_RULE for one that has been taken away meanwhile."""
         return self._rules.get((family, table, chain, handle), NO_RULE)
+
+    def remembering(self) -> Rule | None:
+        """A rule that packets before change; None when the answer to each is always the same."""
+        legacy = (
+            Rule(text, number)
+            for chains in self._legacy.values()
+            for texts in chains.values()
+            for number, text in enumerate(texts, 1)
+        )
+        every = (*self._rules.values(), *legacy)
+        return next((rule for rule in every if _REMEMBERS.search(rule.text)), None)
 
     def legacy_rule(self, family: str, table: str, chain: str, number: int) -> Rule:
         """A rule of legacy iptables, `number` from 1."""

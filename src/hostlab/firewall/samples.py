@@ -171,6 +171,9 @@ class _Packets:
         kind = _number(choice, Dimension.ICMP_TYPE, 128 if is_v6 else 8)
         if is_icmp and state is State.ESTABLISHED and kind not in _CONVERSATIONS[is_v6]:
             return
+        if is_icmp and state is State.RELATED and kind in _CONVERSATIONS[is_v6]:
+            # Only an error belongs to another connection; ICMP's 3 and ICMPv6's 1: no way there.
+            kind = 1 if is_v6 else 3
         is_new = state in (State.NEW, State.RELATED)
         uid = choice.get(Dimension.OWNER)
         yield Packet(

@@ -187,7 +187,11 @@ def _records(stream: str, nonce: str) -> tuple[str, list[_Record]]:
     ]
     if len(found) > MOST:
         found[MOST - LAST : -LAST] = []
-    return before, [each for each in found if not each.file.startswith(STARTUP_FILES)]
+    own = [each for each in found if not each.file.startswith(STARTUP_FILES)]
+    for each in found[: len(found) - len(own)]:
+        # Behind the last of them may stand what the shell thinks of the script as a whole.
+        before += _command_of(each.rest)[1]
+    return before, own
 
 
 def _command_of(rest: str) -> tuple[str, str]:
@@ -250,7 +254,7 @@ def _called_from(call: Call, before: Sequence[Call]) -> Call:
     return call
 
 
-_SHELL_ERROR: Final = re.compile(r"^(\S+?): (?:line )?(\d+): ", re.MULTILINE)
+_SHELL_ERROR: Final = re.compile(r"^(\S+?):(?: line |\s?)(\d+): ", re.MULTILINE)
 
 
 def _told(said: str, main: str, texts: Texts) -> Place | None:
@@ -283,13 +287,26 @@ class _LineFollower:
         """What is left of standard error without the lines of the script."""
         kept, lines = [], []
         for line in text.splitlines(keepends=True):
-            if (place := self._is_next(line.rstrip("\n"))) is not None:
+            last = self._unended()
+            if last and line.startswith(last):
+                # A file's last line may have no newline: what is said then follows it at once.
+                line = line[len(last) :]
+                lines.append((self.stack[-1], self.read[self.stack[-1]] + 1))
+                self.read[self.stack[-1]] += 1
+                kept.append(line.removeprefix("\n"))
+            elif (place := self._is_next(line.rstrip("\n"))) is not None:
                 lines.append(place)
             else:
                 kept.append(line)
         if lines:
             self.window = lines
         return "".join(kept)
+
+    def _unended(self) -> str:
+        """The present file's last line, if that is the next one and no newline ends it."""
+        file = self.stack[-1]
+        lines = self.texts.lines(file)
+        return lines[-1] if self.read[file] + 1 == len(lines) else ""
 
     def _is_next(self, line: str) -> tuple[str, int] | None:
         for depth in range(len(self.stack), 0, -1):

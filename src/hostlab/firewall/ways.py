@@ -40,9 +40,9 @@ _VERDICTS: Final = {
 }
 _ENDS: Final = frozenset({"drop", "reject", "stolen", "queue"})
 """Verdicts behind which a packet goes nowhere; a queue that nobody reads is one."""
-_ARRIVING: Final = ("ingress", "prerouting", "input", "forward", "postrouting")
+_ARRIVING: Final = ("ingress", "prerouting", "input", "forward", "postrouting", "egress")
 """Hooks in the order in which a packet comes to them."""
-_OWN: Final = ("output", "postrouting", "prerouting", "input")
+_OWN: Final = ("output", "postrouting", "egress", "prerouting", "input")
 _FILTER_HOOKS: Final = ("input", "forward", "output")
 _LEGACY: Final = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?$")
 _TARGET: Final = re.compile(r"(?:^| )-([jg]) (\S+)")
@@ -103,7 +103,7 @@ class Reader:
         if end is not None:
             seen = rewritten(packet, end.network_header, end.transport_header)
             left_as = seen if seen != packet else None
-            if end.chain.startswith("postrouting"):
+            if not end.chain.startswith("input"):
                 left_by = self._interfaces.get(end.oif)
         return Answer(
             packet=packet,
@@ -122,7 +122,7 @@ class Reader:
         bases = self._rules.bases
         for told in way.traced:
             if told.table == witnesses.TABLE:
-                is_last = told.chain.startswith(("input", "postrouting"))
+                is_last = told.chain.startswith(("input", "postrouting", "egress"))
                 is_end = told.chain.endswith(witnesses.END)
                 if is_last and is_end and told.verdict == NF_DROP:
                     return found, told

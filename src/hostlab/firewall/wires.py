@@ -14,7 +14,7 @@ from ipaddress import ip_interface
 
 import msgspec
 
-from hostlab.errors import Failed, UsageError
+from hostlab.errors import UsageError
 from hostlab.firewall.frames import ETH_P_IP, packed
 from hostlab.firewall.witnesses import SENTINEL
 from hostlab.linux import nflog, nftrace
@@ -172,7 +172,7 @@ class Wires:
         try:
             _, (fd,) = from_inside(self._node, NAMESPACES, make)
         except OSError as error:
-            raise Failed("uid", f"no socket of user {uid}: {error.strerror}") from error
+            raise UsageError("uid", f"no socket of user {uid}: {error.strerror}") from error
         found = self._raw[is_v6, uid] = self._own(fd)
         return found
 

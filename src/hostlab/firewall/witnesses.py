@@ -8,7 +8,7 @@ still, forgets what it saw. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 TABLE: Final = "hostlab_trace"
@@ -30,11 +30,15 @@ _OURS: Final = f"@ll,48,24 0x{FRAME_PREFIX.hex()} meta nftrace set 1 accept"
 _MARKED: Final = f"meta mark & 0x{MARK_MASK:08x} == 0x{MARK:08x}"
 
 
-def script(*, ingress: Iterable[str] = (), is_legacy: bool = False) -> str:
+def script(
+    *, ingress: Sequence[str] = (), egress: Sequence[str] = (), is_legacy: bool = False
+) -> str:
     """What `nft -f` is to be given.
 
-    `ingress` are interfaces with rules at ingress. With `is_legacy` every hook is watched, for
-    the rules of legacy iptables in it end a packet without a word.
+    `ingress` and `egress` are interfaces with rules there, before and after all others; what
+    leaves by one of `egress` conntrack has confirmed, so it must be told to forget it. With
+    `is_legacy` every hook is watched, for the rules of legacy iptables in it end a packet without
+    a word.
     """
     chains = [
         _chain(
@@ -52,7 +56,13 @@ def script(*, ingress: Iterable[str] = (), is_legacy: bool = False) -> str:
             f"{_MARKED} meta mark set 0 accept",
         ),
         _chain(f"input_{END}", "input", _LAST, "drop"),
-        _chain(f"postrouting_{END}", "postrouting", _LAST, 'oif "lo" accept', "drop"),
+        _chain(
+            f"postrouting_{END}",
+            "postrouting",
+            _LAST,
+            *(f'oifname "{name}" accept' for name in ("lo", *egress)),
+            "drop",
+        ),
     ]
     if is_legacy:
         chains += [
@@ -62,17 +72,22 @@ def script(*, ingress: Iterable[str] = (), is_legacy: bool = False) -> str:
             _chain(f"{hook}_{END}", hook, _LAST) for hook in ("prerouting", "forward", "output")
         ]
     text = f"{removal()}table {FAMILY} {TABLE} {{\n" + "".join(chains) + "}\n"
-    devices = ", ".join(f'"{name}"' for name in ingress)
-    if devices:
-        hook = f"type filter hook ingress devices = {{ {devices} }} priority {_FIRST}"
-        text += f"table netdev {TABLE}\ndelete table netdev {TABLE}\n"
-        text += f"table netdev {TABLE} {{\nchain ingress_{BEGIN} {{\n{hook};\n{_OURS}\n}}\n}}\n"
-    return text
+    if not ingress and not egress:
+        return text
+    text += f"table netdev {TABLE}\ndelete table netdev {TABLE}\ntable netdev {TABLE} {{\n"
+    for hook, devices, name, priority, rule in (
+        ("ingress", ingress, BEGIN, _FIRST, _OURS),
+        ("egress", egress, END, _LAST, "drop"),
+    ):
+        if devices:
+            listed = ", ".join(f'"{each}"' for each in devices)
+            text += _chain(f"{hook}_{name}", f"{hook} devices = {{ {listed} }}", priority, rule)
+    return text + "}\n"
 
 
-def removal(*, ingress: bool = False) -> str:
+def removal(*, netdev: bool = False) -> str:
     """What takes the table away again, whether it is there or not."""
-    families = (FAMILY, "netdev") if ingress else (FAMILY,)
+    families = (FAMILY, "netdev") if netdev else (FAMILY,)
     return "".join(f"table {each} {TABLE}\ndelete table {each} {TABLE}\n" for each in families)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shlex
 import signal
 import sys
@@ -50,11 +52,34 @@ nodes:
 class Machine:
     """The node, and one beside it from which people come."""
 
-    def __init__(self, server: NodeConnection, admin: NodeConnection) -> None:
+    def __init__(self, server: NodeConnection, admin: NodeConnection, lab: Site) -> None:
+        self.lab = lab
         self.server = server
         self.admin = admin
         self.pool: ThreadPoolExecutor
         """Each test has one of its own."""
+
+    def prepare(self) -> None:
+        """Let the other node in; a node's supervisor starts with the first connection, too."""
+        line = "[ -e /tmp/key ] || ssh-keygen -q -t ed25519 -N '' -f /tmp/key; cat /tmp/key.pub"
+        key = shlex.quote(self.admin.execute(("sh", "-c", line)).stdout.decode())
+        self.shell(
+            "mkdir -p /root/.ssh; chmod 700 /root /root/.ssh;"
+            f" printf %s {key} > /root/.ssh/authorized_keys"
+        )
+
+    def power_off(self) -> None:
+        """All of the machine ends at once; then it is started again."""
+        pidfd = os.pidfd_open(self.server.pid)
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert select.select([pidfd], [], [], 60)[0]
+        finally:
+            os.close(pidfd)
+        lab = self.lab.up(LAB)
+        lab["server"].wait_settled()
+        self.server = NodeConnection(self.lab.name, "server", lab["server"].pid)
+        self.prepare()
 
     def shell(self, line: str) -> str:
         """What a shell on the machine says; it must succeed."""
@@ -171,16 +196,8 @@ def machine(directory: Path) -> Iterator[Machine]:
 
 def _staged(found: Site) -> Iterator[Machine]:
     lab = found.up(LAB)
-    nodes = {name: NodeConnection(found.name, name, lab[name].pid) for name in ("server", "admin")}
-    made = Machine(nodes["server"], nodes["admin"])
     lab["server"].wait_settled()
-    # A node's supervisor starts with the first connection, and is no leak of the first test.
-    key = made.admin.execute(
-        ("sh", "-c", "ssh-keygen -q -t ed25519 -N '' -f /tmp/key && cat /tmp/key.pub")
-    )
-    text = shlex.quote(key.stdout.decode())
-    made.shell(
-        "mkdir -p /root/.ssh; chmod 700 /root /root/.ssh;"
-        f" printf %s {text} > /root/.ssh/authorized_keys"
-    )
+    nodes = {name: NodeConnection(found.name, name, lab[name].pid) for name in ("server", "admin")}
+    made = Machine(nodes["server"], nodes["admin"], found)
+    made.prepare()
     yield made

@@ -38,6 +38,7 @@ expect:
     nat: to 10.0.0.9:80
     leaves: eth1
 """
+LIMITED = "iptables -A OUTPUT -m limit --limit 1/minute -j ACCEPT\n"
 TARGET = (
     *("--interface", "eth0=203.0.113.10/24", "--interface", "eth1=10.0.0.1/24", "--forwarding"),
     *("--route", "0.0.0.0/0 via 203.0.113.1"),
@@ -106,10 +107,8 @@ def test_ask_reads_packets_and_prints_json(directory: Path) -> None:
 def test_prove_names_what_is_not_so(directory: Path) -> None:
     done = called(directory, "prove", "rules.sh", "--expect", "e.yaml")
     assert (done.returncode, done.stdout) == (0, "16 of 16 packets end as expected\n")
-    (directory / "rules.sh").write_text(RULES.replace("--dport 22", "--dport 23"))
-    done = called(
-        directory, "prove", "-", "--expect", "e.yaml", stdin=(directory / "rules.sh").read_text()
-    )
+    rules = RULES.replace("--dport 22", "--dport 23") + LIMITED
+    done = called(directory, "prove", "-", "--expect", "e.yaml", stdin=rules)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "e.yaml:4:5: expected accept, got drop",
@@ -123,6 +122,7 @@ def test_prove_names_what_is_not_so(directory: Path) -> None:
         "    by ip filter INPUT: policy  [drop]",
         "13 of 16 packets end as expected",
     ]
+    assert done.stderr.startswith("remark: what came before counts for a rule: -A OUTPUT -m limit")
 
 
 def test_coverage_and_mutate_name_what_is_not_tested(directory: Path) -> None:

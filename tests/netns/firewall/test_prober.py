@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -148,6 +149,11 @@ table inet f {
 		ip saddr @good counter accept
 		return
 	}
+	chain out {
+		type filter hook output priority filter; policy accept;
+		meta mark != 0 drop
+		meta skuid 33 drop
+	}
 	chain nat {
 		type nat hook prerouting priority dstnat; policy accept;
 		tcp dport 26 redirect to :24
@@ -157,6 +163,10 @@ table netdev n {
 	chain lowest {
 		type filter hook ingress device "wan0" priority 0; policy accept;
 		ip saddr 198.51.100.67 drop
+	}
+	chain last {
+		type filter hook egress device "lan0" priority 0; policy accept;
+		udp dport { 9, 10 } drop
 	}
 }
 """
@@ -178,11 +188,18 @@ def test_tables_of_nft(stage: Stage) -> None:
         "tcp 198.51.100.8:1 -> 203.0.113.10:26 in wan0": (
             "accept in 2 tcp 198.51.100.8:1 -> 203.0.113.10:24 in wan0"
         ),
+        "udp 198.51.100.8:1 -> 10.0.0.9:8 in wan0": "accept last 0 lan0",
+        "udp 198.51.100.8:1 -> 10.0.0.9:9 in wan0": "drop last 1",
+        "udp 10.0.0.1:1 -> 10.0.0.9:10 out": "drop last 1",
+        "udp 10.0.0.1:1 -> 10.0.0.9:11 out": "accept out 0 lan0",
+        "udp 10.0.0.1:1 -> 10.0.0.9:11 out uid 33": "drop out 2",
     }
     with Prober(stage, "new") as prober:
         answers = prober.ask(packets(*cases))
+        assert list(conntrack.entries(prober._wires.conntrack)) == []
     assert {print_packet(each.packet): short(each) for each in answers} == cases
     assert answers[0].steps[-1].rule == "ip saddr @good counter accept"
+    assert answers[-4].steps[-1].rule == "udp dport { 9, 10 } drop"
     listed = stage.nodes["new"].shell("nft list tables").stdout.decode()
     assert listed == "table inet f\ntable netdev n\n"
 
@@ -258,7 +275,23 @@ def test_what_cannot_be_asked_is_said(stage: Stage) -> None:
         with pytest.raises(UsageError, match="no interface 'eth7'") as caught:
             prober.ask(packets("tcp 1.2.3.4:1 -> 1.2.3.5:2 in eth7"))
         assert caught.value.hint == "the target has wan0, lan0"
-        with pytest.raises(Failed, match="Message too long"):
+        with pytest.raises(UsageError, match="Message too long"):
             prober.ask(packets("udp 10.0.0.1:1 -> 10.0.0.5:2 out length 9000"))
         (answer,) = prober.ask(packets("udp 10.0.0.1:1 -> 10.0.0.5:2 out length 900"))
         assert answer.verdict is Verdict.ACCEPT
+
+
+def test_more_rules_than_can_be_told_are_an_error_and_no_verdict(stage: Stage) -> None:
+    rules = "ip saddr 198.51.100.7 counter\n" * 100
+    hook = "type filter hook input priority 0;\n"
+    replace(stage.nodes["new"], Ruleset(nft=f"table ip f {{\nchain i {{\n{hook}{rules}}}\n}}\n"))
+    many = packets("udp 198.51.100.7:1 -> 203.0.113.10:2 in wan0")
+    few = packets("udp 198.51.100.8:1 -> 203.0.113.10:2 in wan0")
+    with Prober(stage, "new") as prober:
+        (answer,) = prober.ask(many)
+        assert len(answer.steps) == 101
+        prober._wires.trace.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        with pytest.raises(Failed, match="passes more rules than there is room to tell"):
+            prober.ask(many)
+        (answer,) = prober.ask(few)
+        assert (answer.verdict, len(answer.steps)) == (Verdict.ACCEPT, 1)
