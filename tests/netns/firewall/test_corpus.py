@@ -17,6 +17,7 @@ import pytest
 
 from hostlab.errors import Place, Problem
 from hostlab.firewall import beside
+from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.source import read_source
 from hostlab.firewall.stage import Stage, StageNode
 from hostlab.firewall.staged import Staged, stage_source
@@ -114,23 +115,22 @@ def staged(node: StageNode, path: Path, time_limit_s: float = 20) -> End:
         found = stage_source(node, read_source(str(path)), time_limit_s=time_limit_s)
     except Problem as problem:
         return End(int(problem.exit_code), [(problem.where, problem.message)])
-    node.shell(_reset(found))
+    if more := _reset(found):
+        node.shell(more)
+    if found.ruleset != Ruleset() or found.exit_code:
+        node.tool(("nft", "flush", "ruleset"))
+    if found.ruleset.ipset or found.exit_code:
+        node.shell(DESTROY)
     told = [(each.place, each.message) for each in found.troubles if each.blame != Blame.REMARK]
     return End(found.exit_code, told)
 
 
 def _reset(found: Staged) -> str:
-    """What takes all of it back; the next ruleset has the same node."""
+    """What takes back what it did beside nf_tables and sets; the next ruleset has the same node."""
     held = found.ruleset
     undone = (each for each in reversed(found.operations) if each.kind is not beside.Kind.MAIN)
-    return "\n".join(
-        (
-            *(shlex.join(each.undo) for each in undone),
-            "nft flush ruleset",
-            LEGACY if held.legacy_iptables or held.legacy_ip6tables else "",
-            DESTROY if held.ipset else "",
-        )
-    )
+    legacy = LEGACY if held.legacy_iptables or held.legacy_ip6tables else ""
+    return "\n".join(shlex.join(each.undo) for each in undone) + legacy
 
 
 @pytest.mark.parametrize("case", CASES, ids=[str(each.path.relative_to(CORPUS)) for each in CASES])
