@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "prove": ("firewall_ask", "Send every packet that something is expected of; exit 1 if not."),
     "coverage": ("firewall_ask", "List the rules that no expectation has anything to do with."),
     "mutate": ("firewall_ask", "Change each rule: which change does no expectation notice?"),
+    "matrix": ("firewall_matrix", "Who may reach what: as it is meant beside as it is."),
     "diff": ("firewall_diff", "Tell how two rulesets differ: by text, and by packets."),
     "translate": ("firewall_diff", "Write iptables' rules as nft's, proved by packets."),
     "apply": ("firewall_apply", "Put a ruleset live, with a way back that is verified."),

@@ -31,10 +31,11 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [*complete_node(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
 
 
-_RULESET = click.argument("ruleset", metavar="RULESET|NODE", shell_complete=_complete)
+RULESET = click.argument("ruleset", metavar="RULESET|NODE", shell_complete=_complete)
 
 
-def _expect_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def expect_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where it stands what is expected."""
     return click.option(
         "--expect",
         "expect",
@@ -45,7 +46,7 @@ def _expect_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def _probed(
+def opened(
     ruleset: str, *, shell: str | None, time_limit: float, stdin: bytes = b"", **target: Any
 ) -> AbstractContextManager[Probed]:
     """A file, a directory or standard input staged; or a copy of a running node."""
@@ -74,7 +75,7 @@ def _probed(
     "ask",
     epilog="Example: hostlab firewall ask rules.sh 'tcp 198.51.100.7 -> 203.0.113.10:22 in eth0'",
 )
-@_RULESET
+@RULESET
 @click.argument("packets", nargs=-1, metavar="PACKET...")
 @stage_options
 @json_option
@@ -89,11 +90,11 @@ def ask_command(ruleset: str, packets: tuple[str, ...], *, as_json: bool, **opti
     """
     asked = _packets(ruleset, packets)
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
-    with _probed(ruleset, stdin=stdin, **options) as found:
+    with opened(ruleset, stdin=stdin, **options) as found:
         answers = found.prober.ask(asked)
         _remark(found, len(asked))
     if as_json:
-        print_json([_row(answer) for answer in answers])
+        print_json([answer_row(answer) for answer in answers])
         return 0
     from hostlab.firewall.probing import told
 
@@ -133,7 +134,8 @@ def _packets(ruleset: str, given: Sequence[str]) -> list[Packet]:
     return found
 
 
-def _row(answer: Answer) -> dict[str, Any]:
+def answer_row(answer: Answer) -> dict[str, Any]:
+    """An answer for programs."""
     from hostlab.firewall.packet import print_packet
 
     return {
@@ -147,25 +149,29 @@ def _row(answer: Answer) -> dict[str, Any]:
     }
 
 
-def expected_in(path: str, target: Target) -> tuple[Expected, ...]:
-    """What a file expects."""
-    from hostlab.firewall.expectations import read_expectations
-
+def read_expect(path: str) -> str:
+    """The text of an expectations file; UsageError where there is none."""
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            return file.read()
     except OSError as error:
         raise UsageError("no-file", f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError("no-file", f"{path} is not UTF-8: {error.reason}") from None
-    return read_expectations(text, file=path, target=target)
+
+
+def expected_in(path: str, target: Target) -> tuple[Expected, ...]:
+    """What a file expects."""
+    from hostlab.firewall.expectations import read_expectations
+
+    return read_expectations(read_expect(path), file=path, target=target)
 
 
 @click.command(
     "prove", epilog="Example: hostlab firewall prove rules.sh --expect expectations.yaml"
 )
-@_RULESET
-@_expect_option
+@RULESET
+@expect_option
 @stage_options
 @json_option
 def prove_command(ruleset: str, *, expect: str, as_json: bool, **options: Any) -> int:
@@ -181,7 +187,7 @@ def prove_command(ruleset: str, *, expect: str, as_json: bool, **options: Any) -
     from hostlab.firewall.probing import told_step
 
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
-    with _probed(ruleset, stdin=stdin, **options) as found:
+    with opened(ruleset, stdin=stdin, **options) as found:
         expected = expected_in(expect, found.target)
         answers = found.prober.ask(each.packet for each in expected)
         _remark(found, len(expected))
@@ -191,7 +197,7 @@ def prove_command(ruleset: str, *, expect: str, as_json: bool, **options: Any) -
     if as_json:
         print_json(
             [
-                {"place": each.place, "expected": each.end, "failure": wrong} | _row(answer)
+                {"place": each.place, "expected": each.end, "failure": wrong} | answer_row(answer)
                 for each, answer, wrong in pairs
             ]
         )
@@ -218,8 +224,8 @@ def _fail_under(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(
     "coverage", epilog="Example: hostlab firewall coverage rules.sh --expect expectations.yaml"
 )
-@_RULESET
-@_expect_option
+@RULESET
+@expect_option
 @_fail_under
 @stage_options
 @json_option
@@ -231,7 +237,7 @@ def coverage_command(
     from hostlab.firewall.testing import coverage
 
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
-    with _probed(ruleset, stdin=stdin, **options) as found:
+    with opened(ruleset, stdin=stdin, **options) as found:
         expected = expected_in(expect, found.target)
         answers = found.prober.ask(each.packet for each in expected)
     rules = rules_of(found.staged.ruleset)
@@ -262,8 +268,8 @@ def _told_rule(found: Probed, rule: Written | Mutant) -> str:
 @click.command(
     "mutate", epilog="Example: hostlab firewall mutate rules.sh --expect expectations.yaml"
 )
-@_RULESET
-@_expect_option
+@RULESET
+@expect_option
 @_fail_under
 @stage_options
 @json_option
@@ -279,7 +285,7 @@ def mutate_command(
 
     stdin = sys.stdin.buffer.read() if ruleset == _STDIN else b""
     progress = Progress("changes")
-    with _probed(ruleset, stdin=stdin, **options) as found:
+    with opened(ruleset, stdin=stdin, **options) as found:
         tested = mutate(found, expected_in(expect, found.target), progress)
     progress.end()
     score = 100 * tested.score

@@ -10,48 +10,46 @@
         nat: to 10.0.0.9:80
         leaves: eth1
       - wan -> host: {accept: [tcp/22, icmp], else: drop}
+      - lan -> host: [ssh, dns]        # these are accepted, and all else is denied
+    services:
+      dns: [udp/53, tcp/53]
 
 A packet is expected to end as `accept`, `drop`, `reject`, `lost` (no rule, but no way either), or
 `deny`, which is any of the last three. `host` is a zone of its own: the addresses that the target
 has on the other zone's interface, or those under the key `host`. What stands in a zone's line for
 services is asked from each of its hosts to each of the other's, of one family; `else` is asked with
-ports that are near those named, and a few well known.
+ports that are near those named, and a few well known. A service's bare name is one of `services`,
+or of /etc/services: its port of TCP, or of UDP where TCP has none.
 """
 
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_interface, ip_network
-from itertools import product
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 import msgspec
 
 from hostlab.errors import Place, SpecError
-from hostlab.firewall.answer import Answer, Verdict
-from hostlab.firewall.packet import Packet, Protocol, parse_packet, print_packet
+from hostlab.firewall.answer import Answer
+from hostlab.firewall.packet import Packet, parse_packet, print_packet
 from hostlab.firewall.target import Target
+from hostlab.firewall.zones import (
+    ENDS,
+    HOST,
+    Line,
+    Zones,
+    parse_service,
+    ports_beside,
+    ports_of,
+)
 from hostlab.spec.shapes import Fields, Key, ListOf, MapOf, Said, Shape, Table, Text, choice
 from hostlab.spec.source import START, Source, Wrong, quoted
 from hostlab.spec.tree import Mapping, Scalar, Tree, compose, kind
 
-HOST: Final = "host"
-"""The zone that is the target itself."""
-ENDS: Final = {
-    **{each.value: (each,) for each in Verdict},
-    "deny": (Verdict.DROP, Verdict.REJECT, Verdict.LOST),
-}
-"""A word of the file -> the verdicts that it allows."""
-WELL_KNOWN: Final = {
-    Protocol.TCP: (22, 80, 443, 3306, 8080, 40000),
-    Protocol.UDP: (53, 123, 161, 5353, 40000),
-}
-"""What `else` asks for beside the neighbours of what is named."""
 MAX_PACKETS: Final = 100_000
 _ARROW: Final = re.compile(r"\s*(\S+)\s*(?:->|→)\s*(\S+)\s*")
-_SERVICE: Final = re.compile(r"(tcp|udp)/([^\s-]+)(?:-(\d+))?")
 _NAT: Final = re.compile(r"none|(?:from (\S+))?\s*(?:to (\S+))?")
 
 
@@ -168,36 +166,10 @@ def _port(text: str) -> int:
     return int(text)
 
 
-class Service(msgspec.Struct, frozen=True):
-    """A protocol and a range of ports; all of ICMP is one."""
-
-    protocol: Protocol
-    first: int = 0
-    last: int = 0
-
-
-def _service(word: str) -> Service:
-    if word == "icmp":
-        return Service(Protocol.ICMP)
-    found = _SERVICE.fullmatch(word)
-    if found is None:
-        raise Wrong(f"{quoted(word)} is no service", "as tcp/22, udp/domain, tcp/8000-8010, icmp")
-    protocol, name = Protocol(found[1]), found[2]
-    try:
-        first = int(name) if name.isascii() and name.isdigit() else None
-        if first is None:
-            first = socket.getservbyname(name, protocol.value)
-    except (OSError, UnicodeError):
-        raise Wrong(f"{quoted(name)} is no {protocol} service of /etc/services") from None
-    last = int(found[3]) if found[3] else first
-    if not 0 < first <= last <= 0xFFFF:
-        raise Wrong(f"{quoted(word)} has no port between 1 and 65535, the lower one first")
-    return Service(protocol, first, last)
-
-
 _NAME: Final = Text("a name", str, {"type": "string"})
 _ADDRESS: Final = Text("an address or a prefix", _host, {"type": "string"})
-_SERVICES: Final = ListOf(Text("a service", _service, {"type": "string"}))
+_SERVICES: Final = ListOf(Text("a service", str, {"type": "string"}))
+_DEFINED: Final = ListOf(Text("a service", parse_service, {"type": "string"}))
 _PACKET: Final = Text("a packet", str, {"type": "string"})
 _ZONE: Final = Table(
     "zone",
@@ -232,6 +204,21 @@ _PAIR: Final = Table(
 )
 
 
+class _Services(Shape):
+    """What is accepted between two zones, all else being denied; or every end by its word."""
+
+    words = "a list of services, or `accept:` and the like"
+
+    def read(self, source: Source, tree: Tree) -> Said | None:
+        """The fields of `_PAIR` for both."""
+        if isinstance(tree, Mapping):
+            return _PAIR.read(source, tree)
+        said = _SERVICES.read(source, tree)
+        if said is None:
+            return None
+        return Said(Fields({"accept": said, "else": Said("deny", tree.at, tree.at)}), *said[1:])
+
+
 class _Item(Shape):
     """A packet's line or that of two zones."""
 
@@ -249,7 +236,7 @@ class _Item(Shape):
                 hint = "a line of its own: `- accept: PACKET`"
                 source.report("unknown-key", f"{quoted(key.value)} among zones", key.at, hint)
                 continue
-            said = _PAIR.read(source, value)
+            said = _Services().read(source, value)
             if said is not None:
                 found.append((Said((names[1], names[2]), key.at, key.at), said.value))
         return Said(found, tree.at, tree.at)
@@ -260,6 +247,7 @@ _FILE: Final = Table(
     "What a firewall is expected to do.",
     (
         Key("zones", MapOf(_NAME, _ZONE), "Parts of the network.", ""),
+        Key("services", MapOf(_NAME, _DEFINED), "Services by a name of one's own.", ""),
         Key(HOST, ListOf(_ADDRESS), "The target's addresses, for the zone of that name.", ""),
         Key("expect", ListOf(_Item(), alone=False), "The expectations.", ""),
     ),
@@ -269,6 +257,24 @@ _FILE: Final = Table(
 
 def read_expectations(text: str, *, file: str, target: Target) -> tuple[Expected, ...]:
     """Every packet of a file with its expectation; SpecErrors with all that is wrong."""
+    source, fields = _read(text, file)
+    found = tuple(Expander(source, fields, target).all())
+    source.raise_errors()
+    return found
+
+
+def read_zones(text: str, *, file: str, target: Target) -> tuple[Zones, tuple[Line, ...]]:
+    """A file's zones, and what it says of services between them; what it says else is left out."""
+    source, fields = _read(text, file)
+    zones = Zones(source, fields, target)
+    lines = tuple(line for each in zones.lines() for line in each)
+    if not fields.value("zones") and not fields.flawed:
+        source.report("missing", "there are no zones in it", START, "see `zones:`")
+    source.raise_errors()
+    return zones, lines
+
+
+def _read(text: str, file: str) -> tuple[Source, Fields]:
     source = Source(text.removeprefix("\ufeff"), file)
     tree = compose(source)
     if tree is None:
@@ -281,30 +287,24 @@ def read_expectations(text: str, *, file: str, target: Target) -> tuple[Expected
         source.raise_errors()
     if isinstance(tree, Mapping):
         said = _FILE.read(source, tree)
-        fields = said.value if said is not None else Fields()
-    else:
-        items = ListOf(_Item(), alone=False).read(source, tree)
-        fields = Fields({"expect": items}) if items is not None else Fields()
-    expander = _Expander(source, fields, target)
-    found = tuple(expander.all())
-    source.raise_errors()
-    return found
+        return source, said.value if said is not None else Fields()
+    items = ListOf(_Item(), alone=False).read(source, tree)
+    return source, Fields({"expect": items}) if items is not None else Fields()
 
 
-class _Expander:
+class Expander:
     """Makes packets of what was read."""
 
     def __init__(self, source: Source, fields: Fields, target: Target) -> None:
         self._source = source
         self._items: list[Said] = fields.value("expect", [])
-        self._zones: Fields = fields.value("zones", Fields())
-        self._own = [each.value for each in fields.value(HOST, [])]
-        self._target = target
+        self._zones = Zones(source, fields, target)
         self._count = 0
 
     def all(self) -> Iterator[Expected]:
+        """Every packet with its expectation; errors are reported."""
         for item in self._items:
-            found = self._single(item) if isinstance(item.value, Fields) else self._pairs(item)
+            found = self._single(item) if isinstance(item.value, Fields) else self._between(item)
             for expected in found:
                 self._count += 1
                 if self._count > MAX_PACKETS:
@@ -312,6 +312,17 @@ class _Expander:
                     self._source.report("too-many", message, item.at)
                     return
                 yield expected
+
+    def _between(self, item: Said) -> Iterator[Expected]:
+        for line in self._zones.lines_of(item):
+            asked = [(each.end, ports_of(each.services)) for each in line.named]
+            if line.otherwise is not None:
+                services = [service for each in line.named for service in each.services]
+                asked.append((line.otherwise, ports_beside(services)))
+            for end, ports in asked:
+                for port in ports:
+                    for packet in self._zones.packets(line.source, line.destination, port):
+                        yield Expected(packet=packet, end=end, place=line.place)
 
     def _single(self, item: Said) -> Iterator[Expected]:
         fields: Fields = item.value
@@ -343,80 +354,3 @@ class _Expander:
             by=fields.value("by", ""),
             leaves=fields.value("leaves", ""),
         )
-
-    def _pairs(self, item: Said) -> Iterator[Expected]:
-        for names, fields in item.value:
-            yield from self._pair(names, fields)
-
-    def _pair(self, names: Said, fields: Fields) -> Iterator[Expected]:
-        for name in names.value:
-            if name != HOST and name not in self._zones:
-                hint = self._source.suggest_or_list(name, [*self._zones, HOST])
-                self._source.report("no-zone", f"there is no zone {quoted(name)}", names.at, hint)
-                return
-        here, there = names.value
-        if here == there == HOST:
-            self._source.report("no-zone", "from the host to itself", names.at)
-            return
-        interface = None if here == HOST else self._zones[here].value.value("interface")
-        place = self._source.place(names.at)
-        ends = [
-            (source, destination)
-            for source, destination in product(self._hosts(here, there), self._hosts(there, here))
-            if (":" in source) == (":" in destination)
-        ]
-        if not ends and not fields.flawed:
-            hint = "`hosts` of a zone, `host:` or the target's interfaces have addresses"
-            message = f"{here} and {there} have no addresses of one family"
-            self._source.report("no-host", message, names.at, hint)
-        for source, destination in ends:
-            for word, service, port in _asked(fields):
-                is_icmp = service is Protocol.ICMP
-                yield Expected(
-                    packet=Packet(
-                        protocol=service,
-                        source=source,
-                        destination=destination,
-                        source_port=0 if is_icmp else 40001,
-                        destination_port=port,
-                        interface=interface,
-                    ),
-                    end=word,
-                    place=place,
-                )
-
-    def _hosts(self, name: str, other: str) -> list[str]:
-        """A zone's hosts; of the target itself those that face the other zone."""
-        if name != HOST:
-            return [each.value for each in self._zones[name].value.value("hosts", [])]
-        if self._own:
-            return self._own
-        facing = self._zones[other].value.value("interface")
-        return [
-            str(ip_interface(address).ip)
-            for each in self._target.interfaces
-            if each.name == facing
-            for address in each.addresses
-        ]
-
-
-def _asked(fields: Fields) -> Iterator[tuple[str, Protocol, int]]:
-    """The end's word, protocol and port of everything that a line of zones asks."""
-    named: dict[Protocol, list[Service]] = {each: [] for each in Protocol}
-    for word in ENDS:
-        for said in fields.value(word, []):
-            service: Service = said.value
-            named[service.protocol].append(service)
-            for port in sorted({service.first, service.last}):
-                yield word, service.protocol, port
-    otherwise = fields.value("else")
-    if otherwise is None:
-        return
-    if not named[Protocol.ICMP]:
-        yield otherwise, Protocol.ICMP, 0
-    for protocol, ports in WELL_KNOWN.items():
-        services = named[protocol]
-        near = {port for each in services for port in (each.first - 1, each.last + 1)}
-        for port in sorted(near.union(ports)):
-            if 0 < port <= 0xFFFF and not any(s.first <= port <= s.last for s in services):
-                yield otherwise, protocol, port

@@ -51,7 +51,7 @@ def read(run: Run, tables_there: Tables | None = None) -> Ruleset:
     if tables_there is not None:
         tables = list(tables_there())
     else:
-        listed = tool(run, ("nft", "list", "tables")).stdout.decode()
+        listed = _text(tool(run, ("nft", "list", "tables")))
         tables = [(found[1], found[2]) for found in _TABLE.finditer(listed)]
     saved = {
         field: _saved(run, name)
@@ -63,11 +63,11 @@ def read(run: Run, tables_there: Tables | None = None) -> Ruleset:
     own |= {(family, witnesses.TABLE) for family in ("inet", "netdev")}
     others = [key for key in tables if key not in own]
     if len(others) == len(tables) > 1:
-        nft = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
+        nft = _text(tool(run, ("nft", "-s", "list", "ruleset")))
     else:
         nft = "".join(_listed(run, *key) for key in others)
     nft = "".join(text for _, text in nft_tables(nft))
-    ipset = tool(run, ("ipset", "save")).stdout.decode()
+    ipset = _text(tool(run, ("ipset", "save")))
     return Ruleset(nft=nft, ipset=ipset, **saved)
 
 
@@ -75,8 +75,8 @@ def _listed(run: Run, family: str, name: str) -> str:
     """One table's text; of one whose name `nft list` takes for a word of its own, out of all."""
     done = run(("nft", "-s", "list", "table", family, name), timeout_s=TOOL_TIMEOUT_S)
     if not done.status:
-        return done.stdout.decode()
-    everything = tool(run, ("nft", "-s", "list", "ruleset")).stdout.decode()
+        return _text(done)
+    everything = _text(tool(run, ("nft", "-s", "list", "ruleset")))
     return "".join(text for key, text in nft_tables(everything) if key == (family, name))
 
 
@@ -108,9 +108,20 @@ def tool(run: Run, argv: Sequence[str], stdin: str = "") -> Completed:
     return done
 
 
+def _text(done: Completed) -> str:
+    """What a tool printed; Failed where that is no text, as a comment in Latin-1 is none."""
+    try:
+        return done.stdout.decode()
+    except UnicodeDecodeError as error:
+        start = done.stdout.rfind(b"\n", 0, error.start) + 1
+        line = done.stdout[start:].split(b"\n", 1)[0].decode(errors="replace")
+        message = f"a rule that is no UTF-8 cannot be kept: {line.strip()}"
+        raise Failed("ruleset", message, hint="write its comment in UTF-8") from None
+
+
 def _saved(run: Run, name: str) -> str:
     """iptables-save's output without its comments, which have the time in them."""
-    return _COMMENT.sub("", tool(run, (name,)).stdout.decode())
+    return _COMMENT.sub("", _text(tool(run, (name,))))
 
 
 def _tables(saved: str) -> list[str]:

@@ -6,6 +6,7 @@ takes it: names of letters, digits, `_`, `-` and dots, in the order of their byt
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -142,8 +143,23 @@ _TOOLS: Final = re.compile(
 )
 
 
+_MARKS: Final = {
+    codecs.BOM_UTF8: "UTF-8 with a mark",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
 def _parts(path: str, data: bytes, shell: str | None, *, sure: bool) -> Iterator[Part]:
     """What a file is made of; a file of a directory of rules is a script unless it says else."""
+    for mark, name in _MARKS.items():
+        if data.startswith(mark):
+            raise SpecError(
+                "no-ruleset",
+                f"{path} begins with a byte order mark, which no tool of a packet filter takes",
+                where=Place(path, 1, 1),
+                hint=f"it is {name}: save it as UTF-8 without a mark",
+            )
     if b"\0" in data[:MAX_BYTES]:
         raise SpecError("no-ruleset", f"{path} is no text", where=Place(path, 1, 1))
     text = data.decode(errors="replace")

@@ -221,8 +221,8 @@ class _Builder:
         for begun in window:
             pid = handles[begun.node.name].pid
             limits.apply(hub.config.unified, hub.config.v1, begun.node, [pid])
-            if begun.node.firewall is not None:
-                firewall.load(handles[begun.node.name], begun.node)
+        guarded = [begun.node for begun in window if begun.node.firewall is not None]
+        firewall.load((handles[node.name], node) for node in guarded)
         hub.switch.netlink.request(
             [
                 hub.switch.port(interface, index, handles[begun.node.name].network)

@@ -31,7 +31,7 @@ class Service(Value, frozen=True, kw_only=True, order=True):
     """One protocol, and its ports where it has any."""
 
     protocol: str
-    """As nft calls it (`tcp`, `esp`, …), or `ping`: an echo request of either family."""
+    """As nft takes it (`tcp`, `50`, …), or `ping`: an echo request of either family."""
     first: int = 0
     """The first port; 0: the whole protocol."""
     last: int = 0

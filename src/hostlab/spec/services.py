@@ -61,20 +61,20 @@ _TABLE: Final = """
     xmpp 5222/tcp
 """
 _PROTOCOLS: Final = {
-    "ah": "ah",
-    "esp": "esp",
-    "gre": "gre",
+    "ah": "51",
+    "esp": "50",
+    "gre": "47",
     "icmp": "icmp",
     "icmpv6": "icmpv6",
-    "igmp": "igmp",
+    "igmp": "2",
     "ospf": "89",
     "ping": "ping",
-    "sctp": "sctp",
+    "sctp": "132",
     "tcp": "tcp",
     "udp": "udp",
     "vrrp": "112",
 }
-"""Name -> protocol as nft takes it; 89 and 112 have no name in every nft."""
+"""Name -> protocol as nft takes it: by IANA's number where the name is /etc/protocols' to know."""
 
 
 def _ports(word: str) -> Service:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -10,9 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hostlab.errors import Failed, Problem
+from hostlab.plan.firewall import render, text
+from hostlab.spec.firewall import Verdict
+from hostlab.spec.services import SERVICES
 from hostlab.sync import Lab, Node
 from tests.netns.lab import lab_site
 from tests.netns.lab.lab_site import Site, wait_until
@@ -128,6 +133,49 @@ def test_a_refused_rule_names_its_line_and_leaves_the_old_ruleset_whole(place: S
         place.up(refused)
     with pytest.raises(Problem, match="no lab"):
         lab.status()
+
+
+EVERY = """
+segments: {{lan: [10.7.0.0/24, "fd07::/64"], far: [10.8.0.0/24, "fd08::/64"]}}
+nodes:
+  r:
+    interfaces: [lan, far]
+    forwarding: true
+    firewall:
+      zones: {{lan: {{default: {zone}}}, far: eth1}}
+      default: {default}
+      deny: {rules}
+      allow: {rules}
+      masquerade: [lan, far]
+      publish: [80 to web, 53/udp from lan far to web:5353, "22 from lan to [fd08::9]:2222"]
+      raw: |
+        set s {{ type ipv4_addr; flags interval; }}
+        chain input {{ ip saddr @s counter; }}
+        chain forward {{ ip daddr @s counter; }}
+        chain output {{ ip daddr @s counter; }}
+        chain prerouting {{ ip daddr @s counter; }}
+        chain postrouting {{ ip daddr @s counter; }}
+  web: far
+"""
+WHO = ("lan, far", "web", "10.7.0.0/24, 10.7.0.0/16", "fd07::/64, 10.9.0.1", "lan, web", "any")
+
+
+@pytest.mark.parametrize("default", Verdict)
+def test_nft_takes_whatever_can_be_said(default: Verdict) -> None:
+    lab_site.probe()
+    rules = [f"ssh, dns, 20-30, ping, esp from {a} to {b}" for a in WHO for b in WHO]
+    rules += [f"{service} to host, r, 10.7.0.1, fd07::1" for service in SERVICES]
+    rules += [f"ssh, 20-30, ping from host to {who}" for who in WHO]
+    zones = itertools.cycle(Verdict)
+    for start in range(0, len(rules), 12):
+        said = msgspec.json.encode(rules[start : start + 12]).decode()
+        lab = lab_site.described(
+            "every", EVERY.format(default=default, zone=next(zones), rules=said)
+        )
+        nft = ["unshare", "-Urn", "nft", "--check", "-f", "-"]
+        script = text(render("r", lab.node("r").firewall))
+        done = subprocess.run(nft, input=script, text=True, capture_output=True, check=False)
+        assert not done.returncode, done.stderr
 
 
 @pytest.fixture

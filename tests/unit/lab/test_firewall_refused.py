@@ -19,6 +19,7 @@ def test_a_refusal_names_the_line_of_the_description() -> None:
         "node r: lab.yaml:7:9: its firewall is refused: set definition does not specify key"
     )
     assert problem.hint == "for nft it was `set s { }`"
+    assert "wmem_max" in str(refused("r", lines, "netlink: Error: … Message too long"))
     assert refused("r", lines, "nft: cannot open").message == (
         "node r: its firewall is refused: nft: cannot open"
     )
