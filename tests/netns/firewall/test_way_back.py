@@ -121,7 +121,9 @@ def test_what_the_kernel_refuses_in_the_middle_leaves_the_old_rules_whole(host: 
     host.put(CLOSED, check="true")
     before = host.read()
     good = FORWARDING
-    bad = Operation(kind=Kind.MAIN, subject="false", do=("false",), undo=("ip", "address", "show"))
+    # The address is there, so this fails; its opposite would take it away.
+    words = [("ip", "address", verb, "dev", "eth0", "10.44.0.1/24") for verb in ("add", "delete")]
+    bad = Operation(kind=Kind.MAIN, subject="ip", do=words[0], undo=words[1])
     for wanted, operations in ((NOT_V6, (good,)), (Ruleset(), (good, bad))):
         done = host.put(wanted, operations=operations)
         assert done.status == 1
@@ -129,6 +131,7 @@ def test_what_the_kernel_refuses_in_the_middle_leaves_the_old_rules_whole(host: 
         assert text_difference(before, host.read()) == ()
         assert host.shell("sysctl -n net.ipv4.ip_forward") == "0\n"
         assert host.phase() is Phase.REVERTED
+    assert "10.44.0.1/24" in host.shell("ip -br address show dev eth0")
     assert host.is_alone()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hostlab.errors import Failed
+from hostlab.firewall import applying
 from hostlab.firewall.change import ChangeDirectory, Maker, Phase, boottime
 from hostlab.firewall.here import holding
 from hostlab.firewall.way_back import is_due
@@ -111,6 +112,16 @@ def test_when_a_change_is_due() -> None:
     assert is_due(a_change(phase=Phase.STUCK))
     for phase in (Phase.CONFIRMED, Phase.REVERTED):
         assert not is_due(a_change(phase=phase, deadline=past, maker=dead))
+
+
+def test_what_was_taken_back_before_its_load_is_not_loaded(place: ChangeDirectory) -> None:
+    armed = a_change(phase=Phase.ARMED)
+    another = Maker(pid=1, started="1", user="ann")
+    for found in (a_change(phase=Phase.REVERTED), a_change(phase=Phase.ARMED, maker=another)):
+        place.write(found)
+        with pytest.raises(Failed, match="taken back before it was loaded"):
+            applying.load(place, armed)
+        assert place.read() == found
 
 
 def test_a_zombie_is_not_there() -> None:
