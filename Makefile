@@ -11,6 +11,7 @@ PYTEST ?=
 KILLS ?= 300
 CONNECTIONS ?= 10000
 FUZZ ?= 100000
+CUTS ?= 1000
 PROPERTIES ?= 2000
 MODEL ?= 10000
 RULESETS ?= 1000
@@ -44,6 +45,8 @@ kills: dev
 fuzz: dev
 	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py \
 	    tests/unit/spec/test_upstart_fuzz.py --timeout=0
+	HOSTLAB_CORPUS_CUTS=$(CUTS) $(BIN)/python -m pytest tests/netns/firewall/test_corpus.py \
+	    -k traceback --timeout=0
 	HOSTLAB_EXAMPLES=$(PROPERTIES) HOSTLAB_FUZZ=$(PROPERTIES) $(BIN)/python -m pytest tests/unit \
 	    -m hypothesis --ignore=tests/unit/spec/test_fuzz.py --timeout=0
 
