@@ -10,6 +10,8 @@ PYTEST ?=
 # How long the campaigns are; HOSTLAB_SEED repeats one of kills, or an input of job files.
 KILLS ?= 300
 CONNECTIONS ?= 10000
+LOCKOUTS ?= 1000
+SWITCHES ?= 200
 FUZZ ?= 100000
 PROPERTIES ?= 2000
 MODEL ?= 10000
@@ -37,9 +39,11 @@ bench: dev
 
 # The long campaigns; short ones are part of `make test`.
 kills: dev
-	HOSTLAB_KILLS=$(KILLS) HOSTLAB_CONNECTIONS=$(CONNECTIONS) $(BIN)/python -m pytest \
+	HOSTLAB_KILLS=$(KILLS) HOSTLAB_CONNECTIONS=$(CONNECTIONS) HOSTLAB_LOCKOUTS=$(LOCKOUTS) \
+	    HOSTLAB_SWITCHES=$(SWITCHES) $(BIN)/python -m pytest \
 	    tests/netns/lab/test_kills.py tests/netns/init/test_supervisor_kills.py \
-	    tests/netns/init/test_socket_kills.py --timeout=0 -s
+	    tests/netns/init/test_socket_kills.py tests/netns/firewall/test_lockouts.py \
+	    tests/netns/firewall/test_switch_over.py --timeout=0 -s
 
 fuzz: dev
 	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py \

@@ -178,7 +178,7 @@ def _rehearse(planned: Plan, how: How) -> None:
             "lock-out", f"nothing was changed: {danger}", hint="--force applies it all the same"
         )
     if danger:
-        print(f"beware: {danger}", file=sys.stderr, flush=True)
+        _tell(f"beware: {danger}")
 
 
 def _prove(found: Rehearsal, path: str) -> None:

@@ -125,14 +125,13 @@ def apply(
         try:
             way_back.arm(place, change)
             applying.instant("armed")
-            tell("the way back stands")
+            tell(
+                f"the way back stands: without a word the old rules return in {asked.within_s:g} s"
+            )
             if _is_readable(asked_to_end):
                 raise _interrupted()
             change = applying.load(place, change)
-            tell(
-                "loaded, read back and compared;"
-                f" without a word the old rules return in {asked.within_s:g} s"
-            )
+            tell("loaded, read back and compared")
             ended = _await_word(place, change, asked, asked_to_end, tell)
             if ended.phase is Phase.REVERTED and _is_readable(asked_to_end):
                 raise _interrupted()

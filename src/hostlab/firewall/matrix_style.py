@@ -78,7 +78,8 @@ summary { cursor: pointer; padding: 10px 16px; font-weight: 600; }
 summary .soft { font-weight: 400; }
 .cell { border-top: 1px solid var(--line); padding: 10px 16px; scroll-margin: 20px; }
 .cell:target { outline: 2px solid var(--accent); outline-offset: -2px; border-radius: 8px; }
-.cell h4 { margin: 0 0 4px; font-size: 15px; display: flex; gap: 8px; align-items: center; }
+.cell h4, #tip h4 { margin: 0 0 4px; font-size: 15px; display: flex; gap: 8px;
+  align-items: center; }
 .probes { margin: 0; padding: 0; list-style: none; display: grid; gap: 6px; }
 .probes li { padding-left: 12px; border-left: 3px solid var(--line); }
 .probes li.wrong { border-left-color: var(--leak); }

@@ -18,6 +18,8 @@ ASKING: Final = frozenset({"if", "elif", "while", "until", "!"})
 KEYWORDS: Final = ASKING | {"then", "else", "do", "{", "}", "time", "fi", "done", "esac"}
 _REDIRECTION: Final = re.compile(r"(\d*)(&>>?|<<<|<<-?|>>|>&|<&|>\||<>|>|<)[ \t]*")
 _BREAKS: Final = re.compile(r";;&?|&&|\|\||\|&|[;&|()\n]")
+_PLAIN: Final = re.compile(r"[\w./,:=+%@^-]+")
+"""Characters that mean nothing to a shell, wherever they stand."""
 _NAME: Final = re.compile(r"\w+|[@*#?$!-]")
 _ANY: Final = "\0"
 """Stands for an expansion in a word that is being read."""
@@ -116,7 +118,10 @@ class _Reader:
     def _step(self) -> None:
         text, at = self.text, self.at
         char = text[at]
-        if char == "\\":
+        if plain := _PLAIN.match(text, at):
+            self._add(plain[0])
+            self.at = plain.end()
+        elif char == "\\":
             self._escape()
         elif char in " \t":
             self._end_word()

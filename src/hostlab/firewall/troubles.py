@@ -65,7 +65,7 @@ _RESTORE_LINE: Final = re.compile(
 _NO_CHAIN: Final = re.compile(r"Chain '(\S+)' does not exist")
 _NFT_LINE: Final = re.compile(r"^(\S+?):(\d+):(\d+)-\d+: Error: (.*)$", re.MULTILINE)
 _MADE: Final = re.compile(
-    r"^(?:\S*/)?(?:ipset (?:-\S+ )*(?:create|-N|n)|ip (?:-\S+ )*li?n?k? add(?: dev| name)?) (\S+)"
+    r"^(?:\S*/)?(?:ipset (?:-\S+ )*(?:create|-N|n)|ip (?:-\S+ )*l\w* add(?: dev|.* name)?) (\S+)"
 )
 _NOT_MADE: Final = re.compile(r"Set (\S+) doesn't exist|Cannot find device \"([^\"]+)\"")
 _READ_ONLY: Final = re.compile(r"[Rr]ead-only file ?system|Operation not permitted")

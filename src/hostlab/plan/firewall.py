@@ -200,7 +200,7 @@ def _ends(ends: Ends, direction: str, side: str) -> list[_Match]:
 def _prefixes(addresses: Sequence[str], side: str) -> list[_Match]:
     found: list[_Match] = []
     for version, word in ((4, "ip"), (6, "ip6")):
-        # Intervals that overlap are refused in one set.
+        # A prefix within another says nothing more; some nft refuse the two in one set.
         networks: list[Any] = [n for a in addresses if (n := ip_network(a)).version == version]
         listed = [
             str(n.network_address) if n.num_addresses == 1 else str(n)

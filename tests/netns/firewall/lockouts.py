@@ -13,6 +13,7 @@ next command.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import select
@@ -121,6 +122,7 @@ def main() -> None:
     start = snapshot()
     choice = random.Random(seed)
     usual_us = {True: 0, False: 0}
+    instants = {True: itertools.cycle(("armed", *INSTANTS)), False: itertools.cycle(INSTANTS)}
     for number in range(count):
         is_whole = number % every == 0
         found = Round(
@@ -129,13 +131,12 @@ def main() -> None:
             is_whole=is_whole,
         )
         part, is_timed = choice.random(), choice.random() < 0.5
-        instant = choice.choice(INSTANTS)
         if not usual_us[is_whole]:
             found.victim = "nobody"
-        elif is_timed or found.victim != "maker":
+        elif is_timed:
             found.delay_us = int(part * 1.1 * usual_us[is_whole])
         else:
-            found.instant = instant
+            found.victim, found.instant = "maker", next(instants[is_whole])
         try:
             taken_us = carry_out(place, found)
             usual_us[is_whole] = usual_us[is_whole] or taken_us

@@ -1,50 +1,56 @@
-"""Run in a node: send numbered datagrams at a steady rate, or count them.
+"""Run in a node: send datagrams at a steady rate; or switch between two rulesets again and again.
 
-switch_over.py send ADDRESS RATE SECONDS
-switch_over.py count SECONDS_OF_SILENCE
+switch_over.py send ADDRESS RATE         until standard input ends
+switch_over.py switch COUNT              between the rulesets in the file on standard input
 """
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import sys
 import time
 
-PORT = 7000
+import msgspec
+
+from hostlab.firewall import kernel
+from hostlab.firewall.here import run_here
+from hostlab.firewall.ownership import own_part
+from hostlab.firewall.ruleset import Ruleset
+from hostlab.firewall.transaction import transaction
+
+ACCEPTED, CLOSED = 7000, (7001, 7002, 7003)
 
 
-def send(address: str, rate: int, duration_s: float) -> int:
-    """Datagrams in step with the clock; how many."""
+def send(address: str, rate: int) -> int:
+    """Datagrams in step with the clock, every fourth to a port that is closed; how many."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect((address, PORT))
         start = time.monotonic()
         sent = 0
-        while (now := time.monotonic() - start) < duration_s:
-            while sent < now * rate:
-                sender.send(sent.to_bytes(8))
+        # The time of one packet; and the end of what is asked.
+        while not select.select([sys.stdin], [], [], 1 / rate)[0]:
+            while sent < (time.monotonic() - start) * rate:
                 sent += 1
-            # A tenth of a millisecond is a packet's time; there is nothing else to wait for.
-            select.select([], [], [], 0.0001)
+                port = ACCEPTED if sent % 4 else CLOSED[sent // 4 % len(CLOSED)]
+                with contextlib.suppress(ConnectionRefusedError):
+                    sender.sendto(b"x" * 8, (address, port))
     return sent
 
 
-def count(silence_s: float) -> int:
-    """How many different ones arrive until nothing does for a while."""
-    seen = set()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 64 << 20)
-        receiver.bind(("", PORT))
-        sys.stdout.write("bound\n")
-        sys.stdout.flush()
-        limit_s = 60.0
-        while select.select([receiver], [], [], limit_s)[0]:
-            seen.add(receiver.recv(8))
-            limit_s = silence_s
-    return len(seen)
+def switch(count: int) -> int:
+    """Each of two rulesets in turn, by the transaction that `apply` makes."""
+    rulesets = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[Ruleset, Ruleset])
+    for number in range(count):
+        last, wanted = rulesets[number % 2], rulesets[(number + 1) % 2]
+        present = kernel.read(run_here)
+        own = own_part(present, ours=(last,), wanted=wanted)
+        for step in transaction(present, own, wanted):
+            kernel.tool(run_here, step.argv, step.text)
+    return count
 
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    found = send(rest[0], int(rest[1]), float(rest[2])) if what == "send" else count(float(rest[0]))
-    sys.stdout.write(f"{found}\n")
+    done = send(rest[0], int(rest[1])) if what == "send" else switch(int(rest[0]))
+    sys.stdout.write(f"{done}\n")

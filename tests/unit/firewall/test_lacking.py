@@ -25,6 +25,8 @@ def silent(option: str) -> None:
     [
         ("-A INPUT -j LED", APPEND, without("NETFILTER_XT_TARGET_LED"), "target LED"),
         ("-A INPUT -j LED", APPEND, without(), None),
+        ("-A INPUT -j TARPIT", f"{NF}Chain 'TARPIT' does not exist", without(), "target TARPIT"),
+        ("-A INPUT -j WEB", f"{NF}Chain 'WEB' does not exist", without(), None),
         ("-A INPUT -j LED", APPEND, silent, None),
         (
             "-A INPUT -m recent -j LED",

@@ -114,3 +114,28 @@ def test_what_cannot_be_read_is_told(path: str) -> None:
 def test_garbage_is_never_a_traceback(data: bytes) -> None:
     with contextlib.suppress(SpecError, UsageError):
         read_source("-", stdin=data)
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_ipv6"),
+    [
+        ("-A INPUT -s 2001:db8::1 -j DROP", True),
+        ("-A INPUT -s 2001:db8:0:0:0:0:0:1/128 -j DROP", True),
+        ("-A INPUT ! -d ::/0 -j DROP", True),
+        ("-A INPUT -m mac --mac-source 02:00:00:00:00:01 -j ACCEPT", False),
+        ("-A INPUT -m time --timestart 08:00:00 --timestop 18:00:00 -j ACCEPT", False),
+        ("-A INPUT -p tcp -m tcpmss --mss 1:500 -j DROP", False),
+        ('-A INPUT -m comment --comment "not for ::1 here" -j ACCEPT', False),
+    ],
+)
+def test_the_family_of_a_dump(rule: str, is_ipv6: bool, tmp_path: Path) -> None:
+    (part,) = parts(f"*filter\n:INPUT DROP [0:0]\n{rule}\nCOMMIT\n", tmp_path)
+    assert part.is_ipv6 is is_ipv6
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_told(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_bytes(TABLE.format("10.0.0.1").encode(encoding))
+    with pytest.raises(SpecError, match="byte order mark") as raised:
+        read_source(str(tmp_path / "rules"))
+    assert "UTF-" in str(raised.value.hint)

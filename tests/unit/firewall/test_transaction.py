@@ -47,14 +47,45 @@ def test_a_chain_that_goes_is_emptied_first() -> None:
     assert step.text.splitlines() == ["*filter", ":A - [0:0]", "-F INPUT", "-X A", "COMMIT"]
 
 
-def test_only_tables_of_nft_that_change_are_made_anew() -> None:
+def test_only_tables_of_nft_that_change_are_made_anew_and_what_goes_does_so_last() -> None:
     own = Ruleset(nft="table inet a {\n}\ntable inet b {\n}\n")
     wanted = Ruleset(nft="table inet a {\n}\ntable inet c {\n}\n")
     (step,) = transaction(own, own, wanted)
     assert step.text.splitlines() == [
-        "add table inet b", "delete table inet b", "add table inet c", "delete table inet c",
-        "table inet c {", "}",
+        "add table inet c", "delete table inet c", "table inet c {", "}",
+        "add table inet b", "delete table inet b",
     ]  # fmt: skip
+
+
+NFT = """\
+table inet a {
+	map ways {
+		type inet_service : verdict
+		elements = { 22 : jump ssh }
+	}
+
+	chain input {
+		type filter hook input priority HOOK; policy drop;
+		tcp dport vmap @ways
+	}
+
+	chain ssh {
+		accept
+	}
+}
+"""
+
+
+def test_a_base_chain_that_can_stay_does() -> None:
+    own = Ruleset(nft=NFT.replace("HOOK", "filter"))
+    wanted = Ruleset(nft=own.nft.replace("22 :", "23 :").replace("policy drop", "policy accept"))
+    (step,) = transaction(own, own, wanted)
+    assert step.text.removesuffix(wanted.nft).splitlines() == [
+        "flush table inet a", "delete map inet a ways", "delete chain inet a ssh",
+    ]  # fmt: skip
+    moved = Ruleset(nft=NFT.replace("HOOK", "filter + 1"))
+    (step,) = transaction(own, own, moved)
+    assert step.text.startswith("add table inet a\ndelete table inet a\n")
 
 
 def test_sets_are_filled_beside_and_what_a_killed_one_left_goes_first() -> None:
