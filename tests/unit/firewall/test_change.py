@@ -13,6 +13,7 @@ from hostlab.firewall import applying
 from hostlab.firewall.change import ChangeDirectory, Maker, Phase, boottime
 from hostlab.firewall.here import holding
 from hostlab.firewall.way_back import is_due
+from hostlab.linux.procfs import start_time
 from tests.unit.firewall.change_site import NEW, OLD, a_change
 
 pytestmark = pytest.mark.unit
@@ -50,10 +51,15 @@ def test_what_is_ours_follows_from_the_change_alone(place: ChangeDirectory) -> N
 
 
 def test_one_operator_at_a_time_and_the_second_is_told_whom(place: ChangeDirectory) -> None:
-    maker = Maker(pid=77, started="1", user="ann", connection="192.0.2.9 4000 192.0.2.1 22")
+    pid = os.getpid()
+    connection = "192.0.2.9 4000 192.0.2.1 22"
+    maker = Maker(pid=pid, started=start_time(pid) or "", user="ann", connection=connection)
     with place.operator():
         place.write(a_change(maker=maker))
-        with pytest.raises(Failed, match=r"ann from 192\.0\.2\.9 \(process 77\)"), place.operator():
+        with (
+            pytest.raises(Failed, match=rf"ann from 192\.0\.2\.9 \(process {pid}\)"),
+            place.operator(),
+        ):
             pass
         place.write(a_change(maker=maker, phase=Phase.REVERTED))
         with pytest.raises(Failed, match="somebody else"), place.operator():
