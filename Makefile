@@ -13,6 +13,7 @@ CONNECTIONS ?= 10000
 LOCKOUTS ?= 1000
 SWITCHES ?= 200
 FUZZ ?= 100000
+CUTS ?= 1000
 PROPERTIES ?= 2000
 MODEL ?= 10000
 RULESETS ?= 1000
@@ -48,6 +49,8 @@ kills: dev
 fuzz: dev
 	HOSTLAB_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/unit/spec/test_fuzz.py \
 	    tests/unit/spec/test_upstart_fuzz.py --timeout=0
+	HOSTLAB_CORPUS_CUTS=$(CUTS) $(BIN)/python -m pytest tests/netns/firewall/test_corpus.py \
+	    -k traceback --timeout=0
 	HOSTLAB_EXAMPLES=$(PROPERTIES) HOSTLAB_FUZZ=$(PROPERTIES) $(BIN)/python -m pytest tests/unit \
 	    -m hypothesis --ignore=tests/unit/spec/test_fuzz.py --timeout=0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from hostlab.linux.procfs import boot_id, stat
 DIRECTORY: Final = ".firewall"
 """Beside the labs' run directories; no lab's name begins with a dot."""
 MAX_BYTES: Final = 64 << 20
+_ORPHAN_S: Final = 5.0
+_AGAIN_S: Final = 0.02
 
 
 class Phase(StrEnum):
@@ -147,11 +150,22 @@ class ChangeDirectory:
 
     @contextlib.contextmanager
     def operator(self) -> Iterator[None]:
-        """One operator at a time; Failed with who it is and since when."""
-        with _locked(f"{self.path}/operator", fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
-            if lock is None:
-                raise _busy(self.read())
-            yield
+        """One operator at a time; Failed with who it is and since when.
+
+        A child of one that was killed may have the lock until it has come to its execve(2).
+        """
+        until = boottime() + _ORPHAN_S
+        while True:
+            with _locked(f"{self.path}/operator", fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
+                if lock is not None:
+                    yield
+                    return
+            change = self.read()
+            is_left = change is not None and not change.has_ended and not change.maker.is_there()
+            if not is_left or boottime() >= until:
+                raise _busy(change)
+            # flock(2) has no time limit, and whoever has it may be another operator.
+            select.select([], [], [], _AGAIN_S)
 
     @contextlib.contextmanager
     def kernel(self) -> Iterator[int]:

@@ -91,7 +91,8 @@ summary .soft { font-weight: 400; }
 @media (max-width: 640px) {
   main { padding: 18px 12px 60px; } h1 { font-size: 22px; }
   .matrix thead th:not(:first-child) { writing-mode: vertical-rl; transform: rotate(180deg);
-    text-align: left; padding: 8px 4px; height: 92px; border: 0; }
+    text-align: left; padding: 8px 4px; height: 92px; }
+  .matrix thead th { border: 0; }
   .matrix tbody th { padding: 4px 10px; } .matrix .to th { padding: 12px 10px 2px; }
 }
 @media print { #tip { display: none !important; } .scroll, details, li { break-inside: avoid; } }

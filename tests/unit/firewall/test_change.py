@@ -61,6 +61,25 @@ def test_one_operator_at_a_time_and_the_second_is_told_whom(place: ChangeDirecto
         pass
 
 
+def test_the_lock_of_a_killed_operators_child_is_waited_for(place: ChangeDirectory) -> None:
+    dead = Maker(pid=os.getpid(), started="another's", user="ann")
+    place.write(a_change(maker=dead))
+    holder = subprocess.Popen(
+        ["flock", f"{place.path}/operator", "sh", "-c", "echo held; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == b"held\n"
+    child = os.fork()
+    if not child:
+        with place.operator():
+            os._exit(0)
+    holder.communicate(b"\n")
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_tool_keeps_the_lock_of_who_was_killed(place: ChangeDirectory, tmp_path: Path) -> None:
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)

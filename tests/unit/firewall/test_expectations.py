@@ -168,3 +168,12 @@ def test_what_is_not_as_expected_is_said() -> None:
     )
     assert "expected other NAT" in judged("nat: 'to 9.9.9.9:81'", accepted)
     assert "expected no NAT" in judged("nat: none", accepted)
+
+
+def test_a_zone_to_itself_is_asked_between_its_hosts() -> None:
+    zones = "zones:\n  lan: {interface: eth1, hosts: [10.0.0.8, 10.0.0.9]}\n"
+    found = read(zones + "expect:\n- lan -> lan: {accept: ssh}\n")
+    assert told(found) == [
+        "accept tcp 10.0.0.8:40001 -> 10.0.0.9:22 in eth1",
+        "accept tcp 10.0.0.9:40001 -> 10.0.0.8:22 in eth1",
+    ]
