@@ -201,7 +201,10 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "readiness": "jobs: {j: {exec: x, readiness: {%s}}}",
             "kill": "jobs: {j: {exec: x, kill: {%s}}}",
             "job limits": "jobs: {j: {exec: x, limits: {%s}}}",
-            "units": "units: {%s}",
+            "units": "units: {%s}", "firewall": "firewall: {%s}",
+            "firewall rule": "firewall: {allow: [{%s}]}",
+            "firewall port": "firewall: {publish: [{%s}]}",
+            "zone": "firewall: {zones: {z: {%s}}}",
             "socket": "jobs: {j: {exec: x, sockets: {%s}}}",
             "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
         }  # fmt: skip
