@@ -172,20 +172,28 @@ def test_supervisor_killed(tmp_path: Path) -> None:
 
 def test_a_supervisor_whose_program_is_being_replaced(tmp_path: Path) -> None:
     """Each supervisor loads its program from files; while those are gone, nothing else is."""
-    installed = tmp_path / "installed"
-    shutil.copytree(SOURCE / "hostlab", installed / "hostlab")
+    whole, half, installed = (tmp_path / name for name in ("whole", "half", "installed"))
+    shutil.copytree(SOURCE / "hostlab", whole)
+    half.mkdir()
+    (half / "__init__.py").write_text("raise ImportError('half of it')")
+    installed.mkdir()
+
+    def install(tree: Path) -> None:
+        # At once: where there was nothing, the next supervisor would be of the tests' own hostlab.
+        link = tmp_path / "link"
+        link.symlink_to(tree)
+        link.replace(installed / "hostlab")
+
+    install(whole)
     with standing(tmp_path, JOBS, environment={"PYTHONPATH": str(installed)}) as alone:
         web = alone.pid("web")
-        (installed / "hostlab").rename(installed / "away")
-        (installed / "hostlab").mkdir()
-        (installed / "hostlab" / "__init__.py").write_text("raise ImportError('half of it')")
+        install(half)
         os.kill(alone.supervisor, signal.SIGKILL)
         wait_until(lambda: "half of it" in alone.said, "a supervisor that cannot start")
         assert alive(web)
-        shutil.rmtree(installed / "hostlab")
-        with (installed / "away" / "linux" / "libc.py").open("a") as file:
+        with (whole / "linux" / "libc.py").open("a") as file:
             file.write("os.write(2, b'all of it anew')")
-        (installed / "away").rename(installed / "hostlab")
+        install(whole)
         wait_until(lambda: web == alone.pid("web"), "a supervisor that can")
         assert "all of it anew" in alone.said
         assert alone.stop() == 0
