@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from hostlab.firewall.boundaries import Demand, demand_of_nft, demand_of_saved
+from hostlab.firewall.ipset_save import parse_ipset
 from hostlab.firewall.iptables_save import parse, rule_text
 from hostlab.firewall.nft_text import NftTable, parse_nft
 from hostlab.firewall.ruleset import Ruleset
@@ -86,7 +87,7 @@ def _ways(chains: Mapping[str, _Chain]) -> dict[str, list[Way]]:
 
 
 def _tables(ruleset: Ruleset) -> Iterator[tuple[str, str, dict[str, _Chain]]]:
-    sets = ipset_elements(ruleset.ipset)
+    sets = {name: found.elements for name, found in parse_ipset(ruleset.ipset).items()}
     for part in ("iptables", "ip6tables", "legacy_iptables", "legacy_ip6tables"):
         for table in parse(getattr(ruleset, part), file=part):
             chains = {}
@@ -116,15 +117,3 @@ def _nft_chains(table: NftTable) -> dict[str, _Chain]:
             rules.append((text, demand, leads))
         chains[each.name] = _Chain(hooks[0] if hooks else None, rules)
     return chains
-
-
-def ipset_elements(ipset: str) -> dict[str, Sequence[str]]:
-    """The elements of each set of `ipset save`."""
-    found: dict[str, list[str]] = {}
-    for line in ipset.splitlines():
-        match line.split(maxsplit=2):
-            case ("create", name, _):
-                found[name] = []
-            case ("add", name, element) if name in found:
-                found[name].append(element)
-    return dict(found)

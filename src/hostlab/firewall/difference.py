@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab.firewall.ipset_save import parse_ipset
 from hostlab.firewall.iptables_save import normalised, parse, rule_text
 from hostlab.firewall.nft_text import parse_nft
 from hostlab.firewall.ruleset import Ruleset
@@ -127,15 +128,9 @@ def _nft_places(text: str) -> Iterator[tuple[tuple[str, str], _Place]]:
 
 
 def _ipset_places(text: str) -> Iterator[tuple[tuple[str, str], _Place]]:
-    sets: dict[str, tuple[str, list[str]]] = {}
-    for line in text.splitlines():
-        match line.split(maxsplit=2):
-            case ("create", name, kind):
-                sets[name] = (_without_chance(kind), [])
-            case ("add", name, element) if name in sets:
-                sets[name][1].append(element)
-    for name, (kind, elements) in sets.items():
-        yield ("ipset", name), _Place((kind,), (), tuple(sorted(elements)))
+    for name, found in parse_ipset(text).items():
+        place = _Place((_without_chance(found.kind),), (), tuple(sorted(found.elements)))
+        yield ("ipset", name), place
 
 
 def _without_chance(kind: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from hostlab.firewall.ipset_save import parse_ipset
 from hostlab.firewall.iptables_save import SavedChain, SavedTable, parse, print_saved
 from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import Ruleset
@@ -123,7 +124,7 @@ def nft_names(ruleset: Ruleset) -> set[tuple[str, str]]:
 
 def set_names(ipset: str) -> set[str]:
     """The names of the sets of `ipset save`."""
-    return {line.split()[1] for line in ipset.splitlines() if line.startswith("create ")}
+    return set(parse_ipset(ipset))
 
 
 def _sets(ipset: str, names: set[str]) -> str:

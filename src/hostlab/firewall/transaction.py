@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab.firewall.ipset_save import SavedSet, parse_ipset
 from hostlab.firewall.iptables_save import SavedChain, SavedTable, parse, quoted, rule_text
 from hostlab.firewall.nft_text import NftObject, nft_tables, parse_nft
 from hostlab.firewall.ownership import SAVED_PARTS, set_names
@@ -175,37 +176,29 @@ def _merged(
 
 def _filled_sets(present: str, wanted: str) -> Iterator[str]:
     """Each wanted set filled beside the one that is there, and put in its place."""
-    there = _sets_of(present)
-    new = _sets_of(wanted)
+    there = parse_ipset(present)
+    new = parse_ipset(wanted)
     for name in new:
         if (beside := _beside(name)) in there:
             # Of one that was killed.
             yield f"destroy {beside}"
-    for name, (kind, elements) in new.items():
-        if name in there and (kind, sorted(elements)) == (there[name][0], sorted(there[name][1])):
-            continue
+    for name, found in new.items():
         if name not in there:
-            yield f"create {name} {kind}"
-            yield from (f"add {name} {element}" for element in elements)
-            continue
-        beside = _beside(name)
-        yield f"create {beside} {kind}"
-        yield from (f"add {beside} {element}" for element in elements)
-        yield f"swap {beside} {name}"
-        yield f"destroy {beside}"
+            yield from _filled(name, found)
+        elif (found.kind, sorted(found.elements)) != (
+            there[name].kind,
+            sorted(there[name].elements),
+        ):
+            beside = _beside(name)
+            yield from _filled(beside, found)
+            yield f"swap {beside} {name}"
+            yield f"destroy {beside}"
+
+
+def _filled(name: str, found: SavedSet) -> Iterator[str]:
+    yield f"create {name} {found.kind}"
+    yield from (f"add {name} {element}" for element in found.elements)
 
 
 def _beside(name: str) -> str:
     return _BESIDE.format(name)[:MAX_SET_NAME]
-
-
-def _sets_of(ipset: str) -> dict[str, tuple[str, list[str]]]:
-    """Name -> (kind with its options, elements)."""
-    sets: dict[str, tuple[str, list[str]]] = {}
-    for line in ipset.splitlines():
-        match line.split(maxsplit=2):
-            case ("create", name, kind):
-                sets[name] = (kind, [])
-            case ("add", name, element) if name in sets:
-                sets[name][1].append(element)
-    return sets
