@@ -27,15 +27,15 @@ pytestmark = pytest.mark.netns
 
 STAY = "exec sleep 1000"
 RACES = 120
-ONE_FORK = "import os,time\nif os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(1000)"
+ONE_FORK = "import os,signal\nif os.fork(): os._exit(0)\nos.setsid()\nsignal.pause()"
 TWO_FORKS = (
-    "import os,time\nif os.fork(): os._exit(0)\nos.setsid()\n"
-    "if os.fork(): os._exit(0)\ntime.sleep(1000)"
+    "import os,signal\nif os.fork(): os._exit(0)\nos.setsid()\n"
+    "if os.fork(): os._exit(0)\nsignal.pause()"
 )
 LATE_SECOND_FORK = (
-    "import os,time\nif os.fork(): os._exit(0)\nos.setsid()\n"
+    "import os,signal\nif os.fork(): os._exit(0)\nos.setsid()\n"
     'open(os.environ["DIR"] + "/go").read()\n'
-    "if os.fork(): os._exit(0)\ntime.sleep(1000)"
+    "if os.fork(): os._exit(0)\nsignal.pause()"
 )
 SLOW_TO_END_BYTES = 64 << 20
 DAEMONS = pytest.mark.parametrize("kind", [Expect.FORK, Expect.DAEMON])
@@ -189,9 +189,9 @@ def test_a_session_that_a_daemon_leaves_behind_is_no_daemon(site: Site) -> None:
     """As sshd's sessions are: they go on, and sshd has ended."""
     path = go(site)
     body = (
-        "import os,time\nif os.fork(): os._exit(0)\nos.setsid()\n"
+        "import os,signal\nif os.fork(): os._exit(0)\nos.setsid()\n"
         'if os.fork():\n os.close(os.open("' + str(path) + '", os.O_RDONLY))\n os._exit(0)\n'
-        "os.setsid()\ntime.sleep(1000)"
+        "os.setsid()\nsignal.pause()"
     )
     spawn = site.start(Readiness(kind=Expect.FORK), python(body))
     site.wait(spawn, "Ready")
@@ -377,11 +377,14 @@ def test_a_file_whose_directory_goes_and_comes(site: Site) -> None:
 def test_a_port(any_site: Site, kind: str) -> None:
     port = free_port(socket.AF_INET6)
     listen = "s.listen()" if kind == "STREAM" else "pass"
+    path = go(any_site)
     body = (
-        f"import socket,time\ns=socket.socket(socket.AF_INET6, socket.SOCK_{kind})\n"
-        f'time.sleep(0.05)\ns.bind(("::1", {port}))\n{listen}\ntime.sleep(1000)'
+        f"import signal,socket\ns=socket.socket(socket.AF_INET6, socket.SOCK_{kind})\n"
+        f'open("{path}").read()\ns.bind(("::1", {port}))\n{listen}\nsignal.pause()'
     )
     spawn = any_site.start(Readiness(kind=Expect.PORT, port=port), python(body))
+    assert any_site.facts(spawn) == ["Started"]
+    path.write_text("\n")
     any_site.wait(spawn, "Ready")
 
 
