@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,39 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChangeDirectory:
     return found
 
 
+# Whoever runs the tests may sit in an old session, or in one whose leader has ended.
+CONFIRM = """
+import sys
+from hostlab.errors import Failed
+from hostlab.firewall import confirming
+from hostlab.firewall.change import ChangeDirectory
+try:
+    print(confirming.confirm(ChangeDirectory(sys.argv[1])).phase)
+except Failed as error:
+    print(error)
+"""
+ORPHAN = """
+import os
+if os.fork():
+    os._exit(0)
+input()
+"""
+
+
+def in_a_new_session(place: ChangeDirectory, program: str) -> str:
+    """What a program says that leads a session of its own; its line comes once that has ended."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, place.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as leader:
+        if program.startswith(ORPHAN):
+            leader.wait(60)
+        return leader.communicate("\n", timeout=60)[0]
+
+
 def maker() -> Maker:
     pid = os.getpid()
     started = start_time(pid) or ""
@@ -46,11 +81,15 @@ def test_a_session_from_after_it_does_unless_it_is_the_same_connection(
 ) -> None:
     place.write(a_change(loaded=0.001, maker=maker()))
     monkeypatch.setenv("SSH_CONNECTION", CONNECTION)
-    with pytest.raises(Failed, match="began before"):
-        confirming.confirm(place)
+    assert "began before" in in_a_new_session(place, CONFIRM)
     monkeypatch.setenv("SSH_CONNECTION", ANOTHER)
-    assert confirming.confirm(place).phase is Phase.CONFIRMED
+    assert in_a_new_session(place, CONFIRM) == f"{Phase.CONFIRMED}\n"
     assert [each.source for each in history.entries()] == ["rules"]
+
+
+def test_a_session_whose_leader_has_ended_was_there_before(place: ChangeDirectory) -> None:
+    place.write(a_change(loaded=0.001))
+    assert "began before" in in_a_new_session(place, ORPHAN + CONFIRM)
 
 
 def test_a_check_is_worth_it_in_any_session_but_not_too_late(place: ChangeDirectory) -> None:
