@@ -24,6 +24,8 @@ from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
 from hostlab.lab import change, firewall, hosts, limits, recovery
 from hostlab.lab.building import add_nodes
+from hostlab.lab.links import KEY as WIRE
+from hostlab.lab.links import Impairing, LinkChange, changed
 from hostlab.lab.nodes import (
     NodeHandle,
 )
@@ -83,12 +85,15 @@ class HubSupervisor(Supervisor):
         self.home = own_namespace()
         self._changing = asyncio.Lock()
         self.publishing = Publishing(self)
+        self.impairing = Impairing(self)
         self.handlers |= {
             "stage": self.stage,
             "status": self.status,
             "attach": self.attach,
             "published": self.list_published,
             "publish": self.publish,
+            "link": self.link,
+            "links": self.list_links,
         }
 
     async def started(self) -> None:
@@ -99,7 +104,9 @@ class HubSupervisor(Supervisor):
         stored = read_if_there(self.config.directory.description)
         if stored is not None:
             self.lab = msgspec.json.decode(stored, type=Lab)
+        self.impairing.restore(self.lab, *recovery.goals(self.config.directory))
         await recovery.settle(self)
+        self.impairing.change(node for node in self.lab.nodes if node.name in self.nodes)
 
     def found_running(self, key: str, pid: int) -> None:
         kind, _, name = key.partition(":")
@@ -108,14 +115,19 @@ class HubSupervisor(Supervisor):
                 self.nodes[name] = NodeHandle.of(name, pid)
         elif key == PUBLISHER:
             self.publishing.found(pid)
+        elif key == WIRE:
+            self.impairing.carrier.found(pid)
 
     def found_ended(self, key: str, pid: int, status: int) -> None:
         kind, _, name = key.partition(":")
         handle = self.nodes.get(name)
         if kind == "node" and handle is not None and handle.pid == pid:
             self.nodes.pop(name).close()
+            self.impairing.gone(name)
         elif key == PUBLISHER:
             self.publishing.ended(pid)
+        elif key == WIRE:
+            self.impairing.carrier.ended(pid)
 
     async def status(self, request: Request) -> dict[str, Any]:
         """The lab as it is: which nodes are there, which are missing."""
@@ -153,6 +165,19 @@ class HubSupervisor(Supervisor):
         """Put the machine's own link, which the caller made, onto a segment."""
         self.switch.attach(request.message["segment"], request.message["link"])
 
+    async def link(self, request: Request) -> dict[str, Any]:
+        """Change the impairments of one cable; the description changes with them."""
+        change_ = msgspec.convert(request.message["change"], LinkChange)
+        async with self._changing:
+            await recovery.settle(self)
+            new, operation = changed(self.lab, change_)
+            await self._reach(Plan((operation,)), self.lab, new, request)
+        return {"operations": msgspec.to_builtins((operation,))}
+
+    async def list_links(self, request: Request) -> dict[str, Any]:
+        """The impaired cables, how that is done, and what has passed."""
+        return {"links": self.impairing.report()}
+
     async def stage(self, request: Request) -> dict[str, Any]:
         """Go from what is there to the given description; undo everything if a step fails."""
         new = msgspec.convert(request.message["lab"], Lab)
@@ -160,18 +185,22 @@ class HubSupervisor(Supervisor):
             await recovery.settle(self)
             present = recovery.present(self)
             plan = difference(present, new)
-            done: list[Operation] = []
-            try:
-                recovery.intend(self.config.directory, new)
-                await self._execute(plan, present, new, done, request)
-                self._commit(new)
-            except Exception as error:
-                undone = await self._undo(done, new, present)
-                if not isinstance(error, Problem | OSError):
-                    raise
-                raise self._failed(error, undone) from error
+            await self._reach(plan, present, new, request)
             self.publishing.tell_nodes(new)
         return {"operations": msgspec.to_builtins(plan.operations)}
+
+    async def _reach(self, plan: Plan, old: Lab, new: Lab, request: Request) -> None:
+        """Carry a plan out to its end, or take back what was done of it."""
+        done: list[Operation] = []
+        try:
+            recovery.intend(self.config.directory, new)
+            await self._execute(plan, old, new, done, request)
+            self._commit(new)
+        except Exception as error:
+            undone = await self._undo(done, new, old)
+            if not isinstance(error, Problem | OSError):
+                raise
+            raise self._failed(error, undone) from error
 
     def _failed(self, error: Problem | OSError, undone: Sequence[str]) -> Problem:
         if isinstance(error, Problem):
@@ -235,6 +264,9 @@ class HubSupervisor(Supervisor):
                 await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
+                self.impairing.change([new.node(name)])
+            case Kind.CHANGE_IMPAIRMENTS:
+                self.impairing.change([new.node(name)])
             case Kind.CHANGE_FIREWALL:
                 firewall.load([(self.nodes[name], new.node(name))])
             case Kind.CHANGE_LIMITS:
@@ -269,6 +301,7 @@ class HubSupervisor(Supervisor):
         may come before or after the pidfd's, must not close it a second time.
         """
         handle = self.nodes.pop(name, None)
+        self.impairing.gone(name)
         limits.kill(self.config.unified, name)
         if handle is not None:
             await self._end(handle)

@@ -40,6 +40,7 @@ class Wire:
     """The list of what was said; None leaves both families to be assigned."""
     mac: Said | None
     mtu: int | None
+    impair: Fields
     addresses: list[Prefixed] = field(default_factory=list)
     assigned_mac: str = ""
 

@@ -148,6 +148,7 @@ def _wire(draft: Draft, name: str, segment: str, fields: Fields, at: Mark) -> Wi
         declared=fields.get("addresses"),
         mac=fields.get("mac"),
         mtu=fields.value("mtu"),
+        impair=fields.value("impair", Fields()),
     )
 
 

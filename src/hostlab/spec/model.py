@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from hostlab.spec.firewall import Firewall
+from hostlab.spec.impairments import NONE, Impairment
 from hostlab.spec.job import STARTUP, Job
 
 MAX_BRIDGE_PORTS = 1023
@@ -47,6 +48,14 @@ class Interface(Value, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     mac: str
     mtu: int = 1500
+    sending: Impairment = NONE
+    """What happens to packets that the node sends, the segment's own impairment among it."""
+    receiving: Impairment = NONE
+
+    @property
+    def is_impaired(self) -> bool:
+        """Whether its cable is anything but perfect."""
+        return bool(self.sending or self.receiving)
 
 
 class Route(Value, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hostlab.errors import SpecErrors
-from hostlab.spec import names, parts
+from hostlab.spec import impairment_tables, names, parts
 from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
@@ -63,9 +63,10 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     every = drafts(source, top, top.value("name") or inputs.seed)
     attach(source, every, nets)
     assign(source, nets)
+    for net in nets.values():
+        impairment_tables.checked(source, net.fields.value("impair", Fields()))
     resolver = _Resolver(source, every, inputs, name)
-    mtus = {net.name: net.mtu for net in nets.values()}
-    nodes = tuple(resolver.node(draft, mtus) for draft in every.values())
+    nodes = tuple(resolver.node(draft, nets) for draft in every.values())
     return Lab(
         name=name,
         segments=tuple(_segment(net) for net in nets.values()),
@@ -120,7 +121,7 @@ class _Resolver:
                         return address.address
         return None
 
-    def node(self, draft: Draft, mtus: Mapping[str, int]) -> Node:
+    def node(self, draft: Draft, nets: Mapping[str, Net]) -> Node:
         fields = draft.fields
         self.check_seen(draft)
         time: Fields | None = fields.value("namespaces", Fields()).value("time")
@@ -129,7 +130,7 @@ class _Resolver:
             name=draft.name,
             hostname=fields.value("hostname", draft.name),
             roles=draft.roles,
-            interfaces=tuple(_interface(wire, mtus[wire.segment]) for wire in draft.wires),
+            interfaces=tuple(self.interface(wire, nets[wire.segment]) for wire in draft.wires),
             routes=routes(self.source, self.every, draft),
             sysctls=parts.sysctls(fields),
             firewall=firewall(self.source, self.every, draft),
@@ -154,6 +155,19 @@ class _Resolver:
             boot=boot_,
         )
         return _able_to_nest(self.root(fields, node))
+
+    def interface(self, wire: Wire, net: Net) -> Interface:
+        of_segment: Fields = net.fields.value("impair", Fields())
+        sending, receiving = impairment_tables.resolved(self.source, of_segment, wire.impair)
+        return Interface(
+            name=wire.name,
+            segment=wire.segment,
+            addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
+            mac=wire.assigned_mac,
+            mtu=wire.mtu or net.mtu,
+            sending=sending,
+            receiving=receiving,
+        )
 
     def check_seen(self, draft: Draft) -> None:
         seen: set[str] = set()
@@ -303,13 +317,3 @@ def _listed_once(list_files: ListFiles) -> ListFiles:
         return found[path]
 
     return list_once
-
-
-def _interface(wire: Wire, segment_mtu: int) -> Interface:
-    return Interface(
-        name=wire.name,
-        segment=wire.segment,
-        addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
-        mac=wire.assigned_mac,
-        mtu=wire.mtu or segment_mtu,
-    )

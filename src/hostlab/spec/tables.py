@@ -9,6 +9,7 @@ from functools import partial
 
 from hostlab.spec import capabilities, forms, job_forms, names, units
 from hostlab.spec.firewall_tables import FIREWALL
+from hostlab.spec.impairment_tables import IMPAIRMENT, IMPAIRMENTS
 from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
 from hostlab.spec.scalars import (
@@ -77,6 +78,13 @@ SEGMENT = Table(
             "10.1.0.254",
             "none",
         ),
+        Key(
+            "impair",
+            IMPAIRMENT,
+            "What happens to every packet that crosses it, once, on its way out of its sender.",
+            "{delay: 20ms, loss: 1%}",
+            "nothing",
+        ),
     ),
 )
 
@@ -98,6 +106,8 @@ INTERFACE = Table(
         Key("mac", MAC,
             "Its Ethernet address.", "'02:00:00:00:00:05'", "02:…, from its name"),
         Key("mtu", MTU, "The largest packet, in bytes.", "1400", "the segment's"),
+        Key("impair", IMPAIRMENTS, "What happens to packets on its cable, both ways; key by key it "
+            "stands before the segment's.", "{delay: 20ms, out: {loss: 1%}}", "nothing"),
     ),
 )  # fmt: skip
 
