@@ -142,7 +142,7 @@ def _show(lab: str, only: tuple[str, str] | None, *, as_json: bool) -> None:
 def _cells(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
     from hostlab.spec.impairments import Impairment
 
-    found = []
+    found: list[tuple[str, ...]] = []
     for way in _BOTH:
         impairment = msgspec.convert(row[way], Impairment)
         passed = row.get("passed", {}).get(way, {})

@@ -82,7 +82,9 @@ _ATTRIBUTES: Final = {"delay": "delay_s", "jitter": "jitter_s"}
 def made(values: Mapping[str, Any], base: Impairment = NONE) -> Impairment:
     """An impairment of values by their key's name; what is not named stays as in `base`."""
     named = {_ATTRIBUTES.get(key, key): value for key, value in values.items()}
-    return msgspec.structs.replace(base, **named)
+    found = msgspec.structs.replace(base, **named)
+    # The same object, for msgspec leaves out a default only where it is the very one.
+    return found or NONE
 
 
 def contradiction(one: Impairment) -> tuple[str, str, str] | None:
