@@ -104,17 +104,17 @@ def said(words: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _parsed(word: str, key: str, equals: str, value: str) -> Any:
-    from hostlab.spec.impairment_tables import BY_WORD
+    from hostlab.spec.impairment_tables import PARSERS
     from hostlab.spec.source import Wrong
 
-    if key not in BY_WORD or not equals:
+    if key not in PARSERS or not equals:
         import difflib
 
-        close = difflib.get_close_matches(key, BY_WORD, 1)
-        hint = f"did you mean `{close[0]}=`?" if close else "keys: " + ", ".join(BY_WORD)
+        close = difflib.get_close_matches(key, PARSERS, 1)
+        hint = f"did you mean `{close[0]}=`?" if close else "keys: " + ", ".join(PARSERS)
         raise UsageError("impairment", f"{word!r} is not KEY=VALUE, `out` or `in`", hint=hint)
     try:
-        return BY_WORD[key].shape.parse(value)
+        return PARSERS[key](value)
     except Wrong as wrong:
         raise UsageError("impairment", f"{key}: {wrong.message}", hint=wrong.hint) from None
 

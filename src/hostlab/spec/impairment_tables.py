@@ -126,7 +126,8 @@ KEYS: Final = (
     Key("seed", _SEED_TEXT, "Where chance begins: with one, the same packets meet the same fate "
         "each time.", "7", "chance need not be repeatable"),
 )  # fmt: skip
-BY_WORD: Final = {key.name: key for key in KEYS}
+PARSERS: Final = {key.name: key.shape.parse for key in KEYS if isinstance(key.shape, Text)}
+"""By key, what reads a word; it raises `Wrong`."""
 
 IMPAIRMENT = Table("impairment", "What happens to packets on their way.", KEYS)
 IMPAIRMENTS = Table(

@@ -59,9 +59,11 @@ def test_doubles_are_within_their_binomial_bounds(share: float, seed: str) -> No
 @given(shares, seeds)
 def test_corrupted_frames_have_one_bit_of_theirs_turned(share: float, seed: str) -> None:
     fate = Fate(Impairment(corrupt=share), seed)
-    flips = [
-        p.flip for n in range(FRAMES) for p in fate.arrive(n * STEP_NS, BYTES) if not fate.leave()
-    ]
+    flips = []
+    for number in range(FRAMES):
+        (passage,) = fate.arrive(number * STEP_NS, BYTES)
+        flips.append(passage.flip)
+        fate.leave()
     turned = [bit for bit in flips if bit is not None]
     assert_share(len(turned), share)
     assert set(turned) <= set(range(BYTES * 8))

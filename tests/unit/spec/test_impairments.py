@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from hostlab.errors import SpecErrors
 from hostlab.spec import load
-from hostlab.spec.impairment_tables import BY_WORD
+from hostlab.spec.impairment_tables import PARSERS
 from hostlab.spec.impairments import NONE, Impairment, contradiction, made
 from hostlab.spec.model import Interface
-from hostlab.spec.shapes import Text
 
 pytestmark = pytest.mark.unit
 
@@ -87,9 +86,7 @@ nodes: {r: {role: far, interfaces: {eth0: {segment: lan, impair: {loss: 2%}}}}}
     ],
 )
 def test_values_as_people_write_them(key: str, word: str, value: object) -> None:
-    shape = BY_WORD[key].shape
-    assert isinstance(shape, Text)
-    assert shape.parse(word) == value
+    assert PARSERS[key](word) == value
 
 
 @pytest.mark.parametrize(
@@ -170,12 +167,7 @@ shares = st.integers(0, 10_000).map(lambda n: n / 10_000)
 )
 def test_what_it_says_of_itself_can_be_read_again(values: dict[str, object]) -> None:
     one = made(values)
-    again = {}
-    for key, word in one.words():
-        shape = BY_WORD[key].shape
-        assert isinstance(shape, Text)
-        again[key] = shape.parse(word)
-    back = made(again)
+    back = made({key: PARSERS[key](word) for key, word in one.words()})
     close = {name: pytest.approx(value) for name, value in msgspec.structs.asdict(one).items()}
     assert msgspec.structs.asdict(back) == close
     assert (contradiction(back) is None) is (contradiction(one) is None)
