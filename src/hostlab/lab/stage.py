@@ -176,7 +176,7 @@ class HubSupervisor(Supervisor):
 
     async def list_links(self, request: Request) -> dict[str, Any]:
         """The impaired cables, how that is done, and what has passed."""
-        return {"links": self.impairing.report()}
+        return {"links": self.impairing.report(), "wire": self.impairing.carrier.pid or None}
 
     async def stage(self, request: Request) -> dict[str, Any]:
         """Go from what is there to the given description; undo everything if a step fails."""

@@ -82,9 +82,10 @@ _ATTRIBUTES: Final = {"delay": "delay_s", "jitter": "jitter_s"}
 def made(values: Mapping[str, Any], base: Impairment = NONE) -> Impairment:
     """An impairment of values by their key's name; what is not named stays as in `base`."""
     named = {_ATTRIBUTES.get(key, key): value for key, value in values.items()}
-    found = msgspec.structs.replace(base, **named)
-    # The same object, for msgspec leaves out a default only where it is the very one.
-    return found or NONE
+    found = msgspec.structs.asdict(base) | named
+    # By name only what says something: msgspec leaves out a default where it is the very object.
+    told = {field: value for field, value in found.items() if value != getattr(NONE, field)}
+    return Impairment(**told) if told else NONE
 
 
 def contradiction(one: Impairment) -> tuple[str, str, str] | None:

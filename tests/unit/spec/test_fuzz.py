@@ -187,7 +187,9 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
     }.get(name)
     if inside is None:
         holders = {
-            "interface": "interfaces: {eth0: {%s}}", "route": "routes: [{%s}]",
+            "interface": "interfaces: {eth0: {%s}}",
+            "impairments": "interfaces: {eth0: {impair: {%s}}}",
+            "impairment": "interfaces: {eth0: {impair: {out: {%s}}}}", "route": "routes: [{%s}]",
             "file": "files: {/x: {%s}}", "user": "users: {u: {%s}}",
             "volume": "volumes: [{%s}]", "publish": "publish: [{%s}]", "limits": "limits: {%s}",
             "capabilities": "capabilities: {%s}", "root": "root: {%s}",

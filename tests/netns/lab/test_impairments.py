@@ -1,0 +1,393 @@
+"""Impaired cables in a real kernel: each method, changed in place, and what dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hostlab.errors import Failed, Problem
+from hostlab.lab import driver
+from hostlab.lab.links import LinkChange
+from hostlab.lab.links.fate import Fate
+from hostlab.spec.impairments import Impairment
+from hostlab.sync import Lab
+from tests.netns.lab.frames import End, end_of, frame
+from tests.netns.lab.lab_site import Site, described, site
+
+pytestmark = pytest.mark.netns
+
+HOSTLAB = str(Path(sys.executable).with_name("hostlab"))
+LAB = """
+segments: {lan: {subnets: [10.9.0.0/24]%s}}
+roles: {quiet: {sysctls: {net.ipv6.conf.all.disable_ipv6: 1}}}
+nodes:
+  a: {role: quiet, interfaces: {eth0: {segment: lan%s}}}
+  b: {role: quiet}
+  c: {role: quiet}
+"""
+"""Without IPv6 nobody says anything unasked, so each frame on a cable is a test's own."""
+PERFECT = LAB % ("", "")
+COUNT = 300
+"""Frames of one test: fewer than a ring has room for, so that none is missed on a slow machine."""
+EVERYTHING: dict[str, float] = {
+    "delay": 0.05,
+    "jitter": 0.02,
+    "loss": 0.2,
+    "burst": 3.0,
+    "duplicate": 0.1,
+    "reorder": 0.1,
+    "corrupt": 0.1,
+    "seed": 7,
+}
+SEND_MUCH = """
+import hashlib, random, socket, sys
+link = socket.create_connection((sys.argv[1], 7000), 50)
+data = random.Random(1).randbytes(1 << 21)
+link.sendall(data)
+link.shutdown(socket.SHUT_WR)
+assert link.recv(64) == hashlib.sha256(data).digest()
+"""
+TAKE_MUCH = """
+import hashlib, socket
+server = socket.create_server(("", 7000))
+print("ready", flush=True)
+link, _ = server.accept()
+digest = hashlib.sha256()
+while data := link.recv(1 << 16):
+    digest.update(data)
+link.sendall(digest.digest())
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Lab]]:
+    """A lab for all tests that leave it as it was."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        site(tmp_path_factory.mktemp("links"), patch, kind="links") as found,
+    ):
+        lab = found.up(PERFECT)
+        for name in "abc":
+            # Their supervisors stay from the first command on.
+            lab[name].succeed("true")
+        yield found, lab
+
+
+@pytest.fixture
+def lab(shared: tuple[Site, Lab]) -> Iterator[Lab]:
+    """The shared lab; whatever a test did to its cables is taken back."""
+    yield shared[1]
+    shared[1].up()
+    assert links(shared[1]) == {}
+
+
+def ask(lab: Lab, operation: str, **message: Any) -> dict[str, Any]:
+    control = driver.running(lab.name)
+    try:
+        return dict(control.call(operation, **message))
+    finally:
+        control.close()
+
+
+def link(lab: Lab, node: str = "a", **said: Any) -> list[str]:
+    """Change a cable; what was done for it."""
+    change = LinkChange(node=node, interface="eth0", **said)
+    operations = ask(lab, "link", change=msgspec.to_builtins(change))["operations"]
+    return [operation["reason"] for operation in operations]
+
+
+def links(lab: Lab) -> dict[str, dict[str, Any]]:
+    """Node -> what is told of its cable."""
+    return {row["node"]: row for row in ask(lab, "links")["links"]}
+
+
+def wire(lab: Lab) -> int:
+    pid = ask(lab, "links")["wire"]
+    assert isinstance(pid, int)
+    return pid
+
+
+def wait_ended(pid: int) -> None:
+    """Until this process is no more."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    ended = poll.poll(60_000)
+    os.close(fd)
+    assert ended, f"process {pid} does not end"
+
+
+def fated(one: dict[str, Any], way: str, frames: list[bytes]) -> list[bytes]:
+    """What the pure machine lets through of frames that are sent at once, in any order."""
+    values = {"delay_s": one.get("delay", 0), "jitter_s": one.get("jitter", 0)}
+    values |= {key: value for key, value in one.items() if key not in ("delay", "jitter")}
+    fate = Fate(Impairment(**values), f"{one['seed']} a:eth0 {way}")
+    found = []
+    for data in frames:
+        for _, flip in fate.arrive(0, len(data)):
+            number = int.from_bytes(data, "little")
+            if flip is not None:
+                number ^= 1 << flip
+            found.append(number.to_bytes(len(data), "little"))
+    return found
+
+
+@pytest.mark.parametrize(("way", "field"), [("out", "sending"), ("in", "receiving")])
+def test_the_wire_does_to_each_frame_what_its_seed_says(lab: Lab, way: str, field: str) -> None:
+    ways: dict[str, Any] = {field: EVERYTHING}
+    link(lab, **ways)
+    sent = [frame(number) for number in range(COUNT)]
+    expected = fated(EVERYTHING, way, sent)
+    source, target = ("a", "b") if way == "out" else ("b", "a")
+    with end_of(lab[target]) as there, end_of(lab[source]) as here:
+        here.send(*sent)
+        got = there.take(len(expected))
+        assert sorted(got) == sorted(expected)
+        # Not in their order: some were held longer than others.
+        assert got != expected
+    row = links(lab)["a"]
+    counts = row["passed"][way]
+    assert row["method"] == "user-space wire"
+    assert counts["carried"] == len(expected)
+    assert all(counts[name] for name in ("lost", "duplicated", "reordered", "corrupted"))
+    assert not counts.get("missed", 0)
+
+
+def test_no_frame_is_early_and_a_perfect_neighbour_overtakes(lab: Lab) -> None:
+    link(lab, sending={"delay": 0.2})
+    with end_of(lab["b"]) as there, end_of(lab["a"]) as slow, end_of(lab["c"]) as fast:
+        with end_of(lab["a"]) as seen:
+            slow.send(frame(1))
+            fast.send(frame(2))
+            # The neighbour's frame reaches `a` too: at once, for only one way is slow.
+            assert seen.take(1) == [frame(2)]
+        assert there.take(2) == [frame(2), frame(1)]
+        (second, _), (first, _) = there.got
+    # Sent before the neighbour's, and at least its delay behind: the clock may be slewed a little.
+    assert first - second > 0.19e9 - 0.05e9
+
+
+@pytest.mark.parametrize(("source", "target"), [("a", "b"), ("b", "a")])
+def test_a_tagged_frame_keeps_its_tag(lab: Lab, source: str, target: str) -> None:
+    link(lab, sending={"delay": 0.001}, receiving={"delay": 0.001})
+    with end_of(lab[target]) as there, end_of(lab[source]) as here:
+        here.send(frame(1, tag=0x6123), frame(2))
+        assert there.take(2) == [frame(1, tag=0x6123), frame(2)]
+
+
+@pytest.mark.parametrize("server", ["a", "b"])
+def test_tcp_gets_through_whole(lab: Lab, server: str) -> None:
+    client = "b" if server == "a" else "a"
+    link(lab, sending={"delay": 0.0005}, receiving={"rate": 200_000_000})
+    command = [HOSTLAB, "exec", f"{lab.name}/{server}", "--", "python3", "-c", TAKE_MUCH]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as taker:
+        assert taker.stdout is not None
+        assert taker.stdout.readline() == "ready\n"
+        done = lab[client].execute(["python3", "-c", SEND_MUCH, server], timeout_s=60.0)
+        assert (done.status, done.stderr) == (0, b"")
+
+
+def test_loss_alone_is_nfts_and_only_one_way(lab: Lab) -> None:
+    link(lab, sending={"loss": 1.0})
+    assert links(lab)["a"]["method"] == "tbf and nft"
+    with end_of(lab["a"]) as a, end_of(lab["b"]) as b, end_of(lab["c"]) as c:
+        a.send(frame(1))
+        b.send(frame(2))
+        assert a.take(1) == [frame(2)]
+        assert c.take(1) == [frame(2)]
+        link(lab, sending={"loss": 0.5})
+        a.send(*(frame(number) for number in range(10, 10 + COUNT)))
+        c.send(frame(3))
+        wait_for(b, frame(3))
+        # All or nothing of so many has a chance of 1 in 10 to the power of 90.
+        assert 0 < len(b.got) - 1 < COUNT
+        link(lab, clear=("out", "in"))
+        a.send(frame(4))
+        wait_for(b, frame(4))
+
+
+def wait_for(end: End, wanted: bytes) -> None:
+    while wanted not in [data for _, data in end.got]:
+        end.take(len(end.got) + 1)
+
+
+def test_rate_alone_is_tbfs_and_holds_what_is_too_fast(lab: Lab) -> None:
+    link(lab, sending={"rate": 1_000_000, "queue": COUNT}, receiving={"rate": 5_000_000})
+    assert links(lab)["a"]["method"] == "tbf and nft"
+    sent = [frame(number).ljust(1000, b"\x55") for number in range(60)]
+    with end_of(lab["b"]) as there, end_of(lab["a"]) as here:
+        here.send(*sent)
+        assert there.take(len(sent)) == sent
+        times = [at for at, _ in there.got]
+    # Nothing is faster than the rate but what the bucket held: three frames, and a little.
+    least = (len(sent) - 4) * 1000 * 8 / 1_000_000
+    assert times[-1] - times[0] > least * 0.9e9
+
+
+def test_what_a_call_does_not_name_stays_and_the_frames_under_way_too(lab: Lab) -> None:
+    assert link(lab, sending={"delay": 1.0}) == ["eth0 out delay=1000ms"]
+    first = wire(lab)
+    with end_of(lab["b"]) as there, end_of(lab["a"]) as here:
+        here.send(frame(1))
+        reasons = link(lab, sending={"loss": 1.0}, receiving={"delay": 0.001})
+        assert reasons == ["eth0 out delay=1000ms loss=100%, eth0 in delay=1ms"]
+        here.send(frame(2))
+        link(lab, sending={"loss": 0.0})
+        here.send(frame(3))
+        assert there.take(2) == [frame(1), frame(3)]
+    assert wire(lab) == first
+    row = links(lab)["a"]
+    assert (row["out"], row["in"]) == ({"delay_s": 1.0}, {"delay_s": 0.001})
+
+
+def test_each_method_gives_way_to_the_next(lab: Lab) -> None:
+    says: list[tuple[dict[str, Any], str]] = [
+        ({"loss": 0.0, "rate": 100_000_000}, "tbf and nft"),
+        ({"delay": 0.001}, "user-space wire"),
+        ({"delay": 0.0, "rate": None, "loss": 0.000001}, "tbf and nft"),
+        ({"seed": 1}, "user-space wire"),
+        ({"seed": None, "loss": 0.0, "rate": 100_000_000}, "tbf and nft"),
+    ]
+    with end_of(lab["b"]) as there, end_of(lab["a"]) as here:
+        for number, (said, method) in enumerate(says):
+            link(lab, sending=said)
+            assert links(lab)["a"]["method"] == method
+            here.send(frame(number))
+            assert there.take(number + 1)[-1] == frame(number)
+
+
+def test_the_wire_is_started_again_when_it_dies(lab: Lab) -> None:
+    link(lab, sending={"delay": 0.001}, receiving={"delay": 0.001})
+    link(lab, node="c", sending={"delay": 0.001})
+    with end_of(lab["b"]) as b, end_of(lab["a"]) as a, end_of(lab["c"]) as c:
+        for number in (1, 2):
+            killed = wire(lab)
+            os.kill(killed, signal.SIGKILL)
+            wait_ended(killed)
+            # Asked at once: the hub may not have heard of its end yet.
+            assert links(lab)["a"]["method"] == "user-space wire"
+            assert wire(lab) != killed
+            a.send(frame(number))
+            c.send(frame(10 + number))
+            b.take(2 * number)
+            b.send(frame(20 + number))
+            wait_for(a, frame(20 + number))
+            wait_for(c, frame(20 + number))
+
+
+def test_with_the_last_cable_the_wire_goes(lab: Lab) -> None:
+    link(lab, sending={"delay": 0.001})
+    link(lab, node="b", sending={"delay": 0.001})
+    pid = wire(lab)
+    link(lab, clear=("out",))
+    assert wire(lab) == pid
+    link(lab, node="b", clear=("out",))
+    assert ask(lab, "links") == {"links": [], "wire": None}
+    wait_ended(pid)
+
+
+def test_a_link_that_is_not_there_or_cannot_be_so_changes_nothing(lab: Lab) -> None:
+    for change, message in (
+        (LinkChange(node="a", interface="eth9"), "a has no interface 'eth9'"),
+        (LinkChange(node="a", interface="eth0", sending={"jitter": 1.0}), "jitter is more"),
+    ):
+        with pytest.raises(Problem, match=message):
+            ask(lab, "link", change=msgspec.to_builtins(change))
+    done = subprocess.run(
+        [HOSTLAB, "link", f"{lab.name}/a:eth9", "delay=1ms"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "a has no interface 'eth9'" in done.stderr
+    assert "it has eth0" in done.stderr
+    assert links(lab) == {}
+
+
+def test_a_description_changes_its_cables_in_place_and_a_failure_takes_it_back(
+    place: Site,
+) -> None:
+    slow = LAB % (", impair: {delay: 1ms}", ", impair: {in: {delay: 2ms}}")
+    lab = place.up(slow)
+    before = {name: lab[name].pid for name in "abc"}
+    assert {row["method"] for row in links(lab).values()} == {"user-space wire"}
+    first = wire(lab)
+    slower = LAB % (", impair: {delay: 3ms}", "")
+    changed = Lab(described(place.name, slower))
+    assert [operation.describe() for operation in changed.plan().operations] == [
+        "change impairments a: eth0 out delay=3ms, eth0 in none",
+        "change impairments b: eth0 out delay=3ms",
+        "change impairments c: eth0 out delay=3ms",
+    ]
+    refused = slower.replace("b: {role: quiet}", "b: {role: quiet, firewall: {raw: 'nonsense'}}")
+    with pytest.raises(Failed, match="its firewall is refused"):
+        Lab(described(place.name, refused)).up()
+    assert links(lab)["a"]["out"] == {"delay_s": 0.001}
+    assert links(lab)["a"]["in"] == {"delay_s": 0.002}
+    changed.up()
+    assert [row["out"] for row in links(lab).values()] == [{"delay_s": 0.003}] * 3
+    assert links(lab)["a"]["in"] == {}
+    assert {name: lab[name].pid for name in "abc"} == before
+    assert wire(lab) == first
+    # Another MTU is another ring; another node's end is another cable.
+    changed = place.up(slower.replace("{subnets", "{mtu: 4000, subnets"))
+    victim = lab["c"].pid
+    os.kill(victim, signal.SIGKILL)
+    wait_ended(victim)
+    changed.up()
+    with end_of(changed["a"], mtu=4000) as a, end_of(changed["c"], mtu=4000) as c:
+        for sender, taker in ((a, c), (c, a)):
+            long = frame(1).ljust(4014, b"\x55")
+            sender.send(long)
+            wait_for(taker, long)
+
+
+def test_a_killed_supervisor_loses_no_frame_under_way(place: Site) -> None:
+    lab = place.up(LAB % ("", ", impair: {delay: 2s}"))
+    link(lab, node="b", sending={"rate": 10_000_000, "loss": 0.000001})
+    before, carrying = links(lab), wire(lab)
+    with end_of(lab["b"]) as b, end_of(lab["a"]) as a:
+        a.send(frame(1))
+        supervisor = ask(lab, "status")["pid"]
+        os.kill(supervisor, signal.SIGKILL)
+        wait_ended(supervisor)
+        assert ask(lab, "status")["pid"] != supervisor
+        assert b.take(1) == [frame(1)]
+        after = links(lab)
+        assert after["a"].pop("passed")["out"].pop("carried") == 1
+        before["a"].pop("passed")
+        after["a"].pop("passed", None)
+        assert after == before
+        assert wire(lab) == carrying
+        link(lab, clear=("out", "in"))
+        link(lab, node="b", clear=("out", "in"))
+        assert ask(lab, "links") == {"links": [], "wire": None}
+        a.send(frame(2))
+        b.take(2)
+        b.send(frame(3))
+        wait_for(a, frame(3))
+
+
+def test_a_dead_nodes_cable_cannot_be_changed(place: Site) -> None:
+    lab = place.up(LAB % (", impair: {delay: 1ms}", ""))
+    victim = lab["c"].pid
+    os.kill(victim, signal.SIGKILL)
+    wait_ended(victim)
+    with pytest.raises(Problem, match="node c"):
+        link(lab, node="c", sending={"delay": 0.1})
+    assert set(links(lab)) == {"a", "b"}
+    lab.up()
+    assert links(lab)["c"]["out"] == {"delay_s": 0.001}
+    with end_of(lab["b"]) as b, end_of(lab["c"]) as c:
+        c.send(frame(1))
+        assert b.take(1) == [frame(1)]
