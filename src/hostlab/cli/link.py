@@ -120,13 +120,7 @@ def _parsed(word: str, key: str, equals: str, value: str) -> Any:
 
 
 def _show(lab: str, only: tuple[str, str] | None, *, as_json: bool) -> None:
-    from hostlab.lab.driver import running
-
-    control = running(lab)
-    try:
-        rows = control.call("links")["links"]
-    finally:
-        control.close()
+    rows = impaired_cables(lab)
     if only is not None:
         rows = [row for row in rows if (row["node"], row["interface"]) == only]
     if as_json:
@@ -137,6 +131,17 @@ def _show(lab: str, only: tuple[str, str] | None, *, as_json: bool) -> None:
         return
     header = ("INTERFACE", "WAY", "IMPAIRMENT", "BY", "FRAMES")
     print_table(header, [cells for row in rows for cells in _cells(row)])
+
+
+def impaired_cables(lab: str) -> list[dict[str, Any]]:
+    """What a lab's hub tells of its impaired cables."""
+    from hostlab.lab.driver import running
+
+    control = running(lab)
+    try:
+        return list(control.call("links")["links"])
+    finally:
+        control.close()
 
 
 def _cells(row: Mapping[str, Any]) -> list[tuple[str, ...]]:

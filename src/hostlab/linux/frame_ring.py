@@ -49,27 +49,28 @@ class FrameSocket:
     interface, ENOMEM without memory for the ring.
     """
 
-    def __init__(self, index: int, mtu: int) -> None:
+    def __init__(self, index: int, mtu: int, *, ring_bytes: int = RING_BYTES) -> None:
+        """`ring_bytes` is a power of two, at least a block."""
         self.socket = socket.socket(
             socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
         )
         try:
-            self._open(index, frame_bytes(mtu))
+            self._open(index, frame_bytes(mtu), ring_bytes)
         except OSError:
             self.socket.close()
             raise
         self.cut = 0
         """Frames that were longer than the interface carries, and thrown away."""
 
-    def _open(self, index: int, size: int) -> None:
+    def _open(self, index: int, size: int, ring_bytes: int) -> None:
         sock = self.socket
         sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
         sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         block = max(BLOCK_BYTES, size)
-        count = RING_BYTES // size
-        request = struct.pack("=4I", block, RING_BYTES // block, size, count)
+        count = ring_bytes // size
+        request = struct.pack("=4I", block, ring_bytes // block, size, count)
         sock.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
-        self._memory = mmap.mmap(sock.fileno(), RING_BYTES, mmap.MAP_SHARED)
+        self._memory = mmap.mmap(sock.fileno(), ring_bytes, mmap.MAP_SHARED)
         self._size, self._count, self._next = size, count, 0
         sock.bind((socket.if_indextoname(index), ETH_P_ALL))
 

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ EVERYTHING: dict[str, float] = {
 SEND_MUCH = """
 import hashlib, random, socket, sys
 link = socket.create_connection((sys.argv[1], 7000), 50)
-data = random.Random(1).randbytes(1 << 21)
+data = random.Random(1).randbytes(1 << 19)
 link.sendall(data)
 link.shutdown(socket.SHUT_WR)
 assert link.recv(64) == hashlib.sha256(data).digest()
@@ -165,18 +166,17 @@ def test_the_wire_does_to_each_frame_what_its_seed_says(lab: Lab, way: str, fiel
     assert not counts.get("missed", 0)
 
 
-def test_no_frame_is_early_and_a_perfect_neighbour_overtakes(lab: Lab) -> None:
+def test_no_frame_is_early_and_the_other_way_is_perfect(lab: Lab) -> None:
     link(lab, sending={"delay": 0.2})
-    with end_of(lab["b"]) as there, end_of(lab["a"]) as slow, end_of(lab["c"]) as fast:
-        with end_of(lab["a"]) as seen:
-            slow.send(frame(1))
-            fast.send(frame(2))
-            # The neighbour's frame reaches `a` too: at once, for only one way is slow.
-            assert seen.take(1) == [frame(2)]
-        assert there.take(2) == [frame(2), frame(1)]
-        (second, _), (first, _) = there.got
-    # Sent before the neighbour's, and at least its delay behind: the clock may be slewed a little.
-    assert first - second > 0.19e9 - 0.05e9
+    with end_of(lab["b"]) as there, end_of(lab["a"]) as here:
+        sent_ns = time.time_ns()
+        here.send(frame(1))
+        there.send(frame(2))
+        assert here.take(1) == [frame(2)]
+        assert there.take(1) == [frame(1)]
+        ((came_ns, _),) = there.got
+    # However busy the machine is; its clock may have been slewed a little.
+    assert came_ns - sent_ns > 0.19e9
 
 
 @pytest.mark.parametrize(("source", "target"), [("a", "b"), ("b", "a")])

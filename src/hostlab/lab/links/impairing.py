@@ -305,6 +305,7 @@ class Impairing:
             "out": msgspec.to_builtins(one.interface.sending),
             "in": msgspec.to_builtins(one.interface.receiving),
             "method": one.method.value,
+            "limits": one.method.limits,
         }
         if one.method is Method.WIRE:
             counts = self.carrier.counts(one.name)

@@ -27,6 +27,20 @@ class Method(StrEnum):
     KERNEL = "tbf and nft"
     WIRE = "user-space wire"
 
+    @property
+    def limits(self) -> str:
+        """How good it is, measured on two cores (docs/impairments.md)."""
+        return _LIMITS[self]
+
+
+_LIMITS: Final = {
+    Method.NETEM: "timers of the kernel; chance is not repeatable",
+    Method.KERNEL: "a packet of TCP that waits for its segmentation is shaped as its segments; "
+    "chance is not repeatable",
+    Method.WIRE: "a process: at 5,000 frames a second 95% are within 0.5 ms on a machine that has "
+    "a processor for it, later where it has none; TCP gets 300 Mbit/s, and no more",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
