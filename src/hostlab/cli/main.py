@@ -5,6 +5,7 @@ Commands are imported when they are called, so that starting costs what the comm
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from collections.abc import Callable
@@ -68,6 +69,8 @@ def main() -> None:
     0 done, 1 a check or job failed, 2 the user's input, 3 the machine lacks something,
     4 hostlab's own fault.
     """
+    if sys.stderr:
+        faulthandler.enable()  # whatever crashes the interpreter says where it was
     sys.exit(run(sys.argv[1:]))
 
 
