@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hostlab.api import Node
 
 _BOTH = ("out", "in")
-_FIELDS = {"out": "sending", "in": "receiving"}
 
 
 @click.command(
@@ -26,7 +25,9 @@ _FIELDS = {"out": "sending", "in": "receiving"}
 )
 @click.argument("interface", required=False, shell_complete=complete_node)
 @click.argument("words", nargs=-1)
-@click.option("--clear", is_flag=True, help="Begin with nothing, then set what is said.")
+@click.option(
+    "--clear", is_flag=True, help="Begin with nothing, in the ways that are named or in both."
+)
 @json_option
 def link_command(
     interface: str | None, words: Sequence[str], *, clear: bool, as_json: bool
@@ -66,26 +67,10 @@ def _interfaces(node: Node) -> list[str]:
 
 
 def _change(node: Node, name: str, words: Sequence[str], *, clear: bool) -> None:
-    from hostlab.lab.driver import running
-    from hostlab.lab.links import LinkChange
-
     ways = said(words)
-    if clear and not any(ways.values()) and words:
-        cleared = tuple(way for way in _BOTH if way in words)
-    else:
-        cleared = _BOTH if clear else ()
-    change = LinkChange(
-        node=node.name,
-        interface=name,
-        clear=cleared,
-        sending=ways["out"],
-        receiving=ways["in"],
-    )
-    control = running(node.lab)
-    try:
-        control.call("link", change=msgspec.to_builtins(change))
-    finally:
-        control.close()
+    named = tuple(way for way in _BOTH if way in words)
+    cleared = (named or _BOTH) if clear else ()
+    node.impair(name, sending=ways["out"], receiving=ways["in"], clear=cleared)
 
 
 def said(words: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -137,7 +137,11 @@ class HubSupervisor(Supervisor):
             "pid": os.getpid(),
             "nodes": [self._status_of(node) for node in self.lab.nodes],
             **report,
-            "warnings": [*self.config.survey.warnings, *report["warnings"]],
+            "warnings": [
+                *self.config.survey.warnings,
+                *report["warnings"],
+                *self.impairing.carrier.warnings,
+            ],
         }
 
     def _status_of(self, node: Node) -> dict[str, Any]:
@@ -171,6 +175,9 @@ class HubSupervisor(Supervisor):
         async with self._changing:
             await recovery.settle(self)
             new, operation = changed(self.lab, change_)
+            handle = self.nodes.get(change_.node)
+            if handle is None or handle.has_ended():
+                raise died(f"node {change_.node}")
             await self._reach(Plan((operation,)), self.lab, new, request)
         return {"operations": msgspec.to_builtins((operation,))}
 

@@ -26,7 +26,7 @@ from hostlab.spec.source import Source, Wrong, quoted
 MAX_DELAY_S: Final = 60.0
 MAX_RATE: Final = 100_000_000_000
 MIN_RATE: Final = 1000
-MAX_QUEUE: Final = 1_000_000
+MAX_QUEUE: Final = 100_000
 
 DELAY_PATTERN: Final = r"^(0|[0-9]{1,9}(\.[0-9]{1,9})?(us|ms|s))$"
 SHARE_PATTERN: Final = r"^[0-9]{1,3}(\.[0-9]{1,9})?%$"

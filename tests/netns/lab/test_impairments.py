@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from hostlab.errors import Failed, Problem
+from hostlab.errors import Failed, Problem, UsageError
 from hostlab.lab import driver
-from hostlab.lab.links import LinkChange
 from hostlab.lab.links.fate import Fate
+from hostlab.linux.running import run_inside
 from hostlab.spec.impairments import Impairment
-from hostlab.sync import Lab
+from hostlab.sync import Lab, Node
 from tests.netns.lab.frames import End, end_of, frame
-from tests.netns.lab.lab_site import Site, described, site
+from tests.netns.lab.lab_site import Site, described, site, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -99,11 +98,9 @@ def ask(lab: Lab, operation: str, **message: Any) -> dict[str, Any]:
         control.close()
 
 
-def link(lab: Lab, node: str = "a", **said: Any) -> list[str]:
-    """Change a cable; what was done for it."""
-    change = LinkChange(node=node, interface="eth0", **said)
-    operations = ask(lab, "link", change=msgspec.to_builtins(change))["operations"]
-    return [operation["reason"] for operation in operations]
+def link(lab: Lab, node: str = "a", **said: Any) -> None:
+    """Change a cable."""
+    lab[node].impair("eth0", **said)
 
 
 def links(lab: Lab) -> dict[str, dict[str, Any]]:
@@ -128,6 +125,12 @@ def wait_ended(pid: int) -> None:
     ended = poll.poll(60_000)
     os.close(fd)
     assert ended, f"process {pid} does not end"
+
+
+def kill(pid: int) -> None:
+    """End a process by force, and wait for its end."""
+    os.kill(pid, signal.SIGKILL)
+    wait_ended(pid)
 
 
 def fated(one: dict[str, Any], way: str, frames: list[bytes]) -> list[bytes]:
@@ -237,12 +240,11 @@ def test_rate_alone_is_tbfs_and_holds_what_is_too_fast(lab: Lab) -> None:
 
 
 def test_what_a_call_does_not_name_stays_and_the_frames_under_way_too(lab: Lab) -> None:
-    assert link(lab, sending={"delay": 1.0}) == ["eth0 out delay=1000ms"]
+    link(lab, sending={"delay": 1.0})
     first = wire(lab)
     with end_of(lab["b"]) as there, end_of(lab["a"]) as here:
         here.send(frame(1))
-        reasons = link(lab, sending={"loss": 1.0}, receiving={"delay": 0.001})
-        assert reasons == ["eth0 out delay=1000ms loss=100%, eth0 in delay=1ms"]
+        link(lab, sending={"loss": 1.0}, receiving={"delay": 0.001})
         here.send(frame(2))
         link(lab, sending={"loss": 0.0})
         here.send(frame(3))
@@ -274,8 +276,7 @@ def test_the_wire_is_started_again_when_it_dies(lab: Lab) -> None:
     with end_of(lab["b"]) as b, end_of(lab["a"]) as a, end_of(lab["c"]) as c:
         for number in (1, 2):
             killed = wire(lab)
-            os.kill(killed, signal.SIGKILL)
-            wait_ended(killed)
+            kill(killed)
             # Asked at once: the hub may not have heard of its end yet.
             assert links(lab)["a"]["method"] == "user-space wire"
             assert wire(lab) != killed
@@ -285,6 +286,27 @@ def test_the_wire_is_started_again_when_it_dies(lab: Lab) -> None:
             b.send(frame(20 + number))
             wait_for(a, frame(20 + number))
             wait_for(c, frame(20 + number))
+
+
+def test_a_port_that_goes_down_and_up_is_carried_on(lab: Lab) -> None:
+    link(lab, sending={"delay": 0.001}, receiving={"delay": 0.001})
+    hub = ask(lab, "status")["pid"]
+    port = f"p{links(lab)['a']['port']}"
+    with end_of(lab["a"]) as a, end_of(lab["b"]) as b:
+        for number in (1, 2):
+            for state in ("down", "up"):
+                done = run_inside(hub, ("user", "net"), ("ip", "link", "set", port, state))
+                assert done.returncode == 0, done.stderr
+            # A frame that was sent before the node's end had its carrier again would be lost.
+            wait_until(lambda: carrier(lab["a"]), "the cable has its carrier")
+            a.send(frame(number))
+            wait_for(b, frame(number))
+            b.send(frame(10 + number))
+            wait_for(a, frame(10 + number))
+
+
+def carrier(node: Node) -> bool:
+    return node.succeed("cat /sys/class/net/eth0/carrier") == "1\n"
 
 
 def test_with_the_last_cable_the_wire_goes(lab: Lab) -> None:
@@ -299,12 +321,10 @@ def test_with_the_last_cable_the_wire_goes(lab: Lab) -> None:
 
 
 def test_a_link_that_is_not_there_or_cannot_be_so_changes_nothing(lab: Lab) -> None:
-    for change, message in (
-        (LinkChange(node="a", interface="eth9"), "a has no interface 'eth9'"),
-        (LinkChange(node="a", interface="eth0", sending={"jitter": 1.0}), "jitter is more"),
-    ):
-        with pytest.raises(Problem, match=message):
-            ask(lab, "link", change=msgspec.to_builtins(change))
+    with pytest.raises(UsageError, match="a has no interface 'eth9'"):
+        lab["a"].impair("eth9", sending={"delay": 1.0})
+    with pytest.raises(UsageError, match="jitter is more"):
+        lab["a"].impair("eth0", sending={"jitter": 1.0})
     done = subprocess.run(
         [HOSTLAB, "link", f"{lab.name}/a:eth9", "delay=1ms"], capture_output=True, text=True
     )
@@ -341,9 +361,7 @@ def test_a_description_changes_its_cables_in_place_and_a_failure_takes_it_back(
     assert wire(lab) == first
     # Another MTU is another ring; another node's end is another cable.
     changed = place.up(slower.replace("{subnets", "{mtu: 4000, subnets"))
-    victim = lab["c"].pid
-    os.kill(victim, signal.SIGKILL)
-    wait_ended(victim)
+    kill(lab["c"].pid)
     changed.up()
     with end_of(changed["a"], mtu=4000) as a, end_of(changed["c"], mtu=4000) as c:
         for sender, taker in ((a, c), (c, a)):
@@ -359,8 +377,7 @@ def test_a_killed_supervisor_loses_no_frame_under_way(place: Site) -> None:
     with end_of(lab["b"]) as b, end_of(lab["a"]) as a:
         a.send(frame(1))
         supervisor = ask(lab, "status")["pid"]
-        os.kill(supervisor, signal.SIGKILL)
-        wait_ended(supervisor)
+        kill(supervisor)
         assert ask(lab, "status")["pid"] != supervisor
         assert b.take(1) == [frame(1)]
         after = links(lab)
@@ -378,16 +395,25 @@ def test_a_killed_supervisor_loses_no_frame_under_way(place: Site) -> None:
         wait_for(a, frame(3))
 
 
+def tables(lab: Lab) -> str:
+    """nft's tables of the switch namespace."""
+    hub = ask(lab, "status")["pid"]
+    return run_inside(hub, ("user", "net"), ("nft", "list", "tables")).stdout.decode()
+
+
 def test_a_dead_nodes_cable_cannot_be_changed(place: Site) -> None:
     lab = place.up(LAB % (", impair: {delay: 1ms}", ""))
-    victim = lab["c"].pid
-    os.kill(victim, signal.SIGKILL)
-    wait_ended(victim)
+    lab["b"].impair("eth0", clear=("out",), sending={"loss": 0.5})
+    assert tables(lab).startswith("table netdev hostlab-port")
+    for name in "bc":
+        kill(lab[name].pid)
+    change = {"node": "c", "interface": "eth0", "sending": {"delay": 0.1}}
     with pytest.raises(Problem, match="node c"):
-        link(lab, node="c", sending={"delay": 0.1})
-    assert set(links(lab)) == {"a", "b"}
+        ask(lab, "link", change=change)
+    wait_until(lambda: set(links(lab)) == {"a"}, "the hub has heard of both deaths")
+    assert tables(lab) == ""
     lab.up()
-    assert links(lab)["c"]["out"] == {"delay_s": 0.001}
+    assert [row["out"] for row in links(lab).values()] == [{"delay_s": 0.001}] * 3
     with end_of(lab["b"]) as b, end_of(lab["c"]) as c:
         c.send(frame(1))
         assert b.take(1) == [frame(1)]

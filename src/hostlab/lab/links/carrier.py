@@ -35,7 +35,7 @@ class Carrier:
     def __init__(self, hub: HubSupervisor, cables: Callable[[], Iterable[Put]]) -> None:
         self.hub = hub
         self.pid = 0
-        self.warning: str | None = None
+        self.warnings: tuple[str, ...] = ()
         self._cables = cables
         self._client: WireClient | None = None
         self._deaths: deque[float] = deque(maxlen=RESTARTS)
@@ -58,8 +58,9 @@ class Carrier:
         now = time.monotonic()
         self._deaths.append(now)
         if len(self._deaths) == RESTARTS and now - self._deaths[0] < RESTARTS_WITHIN_S:
-            self.warning = "the user-space wire dies again and again: its cables carry nothing"
-            os.write(2, f"hub: {self.warning}\n".encode())
+            warning = "the user-space wire dies again and again: its cables carry nothing"
+            self.warnings = (warning,)
+            os.write(2, f"hub: {warning}\n".encode())
             return
         self.put(self._cables())
 
@@ -86,7 +87,7 @@ class Carrier:
     def _forget(self) -> None:
         if self._client is not None:
             self._client.close()
-        self._client, self.pid, self.warning = None, 0, None
+        self._client, self.pid, self.warnings = None, 0, ()
 
     def _call(self, command: Put | Drop | Stat) -> Answer:
         if self._client is None:

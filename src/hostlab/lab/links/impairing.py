@@ -302,6 +302,7 @@ class Impairing:
         row: dict[str, Any] = {
             "node": one.node,
             "interface": one.interface.name,
+            "port": one.port,
             "out": msgspec.to_builtins(one.interface.sending),
             "in": msgspec.to_builtins(one.interface.receiving),
             "method": one.method.value,
