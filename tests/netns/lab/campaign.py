@@ -35,7 +35,9 @@ TAIL = 1.2
 
 BEFORE = """
 name: {name}
-segments: {{left: {{subnets: [10.71.0.0/24]}}, right: {{subnets: [10.72.0.0/24]}}}}
+segments:
+  left: {{subnets: [10.71.0.0/24], impair: {{delay: 1ms}}}}
+  right: {{subnets: [10.72.0.0/24]}}
 nodes:
   web:
     interfaces: left
@@ -44,7 +46,7 @@ nodes:
     jobs: {{web: python3 -m http.server 80}}
   router: {{interfaces: [left, right], forwarding: true}}
   client: {{interfaces: right, gateway: router}}
-  other: {{interfaces: right}}
+  other: {{interfaces: {{eth0: {{segment: right, impair: {{out: {{loss: 0.01%}}}}}}}}}}
 checks:
   - {{on: [client, router], http: "http://web/", within: 50s}}
 """
@@ -52,7 +54,7 @@ checks:
 AFTER = """
 name: {name}
 segments:
-  left: {{subnets: [10.71.0.0/24], mtu: 1400}}
+  left: {{subnets: [10.71.0.0/24], mtu: 1400, impair: {{rate: 100mbit}}}}
   right: {{subnets: [10.72.0.0/24]}}
   third: {{subnets: [10.73.0.0/24]{machine}}}
 nodes:
@@ -63,7 +65,10 @@ nodes:
     files: {{/srv/hello: hello}}
     jobs: {{web: python3 -m http.server 80, idle: sleep 1000}}
   router: {{interfaces: [left, right, third], forwarding: true}}
-  client: {{interfaces: right, gateway: router, hostname: renamed}}
+  client:
+    interfaces: {{eth0: {{segment: right, impair: {{delay: 1ms}}}}}}
+    gateway: router
+    hostname: renamed
   late: {{interfaces: third, gateway: router}}
   sharer: {{namespaces: {{net: late}}}}
 checks:

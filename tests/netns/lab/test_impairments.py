@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from hostlab.spec.impairments import Impairment
 from hostlab.sync import Lab, Node
 from tests.netns.lab.frames import End, end_of, frame
 from tests.netns.lab.lab_site import Site, described, site, wait_until
+from tests.netns.lab.wall_site import Site as UserSite
 
 pytestmark = pytest.mark.netns
 
@@ -65,6 +67,29 @@ digest = hashlib.sha256()
 while data := link.recv(1 << 16):
     digest.update(data)
 link.sendall(digest.digest())
+"""
+
+PLAIN = """
+segments: {lan: {subnets: [10.9.0.0/24]}}
+nodes:
+  a: lan
+  slow: {interfaces: {eth0: {segment: lan, impair: {delay: 5ms}}}}
+  deaf: {interfaces: {eth0: {segment: lan, impair: {in: {loss: 100%}}}}}
+  dumb: {interfaces: {eth0: {segment: lan, impair: {out: {loss: 100%}}}}}
+"""
+ECHO = """
+import socket, sys
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR: nobody listens, and the host says so
+link.connect((sys.argv[1], 9))
+link.settimeout(50 if sys.argv[1] == "slow" else 0.5)
+link.send(b"?")
+try:
+    link.recv(1)
+except ConnectionRefusedError:
+    print("through")
+except TimeoutError:
+    print("lost")
 """
 
 
@@ -417,3 +442,25 @@ def test_a_dead_nodes_cable_cannot_be_changed(place: Site) -> None:
     with end_of(lab["b"]) as b, end_of(lab["c"]) as c:
         c.send(frame(1))
         assert b.take(1) == [frame(1)]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """On the machine's own file system, for all to enter."""
+    with tempfile.TemporaryDirectory(prefix="hostlab-links-", dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_plain_users_cables_are_impaired_too(directory: Path) -> None:
+    tried = ["unshare", "-U", "-r", "-n", "-m", "true"]
+    if os.geteuid() or subprocess.run(tried, user=65534, group=65534, check=False).returncode:
+        pytest.skip("here: no plain user can stage a lab")
+    text = f"name: links-{os.getpid()}\n" + PLAIN
+    place = UserSite(directory, text, is_root=False)
+    try:
+        assert place.run("a", "python3", "-c", ECHO, "slow") == "through\n"
+        for dead in ("deaf", "dumb"):
+            assert place.run("a", "python3", "-c", ECHO, dead) == "lost\n"
+    finally:
+        place.close()
