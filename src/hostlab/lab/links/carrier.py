@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from hostlab.errors import Failed
 from hostlab.lab.links.messages import Answer, Drop, Put, Stat, WireClient
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.linux.libc import close_all_but
@@ -62,12 +63,12 @@ class Carrier:
             self.warnings = (warning,)
             os.write(2, f"hub: {warning}\n".encode())
             return
-        self.put(self._cables())
+        if any(True for _ in self._cables()):
+            self._carry_all()
 
-    def put(self, cables: Iterable[Put]) -> None:
-        """Carry these from now on, each as it says."""
-        for cable in cables:
-            self._call(cable)
+    def put(self, cable: Put) -> None:
+        """Carry it from now on, as it says."""
+        self._call(cable)
 
     def drop(self, name: str) -> None:
         """Carry a cable no more."""
@@ -90,20 +91,25 @@ class Carrier:
         self._client, self.pid, self.warnings = None, 0, ()
 
     def _call(self, command: Put | Drop | Stat) -> Answer:
-        if self._client is None:
-            self._start()
-        assert self._client is not None
+        client = self._client or self._carry_all()
         try:
-            return self._client.call(command)
+            return client.call(command)
         except OSError:
             # It has died, and the holder has not told of that yet.
             self._forget()
-            self._start()
-            for cable in self._cables():
-                self._client.call(cable)
-            return self._client.call(command)
+            return self._carry_all().call(command)
 
-    def _start(self) -> None:
+    def _carry_all(self) -> WireClient:
+        """Start the wire, and give it all its cables; of one that cannot be, the log tells."""
+        client = self._start()
+        for cable in self._cables():
+            try:
+                client.call(cable)
+            except Failed as failure:
+                os.write(2, f"hub: {cable.name}: {failure.message}\n".encode())
+        return client
+
+    def _start(self) -> WireClient:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid, pidfd = clone3(CLONE_PARENT)
         if pid == 0:
@@ -113,6 +119,7 @@ class Carrier:
         self.pid = pid
         self.hub.keep(KEY, ours.fileno())
         self._client = WireClient(ours)
+        return self._client
 
     def _become_wire(self, control: socket.socket) -> NoReturn:
         status = 1

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from hostlab.errors import Failed
+from hostlab.errors import Failed, Problem
 from hostlab.lab.container import netlink_in
 from hostlab.lab.links.carrier import Carrier
 from hostlab.lab.links.messages import Put
@@ -247,7 +247,7 @@ class Impairing:
                 rtnetlink.link_set(pair.outer, master=switch.bridges[interface.segment]),
             ]
         )
-        self.carrier.put([placed.put()])
+        self.carrier.put(placed.put())
 
     def _set_offload(self, placed: _Placed, *, on: bool) -> None:
         setns(self.hub.nodes[placed.node].network, 0)
@@ -276,14 +276,20 @@ class Impairing:
             self.carrier.drop(one.name)
 
     def gone(self, node: str) -> None:
-        """A node has ended, and its ends of its cables with it."""
+        """A node has ended, and its ends of its cables with it; the log tells what fails."""
+        if node not in self._placed:
+            return
+        try:
+            self._clear(node)
+        except (Problem, OSError) as error:
+            os.write(2, f"hub: the cables of {node}, which has ended: {error}\n".encode())
+
+    def _clear(self, node: str) -> None:
         rules: list[str] = []
-        for name, one in list(self._placed.get(node, {}).items()):
+        for one in self._placed.pop(node).values():
             self._lift(one, rules, is_there=False)
-            del self._placed[node][name]
-        if self._placed.pop(node, None) is not None:
-            self._load(rules)
-            self.carrier.settle()
+        self._load(rules)
+        self.carrier.settle()
 
     def _load(self, rules: list[str]) -> None:
         if not rules:
