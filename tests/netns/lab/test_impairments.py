@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ import pytest
 from hostlab.errors import Failed, Problem, UsageError
 from hostlab.lab import driver
 from hostlab.lab.links.fate import Fate
+from hostlab.linux import ethtool
+from hostlab.linux.entering import from_inside
 from hostlab.linux.running import run_inside
 from hostlab.spec.impairments import Impairment
 from hostlab.sync import Lab, Node
@@ -291,8 +294,19 @@ def test_each_method_gives_way_to_the_next(lab: Lab) -> None:
         for number, (said, method) in enumerate(says):
             link(lab, sending=said)
             assert links(lab)["a"]["method"] == method
+            # Where frames are looked at, nobody leaves them unfinished.
+            looks = method == "user-space wire" or bool(said.get("loss"))
+            assert offload(lab["a"]) is not looks
             here.send(frame(number))
             assert there.take(number + 1)[-1] == frame(number)
+
+
+def offload(node: Node) -> bool:
+    def look() -> tuple[bytes, list[int]]:
+        with socket.socket() as sock:
+            return b"%d" % ethtool.has_offload(sock, "eth0"), []
+
+    return bool(int(from_inside(node.pid, ("user", "net"), look)[0]))
 
 
 def test_the_wire_is_started_again_when_it_dies(lab: Lab) -> None:

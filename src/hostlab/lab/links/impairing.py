@@ -205,6 +205,7 @@ class Impairing:
         match how:
             case Method.NETEM:
                 self._shape(placed, qdisc.netem_replace)
+                self._set_offload(placed, on=not interface.sending)
             case Method.KERNEL:
                 self._shape(placed, _tbf_of(interface))
                 if before is None or before.interface.sending.loss != interface.sending.loss:

@@ -34,7 +34,8 @@ class Method(StrEnum):
 
 
 _LIMITS: Final = {
-    Method.NETEM: "timers of the kernel; chance is not repeatable",
+    Method.NETEM: "the kernel's timers; what it receives can be several segments of TCP at once, "
+    "and share their fate; chance is not repeatable",
     Method.KERNEL: "a packet of TCP that waits for its segmentation is shaped as its segments; "
     "chance is not repeatable",
     Method.WIRE: "a process: at 5,000 frames a second 95% are within 0.5 ms on a machine that has "
