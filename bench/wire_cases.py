@@ -20,14 +20,17 @@ from typing import Final
 from bench.measure import Benchmark, Contender, Metrics, Target
 from hostlab import spec
 from hostlab.lab import driver
+from hostlab.lab.links.fate import Fate
 from hostlab.linux.frame_ring import FrameSocket
 from hostlab.linux.netns import Home
+from hostlab.spec.impairments import Impairment
 from hostlab.sync import Lab
 
 FRAMES: Final = 100_000
 PER_S: Final = 5000
 DELAY_S: Final = 0.02
 LOSS: Final = 0.01
+SEED: Final = 7
 NEAR_MS: Final = 0.5
 KIND: Final = 0x88B5
 """An EtherType for experiments."""
@@ -84,8 +87,12 @@ def _perfect(frames: int) -> Metrics:
 
 def _lossy(frames: int) -> Metrics:
     """How far a loss is from what was asked, in its binomial spread."""
-    with _lab(f"out: {{loss: {LOSS * 100:g}%, seed: 7}}") as lab:
-        arrived = len(_stream(lab, frames))
+    fate = Fate(Impairment(loss=LOSS), f"{SEED} a:eth0 out")
+    for _ in range(frames):
+        if fate.arrive(0, BYTES):
+            fate.leave()
+    with _lab(f"out: {{loss: {LOSS * 100:g}%, seed: {SEED}}}") as lab:
+        arrived = len(_stream(lab, frames, frames - fate.lost))
     spread = math.sqrt(frames * LOSS * (1 - LOSS))
     return {"loss_sigmas": abs(frames - arrived - frames * LOSS) / spread}
 
@@ -122,8 +129,8 @@ def _cpu_s(pid: int) -> float:
         return int(file.read().split()[0]) / 1e9
 
 
-def _stream(lab: Lab, frames: int) -> list[float]:
-    """Milliseconds from sending to arrival of every frame that arrives."""
+def _stream(lab: Lab, frames: int, expected: int | None = None) -> list[float]:
+    """Milliseconds from sending to arrival of every frame that arrives, of all unless said."""
     with ExitStack() as stack:
         home = Home()
         stack.callback(home.close)
@@ -136,7 +143,7 @@ def _stream(lab: Lab, frames: int) -> list[float]:
                 _send(sending, frames)
             finally:
                 os._exit(0)
-        late = _take(taking, frames)
+        late = _take(taking, frames if expected is None else expected)
         os.waitpid(child, 0)
     return late
 
