@@ -231,7 +231,7 @@ class _Builder:
                 for interface, index in _numbered(begun)
             ]
         )
-        hub.impairing.change(begun.node for begun in window)
+        hub.cables.change(begun.node for begun in window)
         for begun in window:
             # One that has ended already is found by its answer, which tells why.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -85,7 +85,7 @@ async def settle(hub: HubSupervisor) -> None:
     for operation in plan.of(Kind.CHANGE_SEGMENT):
         if operation.subject in hub.switch.bridges:
             change.segment(hub, described[operation.subject])
-    hub.impairing.change(node for node in hub.lab.nodes if node.name in hub.nodes)
+    hub.cables.change(node for node in hub.lab.nodes if node.name in hub.nodes)
     change.refresh_neighbours(hub, goal, present(hub))
     hosts.write(directory, hub.lab)
     reached(directory)

@@ -24,8 +24,7 @@ from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
 from hostlab.lab import change, firewall, hosts, limits, recovery
 from hostlab.lab.building import add_nodes
-from hostlab.lab.links import KEY as WIRE
-from hostlab.lab.links import Impairing, LinkChange, changed
+from hostlab.lab.cables import WIRE, Cables
 from hostlab.lab.nodes import (
     NodeHandle,
 )
@@ -85,7 +84,7 @@ class HubSupervisor(Supervisor):
         self.home = own_namespace()
         self._changing = asyncio.Lock()
         self.publishing = Publishing(self)
-        self.impairing = Impairing(self)
+        self.cables = Cables(self)
         self.handlers |= {
             "stage": self.stage,
             "status": self.status,
@@ -104,9 +103,9 @@ class HubSupervisor(Supervisor):
         stored = read_if_there(self.config.directory.description)
         if stored is not None:
             self.lab = msgspec.json.decode(stored, type=Lab)
-        self.impairing.restore(self.lab, *recovery.goals(self.config.directory))
+        self.cables.restore(self.lab, *recovery.goals(self.config.directory))
         await recovery.settle(self)
-        self.impairing.change(node for node in self.lab.nodes if node.name in self.nodes)
+        self.cables.change(node for node in self.lab.nodes if node.name in self.nodes)
 
     def found_running(self, key: str, pid: int) -> None:
         kind, _, name = key.partition(":")
@@ -116,18 +115,18 @@ class HubSupervisor(Supervisor):
         elif key == PUBLISHER:
             self.publishing.found(pid)
         elif key == WIRE:
-            self.impairing.carrier.found(pid)
+            self.cables.wire_found(pid)
 
     def found_ended(self, key: str, pid: int, status: int) -> None:
         kind, _, name = key.partition(":")
         handle = self.nodes.get(name)
         if kind == "node" and handle is not None and handle.pid == pid:
             self.nodes.pop(name).close()
-            self.impairing.gone(name)
+            self.cables.gone(name)
         elif key == PUBLISHER:
             self.publishing.ended(pid)
         elif key == WIRE:
-            self.impairing.carrier.ended(pid)
+            self.cables.wire_ended(pid)
 
     async def status(self, request: Request) -> dict[str, Any]:
         """The lab as it is: which nodes are there, which are missing."""
@@ -140,7 +139,7 @@ class HubSupervisor(Supervisor):
             "warnings": [
                 *self.config.survey.warnings,
                 *report["warnings"],
-                *self.impairing.carrier.warnings,
+                *self.cables.warnings,
             ],
         }
 
@@ -171,6 +170,8 @@ class HubSupervisor(Supervisor):
 
     async def link(self, request: Request) -> dict[str, Any]:
         """Change the impairments of one cable; the description changes with them."""
+        from hostlab.lab.links import LinkChange, changed
+
         change_ = msgspec.convert(request.message["change"], LinkChange)
         async with self._changing:
             await recovery.settle(self)
@@ -183,7 +184,7 @@ class HubSupervisor(Supervisor):
 
     async def list_links(self, request: Request) -> dict[str, Any]:
         """The impaired cables, how that is done, and what has passed."""
-        return {"links": self.impairing.report(), "wire": self.impairing.carrier.pid or None}
+        return self.cables.report()
 
     async def stage(self, request: Request) -> dict[str, Any]:
         """Go from what is there to the given description; undo everything if a step fails."""
@@ -271,9 +272,9 @@ class HubSupervisor(Supervisor):
                 await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
-                self.impairing.change([new.node(name)])
+                self.cables.change([new.node(name)])
             case Kind.CHANGE_IMPAIRMENTS:
-                self.impairing.change([new.node(name)])
+                self.cables.change([new.node(name)])
             case Kind.CHANGE_FIREWALL:
                 firewall.load([(self.nodes[name], new.node(name))])
             case Kind.CHANGE_LIMITS:
@@ -308,7 +309,7 @@ class HubSupervisor(Supervisor):
         may come before or after the pidfd's, must not close it a second time.
         """
         handle = self.nodes.pop(name, None)
-        self.impairing.gone(name)
+        self.cables.gone(name)
         limits.kill(self.config.unified, name)
         if handle is not None:
             await self._end(handle)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from hostlab.errors import Failed
+from hostlab.lab.cables import WIRE
 from hostlab.lab.links.messages import Answer, Drop, Put, Stat, WireClient
 from hostlab.linux.clone import CLONE_PARENT, clone3
 from hostlab.linux.libc import close_all_but
@@ -23,8 +24,6 @@ from hostlab.linux.libc import close_all_but
 if TYPE_CHECKING:
     from hostlab.lab.stage import HubSupervisor
 
-KEY: Final = "wire"
-"""The wire's name with the holder, as a process and as a kept descriptor."""
 RESTARTS: Final = 10
 RESTARTS_WITHIN_S: Final = 10.0
 """A wire that dies more often than that is not started again by itself."""
@@ -47,7 +46,7 @@ class Carrier:
 
     def restore(self) -> None:
         """Take up its control socket, too."""
-        fd = self.hub.kept.get(KEY)
+        fd = self.hub.kept.get(WIRE)
         if fd is not None and self.pid:
             self._client = WireClient(socket.socket(fileno=os.dup(fd)))
 
@@ -82,7 +81,7 @@ class Carrier:
     def settle(self) -> None:
         """With the last cable the wire goes: every copy of its control is closed."""
         if self._client is not None and not any(True for _ in self._cables()):
-            self.hub.drop(KEY)
+            self.hub.drop(WIRE)
             self._forget()
 
     def _forget(self) -> None:
@@ -117,7 +116,7 @@ class Carrier:
         theirs.close()
         os.close(pidfd)
         self.pid = pid
-        self.hub.keep(KEY, ours.fileno())
+        self.hub.keep(WIRE, ours.fileno())
         self._client = WireClient(ours)
         return self._client
 
@@ -125,7 +124,7 @@ class Carrier:
         status = 1
         try:
             asyncio.events._set_running_loop(None)
-            self.hub.channel.send(f"+ {KEY}".encode())
+            self.hub.channel.send(f"+ {WIRE}".encode())
             close_all_but({control.fileno(), self.hub.config.mark})
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             from hostlab.lab.links import wire
