@@ -8,12 +8,14 @@ whose reason begins with "here: " is about the machine's kernel and is only coun
 from __future__ import annotations
 
 import asyncio
+import compileall
 import contextlib
 import gc
 import os
 import re
 import select
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +26,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
+import hostlab
 from hostlab.lab import remains
 from hostlab.lab.paths import INIT
 from hostlab.tasks.survey import task_cgroups
@@ -58,6 +61,17 @@ def pytest_configure(config: pytest.Config) -> None:
     name, _, value = TOKEN.partition("=")
     os.environ[name] = value
     config.stash[OUTCOMES] = Counter()
+    _keep_bytecode()
+
+
+def _keep_bytecode() -> None:
+    """Thousands of processes load hostlab, most where they could not keep what they compile.
+
+    Some machines tell Python to keep nothing at all; then pytest compiles its tests anew, too.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(hostlab.__path__[0], quiet=2)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
