@@ -51,7 +51,7 @@ settings.register_profile(
     "hostlab",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=int(os.environ.get("HOSTLAB_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("HOSTLAB_EXAMPLES", "25")),
     derandomize=not CAMPAIGN and "HOSTLAB_MODEL" not in os.environ,
 )
 settings.load_profile("hostlab")
