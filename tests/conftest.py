@@ -155,9 +155,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     before, machine_before = _held(), Machine.now() if kernel else None
     yield
     left = _left(lambda: _held() - before)
-    if machine_before is not None:
-        if machine_before.left():
-            machine_before.wait_for_the_dying()
+    if machine_before is not None and machine_before.left():
+        machine_before.wait_for_the_dying()
         left |= _left(machine_before.left)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
