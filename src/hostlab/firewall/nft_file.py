@@ -51,7 +51,8 @@ def statements(text: str, *, file: str, line: int = 1, read: ReadFile) -> Iterat
 
 _TOKEN: Final = re.compile(
     r"(?P<comment>#[^\n]*)|(?P<quoted>\"[^\"\n]*\")|(?P<open>\{)|(?P<close>\})"
-    r"|(?P<end>[;\n])|(?P<joined>\\\n)|(?P<blank>[ \t\r]+)|(?P<words>[^\s{};#\"\\][^\n{};#\"\\]*|\\|\")"
+    r"|(?P<end>[;\n])|(?P<joined>\\\n)|(?P<blank>[ \t\r]+)"
+    r"|(?P<words>[^\s{};#\"\\][^\n{};#\"\\]*|\\|\")"
 )
 """Words that follow one another are one token: a set has a hundred thousand."""
 
