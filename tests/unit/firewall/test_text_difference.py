@@ -6,7 +6,7 @@ import pytest
 
 from hostlab.errors import DecodeError
 from hostlab.firewall.difference import text_difference
-from hostlab.firewall.nft_text import parse_nft, print_nft
+from hostlab.firewall.nft_text import nft_tables, parse_nft, print_nft
 from hostlab.firewall.ruleset import Ruleset
 
 pytestmark = pytest.mark.unit
@@ -98,3 +98,11 @@ def test_an_ipset_is_compared_without_what_the_kernel_chose() -> None:
         ("x", "removed", 0, "10.0.0.1"),
         ("x", "added", 0, "10.0.0.2"),
     ]
+
+
+def test_a_listing_is_its_tables() -> None:
+    first = "table ip a {\n\tchain c {\n\t\taccept\n\t}\n}\n"
+    second = 'table inet b { # handle 7\n\tcomment "}"\n}'
+    found = [(("ip", "a"), first), (("inet", "b"), second)]
+    assert list(nft_tables(f"# a remark\n{first}{second}")) == found
+    assert list(nft_tables(f"{first}{second[:-1]}")) == found[:1]
