@@ -56,8 +56,9 @@ def test_what_comes_in_pieces_is_whole(node: Node) -> None:
     """A slow writer is looked at now and then, a fast one at once, and each at its end."""
     lines = "i=0; while [ $i -lt 300 ]; do echo $i; echo e$i >&2; i=$((i+1)); done"
     fast = "head -c 3000000 /dev/zero"
-    done = node.shell(f"{lines}; {fast}; {lines}; (sleep 1000 &) ; exit 4")
     said = "".join(f"{n}\n" for n in range(300)).encode()
+    assert node.shell(lines).stdout == said
+    done = node.shell(f"{lines}; {fast}; {lines}; (sleep 1000 &) ; exit 4")
     assert (done.status, done.stdout) == (4, said + bytes(3_000_000) + said)
     assert done.stderr == 2 * "".join(f"e{n}\n" for n in range(300)).encode()
     with pytest.raises(TimeoutError, match="more than 1000 bytes"):
