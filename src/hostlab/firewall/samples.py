@@ -15,7 +15,8 @@ from typing import Final
 
 from hostlab.firewall.boundaries import Demand, Dimension, Interval, Value
 from hostlab.firewall.demands import PlacedRule, Way
-from hostlab.firewall.packet import Packet, Protocol, State
+from hostlab.firewall.frames import ICMP_ERRORS, ICMPV6_ERRORS
+from hostlab.firewall.packet import Packet, Protocol, State, is_never_invalid
 from hostlab.firewall.target import Target, TargetInterface
 
 MAX_PACKETS: Final = 20_000
@@ -34,6 +35,7 @@ _LAST: Final = {
 _LAST_ADDRESS: Final = {False: (1 << 32) - 1, True: (1 << 128) - 1}
 _CONVERSATIONS: Final = {False: (0, 8, 13, 14, 15, 16, 17, 18), True: (128, 129)}
 """Types of ICMP that conntrack keeps as connections: requests and their replies."""
+_ERRORS: Final = {False: ICMP_ERRORS, True: ICMPV6_ERRORS}
 _ADDRESSES: Final = (Dimension.SOURCE, Dimension.DESTINATION)
 _STATES: Final = {state.value: state for state in State}
 _PROTOCOLS: Final = {protocol.value: protocol for protocol in Protocol}
@@ -92,8 +94,7 @@ class _Packets:
 
     def of_rule(self, demand: Demand, way: Way, *, is_crossed: bool) -> Iterator[Packet]:
         """A packet that the rule asks for, and those just beside."""
-        family = next((d.is_v6 for d in (demand, *way.demands[::-1]) if d.is_v6 is not None), None)
-        for is_v6 in self.families if family is None else [family]:
+        for is_v6 in self._families_of((demand, *way.demands)):
             for hook in _hooks(way.hook):
                 base: Choice = {}
                 for each in (*way.demands, demand):
@@ -103,8 +104,8 @@ class _Packets:
                     dimension: list(islice(_beside(demand, dimension, is_v6=is_v6), MAX_VALUES))
                     for dimension in {*demand.wants, *demand.unwanted}
                 }
-                if Dimension.IN in beside:
-                    beside[Dimension.IN] += [each.name for each in self.interfaces]
+                for dimension in {Dimension.IN, Dimension.OUT} & beside.keys():
+                    beside[dimension] += [each.name for each in self.interfaces]
                 for dimension in sorted(beside):
                     for value in beside[dimension]:
                         yield from self._packet({**base, dimension: value}, hook, is_v6=is_v6)
@@ -171,12 +172,12 @@ class _Packets:
         kind = _number(choice, Dimension.ICMP_TYPE, 128 if is_v6 else 8)
         if is_icmp and state is State.ESTABLISHED and kind not in _CONVERSATIONS[is_v6]:
             return
-        if is_icmp and state is State.RELATED and kind in _CONVERSATIONS[is_v6]:
+        if is_icmp and state is State.RELATED and kind not in _ERRORS[is_v6]:
             # Only an error belongs to another connection; ICMP's 3 and ICMPv6's 1: no way there.
             kind = 1 if is_v6 else 3
         is_new = state in (State.NEW, State.RELATED)
         uid = choice.get(Dimension.OWNER)
-        yield Packet(
+        packet = Packet(
             protocol=protocol,
             source=source,
             destination=destination,
@@ -190,6 +191,8 @@ class _Packets:
             tcp_flags="S" if is_new else "A",
             uid=uid[0] if isinstance(uid, tuple) and interface is None else None,
         )
+        if not is_never_invalid(packet):
+            yield packet
 
     def _place(
         self, choice: Choice, hook: str, *, is_v6: bool
