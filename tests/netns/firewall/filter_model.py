@@ -79,7 +79,9 @@ class Outcome(NamedTuple):
 def outcome_of(answer: Answer) -> Outcome:
     """What hostlab said."""
     left = answer.left_as
-    ends = left and (left.source, left.source_port, left.destination, left.destination_port)
+    if left is None:
+        return Outcome(answer.verdict.value, answer.left_by)
+    ends = (left.source, left.source_port, left.destination, left.destination_port)
     return Outcome(answer.verdict.value, answer.left_by, ends)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 from random import Random
+from typing import Any
 
 from hostlab.firewall.packet import Packet, Protocol, State, usual_type
 from tests.netns.firewall.filter_model import (
@@ -167,7 +168,7 @@ def _changed(rng: Random, held: Filter) -> Filter:
     rules = held.chains[chain]
     rule, other = rules[at], _rule(rng, held, chain)
     if rule.version == other.version:
-        changes = [
+        changes: list[dict[str, Any]] = [
             {"source": other.source}, {"destination": other.destination},
             {"arrives": other.arrives}, {"leaves": other.leaves}, {"states": other.states},
         ]  # fmt: skip
