@@ -66,7 +66,8 @@ def send(address: str, rate: int) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         start = time.monotonic()
         sent = 0
-        print("begun", flush=True)
+        sys.stdout.write("begun\n")
+        sys.stdout.flush()
         # The time of one packet; and the end of what is asked.
         while not select.select([sys.stdin], [], [], 1 / rate)[0]:
             while sent < (time.monotonic() - start) * rate:

@@ -75,10 +75,10 @@ def filters(node: Node) -> str:
     return node.succeed("nft -s list ruleset")
 
 
-def base_chains(node: Node) -> dict[str, str]:
-    """The kernel's handles of the chains: one that is made anew has another."""
+def handles(node: Node) -> list[tuple[str, str]]:
+    """The kernel's numbers of the table and its chains: one that is made anew has another."""
     listed = node.succeed("nft -a list table inet hostlab")
-    return dict(re.findall(r"chain (\w+) \{ # handle (\d+)", listed))
+    return re.findall(r"(?:table inet|chain) (\w+) \{ # handle (\d+)", listed)
 
 
 def connects(node: Node) -> bool:
@@ -171,12 +171,12 @@ def test_no_packet_of_a_stream_is_lost_or_let_in_while_it_changes(place: Site) -
     lab = place.up(texts[0])
     server, client = lab["server"], lab["client"]
     server.succeed(f"nft -f - <<'END'\n{WITNESS}END")
-    chains = base_chains(server)
+    made = handles(server)
     with sending(client.pid, "10.7.0.1") as sender:
         for number in range(SWITCHES):
             place.up(texts[(number + 1) % 2])
         out, _ = sender.communicate(b"", timeout=60)
-    assert base_chains(server) == chains
+    assert handles(server) == made
     counts = counted(server.succeed("nft list counters table inet witness"))
     report(f"{SWITCHES} changes, {int(out)} packets sent: {counts}")
     assert counts["came"] > 0
