@@ -24,6 +24,8 @@ MAX_MIXED: Final = 60
 """Rules that one that differs is put together with; more that differ are not put together."""
 MAX_VALUES: Final = 64
 """Of one dimension of one rule: a set of 50,000 addresses is sampled."""
+MAX_OWN: Final = 4
+"""Of the host's interfaces and addresses that are tried where a rule names another."""
 OUTSIDE: Final = {False: "198.51.100.7", True: "2001:db8:ffff::7"}
 """Somebody far away, of the documentation's prefixes (RFC 5737, RFC 3849)."""
 SOURCE_PORT: Final = 40_000
@@ -77,6 +79,15 @@ class _Packets:
             if any(_own(each, is_v6=is_v6) for each in self.interfaces)
         ] or [False]
 
+        self._own = {
+            is_v6: [
+                int(ip_address(own))
+                for each in self.interfaces[:MAX_OWN]
+                if (own := _own(each, is_v6=is_v6))
+            ]
+            for is_v6 in (False, True)
+        }
+
     def sweep(self) -> Iterator[Packet]:
         """What policies alone decide: every interface, protocol and state."""
         for is_v6 in self.families:
@@ -98,14 +109,12 @@ class _Packets:
             for hook in _hooks(way.hook):
                 base: Choice = {}
                 for each in (*way.demands, demand):
-                    base.update(_inside(each, is_v6=is_v6))
+                    base.update(self._inside(each, hook, is_v6=is_v6))
                 yield from self._packet(base, hook, is_v6=is_v6)
                 beside = {
-                    dimension: list(islice(_beside(demand, dimension, is_v6=is_v6), MAX_VALUES))
+                    dimension: list(self._beside(demand, dimension, hook, is_v6=is_v6))
                     for dimension in {*demand.wants, *demand.unwanted}
                 }
-                for dimension in {Dimension.IN, Dimension.OUT} & beside.keys():
-                    beside[dimension] += [each.name for each in self.interfaces]
                 for dimension in sorted(beside):
                     for value in beside[dimension]:
                         yield from self._packet({**base, dimension: value}, hook, is_v6=is_v6)
@@ -122,15 +131,37 @@ class _Packets:
         step = max(1, len(others) // MAX_MIXED)
         for other in others[::step]:
             for is_v6 in self._families_of((rule.demand, other.demand)):
-                theirs = _inside(other.demand, is_v6=is_v6)
-                ours = _inside(rule.demand, is_v6=is_v6)
                 for hook in {hook for way in rule.ways for hook in _hooks(way.hook)}:
+                    theirs = self._inside(other.demand, hook, is_v6=is_v6)
+                    ours = self._inside(rule.demand, hook, is_v6=is_v6)
                     yield from self._packet({**theirs, **ours}, hook, is_v6=is_v6)
                     for dimension in {*rule.demand.wants, *rule.demand.unwanted}:
-                        values = _beside(rule.demand, dimension, is_v6=is_v6)
+                        values = self._beside(rule.demand, dimension, hook, is_v6=is_v6)
                         for value in islice(values, 8):
                             choice = {**theirs, **ours, dimension: value}
                             yield from self._packet(choice, hook, is_v6=is_v6)
+
+    def _inside(self, demand: Demand, hook: str, *, is_v6: bool) -> Choice:
+        """A value of each dimension that is asked for; of the host itself where it is to come."""
+        choice = _inside(demand, is_v6=is_v6)
+        if hook == "input" and Dimension.DESTINATION in choice:
+            for own in self._own[is_v6][::-1]:
+                if _is_asked(demand, own):
+                    choice[Dimension.DESTINATION] = (own, own)
+        return choice
+
+    def _beside(
+        self, demand: Demand, dimension: Dimension, hook: str, *, is_v6: bool
+    ) -> Iterator[Value]:
+        """On and beside each boundary; what else there is of addresses to come to, of interfaces.
+
+        Else no packet for the host would be beside a prefix that has one of its addresses.
+        """
+        if dimension is Dimension.DESTINATION and hook == "input":
+            yield from ((each, each) for each in self._own[is_v6])
+        if dimension in (Dimension.IN, Dimension.OUT):
+            yield from (each.name for each in self.interfaces[:MAX_OWN])
+        yield from islice(_beside(demand, dimension, is_v6=is_v6), MAX_VALUES)
 
     def _families_of(self, demands: Iterable[Demand]) -> list[bool]:
         said = {demand.is_v6 for demand in demands} - {None}
@@ -268,6 +299,18 @@ def _inside(demand: Demand, *, is_v6: bool) -> Choice:
             if isinstance(value, tuple) and dimension not in choice:
                 choice[dimension] = (_outer(value, dimension, is_v6=is_v6), 0)
     return choice
+
+
+def _is_asked(demand: Demand, destination: int) -> bool:
+    wanted = demand.wants.get(Dimension.DESTINATION)
+    unwanted = demand.unwanted.get(Dimension.DESTINATION, ())
+    return (wanted is None or _is_within(wanted, destination)) and not _is_within(
+        unwanted, destination
+    )
+
+
+def _is_within(values: Iterable[Value], number: int) -> bool:
+    return any(isinstance(each, tuple) and each[0] <= number <= each[1] for each in values)
 
 
 def _inner(interval: Interval) -> int:

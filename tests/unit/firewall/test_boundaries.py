@@ -133,6 +133,13 @@ def test_a_packet_leaves_by_every_interface_where_a_rule_names_one() -> None:
     assert ("lan0", "203.0.113.254") in ways
 
 
+def test_where_a_rule_names_a_part_of_the_host_all_of_it_is_asked() -> None:
+    """Beside a prefix that has one of the host's addresses nothing else comes to the host."""
+    found = sampled(saved_filter("INPUT -d 203.0.113.0/28 -p udp -j ACCEPT"))
+    asked = {p.destination for p in found if p.protocol == "udp" and p.interface == "wan0"}
+    assert {"203.0.113.10", "10.0.0.1", "203.0.113.0", "203.0.113.16"} <= asked
+
+
 def test_no_packet_is_asked_for_that_cannot_be_what_it_is_asked_for_as() -> None:
     found = sampled(saved_filter("INPUT -p icmp -m conntrack --ctstate INVALID -j ACCEPT"))
     assert any(p.state == "invalid" and p.protocol == "icmp" for p in found)
