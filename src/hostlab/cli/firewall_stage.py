@@ -135,12 +135,17 @@ def staged_from(
     **target: Any,
 ) -> Staged:
     """A source, or what a node holds, staged in a lab of its own that is gone afterwards."""
+    import msgspec
+
+    from hostlab.firewall.one_family import left_open
     from hostlab.firewall.stage import Stage
 
     node = running_node(source)
     with Stage(target_for(node, **target)) as stage:
         place = stage.nodes["stage"]
-        return staged_in(place, node or source, arguments=arguments, shell=shell, limit=time_limit)
+        found = staged_in(place, node or source, arguments=arguments, shell=shell, limit=time_limit)
+    remarks = tuple(left_open(found.ruleset, stage.target))
+    return msgspec.structs.replace(found, troubles=(*found.troubles, *remarks))
 
 
 def staged_in(
