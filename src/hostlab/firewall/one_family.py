@@ -1,4 +1,4 @@
-"""A ruleset that keeps something out by IPv4 only, on a host that has IPv6: worth a remark; pure."""
+"""A ruleset that keeps things out by IPv4 only, on a host that has IPv6: a remark; pure."""
 
 from __future__ import annotations
 
