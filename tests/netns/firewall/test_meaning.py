@@ -159,7 +159,7 @@ def test_what_no_packet_varies_is_said(stage: Stage) -> None:
 
 
 def test_what_only_three_rules_together_tell_is_not_found(stage: Stage) -> None:
-    """A limit, told in docs/firewall.md: the rule that differs is tried with one other at a time."""
+    """A limit, told in docs/firewall.md: a rule that differs is tried with one other at a time."""
     rules = (
         "INPUT -p tcp ! --dport 7777 -j DROP",
         "INPUT -s 192.0.2.0/24 -j DROP",
