@@ -12,9 +12,9 @@ from typing import Final, NamedTuple, Protocol
 
 from hostlab.errors import Failed
 from hostlab.firewall import witnesses
-from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import IPTABLES_TABLES, Ruleset
 from hostlab.lab.access import Completed
+from hostlab.plan.nft_text import nft_tables
 
 TOOL_TIMEOUT_S: Final = 600.0
 RESTORERS: Final = (

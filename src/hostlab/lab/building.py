@@ -222,7 +222,7 @@ class _Builder:
             pid = handles[begun.node.name].pid
             limits.apply(hub.config.unified, hub.config.v1, begun.node, [pid])
         guarded = [begun.node for begun in window if begun.node.firewall is not None]
-        firewall.load((handles[node.name], node) for node in guarded)
+        firewall.load(((handles[node.name], node) for node in guarded), is_new=True)
         hub.switch.netlink.request(
             [
                 hub.switch.port(interface, index, handles[begun.node.name].network)

@@ -236,7 +236,7 @@ class HubSupervisor(Supervisor):
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
             case Kind.CHANGE_FIREWALL:
-                firewall.load([(self.nodes[name], new.node(name))])
+                firewall.load([(self.nodes[name], new.node(name))], is_new=False)
             case Kind.CHANGE_LIMITS:
                 limits.change(self.config.unified, self.config.v1, old.node(name), new.node(name))
             case Kind.CHANGE_FILES:

@@ -7,8 +7,8 @@ import pytest
 from hostlab.errors import DecodeError
 from hostlab.firewall.difference import text_difference
 from hostlab.firewall.listing import chains
-from hostlab.firewall.nft_text import nft_tables, parse_nft, print_nft
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.plan.nft_text import nft_tables, parse_nft, print_nft
 
 pytestmark = pytest.mark.unit
 
