@@ -11,12 +11,14 @@ import contextlib
 import os
 from typing import Final
 
-from hostlab.linux import rtnetlink
+from hostlab.linux import rtnetlink, tunnels
 from hostlab.linux.netlink import Netlink, Request
 from hostlab.linux.rtnetlink import VethEnd
 from hostlab.spec.model import Interface, Segment
 
 FIRST_PORT_INDEX: Final = 100
+SPARE: Final = "spare:"
+"""Begins the altname of a link that waits for its node; no segment's name has a colon."""
 _NETFILTER: Final = "/proc/sys/net/bridge/bridge-nf-call-"
 
 
@@ -78,14 +80,32 @@ class Switch:
         bridge = rtnetlink.link_set(self.bridges[segment.name], mtu=segment.mtu)
         self.netlink.request([*requests, bridge])
 
-    def port(self, interface: Interface, index: int, namespace: int) -> Request:
-        """The request that plugs a node's new interface in: one message for the whole cable."""
+    def port(self, node: str, interface: Interface, index: int, namespace: int) -> Request:
+        """The request that plugs a node's new interface in: one message for the whole cable.
+
+        One on a device of the machine was made there beforehand, and is only moved.
+        """
+        if interface.device:
+            spare = self.spares().get(f"{node}/{interface.name}")
+            if spare is None:
+                raise FileNotFoundError(f"no link of {interface.device} was made for {node}")
+            return tunnels.link_move(
+                spare, namespace_fd=namespace, name=interface.name, new_index=index
+            )
         port = self.take_index()
         return rtnetlink.veth_add(
             VethEnd(f"p{port}", port, master=self.bridges[interface.segment], up=True),
             VethEnd(interface.name, index, mac=interface.mac, namespace_fd=namespace),
             mtu=interface.mtu,
         )
+
+    def spares(self) -> dict[str, int]:
+        """NODE/INTERFACE -> index of the links on the machine's devices that wait for a node."""
+        return {
+            link.altnames[0].removeprefix(SPARE): link.index
+            for link in rtnetlink.links(self.netlink)
+            if link.altnames and link.altnames[0].startswith(SPARE)
+        }
 
     def attach(self, segment: str, link: str) -> None:
         """Put a link that someone else made in this namespace onto a segment, and set it up."""

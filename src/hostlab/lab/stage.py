@@ -22,7 +22,7 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
-from hostlab.lab import change, firewall, hosts, limits, recovery
+from hostlab.lab import change, firewall, hosts, limits, overlays, recovery
 from hostlab.lab.building import add_nodes
 from hostlab.lab.nodes import (
     NodeHandle,
@@ -35,7 +35,7 @@ from hostlab.lab.rootfs import Survey
 from hostlab.lab.segments import Switch, own_namespace
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
-from hostlab.spec.model import Lab, Node
+from hostlab.spec.model import Lab, Node, Segment
 
 IN_PLACE: Final = frozenset(kind for kind, inverse in INVERSE.items() if kind is inverse)
 """Changes of something that goes on existing."""
@@ -159,6 +159,7 @@ class HubSupervisor(Supervisor):
         async with self._changing:
             await recovery.settle(self)
             present = recovery.present(self)
+            overlays.require(new)
             plan = difference(present, new)
             done: list[Operation] = []
             try:
@@ -226,11 +227,14 @@ class HubSupervisor(Supervisor):
             raise died(f"node {name}")
         match operation.kind:
             case Kind.ADD_SEGMENT:
-                self.switch.add_segment(next(s for s in new.segments if s.name == name))
+                if (segment := _segment(new, name)).is_switched:
+                    self.switch.add_segment(segment)
             case Kind.REMOVE_SEGMENT:
-                self.switch.remove_segment(name)
+                if _segment(old, name).is_switched:
+                    self.switch.remove_segment(name)
             case Kind.CHANGE_SEGMENT:
-                change.segment(self, next(s for s in new.segments if s.name == name))
+                if (segment := _segment(new, name)).is_switched:
+                    change.segment(self, segment)
             case Kind.REMOVE_NODE:
                 await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
@@ -288,6 +292,10 @@ class HubSupervisor(Supervisor):
         finally:
             loop.remove_reader(handle.pidfd)
             handle.close()
+
+
+def _segment(lab: Lab, name: str) -> Segment:
+    return next(segment for segment in lab.segments if segment.name == name)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -56,6 +56,11 @@ class Wire:
         return self.net.name
 
     @property
+    def holder(self) -> str:
+        """The link that has its addresses: as `model.Interface.holder`."""
+        return self.bridge if self.bridge and self.net.kind is SegmentKind.VXLAN else self.name
+
+    @property
     def effective_mtu(self) -> int:
         """What was said, or the segment's."""
         return self.mtu or self.net.mtu
@@ -86,6 +91,12 @@ class Net:
         usual = self.usual_mtu if self.base is None else self.base.mtu
         mtu: int = self.fields.value("mtu", usual)
         return mtu
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """The segments that are one network with it, itself among them."""
+        root = self.base or self
+        return (root.name, *(net.name for net in root.extensions))
 
     @property
     def hosts(self) -> int:

@@ -57,10 +57,6 @@ class Segment(Value, frozen=True, kw_only=True):
     machine: tuple[str, ...] = ()
     """Addresses of the machine's own interface on this segment; empty: the machine sees nothing."""
     kind: SegmentKind = SegmentKind.BRIDGE
-    device: str = ""
-    """Of a macvlan: the machine's device."""
-    mode: str = "bridge"
-    """Of a macvlan: who hears whom (`linux.rtnetlink.MACVLAN_MODES`)."""
     taps: tuple[str, ...] = ()
     """Ports for programs of the machine (tuntap)."""
     lab: str = ""
@@ -106,6 +102,15 @@ class Interface(Value, frozen=True, kw_only=True):
     """None: it is plugged into the segment's bridge, or onto the machine's device."""
     bridge: str = ""
     """A bridge in the node that it is a port of."""
+    device: str = ""
+    """The machine's device that it is on."""
+    mode: str = ""
+    """How it is there (`linux.tunnels.MACVLAN_MODES`)."""
+
+    @property
+    def holder(self) -> str:
+        """The link that has its addresses."""
+        return self.bridge if self.bridge and self.tunnel is not None else self.name
 
 
 class Route(Value, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from hostlab.spec.model import (
     Root,
     RootKind,
     Segment,
+    SegmentKind,
 )
 from hostlab.spec.node_jobs import JobReader, boot, units
 from hostlab.spec.routes import routes
@@ -86,8 +87,6 @@ def _segment(net: Net) -> Segment:
         mtu=net.mtu,
         machine=tuple(f"{a.address}/{a.length}" for a in net.machine),
         kind=net.kind,
-        device=net.details.value("device", ""),
-        mode=net.details.value("mode", "bridge"),
         taps=tuple(said.value for said in net.fields.value("taps", [])),
         lab="" if other is None else "/".join(other),
     )
@@ -315,6 +314,7 @@ def _listed_once(list_files: ListFiles) -> ListFiles:
 
 
 def _interface(wire: Wire) -> Interface:
+    is_macvlan = wire.net.kind is SegmentKind.MACVLAN
     return Interface(
         name=wire.name,
         segment=wire.segment,
@@ -323,4 +323,6 @@ def _interface(wire: Wire) -> Interface:
         mtu=wire.effective_mtu,
         tunnel=wire.tunnel,
         bridge=wire.bridge,
+        device=wire.net.details.value("device", ""),
+        mode=wire.net.details.value("mode", "bridge") if is_macvlan else "",
     )
