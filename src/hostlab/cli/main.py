@@ -38,6 +38,8 @@ COMMANDS: Final = {
     "capture": ("look", "Write an interface's packets as pcapng to standard output."),
     "devices": ("devices", "List block and USB devices as kernel, udev and UDisks2 see them."),
     "device": ("device", "Plug things into nodes and pull them out."),
+    "fdb": ("fdb", "Show which MAC address is behind which port or end of a VXLAN."),
+    "neighbours": ("neighbours", "Show which MAC address each IP address has, as nodes know it."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),
     "namespaces": ("look", "Show every namespace of a lab or of the machine."),
     "capabilities": ("look", "Show the capabilities of a process or a file."),

@@ -251,9 +251,12 @@ class HubSupervisor(Supervisor):
                 pass
 
     async def _undo(self, done: Sequence[Operation], new: Lab, old: Lab) -> list[str]:
-        """Take back what was done, latest first; what cannot be taken back is said in the log."""
+        """Take back what was done, latest first; what cannot be taken back is said in the log.
+
+        Before all else the segments that went are there again, for the nodes that were on them.
+        """
         undone = []
-        for operation in reversed(done):
+        for operation in sorted(reversed(done), key=lambda o: o.kind is not Kind.REMOVE_SEGMENT):
             inverse = operation.inverse()
             try:
                 await self._execute(Plan((inverse,)), new, old, [], None)

@@ -255,11 +255,12 @@ class _Ends:
                 return
             local[wire.node, wire.name] = str(found[0]) if found else ""
         remotes = self._remotes(local, family)
-        places = () if self.net.details.flag("learning", default=True) else self._places(local)
+        is_learning = self.net.details.flag("learning", default=True)
+        places = () if is_learning else tuple(self._places(local))
         for wire in self.net.wires:
             here = local[wire.node, wire.name]
             assert wire.under is not None
-            wire.tunnel = self._tunnel(wire.under.name, here, remotes, tuple(places))
+            wire.tunnel = self._tunnel(wire.under.name, here, remotes, places)
 
     def _tunnel(
         self, over: str, here: str, remotes: Sequence[str], places: tuple[tuple[str, str], ...]
