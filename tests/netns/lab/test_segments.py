@@ -60,9 +60,9 @@ def seen_in(lab: Lab, node: Node) -> object:
     links = {}
     for row in ip(node, "-d", "addr"):
         info = row.get("linkinfo", {})
-        keys = ("mtu", "address", "master", "operstate")
+        keys = ("mtu", "address", "master")
         links[row["ifname"]] = (
-            {key: row.get(key) for key in keys},
+            {key: row.get(key) for key in keys} | {"up": "UP" in row["flags"]},
             info.get("info_kind"),
             {key: value for key, value in info.get("info_data", {}).items() if key in DETAILS},
             sorted(
