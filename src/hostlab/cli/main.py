@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "device": ("device", "Plug things into nodes and pull them out."),
     "fdb": ("fdb", "Show which MAC address is behind which port or end of a VXLAN."),
     "neighbours": ("neighbours", "Show which MAC address each IP address has, as nodes know it."),
+    "tap": ("tap", "Give a program of this machine a port of a segment."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),
     "namespaces": ("look", "Show every namespace of a lab or of the machine."),
     "capabilities": ("look", "Show the capabilities of a process or a file."),

@@ -13,7 +13,7 @@ import msgspec
 from hostlab.errors import Failed, Problem
 from hostlab.init.node import STATE_FILE
 from hostlab.init.protocol import CONTROL, Message, connect, decode, encode
-from hostlab.lab import files, overlays, wiring
+from hostlab.lab import files, outlets, overlays, wiring
 from hostlab.lab.container import netlink_in
 from hostlab.lab.nodes import NodeHandle
 from hostlab.lab.paths import LabDirectory, write_whole
@@ -43,7 +43,9 @@ def network(hub: HubSupervisor, old: Node, new: Node) -> None:
         was = {interface.name: interface for interface in old.interfaces}
         now = {interface.name: interface for interface in new.interfaces}
         for name in _unplugged(was, now):
-            if name in index:
+            if name in index and name in was and was[name].device:
+                netlink.request(hub.switch.outlets.from_node(index.pop(name), hub.home))
+            elif name in index:
                 netlink.request([rtnetlink.link_delete(index.pop(name))])
         for interface in overlays.in_order(new.interfaces):
             before = was.get(interface.name, interface)
@@ -59,6 +61,22 @@ def network(hub: HubSupervisor, old: Node, new: Node) -> None:
         routes = [wiring.route_add(route, index) for route in new.routes]
         netlink.try_each(routes, unless=(errno.EEXIST,))
     _settings(hub, handle, old, new)
+
+
+def rescue(hub: HubSupervisor, node: Node) -> None:
+    """Take the links on the machine's devices out of a node that is about to end.
+
+    Whoever comes in its place, or it itself when that fails, is given them again.
+    """
+    handle = hub.nodes.get(node.name)
+    links = outlets.device_links(node)
+    if handle is None or not links:
+        return
+    with netlink_in(handle.network, home=hub.home) as netlink:
+        index = {link.name: link.index for link in rtnetlink.links(netlink)}
+        for interface in links:
+            if interface.name in index:
+                netlink.request(hub.switch.outlets.from_node(index[interface.name], hub.home))
 
 
 def _unplugged(was: Mapping[str, Interface], now: Mapping[str, Interface]) -> Iterator[str]:
@@ -177,8 +195,9 @@ def _fresh(keys: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def segment(hub: HubSupervisor, new: Segment) -> None:
-    """A segment's MTU; its ports follow their interfaces."""
+    """A segment's MTU and taps; its ports follow their interfaces."""
     hub.switch.change_mtu(new, {})
+    hub.switch.outlets.settle_taps(new)
 
 
 def refresh_neighbours(hub: HubSupervisor, old: Lab, new: Lab) -> None:

@@ -20,7 +20,7 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.init.protocol import HUNG_UP, listen
-from hostlab.lab import idmap, outside, remains
+from hostlab.lab import idmap, joining, outside, remains
 from hostlab.lab.nesting import explained
 from hostlab.lab.paths import LabDirectory, boot_id, start_time
 from hostlab.linux import cgroups
@@ -71,9 +71,11 @@ def _stage_once(
         control = _start(directory)
     try:
         with outside.ports(lab, control) as opened:
+            joining.device_links(lab, control)
             operations = _stage(control, lab, progress)
             outside.publish(lab, control, opened)
         outside.machine_interfaces(directory, lab, control)
+        joining.cables(lab, control)
         return operations
     except BaseException:
         with contextlib.suppress(OSError, Problem):

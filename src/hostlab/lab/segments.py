@@ -11,14 +11,13 @@ import contextlib
 import os
 from typing import Final
 
-from hostlab.linux import rtnetlink, tunnels
+from hostlab.lab.outlets import Outlets
+from hostlab.linux import rtnetlink
 from hostlab.linux.netlink import Netlink, Request
 from hostlab.linux.rtnetlink import VethEnd
 from hostlab.spec.model import Interface, Segment
 
 FIRST_PORT_INDEX: Final = 100
-SPARE: Final = "spare:"
-"""Begins the altname of a link that waits for its node; no segment's name has a colon."""
 _NETFILTER: Final = "/proc/sys/net/bridge/bridge-nf-call-"
 
 
@@ -30,6 +29,7 @@ class Switch:
         self.bridges: dict[str, int] = {}
         self._next = FIRST_PORT_INDEX
         self._ups: dict[str, Request] = {}
+        self.outlets = Outlets(self)
 
     def prepare(self) -> None:
         """Once for a new namespace: the loopback, and no firewall between a bridge's ports."""
@@ -44,6 +44,8 @@ class Switch:
             self._next = max(self._next, link.index + 1)
             if link.kind == "bridge" and link.altnames:
                 self.bridges[link.altnames[0]] = link.index
+            elif link.altnames:
+                self.outlets.adopt(link.altnames[0])
 
     def take_index(self) -> int:
         """An interface index that no link of this namespace has."""
@@ -63,6 +65,8 @@ class Switch:
         )
         self.bridges[segment.name] = index
         self._ups[segment.name] = rtnetlink.link_set(index, up=True)
+        if segment.taps:
+            self.outlets.settle_taps(segment)
 
     def raise_bridges(self) -> None:
         """Set the new bridges up."""
@@ -72,6 +76,7 @@ class Switch:
     def remove_segment(self, name: str) -> None:
         """Take a bridge away; its ports must have gone with their nodes."""
         self._ups.pop(name, None)
+        self.outlets.end_taps(name)
         self.netlink.request([rtnetlink.link_delete(self.bridges.pop(name))])
 
     def change_mtu(self, segment: Segment, ports: dict[int, int]) -> None:
@@ -86,12 +91,7 @@ class Switch:
         One on a device of the machine was made there beforehand, and is only moved.
         """
         if interface.device:
-            spare = self.spares().get(f"{node}/{interface.name}")
-            if spare is None:
-                raise FileNotFoundError(f"no link of {interface.device} was made for {node}")
-            return tunnels.link_move(
-                spare, namespace_fd=namespace, name=interface.name, new_index=index
-            )
+            return self.outlets.to_node(node, interface, index, namespace)
         port = self.take_index()
         return rtnetlink.veth_add(
             VethEnd(f"p{port}", port, master=self.bridges[interface.segment], up=True),
@@ -99,13 +99,9 @@ class Switch:
             mtu=interface.mtu,
         )
 
-    def spares(self) -> dict[str, int]:
-        """NODE/INTERFACE -> index of the links on the machine's devices that wait for a node."""
-        return {
-            link.altnames[0].removeprefix(SPARE): link.index
-            for link in rtnetlink.links(self.netlink)
-            if link.altnames and link.altnames[0].startswith(SPARE)
-        }
+    def plug(self, segment: str, index: int) -> None:
+        """Put a link of this namespace onto a segment, and set it up."""
+        self.netlink.request([rtnetlink.link_set(index, master=self.bridges[segment], up=True)])
 
     def attach(self, segment: str, link: str) -> None:
         """Put a link that someone else made in this namespace onto a segment, and set it up."""
@@ -114,8 +110,7 @@ class Switch:
             raise FileNotFoundError(f"no link {link} in the switch namespace")
         index = found[0].index
         self._next = max(self._next, index + 1)
-        master = self.bridges[segment]
-        self.netlink.request([rtnetlink.link_set(index, master=master, up=True)])
+        self.plug(segment, index)
 
 
 def own_namespace() -> int:

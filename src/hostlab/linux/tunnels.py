@@ -130,12 +130,24 @@ def macvlan_add(link: NewLink, *, over: int, mode: str, namespace_fd: int) -> Re
     return link.request("macvlan", data, more)
 
 
-def link_move(index: int, *, namespace_fd: int, name: str, new_index: int) -> Request:
+def link_move(
+    index: int,
+    *,
+    namespace_fd: int,
+    name: str,
+    new_index: int,
+    mac: str | None = None,
+    mtu: int | None = None,
+) -> Request:
     """Put a link that is down into another namespace, under a name and number there (Linux 5.13).
 
-    Its alternative names go with it.
+    Its alternative names go with it. Needs CAP_NET_ADMIN over both.
     """
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    if mac is not None:
+        body += attribute(IFLA_ADDRESS, mac_bytes(mac))
+    if mtu is not None:
+        body += attribute(IFLA_MTU, _U32.pack(mtu))
     body += attribute(IFLA_NET_NS_FD, _U32.pack(namespace_fd))
     body += attribute(IFLA_NEW_IFINDEX, _U32.pack(new_index))
     return Request(RTM_NEWLINK, 0, body, f"move link {index} to {name}")

@@ -162,6 +162,10 @@ def _segment_change(was: Segment, now: Segment) -> str:
         return f"mtu {was.mtu} → {now.mtu}"
     if was.machine != now.machine:
         return f"machine {_list(was.machine)} → {_list(now.machine)}"
+    if was.taps != now.taps:
+        return f"taps {_list(was.taps)} → {_list(now.taps)}"
+    if was.lab != now.lab:
+        return f"joined to {was.lab or 'no lab'} → {now.lab or 'no lab'}"
     return ""
 
 

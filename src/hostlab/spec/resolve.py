@@ -65,6 +65,11 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     overlays.finish(source, every, nets)
     resolver = _Resolver(source, every, inputs, name)
     nodes = tuple(resolver.node(draft) for draft in every.values())
+    for net in nets.values():
+        other = net.fields.get("lab")
+        if other is not None and other.value[0] == name:
+            message = f"{quoted(name)} is this lab itself"
+            source.report("clash", message, other.at, "put its nodes on one segment")
     return Lab(
         name=name,
         segments=tuple(_segment(net) for net in nets.values()),
