@@ -71,6 +71,7 @@ def _stage_once(
         control = _start(directory)
     try:
         with outside.ports(lab, control) as opened:
+            joining.check_cables(lab)
             joining.device_links(lab, control)
             operations = _stage(control, lab, progress)
             outside.publish(lab, control, opened)

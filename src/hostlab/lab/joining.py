@@ -65,6 +65,27 @@ def _device(devices: dict[str, rtnetlink.Link], spare: Spare) -> rtnetlink.Link:
     return found
 
 
+def check_cables(lab: Lab) -> None:
+    """What is wrong with the cables that the lab is about to have to labs that are up."""
+    for segment, other, theirs in _described(lab):
+        far, described = _hub(other), staged(other)
+        if far is None or described is None:
+            continue
+        far.close()
+        _check_segment(lab, segment, f"{other}/{theirs}")
+        _check_segment(described, theirs, f"{lab.name}/{segment}")
+        _check_hosts(_hosts(lab, segment), _hosts(described, theirs))
+        _check_root(f"segment {segment}: only root can join it to another lab")
+
+
+def _hub(lab: str) -> Control | None:
+    """A connection to another lab's hub; None when it is not up."""
+    try:
+        return Control.to(LabDirectory.of(lab).path, HUB_SOCKET)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        return None
+
+
 def cables(lab: Lab, control: Control) -> None:
     """Join the lab's segments to those of other labs that are up, and end what is not described.
 
@@ -102,31 +123,24 @@ def _segments_that_name(lab: str, other: str) -> tuple[Segment, ...]:
 
 def _join(lab: Lab, control: Control, key: str, segment: str, other: str, theirs: str) -> None:
     """A cable, if the other lab is up; when it is not, its own `up` makes it."""
-    try:
-        far = Control.to(LabDirectory.of(other).path, HUB_SOCKET)
-    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+    far = _hub(other)
+    if far is None:
         return
-    with far:
-        described = staged(other)
-        _check_segment(lab, segment, f"{other}/{theirs}")
-        if described is not None:
-            _check_segment(described, theirs, f"{lab.name}/{segment}")
-        _check_root(f"segment {segment}: only root can join it to another lab")
-        with contextlib.ExitStack() as stack:
-            spaces = []
-            for each in (control, far):
-                spaces.append(_switch(each))
-                stack.callback(os.close, spaces[-1])
-            numbers = [each.call("take_index")["index"] for each in (control, far)]
-            here, there = (
-                VethEnd(f"c{number}", number, namespace_fd=space)
-                for number, space in zip(numbers, spaces, strict=True)
-            )
-            mtu = _segment(lab, segment).mtu
-            with Netlink() as netlink:
-                netlink.request([rtnetlink.veth_add(here, there, mtu=mtu)])
-            far.call("name_link", index=numbers[1], name=key, segment=theirs)
-            control.call("name_link", index=numbers[0], name=key, segment=segment)
+    with far, contextlib.ExitStack() as stack:
+        spaces = []
+        for each in (control, far):
+            spaces.append(_switch(each))
+            stack.callback(os.close, spaces[-1])
+        numbers = [each.call("take_index")["index"] for each in (control, far)]
+        here, there = (
+            VethEnd(f"c{number}", number, namespace_fd=space)
+            for number, space in zip(numbers, spaces, strict=True)
+        )
+        mtu = _segment(lab, segment).mtu
+        with Netlink() as netlink:
+            netlink.request([rtnetlink.veth_add(here, there, mtu=mtu)])
+        far.call("name_link", index=numbers[1], name=key, segment=theirs)
+        control.call("name_link", index=numbers[0], name=key, segment=segment)
 
 
 def _segment(lab: Lab, name: str) -> Segment:
@@ -138,6 +152,23 @@ def _check_segment(lab: Lab, name: str, other: str) -> None:
         known = ", ".join(s.name for s in lab.segments if s.is_switched) or "none"
         message = f"{other} is to be joined to {lab.name}/{name}, which is no segment with a switch"
         raise UsageError("no-segment", message, hint=f"{lab.name} has: {known}")
+
+
+def _hosts(lab: Lab, segment: str) -> dict[str, str]:
+    """Who has which MAC and IP address on a segment."""
+    return {
+        address: f"{lab.name}/{node.name}"
+        for node in lab.nodes
+        for interface in node.interfaces
+        if interface.segment == segment
+        for address in (interface.mac, *(a.partition("/")[0] for a in interface.addresses))
+    }
+
+
+def _check_hosts(ours: dict[str, str], theirs: dict[str, str]) -> None:
+    for address in sorted(ours.keys() & theirs.keys()):
+        message = f"{ours[address]} and {theirs[address]} would both have {address}"
+        raise UsageError("clash", message, hint="declare the addresses of one of them")
 
 
 def _check_root(message: str) -> None:

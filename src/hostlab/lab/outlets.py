@@ -8,6 +8,7 @@ the only record, and a supervisor that was killed loses nothing.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -78,7 +79,12 @@ class Outlets:
         }
 
     def name(self, index: int, name: str) -> None:
-        """Say what a link is for that has been made."""
+        """Say what a link is for that has been made.
+
+        Of a lab that went down a moment ago the kernel may not have taken the cable yet.
+        """
+        if (old := self.found(name).get(name)) is not None:
+            self._netlink.try_each([rtnetlink.link_delete(old)], unless=(errno.ENODEV,))
         self._netlink.request([rtnetlink.altname_add(index, name)])
 
     def delete(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> None:

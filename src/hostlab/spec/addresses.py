@@ -6,7 +6,8 @@ the same addresses every time, and a node or a segment added at the end moves no
 - the Nth segment has 10.N.0.0/24 and fd00:0:0:N::/64 (from the 257th on 10.(N mod 256).8.0 and so
   on). The next segment's 10/8 prefix is far away, so one that needs more than a /24 grows in place;
 - the Nth interface of a segment has the Nth address that nobody declared;
-- a MAC address is a hash of the node's and the interface's names.
+- a MAC address is a hash of the node's and the interface's names, where other labs may be on the
+  segment, too, of the lab's as well.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class Net:
     kind: SegmentKind = SegmentKind.BRIDGE
     details: Fields = field(default_factory=Fields)
     """What was said of its kind."""
+    lab: str = ""
+    """The lab's name and `/` where others may be on it, too."""
     base: Net | None = None
     """The VXLAN that it extends, whose addresses it shares."""
     extensions: list[Net] = field(default_factory=list)
@@ -304,7 +307,7 @@ def _assign_macs(source: Source, nets: dict[str, Net]) -> None:
     for wire in wires:
         attempt = 0
         while not wire.assigned_mac:
-            seed = f"{wire.node}\0{wire.name}\0{attempt}".encode()
+            seed = f"{wire.net.lab}{wire.node}\0{wire.name}\0{attempt}".encode()
             # 02: locally administered, one interface's (IEEE 802, section 8.4).
             mac = "02:" + hashlib.sha256(seed).digest()[:5].hex(":")
             if mac not in taken:

@@ -57,7 +57,7 @@ class Inputs:
 def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     """The lab; what is wrong is reported to the source, and then the result means nothing."""
     name = top.value("name") or names.generated(inputs.seed, 0, (), joint="_")
-    nets = {key: _net(key, said) for key, said in top.value("segments", Fields()).items()}
+    nets = {key: _net(name, key, said) for key, said in top.value("segments", Fields()).items()}
     every = drafts(source, top, top.value("name") or inputs.seed)
     attach(source, every, nets)
     overlays.prepare(source, every, nets)
@@ -79,9 +79,12 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     )
 
 
-def _net(name: str, said: Said) -> Net:
+def _net(lab: str, name: str, said: Said) -> Net:
     kind, details = overlays.details_of(said.value)
-    return Net(name=name, at=said.key, fields=said.value, kind=kind, details=details)
+    net = Net(name=name, at=said.key, fields=said.value, kind=kind, details=details)
+    if kind is SegmentKind.MACVLAN or "lab" in net.fields:
+        net.lab = f"{lab}/"
+    return net
 
 
 def _segment(net: Net) -> Segment:
