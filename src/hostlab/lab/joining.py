@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import time
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from hostlab.errors import Unsupported, UsageError
+from hostlab.errors import Failed, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.lab.description import staged
 from hostlab.lab.outlets import Spare, cable_key
@@ -26,6 +28,9 @@ from hostlab.linux.rtnetlink import VethEnd
 from hostlab.spec.model import Lab, Segment
 
 HUB_SOCKET: Final = "hub.sock"
+FREE_TIMEOUT_S: Final = 30.0
+"""The kernel collects a namespace in milliseconds; this is for a machine that is swapping."""
+AGAIN_S: Final = 0.02
 
 
 def device_links(lab: Lab, control: Control) -> None:
@@ -49,8 +54,23 @@ def device_links(lab: Lab, control: Control) -> None:
                 )
                 netlink.request([request])
                 control.call("name_link", index=spare.index, name=spare.key)
+                _wait_free(control, spare)
     finally:
         os.close(switch)
+
+
+def _wait_free(control: Control, spare: Spare) -> None:
+    """Wait until no other link on the device has its MAC address.
+
+    A node that has died a moment ago, and a lab that went down, had one of the same address: the
+    kernel takes it away in its own time, and nothing tells anybody outside of that namespace.
+    """
+    deadline = time.monotonic() + FREE_TIMEOUT_S
+    while not control.call("try_link", index=spare.index)["is_free"]:
+        if time.monotonic() > deadline:
+            message = f"segment {spare.segment}: {spare.mac} is on {spare.device} already"
+            raise Failed("clash", message, hint="another lab or the machine has it: say `mac`")
+        select.select([], [], [], AGAIN_S)
 
 
 def _device(devices: dict[str, rtnetlink.Link], spare: Spare) -> rtnetlink.Link:

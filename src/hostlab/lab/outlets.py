@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from hostlab.errors import UsageError
+from hostlab.errors import Failed, UsageError
 from hostlab.linux import rtnetlink, tunnels
 from hostlab.linux.netlink import Request
 from hostlab.spec.model import Interface, Lab, Node, Segment
@@ -25,6 +25,8 @@ from hostlab.spec.model import Interface, Lab, Node, Segment
 if TYPE_CHECKING:
     from hostlab.lab.segments import Switch
 
+NO_LINK: Final = "no-link"
+"""A node has died between the look at who needs a link and the plan."""
 SPARE, CABLE, TAP = "spare:", "cable:", "tap:"
 """Begin alternative names; no segment's name has a colon."""
 TUN_DEVICE: Final = "/dev/net/tun"
@@ -87,6 +89,17 @@ class Outlets:
             self._netlink.try_each([rtnetlink.link_delete(old)], unless=(errno.ENODEV,))
         self._netlink.request([rtnetlink.altname_add(index, name)])
 
+    def is_free(self, index: int) -> bool:
+        """Whether a link that waits can be set up: its MAC address is nobody else's there."""
+        try:
+            self._netlink.request([rtnetlink.link_set(index, up=True)])
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        self._netlink.request([rtnetlink.link_set(index, up=False)])
+        return True
+
     def delete(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> None:
         """Those of a kind that are not to be kept."""
         gone = [index for name, index in self.found(prefix).items() if name not in keep]
@@ -115,7 +128,8 @@ class Outlets:
         """The request that gives a node the link that was made for it."""
         found = self.found(SPARE).get(spare_key(node, interface))
         if found is None:
-            raise FileNotFoundError(f"{node}: no link on {interface.device} has been made for it")
+            message = f"node {node}: no link on {interface.device} has been made for it"
+            raise Failed(NO_LINK, message, hint="repeat the command")
         return tunnels.link_move(
             found,
             namespace_fd=namespace,

@@ -91,6 +91,7 @@ class HubSupervisor(Supervisor):
             "publish": self.publish,
             "wanted_links": self.wanted_links,
             "name_link": self.name_link,
+            "try_link": self.try_link,
             "take_index": self.take_index,
             "cables": self.cables,
             "tap": self.tap,
@@ -174,6 +175,10 @@ class HubSupervisor(Supervisor):
         self.switch.outlets.name(message["index"], message["name"])
         if "segment" in message:
             self.switch.plug(message["segment"], message["index"])
+
+    async def try_link(self, request: Request) -> dict[str, Any]:
+        """Whether a link that waits for its node can be set up."""
+        return {"is_free": self.switch.outlets.is_free(request.message["index"])}
 
     async def take_index(self, request: Request) -> dict[str, Any]:
         """A number for a link that the caller makes in here."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ from typing import Any
 import pytest
 
 from hostlab.cli.main import run
-from hostlab.errors import Problem, UsageError
-from hostlab.lab import driver
+from hostlab.errors import Failed, Problem, UsageError
+from hostlab.lab import driver, joining
 from hostlab.linux.clone import CLONE_NEWNET
 from hostlab.linux.libc import setns, unshare
 from hostlab.sync import Lab
@@ -70,6 +71,12 @@ MOVED = "nodes: {{a: lan, b: {{hostname: anew, interfaces: {{eth0: {{segment: ou
 BROKEN = ", zz: {interfaces: lan, files: {/etc/zz: {content: x, owner: nobodys-user}}}"
 
 
+def kill(lab: Lab, node: str) -> None:
+    """End a node, and wait until the hub knows."""
+    os.kill(lab[node].pid, signal.SIGKILL)
+    wait_until(lambda: node not in lab.nodes(), f"{node} has died")
+
+
 def test_nodes_on_a_device_of_the_machine(machine: None, place: Site) -> None:
     before = ip("link")
     lab = place.up(ON_DEVICE.format("eno2", TWO))
@@ -95,8 +102,32 @@ def test_nodes_on_a_device_of_the_machine(machine: None, place: Site) -> None:
     with pytest.raises(UsageError, match="eno2 carries 1500 bytes at most"):
         place.up(ON_DEVICE.format("{device: eno2, mode: private}, mtu: 9000", TWO))
     assert is_answered("10.77.0.8")
+    kill(lab, "b")
+    lab = place.up(ON_DEVICE.format("eno2", MOVED.format("")))
+    wait_until(lambda: is_answered("10.77.0.8"), "b answers again")
     lab.down()
     assert [row["ifname"] for row in ip("link")] == [row["ifname"] for row in before]
+
+
+SAME_MAC = "nodes: {a: {interfaces: {eth0: {segment: out, mac: '02:00:00:00:00:99'}}}}"
+
+
+def test_a_mac_address_on_a_device_is_waited_for(
+    machine: None, place: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a lab that went down the kernel may still have the links, and another may be up."""
+    other = Site(f"{place.name}-other")
+    lab = place.up(ON_DEVICE.format("eno2", SAME_MAC))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(joining, "FREE_TIMEOUT_S", 0.1)
+            with pytest.raises(Failed, match="02:00:00:00:00:99 is on eno2 already"):
+                other.up(ON_DEVICE.format("eno2", SAME_MAC))
+        lab.down()
+        other.up(ON_DEVICE.format("eno2", SAME_MAC))
+        wait_until(lambda: is_answered("10.77.0.1"), "the other lab's node answers")
+    finally:
+        driver.unstage(other.name)
 
 
 TALK = """
@@ -126,15 +157,24 @@ def test_a_program_of_the_machine_has_a_tap(place: Site) -> None:
     assert run(["tap", f"{name}/vm3", "--", "true"]) == 2
     place.up(TAPS.format("vm2"))
     assert run(["tap", f"{name}/vm1", "--", "true"]) == 2
+    assert outlets(lab, "tap:") == 1
+    os.kill(lab.status()["pid"], signal.SIGKILL)
+    lab = place.up("segments: [other]\nnodes: [a]")
+    assert outlets(lab, "tap:") == 0
 
 
 JOINED = "segments: {{lan: {{subnets: 10.66.0.0/24{}}}}}\nnodes: {{n: {{interfaces: {{eth0: {{segment: lan, address: 10.66.0.{}}}}}}}}}"  # fmt: skip # noqa: E501
 
 
+def outlets(lab: Lab, prefix: str) -> int:
+    """How many links of a kind there are in the switch namespace."""
+    rows = ip("link", pid=lab.status()["pid"])
+    return sum(a.startswith(prefix) for row in rows for a in row.get("altnames", ()))
+
+
 def cables(lab: Lab) -> int:
     """How many cables to other labs have an end in this one."""
-    rows = ip("link", pid=lab.status()["pid"])
-    return sum(a.startswith("cable:") for row in rows for a in row.get("altnames", ()))
+    return outlets(lab, "cable:")
 
 
 def test_two_labs_are_joined(place: Site) -> None:
@@ -160,9 +200,12 @@ def test_two_labs_are_joined(place: Site) -> None:
         ):
             other.up(JOINED.format(answers, 1))
         other.up(JOINED.format(answers, 2))
-        one.down()
-        one = place.up(JOINED.format("", 1))
-        one["n"].succeed("ping -c1 -W60 10.66.0.2")
+        # Its namespace lives on, as one does that the kernel has not collected yet.
+        with open(f"/proc/{one.status()['pid']}/ns/net"):
+            one.down()
+            assert cables(two) == 1
+            one = place.up(JOINED.format("", 1))
+            one["n"].succeed("ping -c1 -W60 10.66.0.2")
         one.down()
         wait_until(lambda: cables(two) == 0, "the cable has gone with the lab at its other end")
         assert two["n"].succeed("echo alive") == "alive\n"

@@ -174,6 +174,16 @@ def test_without_a_group_each_end_gets_a_copy_across_routers(static: Lab) -> Non
         assert not any(b"her" in one for one in seen), "the third end gets it, too"
 
 
+def test_nobody_is_told_who_is_on_a_tunnel(
+    multicast: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    multicast["r1"].succeed("ping -c1 -W60 192.168.99.2")
+    assert run(["neighbours", f"{multicast.description.name}/r1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["interface"] for row in told if row["given"]} == {"eth0"}
+    assert {row["interface"] for row in told if not row["given"]} >= {"blue"}
+
+
 def test_what_nobody_described_is_in_both_listings(
     static: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
