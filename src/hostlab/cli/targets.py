@@ -14,6 +14,7 @@ from hostlab.lab.paths import labs
 
 if TYPE_CHECKING:
     from hostlab.api import Lab, Node
+    from hostlab.spec import Lab as Description
 
 
 def only_lab() -> str:
@@ -64,6 +65,17 @@ def one_node(text: str) -> Node:
     if len(found) != 1:
         raise UsageError("one-node", f"one node is wanted, {text!r} names {len(found)}")
     return found[0]
+
+
+def described_nodes(text: str | None) -> list[tuple[Node, Description]]:
+    """The nodes that `text` names, or all of the only lab that is up, each with its lab's."""
+    nodes = nodes_named(f"{only_lab()}/*" if text is None else text)
+    found = []
+    for node in nodes:
+        described = staged(node.lab)
+        assert described is not None, "a node that is there was described"
+        found.append((node, described))
+    return found
 
 
 def _lab_of(node: str) -> str:

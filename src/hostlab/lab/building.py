@@ -225,10 +225,11 @@ class _Builder:
         firewall.load(((handles[node.name], node) for node in guarded), is_new=True)
         hub.switch.netlink.request(
             [
-                hub.switch.port(interface, index, handles[begun.node.name].network)
+                hub.switch.port(begun.node.name, interface, index, handles[begun.node.name].network)
                 for begun in window
                 if begun.plan.owns_network
                 for interface, index in _numbered(begun)
+                if interface.tunnel is None
             ]
         )
         for begun in window:

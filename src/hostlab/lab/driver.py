@@ -20,8 +20,9 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.init.protocol import HUNG_UP, listen
-from hostlab.lab import idmap, outside, remains
+from hostlab.lab import idmap, joining, outside, remains
 from hostlab.lab.nesting import explained
+from hostlab.lab.outlets import NO_LINK
 from hostlab.lab.paths import LabDirectory, boot_id, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
@@ -57,7 +58,7 @@ def stage(lab: Lab, *, progress: Progress | None = None) -> list[dict[str, Any]]
             try:
                 return _stage_once(directory, lab, progress)
             except Failed as failure:
-                if failure.code not in (HUNG_UP, HUB_ENDED) or attempt == ATTEMPTS:
+                if failure.code not in (HUNG_UP, HUB_ENDED, NO_LINK) or attempt == ATTEMPTS:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
@@ -71,9 +72,12 @@ def _stage_once(
         control = _start(directory)
     try:
         with outside.ports(lab, control) as opened:
+            joining.check_cables(lab)
+            joining.device_links(lab, control)
             operations = _stage(control, lab, progress)
             outside.publish(lab, control, opened)
         outside.machine_interfaces(directory, lab, control)
+        joining.cables(lab, control)
         return operations
     except BaseException:
         with contextlib.suppress(OSError, Problem):

@@ -85,9 +85,16 @@ def difference(old: Lab | None, new: Lab) -> Plan:
         steps.append(Operation(Kind.REMOVE_NODE, name, reason))
     gone = "no longer described"
     steps += [Operation(Kind.REMOVE_SEGMENT, name, gone) for name in segments.gone]
+    other = {
+        name: f"{was.kind} → {now.kind}"
+        for name, (was, now) in segments.kept.items()
+        if was.kind is not now.kind
+    }
+    steps += [Operation(Kind.REMOVE_SEGMENT, name, reason) for name, reason in other.items()]
     for name, (was_segment, now_segment) in segments.kept.items():
-        if reason := _segment_change(was_segment, now_segment):
+        if name not in other and (reason := _segment_change(was_segment, now_segment)):
             steps.append(Operation(Kind.CHANGE_SEGMENT, name, reason))
+    steps += [Operation(Kind.ADD_SEGMENT, name, reason) for name, reason in other.items()]
     steps += [Operation(Kind.ADD_SEGMENT, name, "described") for name in segments.come]
     for node in new.nodes:
         if node.name in nodes.come:
@@ -155,6 +162,10 @@ def _segment_change(was: Segment, now: Segment) -> str:
         return f"mtu {was.mtu} → {now.mtu}"
     if was.machine != now.machine:
         return f"machine {_list(was.machine)} → {_list(now.machine)}"
+    if was.taps != now.taps:
+        return f"taps {_list(was.taps)} → {_list(now.taps)}"
+    if was.lab != now.lab:
+        return f"joined to {was.lab or 'no lab'} → {now.lab or 'no lab'}"
     return ""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hostlab.errors import SpecErrors
-from hostlab.spec import names, parts
+from hostlab.spec import names, overlays, parts
 from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
@@ -27,6 +27,7 @@ from hostlab.spec.model import (
     Root,
     RootKind,
     Segment,
+    SegmentKind,
 )
 from hostlab.spec.node_jobs import JobReader, boot, units
 from hostlab.spec.routes import routes
@@ -56,16 +57,19 @@ class Inputs:
 def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     """The lab; what is wrong is reported to the source, and then the result means nothing."""
     name = top.value("name") or names.generated(inputs.seed, 0, (), joint="_")
-    nets = {
-        key: Net(name=key, at=said.key, fields=said.value)
-        for key, said in top.value("segments", Fields()).items()
-    }
+    nets = {key: _net(name, key, said) for key, said in top.value("segments", Fields()).items()}
     every = drafts(source, top, top.value("name") or inputs.seed)
     attach(source, every, nets)
+    overlays.prepare(source, every, nets)
     assign(source, nets)
+    overlays.finish(source, every, nets)
     resolver = _Resolver(source, every, inputs, name)
-    mtus = {net.name: net.mtu for net in nets.values()}
-    nodes = tuple(resolver.node(draft, mtus) for draft in every.values())
+    nodes = tuple(resolver.node(draft) for draft in every.values())
+    for net in nets.values():
+        other = net.fields.get("lab")
+        if other is not None and other.value[0] == name:
+            message = f"{quoted(name)} is this lab itself"
+            source.report("clash", message, other.at, "put its nodes on one segment")
     return Lab(
         name=name,
         segments=tuple(_segment(net) for net in nets.values()),
@@ -75,12 +79,24 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     )
 
 
+def _net(lab: str, name: str, said: Said) -> Net:
+    kind, details = overlays.details_of(said.value)
+    net = Net(name=name, at=said.key, fields=said.value, kind=kind, details=details)
+    if kind is SegmentKind.MACVLAN or "lab" in net.fields:
+        net.lab = f"{lab}/"
+    return net
+
+
 def _segment(net: Net) -> Segment:
+    other = net.fields.value("lab")
     return Segment(
         name=net.name,
         subnets=tuple(str(subnet) for _, subnet in sorted(net.subnets.items())),
         mtu=net.mtu,
         machine=tuple(f"{a.address}/{a.length}" for a in net.machine),
+        kind=net.kind,
+        taps=tuple(said.value for said in net.fields.value("taps", [])),
+        lab="" if other is None else "/".join(other),
     )
 
 
@@ -120,7 +136,7 @@ class _Resolver:
                         return address.address
         return None
 
-    def node(self, draft: Draft, mtus: Mapping[str, int]) -> Node:
+    def node(self, draft: Draft) -> Node:
         fields = draft.fields
         self.check_seen(draft)
         time: Fields | None = fields.value("namespaces", Fields()).value("time")
@@ -129,7 +145,7 @@ class _Resolver:
             name=draft.name,
             hostname=fields.value("hostname", draft.name),
             roles=draft.roles,
-            interfaces=tuple(_interface(wire, mtus[wire.segment]) for wire in draft.wires),
+            interfaces=tuple(map(_interface, draft.wires)),
             routes=routes(self.source, self.every, draft),
             sysctls=parts.sysctls(fields),
             firewall=firewall(self.source, self.every, draft),
@@ -305,11 +321,16 @@ def _listed_once(list_files: ListFiles) -> ListFiles:
     return list_once
 
 
-def _interface(wire: Wire, segment_mtu: int) -> Interface:
+def _interface(wire: Wire) -> Interface:
+    is_macvlan = wire.net.kind is SegmentKind.MACVLAN
     return Interface(
         name=wire.name,
         segment=wire.segment,
         addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
         mac=wire.assigned_mac,
-        mtu=wire.mtu or segment_mtu,
+        mtu=wire.effective_mtu,
+        tunnel=wire.tunnel,
+        bridge=wire.bridge,
+        device=wire.net.details.value("device", ""),
+        mode=wire.net.details.value("mode", "bridge") if is_macvlan else "",
     )

@@ -42,6 +42,7 @@ from hostlab.spec.scalars import (
     USERNAME,
     VARIABLE,
 )
+from hostlab.spec.segment_tables import SEGMENT
 from hostlab.spec.shapes import (
     Fields,
     Forms,
@@ -52,31 +53,6 @@ from hostlab.spec.shapes import (
     Text,
     names_only,
     under,
-)
-
-SEGMENT = Table(
-    "segment",
-    "A layer-2 network: what is plugged into one switch.",
-    (
-        Key(
-            "subnets",
-            ListOf(SUBNET),
-            "Where addresses are assigned from, at most one prefix for IPv4 and one for IPv6. "
-            "Left out, both are assigned.",
-            "[10.1.0.0/24, 'fd01::/64']",
-            "10.N.0.0/24 and fd00:0:0:N::/64",
-            aliases=("subnet",),
-        ),
-        Key("mtu", MTU, "The largest packet of its interfaces, in bytes.", "9000", "1500"),
-        Key(
-            "machine",
-            ListOf(PREFIXED),
-            "Addresses of an interface that the machine itself gets on this segment. "
-            "Left out, the machine sees nothing of it.",
-            "10.1.0.254",
-            "none",
-        ),
-    ),
 )
 
 INTERFACE = Table(
@@ -97,6 +73,8 @@ INTERFACE = Table(
         Key("mac", MAC,
             "Its Ethernet address.", "'02:00:00:00:00:05'", "02:…, from its name"),
         Key("mtu", MTU, "The largest packet, in bytes.", "1400", "the segment's"),
+        Key("over", IFNAME, "Where the segment is a tunnel: the node's interface that carries it.",
+            "eth1", "its first that is none"),
     ),
 )  # fmt: skip
 
