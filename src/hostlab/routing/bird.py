@@ -51,7 +51,7 @@ class BirdSocket:
 
     def hear(self) -> bool:
         """Take in what BIRD has said since; False when it has hung up."""
-        self.socket.setblocking(False)
+        self.socket.settimeout(0)
         try:
             return self._take_in()
         finally:
