@@ -128,7 +128,11 @@ class _Watch:
             try:
                 if name not in self.watched:
                     self._begin(name)
-                self.missing[name] = self.watched[name].missing()
+                now_missing = self.watched[name].missing()
+                if now_missing != self.missing.get(name):
+                    # With a session that comes up the routes are yet to come.
+                    self.last_change = self.now()
+                self.missing[name] = now_missing
                 return
             except (Gone, ConnectionError, FileNotFoundError):
                 self._forget(name)

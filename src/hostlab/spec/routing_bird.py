@@ -233,6 +233,9 @@ class _Config:
             out.add(*(text for text, wanted in options.items() if wanted))
             with out.block(f"ipv{peer.family}"):
                 out.add(f"table bgp{peer.family};", f"igp table master{peer.family};")
+                if peer.family == 6 and peer.interface is not None:
+                    # Of a neighbour's two next hops the link's own, which FRR takes, too.
+                    out.add("gateway recursive;")
                 if peer.is_next_hop:
                     out.add(f"next hop self{' ebgp' if internal else ''};")
                 if peer.taken.limit is not None:

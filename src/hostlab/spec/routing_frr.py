@@ -155,8 +155,8 @@ class _Bgp:
                         self._permit(f"network-{number}", 10, changes)
             for number, peer in enumerate(bgp.peers, 1):
                 with out.at(peer.place):
-                    self._policy(f"peer-{number}-in", peer, peer.taken, _next_hop(peer))
-                    self._policy(f"peer-{number}-out", peer, peer.given, ())
+                    self._policy(f"peer-{number}-in", peer, peer.taken)
+                    self._policy(f"peer-{number}-out", peer, peer.given)
             with out.block(f"router bgp {bgp.asn}"):
                 self._router(router_id)
 
@@ -170,6 +170,8 @@ class _Bgp:
             "no bgp default ipv4-unicast",
             "bgp deterministic-med",
             "bgp bestpath compare-routerid",
+            # Else what is learnt is told a second later, and more under load.
+            "coalesce-time 0",
         )
         if bgp.multipath > 1:
             out.add("bgp bestpath as-path multipath-relax")
@@ -226,14 +228,14 @@ class _Bgp:
             "route-reflector-client": peer.is_reflected,
             "default-originate": peer.gets_default,
             f"maximum-prefix {peer.taken.limit}": peer.taken.limit is not None,
-            f"route-map peer-{number}-in in": not peer.taken.is_open or bool(_next_hop(peer)),
+            f"route-map peer-{number}-in in": not peer.taken.is_open,
             f"route-map peer-{number}-out out": not peer.given.is_open,
         }
         out.add(*(f"{name} {word}" for word, is_wanted in options.items() if is_wanted))
 
-    def _policy(self, name: str, peer: Peer, rules: Filter, always: Sequence[str]) -> None:
-        """A route map that lets pass what the filter lets pass, and what is always changed."""
-        if rules.is_open and not always:
+    def _policy(self, name: str, peer: Peer, rules: Filter) -> None:
+        """A route map that lets pass what the filter lets pass; nothing for one that is open."""
+        if rules.is_open:
             return
         out, word = self.out, _FAMILIES[peer.family]
         matches = []
@@ -249,7 +251,7 @@ class _Bgp:
                 )
             if not ranges:
                 out.add(f"{word} prefix-list {name} seq 5 deny any")
-        changes = [*always, *_changes(rules.med, rules.local_pref, rules.communities)]
+        changes = _changes(rules.med, rules.local_pref, rules.communities)
         if rules.prepend:
             changes.append(f"set as-path prepend {' '.join([str(self.bgp.asn)] * rules.prepend)}")
         kinds = _by_kind(rules.carrying)
@@ -263,11 +265,6 @@ class _Bgp:
     def _permit(self, name: str, number: int, lines: Sequence[str]) -> None:
         with self.out.block(f"route-map {name} permit {number}"):
             self.out.add(*lines)
-
-
-def _next_hop(peer: Peer) -> tuple[str, ...]:
-    """Of the two next hops that IPv6 has, the one that BIRD takes: not the link's own."""
-    return ("set ipv6 next-hop prefer-global",) if peer.family == 6 else ()
 
 
 def _by_kind(communities: Sequence[str]) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ nodes:
         hold: 6s
         peers: {a: , rs: {bfd: true}}
         networks: {10.70.0.0/16: , 10.71.0.0/16: {communities: ['65010:7', '65010:1:1']},
-                   10.72.0.0/16: , '2001:db8:70::/48': {med: 9}}
+                   10.72.0.0/16: , '2001:db8:70::/48': {med: 9, communities: ['65010:7']}}
   y:
     role: outside
     interfaces: [ix]
@@ -121,18 +121,27 @@ def table(lab: Lab, node: str) -> set[tuple[Any, ...]]:
     return found
 
 
+def with_bgp_in(condition: Callable[[], bool], what: str) -> None:
+    """Nothing foretells what BGP brings, nor tells when it has brought all: it is awaited."""
+    lab_site.wait_until(condition, what)
+
+
 def destinations(lab: Lab, node: str) -> dict[str, tuple[Any, ...]]:
     return {f"{family[1]} {to}": ways for family, to, _, _, ways in table(lab, node)}
 
 
 @pytest.mark.parametrize("node", ["a", "b", "c", "d", "x", "y", "rs"])
 def test_both_engines_give_the_same_kernel_tables(labs: dict[Engine, Lab], node: str) -> None:
-    assert table(labs[Engine.BIRD], node) == table(labs[Engine.FRR], node)
+    def same() -> bool:
+        return table(labs[Engine.BIRD], node) == table(labs[Engine.FRR], node)
+
+    with_bgp_in(same, f"the tables of {node} are the same")
 
 
 @pytest.mark.parametrize("engine", list(Engine))
 def test_what_the_routes_are(labs: dict[Engine, Lab], engine: Engine) -> None:
     lab = labs[engine]
+    with_bgp_in(lambda: "6 2001:db8:70::/48" in destinations(lab, "b"), "b has a's route to x")
     a, b, c = (destinations(lab, name) for name in "abc")
     # Two links of one cost; what the filter lets pass; what is handed on, and the default.
     assert [hop for _, hop in a["4 10.255.0.2"]] == ["eth0", "eth1"]
@@ -149,11 +158,12 @@ def test_what_the_routes_are(labs: dict[Engine, Lab], engine: Engine) -> None:
 def test_a_route_server_tells_and_installs_nothing(labs: dict[Engine, Lab], engine: Engine) -> None:
     lab = labs[engine]
     assert {to for to in destinations(lab, "rs") if "10." in to} == {"4 10.3.0.0/24"}
+    with_bgp_in(lambda: "4 10.71.0.0/16" in destinations(lab, "y"), "y has the server's route")
     y, x = destinations(lab, "y"), lab.description.node("x")
     # Only what carries the community, and with x itself as the next hop.
     assert {to for to in y if to.startswith("4 10.7")} == {"4 10.71.0.0/16"}
     assert y["4 10.71.0.0/16"] == ((x.interfaces[0].addresses[0].partition("/")[0], "eth0"),)
-    assert "4 10.80.0.0/16" in destinations(lab, "x")
+    with_bgp_in(lambda: "4 10.80.0.0/16" in destinations(lab, "x"), "x has the server's route")
 
 
 @pytest.mark.parametrize("engine", list(Engine))
@@ -216,7 +226,7 @@ def test_a_daemon_that_is_killed_comes_again_with_its_routes(
             if effect.get("name") == "started" and ["JOB", job] in effect.get("environment", ()):
                 break
     lab.wait_converged(timeout_s=CONVERGED_S)
-    assert table(lab, "y") == before
+    with_bgp_in(lambda: table(lab, "y") == before, "the routes are there again")
 
 
 def test_what_is_missing_is_named_when_it_is_late(
