@@ -54,10 +54,10 @@ def network(hub: HubSupervisor, old: Node, new: Node) -> None:
                 _plug(hub, netlink, handle, interface, index)
             else:
                 _adjust(hub, netlink, before, interface, links[interface.name])
-            if is_new:
-                before = msgspec.structs.replace(before, addresses=())
-            _readdress(netlink, before, interface, index[interface.holder])
+            had = () if is_new else before.addresses
+            _readdress(netlink, had, interface.addresses, index[interface.holder])
         netlink.request(_joined(was, new, index))
+        _readdress(netlink, old.loopbacks, new.loopbacks, wiring.LOOPBACK)
         routes = [wiring.route_add(route, index) for route in new.routes]
         netlink.try_each(routes, unless=(errno.EEXIST,))
     _settings(hub, handle, old, new)
@@ -141,15 +141,15 @@ def _joined(was: Mapping[str, Interface], node: Node, index: Mapping[str, int]) 
     return requests
 
 
-def _readdress(netlink: Netlink, old: Interface, new: Interface, index: int) -> None:
+def _readdress(netlink: Netlink, old: Sequence[str], new: Sequence[str], index: int) -> None:
     """Give a link its new addresses.
 
     Those that stay are added again as well: with the first address of a subnet the kernel drops
     the others of it (`promote_secondaries` is off unless asked for).
     """
-    gone = [rtnetlink.address_delete(index, a) for a in old.addresses if a not in new.addresses]
+    gone = [rtnetlink.address_delete(index, a) for a in old if a not in new]
     netlink.try_each(gone, unless=_GONE)
-    stays = new.addresses if gone else [a for a in new.addresses if a not in old.addresses]
+    stays = new if gone else [a for a in new if a not in old]
     netlink.request([rtnetlink.address_add(index, address) for address in stays])
 
 
