@@ -39,6 +39,8 @@ COMMANDS: Final = {
     "devices": ("devices", "List block and USB devices as kernel, udev and UDisks2 see them."),
     "device": ("device", "Plug things into nodes and pull them out."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),
+    "routes": ("routes", "Show who has which route from whom, as the kernels have it."),
+    "path": ("path", "Follow the way from one node to another through the kernels."),
     "namespaces": ("look", "Show every namespace of a lab or of the machine."),
     "capabilities": ("look", "Show the capabilities of a process or a file."),
     "differences": ("look", "Tell what a node does not reproduce of a real host."),

@@ -46,7 +46,7 @@ def nodes_named(text: str) -> list[Node]:
     running: dict[str, dict[str, Node]] = {}
     for part in text.split(","):
         lab, _, name = part.rpartition("/")
-        lab = lab or _lab_of(name)
+        lab = lab or lab_of(name)
         if lab not in running:
             running[lab] = Lab(lab).nodes()
         if name == "*":
@@ -66,7 +66,7 @@ def one_node(text: str) -> Node:
     return found[0]
 
 
-def _lab_of(node: str) -> str:
+def lab_of(node: str) -> str:
     """The only running lab with a node of this name."""
     candidates = [lab for lab in labs() if node == "*" or node in _node_names(lab)]
     if len(candidates) == 1:

@@ -1,0 +1,110 @@
+"""The hops that packets really take: UDP with a growing TTL, answered by ICMP, as traceroute does.
+
+It runs inside a node as `python3 -c`, so the program is a text here. Nothing is lost in these labs,
+so an answer that does not come is a failure after a minute; a probe is sent again each second for
+kernels that count how many errors they send.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from hostlab.api import Lab
+from hostlab.observe.path import Hop, Outcome, Path
+
+MOST_HOPS = 40
+DEADLINE_S = 60
+_PROGRAM = """
+import ipaddress, json, select, socket, struct, sys, time
+target, source, most, deadline_s = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+is_v4 = ":" not in target
+family = socket.AF_INET if is_v4 else socket.AF_INET6
+level, receive_errors, ttl_option, exceeded = (0, 11, 2, 11) if is_v4 else (41, 25, 16, 3)
+hops = []
+for ttl in range(1, most + 1):
+    udp = socket.socket(family, socket.SOCK_DGRAM)
+    udp.setsockopt(level, receive_errors, 1)
+    udp.setsockopt(level, ttl_option, ttl)
+    if source:
+        udp.bind((source, 0))
+    try:
+        udp.connect((target, 33434))
+    except OSError as error:
+        print(json.dumps({"hops": hops, "end": f"refused {error.errno}"}))
+        sys.exit()
+    poll, until = select.poll(), time.monotonic() + deadline_s
+    poll.register(udp, 0)
+    answered = False
+    while not answered:
+        assert time.monotonic() < until, f"no answer to hop {ttl} of {target}"
+        try:
+            udp.send(b"probe")
+        except OSError:
+            # What an earlier probe was answered is told here, too.
+            assert poll.poll(0)
+        answered = bool(poll.poll(1000))
+    _, ancillary, _, _ = udp.recvmsg(512, 512, socket.MSG_ERRQUEUE)
+    data = next(d for l, t, d in ancillary if (l, t) == (level, receive_errors))
+    number, origin, kind, code = struct.unpack_from("=IBBB", data)
+    offender = data[20:24] if is_v4 else data[24:40]
+    if origin == 1:
+        print(json.dumps({"hops": hops, "end": f"refused {number}"}))
+        sys.exit()
+    hops.append(str(ipaddress.ip_address(offender)))
+    udp.close()
+    if kind != exceeded:
+        print(json.dumps({"hops": hops, "end": f"{kind}.{code}"}))
+        sys.exit()
+print(json.dumps({"hops": hops, "end": "too far"}))
+"""
+ARRIVED = {4: "3.3", 6: "1.4"}
+"""ICMP says that nobody listens on the port: the packet is there."""
+
+
+def probed(lab: Lab, start: str, target: str, source: str | None) -> tuple[list[str], str]:
+    """The nodes that packets pass after `start`, the last one included, and the end they meet."""
+    argv = ("python3", "-c", _PROGRAM, target, source or "", str(MOST_HOPS), str(DEADLINE_S))
+    done = lab[start].execute(argv, timeout_s=2 * DEADLINE_S)
+    assert done.status == 0, done.stderr.decode()
+    found = json.loads(done.stdout)
+    owners = addresses(lab)
+    return [owners[address] for address in found["hops"]], found["end"]
+
+
+def addresses(lab: Lab) -> dict[str, str]:
+    """Every address of the lab's kernels -> its node."""
+    found = {}
+    for node in lab:
+        for line in json.loads(node.succeed("ip -j address")):
+            for info in line.get("addr_info", ()):
+                found[info["local"]] = node.name
+    return found
+
+
+def branches(hop: Hop) -> list[list[str]]:
+    """Every way through a tree, as the nodes after its start; only those that get there."""
+    drawn = {(each.node, each.arrives_on): each for each in _all(hop)}
+
+    def ways(at: Hop) -> list[list[str]]:
+        at = drawn[at.node, at.arrives_on]
+        if at.outcome is Outcome.ARRIVED:
+            return [[]]
+        return [[way.hop.node, *rest] for way in at.ways for rest in ways(way.hop)]
+
+    return ways(hop)
+
+
+def _all(hop: Hop) -> Iterator[Hop]:
+    """Every hop of a tree that says what becomes of the packet there."""
+    if hop.outcome not in (Outcome.SEEN, Outcome.LOOP):
+        yield hop
+    for way in hop.ways:
+        yield from _all(way.hop)
+
+
+def assert_probes_agree(lab: Lab, start: str, found: Path) -> None:
+    """A real packet takes one of the ways that were told, and arrives."""
+    hops, end = probed(lab, start, found.destination, found.source)
+    assert end == ARRIVED[found.family], (found, hops, end)
+    assert hops in branches(found.start), (found, hops)
