@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "devices": ("devices", "List block and USB devices as kernel, udev and UDisks2 see them."),
     "device": ("device", "Plug things into nodes and pull them out."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),
+    "addresses": ("addresses", "Show who has which address, also for /etc/hosts and the DNS."),
     "routes": ("routes", "Show who has which route from whom, as the kernels have it."),
     "path": ("path", "Follow the way from one node to another through the kernels."),
     "namespaces": ("look", "Show every namespace of a lab or of the machine."),
@@ -47,7 +48,8 @@ COMMANDS: Final = {
     "doctor": ("machine", "Tell what this machine offers, what it lacks, and the remedy."),
     "audit": ("machine", "Prove that nothing of any lab is left, or name what is."),
     "schema": ("machine", "Print the JSON Schema of descriptions, for editors."),
-    "import": ("machine", "Turn a Compose file or a containerlab topology into a description."),
+    "import": ("imports", "Turn others' files into descriptions: Compose, containerlab, GraphML."),
+    "generate": ("imports", "Print the description of a network with a regular form."),
     "completion": ("machine", "Print the completion script for a shell."),
 }
 """Command -> (module, one line of help)."""
