@@ -64,7 +64,7 @@ def zone(lab: Lab, domain: str) -> str:
         f"{SERVER} IN AAAA ::1",
     ]
     every = rows(lab)
-    if any(row.node.lower() == SERVER for row in every):
+    if any(row.node.lower() == SERVER and row.addresses for row in every):
         del lines[-2:]
     for name, address in (*_of_nodes(every), *_of_interfaces(every)):
         lines.append(f"{name} IN {'AAAA' if ':' in address else 'A'} {address}")

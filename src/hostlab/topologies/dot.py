@@ -21,12 +21,14 @@ MAX_DEPTH: Final = 50
 MAX_EDGES: Final = 100_000
 """Two groups of a thousand nodes make a million edges of one line."""
 _TOKEN: Final = re.compile(
-    r"(?P<space>\s+|//[^\n]*|/\*.*?\*/|(?<![^\n])\#[^\n]*)"
+    r"(?P<space>\s+|//[^\n]*|/\*.*?\*/|\#[^\n]*)"
     r'|(?P<quoted>"(?:[^"\\]|\\.)*")'
     r"|(?P<word>[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*|-?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?))"
     r"|(?P<arrow>--|->)|(?P<mark>[{}\[\];,=:+])",
     re.DOTALL,
 )
+_LETTERS: Final = re.compile(r"-?[0-9.]+[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*")
+"""A number with letters behind it."""
 _DRAWING_WORDS: Final = """
     color colorscheme fillcolor fontcolor fontname fontsize shape style width height penwidth pos
     rankdir rank nodesep ranksep splines overlap bgcolor margin fixedsize arrowhead arrowtail dir
@@ -67,6 +69,11 @@ def _tokens(source: Source) -> Iterator[_Token]:
         else:
             source.report("dot", f"{quoted(text[offset : offset + 20])} is not understood", at)
             raise _Wrong
+        if kind == "word" and word[-1] in "0123456789." and (tail := _LETTERS.match(text, offset)):
+            # Graphviz warns, and reads `10Mbps` as `10 Mbps`, which no one means.
+            message = f"{quoted(tail[0])} is a number and a name"
+            source.report("dot", message, at, "write it between quotation marks")
+            raise _Wrong
         if kind != "space":
             yield _Token(kind, word, at)
         offset += len(word)
@@ -98,7 +105,6 @@ class _Reader:
         self.index = 0
         self.draft = Draft()
         self.said: dict[str, dict[str, str]] = {}
-        self.members: dict[str, list[str]] = {}
 
     @property
     def next(self) -> _Token:
@@ -202,16 +208,11 @@ class _Reader:
 
     def operand(self, defaults: dict[str, dict[str, str]], depth: int) -> tuple[list[str], bool]:
         """(names, whether it is one node's): a name with its port passed over, or a subgraph."""
-        name = ""
-        if self.take("subgraph"):
-            if self.next.text != "{":
-                name = self.word()
-            if self.next.text != "{":
-                return self.members.get(name, []), False
-        if self.next.kind == "mark" and self.next.text == "{":
-            members = self.statements(defaults["node"], defaults["edge"], depth=depth + 1)
-            self.members[name] = members
-            return members, False
+        is_group = self.take("subgraph") is not None
+        if is_group and self.next.text != "{":
+            self.word()
+        if is_group or (self.next.kind == "mark" and self.next.text == "{"):
+            return self.statements(defaults["node"], defaults["edge"], depth=depth + 1), False
         name = self.word()
         while self.take(":"):
             self.word()

@@ -39,7 +39,7 @@ def read(source: Source, notes: Notes) -> Network:
             draft.mention(name, at)
         if len(names) == 2:
             draft.edges.append(reading.edge((names[0], names[1]), Attributes(reading, said, at)))
-    if not draft.vertices:
+    if not draft.vertices and not source.failed:
         source.report("edges", "the file is empty", Spot(0, 0))
     reading.done()
     return draft.done()

@@ -31,7 +31,7 @@ def import_network(text: str, *, file: str, kind: str) -> Imported:
     source = Source(text, file)
     notes = Notes(source)
     network = read(source, notes)
-    if not source.failed and not network.vertices:
+    if not source.failed and all(vertex.is_segment for vertex in network.vertices):
         source.report("import", "there is no node in it", START)
     source.raise_errors()
     stem = os.path.splitext(os.path.basename(file))[0]
