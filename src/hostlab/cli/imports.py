@@ -89,7 +89,8 @@ def import_edges_command(file: str, *, as_json: bool) -> None:
 def _import_network(file: str, kind: str, *, as_json: bool) -> None:
     from hostlab.topologies.importing import import_network
 
-    _print_imported(import_network(_read(file), file=_shown(file), kind=kind), as_json=as_json)
+    found = import_network(_read(file), file=_shown(file), kind=kind)
+    _print_imported(found, as_json=as_json, are_losses=False)
 
 
 def _shown(file: str) -> str:
@@ -112,7 +113,8 @@ def _read(file: str) -> str:
         raise UsageError("no-file", f"{file}: {error.strerror}") from None
 
 
-def _print_imported(imported: Imported, *, as_json: bool) -> None:
+def _print_imported(imported: Imported, *, as_json: bool, are_losses: bool = True) -> None:
+    """The description and the notes; `are_losses`: each of them is of something that is lost."""
     if as_json:
         notes = [{"where": str(note.where), "message": note.message} for note in imported.notes]
         print_json({"description": imported.text, "notes": notes})
@@ -121,7 +123,7 @@ def _print_imported(imported: Imported, *, as_json: bool) -> None:
     sys.stdout.flush()
     for note in imported.notes:
         print(note, file=sys.stderr)
-    if imported.notes:
+    if imported.notes and are_losses:
         print(f"{len(imported.notes)} things are not in the description", file=sys.stderr)
 
 
