@@ -51,11 +51,13 @@ def network(hub: HubSupervisor, old: Node, new: Node) -> None:
                 added = [rtnetlink.address_add(index[name], a) for a in interface.addresses]
                 netlink.request([*added, rtnetlink.link_set(index[name], up=True)])
                 continue
-            _readdress(netlink, was.get(name, interface), interface, index[name])
+            before = was.get(name, interface).addresses
+            _readdress(netlink, before, interface.addresses, index[name])
             if links[name].mtu != interface.mtu:
                 netlink.request([rtnetlink.link_set(index[name], mtu=interface.mtu)])
                 port = rtnetlink.link_set(links[name].peer, mtu=interface.mtu)
                 hub.switch.netlink.request([port])
+        _readdress(netlink, old.loopbacks, new.loopbacks, wiring.LOOPBACK)
         routes = [wiring.route_add(route, index) for route in new.routes]
         netlink.try_each(routes, unless=(errno.EEXIST,))
     _settings(hub, handle, old, new)
@@ -73,15 +75,15 @@ def _plug(
     return number
 
 
-def _readdress(netlink: Netlink, old: Interface, new: Interface, index: int) -> None:
+def _readdress(netlink: Netlink, old: Sequence[str], new: Sequence[str], index: int) -> None:
     """Give a link its new addresses.
 
     Those that stay are added again as well: with the first address of a subnet the kernel drops
     the others of it (`promote_secondaries` is off unless asked for).
     """
-    gone = [rtnetlink.address_delete(index, a) for a in old.addresses if a not in new.addresses]
+    gone = [rtnetlink.address_delete(index, a) for a in old if a not in new]
     netlink.try_each(gone, unless=_GONE)
-    stays = new.addresses if gone else [a for a in new.addresses if a not in old.addresses]
+    stays = new if gone else [a for a in new if a not in old]
     netlink.request([rtnetlink.address_add(index, address) for address in stays])
 
 

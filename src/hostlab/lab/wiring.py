@@ -39,7 +39,8 @@ def indexes(interfaces: Iterable[Interface]) -> dict[str, int]:
 
 def configure(node: Node, index: Mapping[str, int]) -> list[Request]:
     """Everything a new node needs beside its neighbours, in one batch; its links exist already."""
-    requests = [rtnetlink.link_set(LOOPBACK, up=True)]
+    requests = [rtnetlink.address_add(LOOPBACK, address) for address in node.loopbacks]
+    requests.append(rtnetlink.link_set(LOOPBACK, up=True))
     for interface in node.interfaces:
         number = index[interface.name]
         requests += [rtnetlink.address_add(number, address) for address in interface.addresses]

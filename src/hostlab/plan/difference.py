@@ -38,12 +38,13 @@ REPLACING: Final = (
 )
 """Fields that are fixed when a node's first process starts."""
 
-NETWORK: Final = ("interfaces", "routes", "sysctls")
+NETWORK: Final = ("interfaces", "loopbacks", "routes", "sysctls")
 """Fields that the kernel changes under a running host."""
 
 NOT_STAGED: Final = (
     "name",
     "roles",
+    "routing",
     "links",
     "publish",
     "firewall",

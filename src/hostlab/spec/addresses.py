@@ -14,6 +14,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hostlab.spec.model import MAX_BRIDGE_PORTS
@@ -62,12 +63,15 @@ class Net:
         return mtu
 
 
-def assign(source: Source, nets: dict[str, Net]) -> None:
-    """Fill in the subnets of every segment and the addresses of every wire on it."""
+def assign(source: Source, nets: dict[str, Net], reserved: Sequence[Network] = ()) -> None:
+    """Fill in the subnets of every segment and the addresses of every wire on it.
+
+    No segment is given a part of what is reserved.
+    """
     for net in nets.values():
         _check_ports(source, net)
         _declared_subnets(source, net)
-    _assign_subnets(source, nets)
+    _assign_subnets(source, nets, reserved)
     for net in nets.values():
         _keep_declared(source, net)
         for family in FAMILIES:
@@ -130,8 +134,9 @@ class _Taken:
         return before >= 0 and self.last[before] >= int(net.network_address)
 
 
-def _assign_subnets(source: Source, nets: dict[str, Net]) -> None:
+def _assign_subnets(source: Source, nets: dict[str, Net], reserved: Sequence[Network]) -> None:
     declared = [subnet for net in nets.values() for subnet in net.subnets.values()]
+    declared += reserved
     for family, place in ((4, _v4), (6, _v6)):
         taken = _Taken([subnet for subnet in declared if subnet.version == family])
         used: set[int] = set()

@@ -12,6 +12,7 @@ from hostlab.spec.forms import ANONYMOUS
 from hostlab.spec.model import MAX_NODES
 from hostlab.spec.shapes import Fields, Said, merge_fields
 from hostlab.spec.source import Mark, Source, Wrong, quoted
+from hostlab.spec.units import Prefixed
 
 
 @dataclass(kw_only=True)
@@ -30,6 +31,7 @@ class Draft:
     on: dict[str, list[Wire]] = field(default_factory=dict)
     """The same wires by their segments."""
     shares_net: str | None = None
+    loopbacks: list[Prefixed] = field(default_factory=list)
 
 
 def drafts(source: Source, top: Fields, seed: str) -> dict[str, Draft]:

@@ -16,6 +16,7 @@ import msgspec
 
 from hostlab.spec.firewall import Firewall
 from hostlab.spec.job import STARTUP, Job
+from hostlab.spec.routing import Routing
 
 MAX_BRIDGE_PORTS = 1023
 """Ports of one Linux bridge (BR_MAX_PORTS less the reserved one, net/bridge/br_private.h)."""
@@ -221,7 +222,11 @@ class Node(Value, frozen=True, kw_only=True):
     hostname: str
     roles: tuple[str, ...] = ()
     interfaces: tuple[Interface, ...] = ()
+    loopbacks: tuple[str, ...] = ()
+    """Addresses of its loopback interface beside the usual ones, with their whole length."""
     routes: tuple[Route, ...] = ()
+    routing: Routing | None = None
+    """What its routing daemon does; its jobs and its files among `jobs` and `files` do it."""
     sysctls: tuple[tuple[str, str], ...] = ()
     """Including what `forwarding: true` means."""
     firewall: Firewall | None = None

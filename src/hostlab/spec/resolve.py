@@ -6,6 +6,7 @@ import posixpath
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +19,7 @@ from hostlab.spec.expect import checks
 from hostlab.spec.files import Listed, ListFiles, Read, read_input, resolve_files
 from hostlab.spec.firewall_meaning import firewall
 from hostlab.spec.links import variables as link_variables
+from hostlab.spec.loopbacks import assign_loopbacks, reserved
 from hostlab.spec.model import (
     File,
     Interface,
@@ -33,6 +35,9 @@ from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
 from hostlab.spec.units import Address
+
+if TYPE_CHECKING:
+    from hostlab.spec.routing_meaning import RoutingReader
 
 _BUILT_IN = ("node", "lab", "hostname", "address", "address6")
 
@@ -62,8 +67,9 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     }
     every = drafts(source, top, top.value("name") or inputs.seed)
     attach(source, every, nets)
-    assign(source, nets)
-    resolver = _Resolver(source, every, inputs, name)
+    assign(source, nets, reserved(every))
+    assign_loopbacks(source, every, nets.values())
+    resolver = _Resolver(source, every, nets, inputs, name)
     mtus = {net.name: net.mtu for net in nets.values()}
     nodes = tuple(resolver.node(draft, mtus) for draft in every.values())
     return Lab(
@@ -88,7 +94,12 @@ class _Resolver:
     """What resolving one node needs to know of the lab."""
 
     def __init__(
-        self, source: Source, every: Mapping[str, Draft], inputs: Inputs, lab: str
+        self,
+        source: Source,
+        every: Mapping[str, Draft],
+        nets: Mapping[str, Net],
+        inputs: Inputs,
+        lab: str,
     ) -> None:
         self.source = source
         self.every = every
@@ -99,6 +110,12 @@ class _Resolver:
         self.lab = lab
         self.jobs = JobReader(source, self.job_namespaces)
         self.published: parts.Published = {}
+        self.routing: RoutingReader | None = None
+        if any("routing" in draft.fields for draft in every.values()):
+            # Most labs have none, and need not load what reads it.
+            from hostlab.spec.routing_meaning import RoutingReader
+
+            self.routing = RoutingReader(source, every, nets, self.read)
         self.texts: dict[str, str] = {}
         for draft in every.values():
             for family, key in ((4, "address"), (6, "address6")):
@@ -130,6 +147,7 @@ class _Resolver:
             hostname=fields.value("hostname", draft.name),
             roles=draft.roles,
             interfaces=tuple(_interface(wire, mtus[wire.segment]) for wire in draft.wires),
+            loopbacks=tuple(f"{a.address}/{a.length}" for a in draft.loopbacks),
             routes=routes(self.source, self.every, draft),
             sysctls=parts.sysctls(fields),
             firewall=firewall(self.source, self.every, draft),
@@ -153,7 +171,16 @@ class _Resolver:
             units=units(fields),
             boot=boot_,
         )
-        return _able_to_nest(self.root(fields, node))
+        return _able_to_nest(self.root(fields, self.routed(draft, node)))
+
+    def routed(self, draft: Draft, node: Node) -> Node:
+        """With its routing daemon, the daemon's jobs and its configuration."""
+        routing = None if self.routing is None else self.routing.routing(draft)
+        if routing is None:
+            return node
+        from hostlab.spec.routing_jobs import with_daemons
+
+        return with_daemons(self.source, draft, msgspec.structs.replace(node, routing=routing))
 
     def check_seen(self, draft: Draft) -> None:
         seen: set[str] = set()

@@ -18,7 +18,7 @@ def routes(source: Source, every: Mapping[str, Draft], draft: Draft) -> tuple[Ro
     """All of a node's routes, its gateways' first."""
     found: list[Route] = []
     for said in draft.fields.value("gateway", []):
-        for via, wire in _hops(source, every, draft, said):
+        for via, wire in hops(source, every, draft, said):
             to = DEFAULTS[via.version]
             if any(route.to == to for route in found):
                 message = f"a second gateway for IPv{via.version}"
@@ -51,10 +51,10 @@ def _route(source: Source, every: Mapping[str, Draft], draft: Draft, said: Said)
         tos = DEFAULTS.values() if to.value == "default" else [str(to.value)]
         return [Route(to=t, interface=interface.value, metric=metric) for t in tos]
     wanted = None if to.value == "default" else to.value.version
-    hops = _hops(source, every, draft, via, wires, wanted)
+    found = hops(source, every, draft, via, wires, wanted)
     name = interface.value if interface else None
     result = []
-    for hop, _ in hops:
+    for hop, _ in found:
         if wanted is not None and hop.version != wanted:
             source.report("value", f"{hop} cannot lead to the IPv{wanted} {to.value}", via.at)
             continue
@@ -63,7 +63,7 @@ def _route(source: Source, every: Mapping[str, Draft], draft: Draft, said: Said)
     return result
 
 
-def _hops(
+def hops(
     source: Source,
     every: Mapping[str, Draft],
     draft: Draft,
@@ -97,12 +97,12 @@ def _hops(
             for address in theirs.addresses:
                 if _on_link([wire], address.address):
                     found.setdefault(address.address.version, (address.address, wire))
-    hops = [hop for version, hop in sorted(found.items()) if family in (None, version)]
-    if not hops:
+    result = [hop for version, hop in sorted(found.items()) if family in (None, version)]
+    if not result:
         message = f"{quoted(draft.name)} has no segment and subnet in common with {said.value}"
         where = ", ".join(wire.segment for wire in other.wires)
         source.report("value", message, said.at, f"{said.value} is on {where}" if where else None)
-    return hops
+    return result
 
 
 def _on_link(wires: list[Wire], address: Address) -> Wire | None:

@@ -11,6 +11,7 @@ from hostlab.spec import capabilities, forms, job_forms, names, units
 from hostlab.spec.firewall_tables import FIREWALL
 from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
+from hostlab.spec.routing_tables import LOOPBACK, ROUTING
 from hostlab.spec.scalars import (
     ADDRESS,
     CAPABILITY,
@@ -361,6 +362,9 @@ NODE = Table(
             "Its static routes.", "['10.2.0.0/16 via 10.1.0.1']", aliases=("route",)),
         Key("forwarding", FLAG, "Whether it forwards packets, IPv4 and IPv6: whether it routes.",
             "true", "false"),
+        Key("loopback", LOOPBACK, "Addresses of its own beside its interfaces': `true`, for one of "
+            "10.255.0.0/16 and one of fd00:0:0:ffff::/64, or a list.", "true", "none"),
+        Key("routing", ROUTING, "What its routing daemon does.", "{ospf: true}", "none"),
         Key("sysctls", MapOf(Text("a sysctl", forms.sysctl, {"type": "string"}), TEXT),
             "Kernel parameters of its namespaces.", "{net.ipv4.tcp_ecn: 1}", aliases=("sysctl",)),
         Key("files", MapOf(PATH, Forms(scalar=(CONTENT, forms.file_text), mapping=(FILE, None))),

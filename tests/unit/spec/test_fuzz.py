@@ -207,6 +207,14 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "zone": "firewall: {zones: {z: {%s}}}",
             "socket": "jobs: {j: {exec: x, sockets: {%s}}}",
             "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
+            "routing": "loopback: true, routing: {%s}", "OSPF": "routing: {ospf: {%s}}",
+            "BFD": "routing: {bfd: {%s}}", "BFD neighbour": "routing: {bfd: {neighbours: {b: {%s}}}}",
+            "BGP": "routing: {bgp: {as: 1, %s}}",
+            "BGP peer": "routing: {bgp: {as: 1, peers: {b: {as: 2, %s}}}}",
+            "BGP network": "routing: {bgp: {as: 1, networks: {10.9.0.0/16: {%s}}}}",
+            "route filter": "routing: {bgp: {as: 1, peers: {b: {as: 2, import: {%s}}}}}",
+            "raw routing configuration": "routing: {raw: {%s}}",
+            "static route": "routing: {engine: frr, static: [{%s}]}",
         }  # fmt: skip
         inside = "segments: [lan]\nnodes: {a: {" + holders[name] % f"{word}: {value}" + "}, b: }"
     must_hold(inside)
