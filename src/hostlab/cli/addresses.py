@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, lab_named
 from hostlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from hostlab.topologies.addresses import Row
 
 
 @click.command("addresses", epilog="Example: hostlab addresses lab.yaml --zone lab.example")
@@ -31,13 +35,19 @@ def addresses_command(lab: str | None, *, hosts: bool, domain: str | None, as_js
     elif as_json:
         print_json([row._asdict() for row in rows(described)])
     else:
-        print_table(
-            ("NODE", "INTERFACE", "SEGMENT", "ADDRESS", "ADDRESS6", "MAC"),
-            [
-                (row.node, row.interface, row.segment, *_by_family(row.addresses), row.mac)
-                for row in rows(described)
-            ],
-        )
+        _print_rows(rows(described))
+
+
+def _print_rows(found: tuple[Row, ...]) -> None:
+    """A table; what only routers have is left out where there is none."""
+    header = ["NODE", "INTERFACE", "SEGMENT", "ADDRESS", "ADDRESS6", "MAC"]
+    lines: list[list[object]] = [
+        [row.node, row.interface, row.segment, *_by_family(row.addresses), row.mac] for row in found
+    ]
+    if any(row.router_id for row in found):
+        header += ["COST", "ROUTER-ID"]
+        lines = [[*line, row.cost, row.router_id] for line, row in zip(lines, found, strict=True)]
+    print_table(header, lines)
 
 
 def _by_family(addresses: tuple[str, ...]) -> tuple[str | None, str | None]:

@@ -13,6 +13,7 @@ from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
     from hostlab.spec.importing import Imported
+    from hostlab.topologies.description import Options
     from hostlab.topologies.network import Network
 
 MAX_BYTES = 64 << 20
@@ -25,6 +26,13 @@ def import_command() -> None:
 
 
 _foreign = click.argument("file", type=click.Path())
+_engine = click.option(
+    "--engine",
+    type=click.Choice(("bird", "frr", "none")),
+    default="bird",
+    show_default=True,
+    help="Whose daemons speak OSPF on the routers.",
+)
 
 
 @import_command.command("compose", epilog="Example: hostlab import compose compose.yaml > lab.yaml")
@@ -57,40 +65,51 @@ def import_containerlab_command(file: str, *, as_json: bool) -> None:
     "graphml", epilog="Example: hostlab import graphml Abilene.graphml > abilene.yaml"
 )
 @_foreign
+@_engine
 @json_option
-def import_graphml_command(file: str, *, as_json: bool) -> None:
+def import_graphml_command(file: str, *, engine: str, as_json: bool) -> None:
     """Turn a network in GraphML into a description, as those of the Internet Topology Zoo.
 
     Each node becomes a router, each edge a segment, each hyperedge a segment that several share.
     `-` is standard input.
     """
-    _import_network(file, "graphml", as_json=as_json)
+    _import_network(file, "graphml", engine, as_json=as_json)
 
 
 @import_command.command("dot", epilog="Example: hostlab import dot network.dot > network.yaml")
 @_foreign
+@_engine
 @json_option
-def import_dot_command(file: str, *, as_json: bool) -> None:
+def import_dot_command(file: str, *, engine: str, as_json: bool) -> None:
     """Turn a graph in Graphviz' language into a description; `-` is standard input."""
-    _import_network(file, "dot", as_json=as_json)
+    _import_network(file, "dot", engine, as_json=as_json)
 
 
 @import_command.command("edges", epilog="Example: hostlab import edges network.txt > network.yaml")
 @_foreign
+@_engine
 @json_option
-def import_edges_command(file: str, *, as_json: bool) -> None:
+def import_edges_command(file: str, *, engine: str, as_json: bool) -> None:
     """Turn a list of edges into a description: two names a line, then `rate=`, `delay=`, `cost=`.
 
     `-` is standard input.
     """
-    _import_network(file, "edges", as_json=as_json)
+    _import_network(file, "edges", engine, as_json=as_json)
 
 
-def _import_network(file: str, kind: str, *, as_json: bool) -> None:
+def _import_network(file: str, kind: str, engine: str, *, as_json: bool) -> None:
     from hostlab.topologies.importing import import_network
 
-    found = import_network(_read(file), file=_shown(file), kind=kind)
+    text = _read(file)
+    found = import_network(text, file=_shown(file), kind=kind, options=_options(engine))
     _print_imported(found, as_json=as_json, are_losses=False)
+
+
+def _options(engine: str) -> Options:
+    from hostlab.spec.routing import Engine
+    from hostlab.topologies.description import Options
+
+    return Options(engine=None if engine == "none" else Engine(engine))
 
 
 def _shown(file: str) -> str:
@@ -136,21 +155,23 @@ def generate_command() -> None:
 
 @generate_command.command("ring", epilog="Example: hostlab generate ring 6 > ring.yaml")
 @click.argument("nodes", type=click.IntRange(1))
-def generate_ring_command(nodes: int) -> None:
+@_engine
+def generate_ring_command(nodes: int, *, engine: str) -> None:
     """Print a ring of NODES routers."""
     from hostlab.topologies.generators import ring
 
-    _print_generated(ring(nodes))
+    _print_generated(ring(nodes), engine)
 
 
 @generate_command.command("grid", epilog="Example: hostlab generate grid 3 4 > grid.yaml")
 @click.argument("rows", type=click.IntRange(1, 10_000))
 @click.argument("columns", type=click.IntRange(1, 10_000))
-def generate_grid_command(rows: int, columns: int) -> None:
+@_engine
+def generate_grid_command(rows: int, columns: int, *, engine: str) -> None:
     """Print a grid of ROWS × COLUMNS routers."""
     from hostlab.topologies.generators import grid
 
-    _print_generated(grid(rows, columns))
+    _print_generated(grid(rows, columns), engine)
 
 
 @generate_command.command(
@@ -159,11 +180,12 @@ def generate_grid_command(rows: int, columns: int) -> None:
 @click.argument("nodes", type=click.IntRange(1))
 @click.argument("degree", type=click.IntRange(1))
 @click.option("--seed", type=int, default=1, show_default=True, help="Another, another network.")
-def generate_random_regular_command(nodes: int, degree: int, *, seed: int) -> None:
+@_engine
+def generate_random_regular_command(nodes: int, degree: int, *, seed: int, engine: str) -> None:
     """Print a random connected network of NODES routers with DEGREE links each."""
     from hostlab.topologies.generators import random_regular
 
-    _print_generated(random_regular(nodes, degree, seed))
+    _print_generated(random_regular(nodes, degree, seed), engine)
 
 
 @generate_command.command(
@@ -172,23 +194,25 @@ def generate_random_regular_command(nodes: int, degree: int, *, seed: int) -> No
 @click.option("--spines", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--leaves", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--hosts", type=click.IntRange(0), default=2, show_default=True, help="At each leaf.")
-def generate_clos_command(*, spines: int, leaves: int, hosts: int) -> None:
+@_engine
+def generate_clos_command(*, spines: int, leaves: int, hosts: int, engine: str) -> None:
     """Print a fabric of leaves, each joined to every spine, with hosts on them."""
     from hostlab.topologies.generators import clos
 
-    _print_generated(clos(spines, leaves, hosts))
+    _print_generated(clos(spines, leaves, hosts), engine)
 
 
 @generate_command.command("fat-tree", epilog="Example: hostlab generate fat-tree 4 > tree.yaml")
 @click.argument("ports", type=click.IntRange(2))
-def generate_fat_tree_command(ports: int) -> None:
+@_engine
+def generate_fat_tree_command(ports: int, *, engine: str) -> None:
     """Print a fat tree of routers with PORTS ports each, and PORTS³/4 hosts."""
     from hostlab.topologies.generators import fat_tree
 
-    _print_generated(fat_tree(ports))
+    _print_generated(fat_tree(ports), engine)
 
 
-def _print_generated(network: Network) -> None:
+def _print_generated(network: Network, engine: str) -> None:
     from hostlab.topologies.generators import generated
 
-    sys.stdout.write(generated(network))
+    sys.stdout.write(generated(network, _options(engine)))

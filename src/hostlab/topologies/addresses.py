@@ -8,11 +8,12 @@ from ipaddress import ip_interface
 from typing import Final, NamedTuple
 
 from hostlab.errors import UsageError
-from hostlab.spec.model import Lab
+from hostlab.spec.model import Lab, Node
 from hostlab.spec.names import LABEL_PATTERN
 
 MAX_NAME: Final = 253
 """Of a name of the DNS as it is written (RFC 1035, section 2.3.4)."""
+LOOPBACK: Final = "lo"
 TTL_S: Final = 60
 SERVER: Final = "ns"
 """The name server that a zone must name (RFC 1035, section 5.2); nobody has to run it."""
@@ -27,16 +28,28 @@ class Row(NamedTuple):
     """None of a loopback."""
     addresses: tuple[str, ...]
     """With the lengths of their prefixes, IPv4 first."""
-    mac: str | None
+    mac: str | None = None
+    cost: int | None = None
+    """OSPF's; None where it is not spoken."""
+    router_id: str | None = None
+    """The node's, where it has a routing daemon."""
 
 
 def rows(lab: Lab) -> tuple[Row, ...]:
-    """Every interface of the lab, by node, in the order of the description."""
-    return tuple(
-        Row(node.name, each.name, each.segment, each.addresses, each.mac)
-        for node in lab.nodes
-        for each in node.interfaces
-    )
+    """Every interface of the lab, by node, in the order of the description; loopbacks first."""
+    return tuple(row for node in lab.nodes for row in _rows(node))
+
+
+def _rows(node: Node) -> Iterator[Row]:
+    routing = node.routing
+    router_id = None if routing is None else routing.router_id
+    ospf = None if routing is None else routing.ospf
+    costs = {} if ospf is None else {each.name: each.cost for each in ospf.interfaces}
+    if node.loopbacks:
+        yield Row(node.name, LOOPBACK, None, node.loopbacks, router_id=router_id)
+    for each in node.interfaces:
+        cost = costs.get(each.name)
+        yield Row(node.name, each.name, each.segment, each.addresses, each.mac, cost, router_id)
 
 
 def domain_of(text: str) -> str:

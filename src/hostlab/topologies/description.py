@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from hostlab.spec.importing import Description, Notes, emit
+from hostlab.spec.importing import Description, Notes, emit, without_nothing
+from hostlab.spec.routing import Engine
 from hostlab.spec.source import START, quoted
 from hostlab.topologies.measures import FIBRE_METRES_PER_S, distance_m, rate_text
 from hostlab.topologies.naming import Taken, is_whole, link_name, plain
@@ -24,6 +25,16 @@ _MAX_NAMED: Final = 5
 """Things that a note lists."""
 
 
+class Options(NamedTuple):
+    """What is made of a network beside its nodes and segments."""
+
+    engine: Engine | None = Engine.BIRD
+    """Whose daemons speak OSPF on the routers; None: they only forward."""
+
+
+USUAL: Final = Options()
+
+
 @dataclass(kw_only=True, slots=True)
 class Link:
     """A segment on its way into the description."""
@@ -31,9 +42,12 @@ class Link:
     name: str
     members: list[str]
     """Ids of vertices that are nodes, in the order of the file."""
+    routers: list[str] = field(default_factory=list)
+    """Those of them that are no hosts."""
     label: str = ""
     rate_bps: float | None = None
     delay_s: float | None = None
+    cost: int | None = None
     distance_m: float | None = None
 
 
@@ -45,19 +59,22 @@ class Plan:
     links: list[Link] = field(default_factory=list)
 
 
-def describe(network: Network, notes: Notes, *, name: str) -> str:
+def describe(network: Network, notes: Notes, *, name: str, options: Options) -> str:
     """The description's text; `name` is the lab's where the network has none."""
     plan = _planned(network, notes)
     nodes = [vertex for vertex in network.vertices if not vertex.is_segment]
-    on: dict[str, list[str]] = {vertex.id: [] for vertex in nodes}
+    on: dict[str, list[Link]] = {vertex.id: [] for vertex in nodes}
     for link in plan.links:
         for member in link.members:
-            on[member].append(link.name)
+            on[member].append(link)
+    roles = {vertex.id: vertex.role for vertex in nodes}
+    for link in plan.links:
+        link.routers = [each for each in link.members if roles[each] != HOST]
     description: Description = {
         "name": lab_name(network.name) or lab_name(name) or "network",
-        "roles": {v.role: _role(v.role) for v in nodes},
+        "roles": {v.role: _role(v.role, options) for v in nodes},
         "segments": {link.name: None for link in plan.links},
-        "nodes": {plan.names[v.id]: _node(v, on[v.id], plan) for v in nodes},
+        "nodes": {plan.names[v.id]: _node(v, on[v.id], plan, options) for v in nodes},
     }
     comments = {("segments", link.name): _link_comment(link) for link in plan.links}
     comments |= {("nodes", plan.names[v.id]): _node_comment(v, plan.names[v.id]) for v in nodes}
@@ -65,15 +82,30 @@ def describe(network: Network, notes: Notes, *, name: str) -> str:
     return commented(emit(description), comments)
 
 
-def _role(role: str) -> Description | None:
-    return None if role == HOST else {"forwarding": True}
+def _role(role: str, options: Options) -> Description | None:
+    if role == HOST:
+        return None
+    if options.engine is None:
+        return {"forwarding": True}
+    engine = {} if options.engine is Engine.BIRD else {"engine": str(options.engine)}
+    return {"loopback": True, "routing": {**engine, "ospf": True}}
 
 
-def _node(vertex: Vertex, links: list[str], plan: Plan) -> dict[str, Any]:
+def _node(vertex: Vertex, links: list[Link], plan: Plan, options: Options) -> dict[str, Any]:
     # A list with nothing on it, for one without any would be plugged into the only segment.
-    found: dict[str, Any] = {"roles": [vertex.role], "interfaces": links}
+    found: dict[str, Any] = {"roles": [vertex.role], "interfaces": [link.name for link in links]}
     if vertex.gateway is not None:
         found["gateway"] = plan.names[vertex.gateway]
+    if options.engine is not None and vertex.role != HOST:
+        numbered = [(f"eth{number}", link) for number, link in enumerate(links)]
+        ospf = without_nothing(
+            {
+                "costs": {name: link.cost for name, link in numbered if link.cost is not None},
+                "passive": [name for name, link in numbered if link.routers == [vertex.id]],
+            }
+        )
+        if ospf:
+            found["routing"] = {"ospf": ospf}
     return found
 
 
@@ -188,6 +220,7 @@ def _link(
         label=edge.label,
         rate_bps=edge.rate_bps,
         delay_s=edge.delay_s,
+        cost=edge.cost,
     )
     places = [_place(vertices[each]) for each in members]
     if len(places) == 2 and places[0] is not None and places[1] is not None:

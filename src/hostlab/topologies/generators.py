@@ -14,14 +14,14 @@ from hostlab.spec.addresses import MAX_SEGMENTS
 from hostlab.spec.importing import Notes
 from hostlab.spec.model import MAX_NODES
 from hostlab.spec.source import Source
-from hostlab.topologies.description import describe
+from hostlab.topologies.description import USUAL, Options, describe
 from hostlab.topologies.network import HOST, Edge, Network, Vertex, parts
 
 _SWAPS_OF_EACH: Final = 10
 """How often each edge of a random graph changes its ends, on average."""
 
 
-def generated(network: Network) -> str:
+def generated(network: Network, options: Options = USUAL) -> str:
     """A network as the text of a description; UsageError for one that is too large for a lab."""
     nodes = sum(not vertex.is_segment for vertex in network.vertices)
     links = len(network.edges)
@@ -29,7 +29,8 @@ def generated(network: Network) -> str:
         message = f"{nodes:,} nodes and {links:,} links are more than a lab has"
         hint = f"at most {MAX_NODES:,} nodes and {MAX_SEGMENTS:,} segments"
         raise UsageError("too-many", message, hint=hint)
-    text = describe(network, Notes(Source("", network.name)), name=network.name)
+    notes = Notes(Source("", network.name))
+    text = describe(network, notes, name=network.name, options=options)
     return f"# Generated: {network.name}, {nodes} nodes.\n\n{text}"
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from hostlab.spec.importing import Imported, Notes
 from hostlab.spec.source import START, Source
 from hostlab.topologies import dot, edges, graphml
-from hostlab.topologies.description import describe
+from hostlab.topologies.description import USUAL, Options, describe
 from hostlab.topologies.network import Network
 
 Reader = Callable[[Source, Notes], Network]
@@ -22,7 +22,7 @@ READERS: Final[Mapping[str, tuple[Reader, str]]] = {
 """Format -> its reader, and what people call such a file."""
 
 
-def import_network(text: str, *, file: str, kind: str) -> Imported:
+def import_network(text: str, *, file: str, kind: str, options: Options = USUAL) -> Imported:
     """The description of a network, with notes on everything that is not in it.
 
     SpecErrors with every error when the file is none of its kind.
@@ -35,4 +35,6 @@ def import_network(text: str, *, file: str, kind: str) -> Imported:
         source.report("import", "there is no node in it", START)
     source.raise_errors()
     stem = os.path.splitext(os.path.basename(file))[0]
-    return notes.done("\n" + describe(network, notes, name=stem), kind_of_file=said)
+    return notes.done(
+        "\n" + describe(network, notes, name=stem, options=options), kind_of_file=said
+    )

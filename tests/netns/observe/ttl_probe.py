@@ -12,51 +12,51 @@ from collections.abc import Iterator
 
 from hostlab.api import Lab
 from hostlab.observe.path import Hop, Outcome, Path
+from hostlab.observe.routing import Network
 
 MOST_HOPS = 40
 DEADLINE_S = 60
 _PROGRAM = """
 import ipaddress, json, select, socket, struct, sys, time
-target, source, most, deadline_s = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-is_v4 = ":" not in target
-family = socket.AF_INET if is_v4 else socket.AF_INET6
-level, receive_errors, ttl_option, exceeded = (0, 11, 2, 11) if is_v4 else (41, 25, 16, 3)
-hops = []
-for ttl in range(1, most + 1):
-    udp = socket.socket(family, socket.SOCK_DGRAM)
-    udp.setsockopt(level, receive_errors, 1)
-    udp.setsockopt(level, ttl_option, ttl)
-    if source:
-        udp.bind((source, 0))
-    try:
-        udp.connect((target, 33434))
-    except OSError as error:
-        print(json.dumps({"hops": hops, "end": f"refused {error.errno}"}))
-        sys.exit()
-    poll, until = select.poll(), time.monotonic() + deadline_s
-    poll.register(udp, 0)
-    answered = False
-    while not answered:
-        assert time.monotonic() < until, f"no answer to hop {ttl} of {target}"
-        try:
-            udp.send(b"probe")
-        except OSError:
-            # What an earlier probe was answered is told here, too.
-            assert poll.poll(0)
-        answered = bool(poll.poll(1000))
-    _, ancillary, _, _ = udp.recvmsg(512, 512, socket.MSG_ERRQUEUE)
-    data = next(d for l, t, d in ancillary if (l, t) == (level, receive_errors))
-    number, origin, kind, code = struct.unpack_from("=IBBB", data)
-    offender = data[20:24] if is_v4 else data[24:40]
-    if origin == 1:
-        print(json.dumps({"hops": hops, "end": f"refused {number}"}))
-        sys.exit()
-    hops.append(str(ipaddress.ip_address(offender)))
-    udp.close()
-    if kind != exceeded:
-        print(json.dumps({"hops": hops, "end": f"{kind}.{code}"}))
-        sys.exit()
-print(json.dumps({"hops": hops, "end": "too far"}))
+
+def hops_to(target, source, most, deadline_s):
+    is_v4 = ":" not in target
+    family = socket.AF_INET if is_v4 else socket.AF_INET6
+    level, receive_errors, ttl_option, exceeded = (0, 11, 2, 11) if is_v4 else (41, 25, 16, 3)
+    hops = []
+    for ttl in range(1, most + 1):
+        with socket.socket(family, socket.SOCK_DGRAM) as udp:
+            udp.setsockopt(level, receive_errors, 1)
+            udp.setsockopt(level, ttl_option, ttl)
+            if source:
+                udp.bind((source, 0))
+            try:
+                udp.connect((target, 33434))
+            except OSError as error:
+                return hops, f"refused {error.errno}"
+            poll, until = select.poll(), time.monotonic() + deadline_s
+            poll.register(udp, 0)
+            answered = False
+            while not answered:
+                assert time.monotonic() < until, f"no answer to hop {ttl} of {target}: {hops}"
+                try:
+                    udp.send(b"probe")
+                except OSError:
+                    # What an earlier probe was answered is told here, too.
+                    assert poll.poll(0)
+                answered = bool(poll.poll(1000))
+            _, ancillary, _, _ = udp.recvmsg(512, 512, socket.MSG_ERRQUEUE)
+        data = next(d for l, t, d in ancillary if (l, t) == (level, receive_errors))
+        number, origin, kind, code = struct.unpack_from("=IBBB", data)
+        if origin == 1:
+            return hops, f"refused {number}"
+        hops.append(str(ipaddress.ip_address(data[20:24] if is_v4 else data[24:40])))
+        if kind != exceeded:
+            return hops, f"{kind}.{code}"
+    return hops, "too far"
+
+most, deadline_s, wanted = json.loads(sys.argv[1])
+print(json.dumps([hops_to(target, source, most, deadline_s) for target, source in wanted]))
 """
 ARRIVED = {4: "3.3", 6: "1.4"}
 """ICMP says that nobody listens on the port: the packet is there."""
@@ -64,21 +64,28 @@ ARRIVED = {4: "3.3", 6: "1.4"}
 
 def probed(lab: Lab, start: str, target: str, source: str | None) -> tuple[list[str], str]:
     """The nodes that packets pass after `start`, the last one included, and the end they meet."""
-    argv = ("python3", "-c", _PROGRAM, target, source or "", str(MOST_HOPS), str(DEADLINE_S))
+    ((hops, end),) = all_probed(lab, start, [(target, source)], addresses(lab))
+    return hops, end
+
+
+def all_probed(
+    lab: Lab, start: str, wanted: list[tuple[str, str | None]], owners: dict[str, str]
+) -> list[tuple[list[str], str]]:
+    """The same to several targets, each with the source that packets come from."""
+    argument = json.dumps([MOST_HOPS, DEADLINE_S, wanted])
+    argv = ("python3", "-c", _PROGRAM, argument)
     done = lab[start].execute(argv, timeout_s=2 * DEADLINE_S)
     assert done.status == 0, done.stderr.decode()
-    found = json.loads(done.stdout)
-    owners = addresses(lab)
-    return [owners[address] for address in found["hops"]], found["end"]
+    return [([owners[each] for each in hops], end) for hops, end in json.loads(done.stdout)]
 
 
 def addresses(lab: Lab) -> dict[str, str]:
     """Every address of the lab's kernels -> its node."""
     found = {}
     for node in lab:
-        for line in json.loads(node.succeed("ip -j address")):
-            for info in line.get("addr_info", ()):
-                found[info["local"]] = node.name
+        with Network(node.pid) as network:
+            for _, address in network.addresses:
+                found[address.partition("/")[0]] = node.name
     return found
 
 
