@@ -17,42 +17,42 @@ from hostlab.observe.routing import Network
 MOST_HOPS = 40
 DEADLINE_S = 60
 _PROGRAM = """
-import ipaddress, json, select, socket, struct, sys, time
+import contextlib, ipaddress, json, select, socket, struct, sys, time
 
 def hops_to(target, source, most, deadline_s):
     is_v4 = ":" not in target
     family = socket.AF_INET if is_v4 else socket.AF_INET6
     level, receive_errors, ttl_option, exceeded = (0, 11, 2, 11) if is_v4 else (41, 25, 16, 3)
     hops = []
-    for ttl in range(1, most + 1):
-        with socket.socket(family, socket.SOCK_DGRAM) as udp:
-            udp.setsockopt(level, receive_errors, 1)
+    # One socket for all: of several next hops a kernel takes the same for each packet of a flow.
+    with socket.socket(family, socket.SOCK_DGRAM) as udp:
+        udp.setsockopt(level, receive_errors, 1)
+        if source:
+            udp.bind((source, 0))
+        try:
+            udp.connect((target, 33434))
+        except OSError as error:
+            return hops, f"refused {error.errno}"
+        poll = select.poll()
+        poll.register(udp, 0)
+        for ttl in range(1, most + 1):
             udp.setsockopt(level, ttl_option, ttl)
-            if source:
-                udp.bind((source, 0))
-            try:
-                udp.connect((target, 33434))
-            except OSError as error:
-                return hops, f"refused {error.errno}"
-            poll, until = select.poll(), time.monotonic() + deadline_s
-            poll.register(udp, 0)
-            answered = False
-            while not answered:
+            until, answer = time.monotonic() + deadline_s, None
+            while answer is None:
                 assert time.monotonic() < until, f"no answer to hop {ttl} of {target}: {hops}"
-                try:
-                    udp.send(b"probe")
-                except OSError:
-                    # What an earlier probe was answered is told here, too.
-                    assert poll.poll(0)
-                answered = bool(poll.poll(1000))
-            _, ancillary, _, _ = udp.recvmsg(512, 512, socket.MSG_ERRQUEUE)
-        data = next(d for l, t, d in ancillary if (l, t) == (level, receive_errors))
-        number, origin, kind, code = struct.unpack_from("=IBBB", data)
-        if origin == 1:
-            return hops, f"refused {number}"
-        hops.append(str(ipaddress.ip_address(data[20:24] if is_v4 else data[24:40])))
-        if kind != exceeded:
-            return hops, f"{kind}.{code}"
+                # What an earlier probe was answered may be told here once more.
+                with contextlib.suppress(OSError):
+                    udp.send(b"%d" % ttl)
+                while answer is None and poll.poll(1000):
+                    sent, ancillary, _, _ = udp.recvmsg(512, 512, socket.MSG_ERRQUEUE)
+                    if sent == b"%d" % ttl:
+                        answer = next(d for *at, d in ancillary if at == [level, receive_errors])
+            number, origin, kind, code = struct.unpack_from("=IBBB", answer)
+            if origin == 1:
+                return hops, f"refused {number}"
+            hops.append(str(ipaddress.ip_address(answer[20:24] if is_v4 else answer[24:40])))
+            if kind != exceeded:
+                return hops, f"{kind}.{code}"
     return hops, "too far"
 
 most, deadline_s, wanted = json.loads(sys.argv[1])
