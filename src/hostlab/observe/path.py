@@ -13,7 +13,7 @@ of interfaces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from enum import StrEnum
 from ipaddress import ip_address, ip_interface
@@ -353,16 +353,16 @@ class _Walk:
         return self.visit(found.node, found.interface)
 
 
-def draw(hop: Hop, label: Callable[[Hop], str] | None = None) -> Iterator[str]:
+def draw(hop: Hop) -> Iterator[str]:
     """The way as lines of text: a line a node, branches below where they part."""
-    yield (label or described)(hop)
+    yield described(hop)
     if len(hop.ways) == 1:
-        yield from draw(hop.ways[0].hop, label)
+        yield from draw(hop.ways[0].hop)
         return
     for number, way in enumerate(hop.ways):
         is_last = number == len(hop.ways) - 1
         yield f"{'└─' if is_last else '├─'} {_leaving(way)}"
-        for line in draw(way.hop, label):
+        for line in draw(way.hop):
             yield f"{'  ' if is_last else '│ '} {line}"
 
 
