@@ -27,6 +27,7 @@ from hostlab.plan.operations import Plan
 if TYPE_CHECKING:
     from hostlab.init.devices.plugged import Plugged
     from hostlab.lab.devices import Sockets
+    from hostlab.routing.convergence import Converged
     from hostlab.spec.device import Device
 
 
@@ -117,9 +118,45 @@ class Lab:
             for text in (*node.unsupported, *seccomp.remarks(node.seccomp))
         ] + list(limits.remarks(cgroups.find()))
 
-    def up(self, *, progress: driver.Progress | None = None) -> list[dict[str, Any]]:
-        """Stage the lab, or change the running one into this description."""
-        return driver.stage(self.description, progress=progress)
+    @property
+    def has_routing(self) -> bool:
+        """Whether any node has a routing daemon."""
+        return any(node.routing is not None for node in self.description.nodes)
+
+    def up(
+        self, *, progress: driver.Progress | None = None, wait_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Stage the lab, or change the running one into this description.
+
+        Routing daemons' configurations are checked before, and afterwards it is awaited that the
+        routing has converged, for `wait_s` seconds (None: as long as `wait_converged`; 0: not).
+        """
+        if self.has_routing:
+            # Most labs have none, and need not load what checks it.
+            from hostlab.routing.checking import check
+
+            check(self.description)
+        operations = driver.stage(self.description, progress=progress)
+        if self.has_routing and wait_s != 0:
+            self.wait_converged(timeout_s=wait_s)
+        return operations
+
+    def wait_converged(
+        self, *, timeout_s: float | None = None, quiet_s: float | None = None
+    ) -> Converged:
+        """Wait until every described session of the routing daemons is up, every prefix that OSPF
+        tells is in the kernels, and no route has changed for `quiet_s` (1 s).
+
+        Failed, naming what is missing, after `timeout_s` (120 s), or when a daemon has failed.
+        """
+        from hostlab.routing import convergence
+
+        return convergence.wait_converged(
+            self.description,
+            self.nodes(),
+            timeout_s=convergence.TIMEOUT_S if timeout_s is None else timeout_s,
+            quiet_s=convergence.QUIET_S if quiet_s is None else quiet_s,
+        )
 
     def down(self) -> bool:
         """Take the lab down; False when there was nothing of it."""
@@ -165,7 +202,14 @@ class Lab:
         return judge(asked, self.nodes(), lab=self.name, progress=progress)
 
     def __enter__(self) -> Self:
-        self.up()
+        was_up = self.is_up()
+        try:
+            self.up()
+        except BaseException:
+            # Nobody else takes down what has come up and does not route.
+            if not was_up:
+                self.down()
+            raise
         return self
 
     def __exit__(
@@ -232,6 +276,14 @@ class AsyncLab:
         operations = await asyncio.to_thread(self.sync.up)
         self._nodes = await asyncio.to_thread(self.sync.nodes)
         return operations
+
+    async def wait_converged(
+        self, *, timeout_s: float | None = None, quiet_s: float | None = None
+    ) -> Converged:
+        """See `Lab.wait_converged`."""
+        return await asyncio.to_thread(
+            self.sync.wait_converged, timeout_s=timeout_s, quiet_s=quiet_s
+        )
 
     async def down(self) -> bool:
         """See `Lab.down`."""

@@ -22,7 +22,7 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
-from hostlab.lab import change, firewall, hosts, limits, recovery
+from hostlab.lab import change, configurations, firewall, hosts, limits, recovery
 from hostlab.lab.building import add_nodes
 from hostlab.lab.nodes import (
     NodeHandle,
@@ -188,6 +188,7 @@ class HubSupervisor(Supervisor):
 
     def _commit(self, new: Lab) -> None:
         """The new description is true from here on; written whole or not at all."""
+        configurations.write(self.config.directory, self.lab, new)
         write_whole(self.config.directory.description, msgspec.json.encode(new))
         self.lab = new
         recovery.reached(self.config.directory)

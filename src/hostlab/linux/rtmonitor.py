@@ -122,7 +122,11 @@ Told = LinkTold | AddressTold | RouteTold | NeighbourTold
 class Monitor:
     """A socket that is told of changes, in the network namespace where it is made."""
 
-    def __init__(self, groups: Iterable[int]) -> None:
+    def __init__(self, groups: Iterable[int] = (), *, adopted: socket.socket | None = None) -> None:
+        """`adopted` is a Monitor's `socket`, made elsewhere and now this one's."""
+        if adopted is not None:
+            self.socket = adopted
+            return
         self.socket = socket.socket(
             socket.AF_NETLINK,
             socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,

@@ -44,11 +44,14 @@ def assign_loopbacks(source: Source, every: Mapping[str, Draft], nets: Iterable[
                 number += 1
                 found = [net.network_address + number for net in RESERVED]
             draft.loopbacks = [Prefixed(each, each.max_prefixlen) for each in found]
-    used = {address: who for net in nets for address, (who, _) in net.used.items()}
+    if not any(draft.loopbacks for draft in every.values()):
+        return
+    used = {a.address: wire for net in nets for wire in net.wires for a in wire.addresses}
     for draft in every.values():
         for each in draft.loopbacks:
             if each.address in used:
-                message = f"{used[each.address]} has {each.address}, {draft.name}'s loopback"
+                wire = used[each.address]
+                message = f"{wire.node}'s {wire.name} has {each.address}, {draft.name}'s loopback"
                 at = draft.fields["loopback"].at
                 source.report("clash", message, at, "several loopbacks may share one, no interface")
 

@@ -17,6 +17,8 @@ from hostlab.errors import Place
 HELLO_S: Final = 1
 DEAD_S: Final = 4
 """OSPF's timers where none are said: a lab is small and is to notice soon. RFC 2328 has 10, 40."""
+RETRANSMIT_S: Final = 3
+"""Until what has not been acknowledged is sent again: the least that FRR can be told."""
 HOLD_S: Final = 90
 """BGP's hold time where none is said (RFC 4271, section 10)."""
 BFD_INTERVAL_S: Final = 0.3

@@ -15,6 +15,7 @@ from typing import Final
 
 from hostlab.spec.routing import (
     METRIC,
+    RETRANSMIT_S,
     Bfd,
     Bgp,
     Origin,
@@ -65,8 +66,8 @@ class _Config:
     def write(self) -> None:
         routing, out = self.routing, self.out
         with out.at(routing.place):
-            # Without the `states` of debugging nobody would be told when a session comes up.
-            out.add("log stderr all;", "debug protocols { states };", "debug channels { states };")
+            # Who waits for a session is told by the log when it is up.
+            out.add("log stderr all;", "debug protocols { states, events };")
             out.add(f"router id {routing.router_id};", "")
             out.add("protocol device {}", "")
             with out.block("protocol direct connected"):
@@ -170,6 +171,7 @@ class _Config:
                         continue
                     out.add(f"type {'ptp' if each.is_point_to_point else 'broadcast'};")
                     out.add(f"hello {ospf.hello_s};", f"dead {ospf.dead_s};")
+                    out.add(f"retransmit {RETRANSMIT_S};")
                     if ospf.has_bfd:
                         out.add("bfd;")
             # Version 3 speaks on no interface without an address of the link, as `lo` is.
@@ -231,6 +233,9 @@ class _Config:
             out.add(*(text for text, wanted in options.items() if wanted))
             with out.block(f"ipv{peer.family}"):
                 out.add(f"table bgp{peer.family};", f"igp table master{peer.family};")
+                if peer.family == 6 and peer.interface is not None:
+                    # Of a neighbour's two next hops the link's own, which FRR takes, too.
+                    out.add("gateway recursive;")
                 if peer.is_next_hop:
                     out.add(f"next hop self{' ebgp' if internal else ''};")
                 if peer.taken.limit is not None:

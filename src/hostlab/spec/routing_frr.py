@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from hostlab.spec.routing import (
+    RETRANSMIT_S,
     Bfd,
     Bgp,
     Filter,
@@ -121,14 +122,16 @@ def _ospf(out: Writer, ospf: Ospf, family: int, router_id: str) -> None:
                 out.add(f"{word} network {kind}")
                 out.add(f"{word} hello-interval {ospf.hello_s}")
                 out.add(f"{word} dead-interval {ospf.dead_s}")
+                out.add(f"{word} retransmit-interval {RETRANSMIT_S}")
                 if ospf.has_bfd:
                     out.add(f"{word} bfd", f"{word} bfd profile {PROFILE}")
         with out.block("interface lo"):
             out.add(f"{word} area {ospf.area}", f"{word} passive")
         with out.block(f"router {name}"):
             out.add(f"{name} router-id {router_id}", "log-adjacency-changes")
-            # BIRD takes a newer one of the same no sooner than a second after the last.
-            out.add("timers throttle spf 10 50 1000", "timers lsa min-arrival 500")
+            # What comes sooner than a second after the last would be sent again seconds later;
+            # BIRD has it so and cannot be told otherwise.
+            out.add("timers throttle spf 10 50 1000", "timers lsa min-arrival 0")
             if family == 4:
                 out.add("timers throttle lsa all 1000")
             for origin in ospf.redistribute:
@@ -167,6 +170,8 @@ class _Bgp:
             "no bgp default ipv4-unicast",
             "bgp deterministic-med",
             "bgp bestpath compare-routerid",
+            # Else what is learnt is told a second later, and more under load.
+            "coalesce-time 0",
         )
         if bgp.multipath > 1:
             out.add("bgp bestpath as-path multipath-relax")

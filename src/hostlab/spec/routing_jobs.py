@@ -28,7 +28,7 @@ DIGEST: Final = "CONFIGURATION"
 """A job's variable that differs when its configuration does, so that it is started anew then."""
 FRR_USER: Final = "hostlab-frr"
 """FRR's daemons run as the node's root by this name, which is in the group that they insist on."""
-_RESPAWN: Final = Respawn(enabled=True, delay_min_s=0.1, delay_max_s=5.0)
+_RESPAWN: Final = Respawn(enabled=True, limit=10, interval_s=60.0, delay_min_s=0.1, delay_max_s=5.0)
 
 
 def configurations(node: Node) -> dict[str, list[Line]]:
@@ -76,10 +76,12 @@ def _bird(node: Node, digests: dict[str, str]) -> tuple[Job, ...]:
         Job(
             name=BIRD,
             description="BIRD, the routing daemon",
-            argv=(BIRD, "-f", "-c", routing_bird.CONFIG, "-s", routing_bird.SOCKET),
+            argv=(BIRD, "-c", routing_bird.CONFIG, "-s", routing_bird.SOCKET),
             environment=((DIGEST, digests[routing_bird.CONFIG]),),
             directories=(Directory(path="/run/bird"),),
             start_on=Expression((Match(node.boot.startup_event),)),
+            # Its parent leaves when the configuration is read and the socket is there.
+            readiness=Readiness(kind=Expect.FORK),
             respawn=_RESPAWN,
         ),
     )
@@ -95,7 +97,7 @@ def _frr(node: Node, routing: Routing, digests: dict[str, str]) -> tuple[Job, ..
 def _frr_daemon(node: Node, name: str, routing: Routing, digest: str) -> Job:
     path = f"{routing_frr.DIRECTORY}/{name}.conf"
     argv = [f"/usr/lib/frr/{name}", "-f", path, "--log", "stdout", "--vty_port", "0"]
-    argv += ["-u", FRR_USER, "-g", "root"]
+    argv += ["-u", FRR_USER, "-g", "root", "-d"]
     bgp = routing.bgp
     if name == "bgpd" and bgp is not None and not bgp.installs:
         argv.append("--no_kernel")
@@ -104,14 +106,19 @@ def _frr_daemon(node: Node, name: str, routing: Routing, digest: str) -> Job:
     return Job(
         name=name,
         description=f"{name} of FRR, a routing daemon",
-        argv=(*argv, "-d") if is_zebra else tuple(argv),
+        argv=tuple(argv),
         environment=((DIGEST, digest),),
         directories=(Directory(path=routing_frr.RUN),),
         start_on=Expression((event,)),
         stop_on=None if is_zebra else Expression((Match("stopping", (routing_frr.ZEBRA,)),)),
         # They want SYS_ADMIN, for network namespaces that they have no use for here.
         inert_capset=True,
-        # zebra's parent leaves when its socket is there; without it the others wait for 10 s.
-        readiness=Readiness(kind=Expect.FORK) if is_zebra else Readiness(),
+        # The parent leaves when the sockets are there; without zebra's the others wait for 10 s.
+        readiness=Readiness(kind=Expect.FORK),
         respawn=_RESPAWN,
     )
+
+
+def daemon_jobs(routing: Routing) -> tuple[str, ...]:
+    """The names of the jobs that a node's daemons are."""
+    return (BIRD,) if routing.engine is Engine.BIRD else routing_frr.daemons(routing)

@@ -392,6 +392,11 @@ class _Bgp:
         if said is None or said.value.flawed:
             return None
         fields: Fields = said.value
+        if "as" not in fields:
+            # Not sooner: a part of it may be a role's.
+            message = f"`bgp` of {quoted(self.draft.name)} has no `as`"
+            self.source.report("missing", message, said.key, "give it a number, as `as: 65001`")
+            return None
         self.asn: int = fields.value("as")
         self.is_server = fields.flag("route_server")
         self.hold: int = fields.value("hold", HOLD_S)

@@ -210,7 +210,7 @@ BGP: Final = Table(
     "BGP",
     "The border gateway protocol. Sessions within an AS are between loopbacks where both have one.",
     (
-        Key("as", _AS, "The own AS.", "65001"),
+        Key("as", _AS, "The own AS; needed, in the node or a role of it.", "65001"),
         Key(
             "peers",
             Forms(
@@ -239,7 +239,6 @@ BGP: Final = Table(
             "How many equally good routes are used at once.", "4", "1"),
         Key("hold", _HOLD, "The hold time of its sessions.", "6s", "90s"),
     ),
-    required=("as",),
 )  # fmt: skip
 
 OSPF: Final = Table(
