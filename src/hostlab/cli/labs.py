@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostlab.cli.output import Progress, coloured, json_option, print_json, print_table
+from hostlab.cli.output import Progress, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, lab_named
 from hostlab.errors import SpecError, SpecErrors, UsageError
 from hostlab.lab.paths import base_directory, labs
 
 if TYPE_CHECKING:
     from hostlab.api import Lab
+<<<<<<< HEAD
     from hostlab.checks import Verdict
     from hostlab.routing.convergence import Converged
+=======
+>>>>>>> main
     from hostlab.spec import Lab as Description
 
 _file = click.argument("file", type=click.Path(), shell_complete=complete_lab)
@@ -112,8 +115,17 @@ def up_command(file: str, *, and_check: bool, wait_s: float | None, as_json: boo
     kernels and no more change.
     """
     lab = lab_named(file)
+<<<<<<< HEAD
     _up(lab, as_json=as_json, wait_s=wait_s)
     return _check(lab, as_json=as_json) if and_check else 0
+=======
+    _up(lab, as_json=as_json)
+    if not and_check:
+        return 0
+    from hostlab.cli.checks import judged
+
+    return judged(lab, as_json=as_json).report.exit_code
+>>>>>>> main
 
 
 def _up(lab: Lab, *, as_json: bool, wait_s: float | None = None) -> None:
@@ -167,26 +179,6 @@ def apply_command(file: str, *, as_json: bool) -> None:
         for operation in plan.operations:
             print(operation.describe())
     _up(lab, as_json=as_json)
-
-
-@click.command("check", epilog="Example: hostlab check hello")
-@_lab
-@json_option
-def check_command(lab: str | None, *, as_json: bool) -> int:
-    """Judge every check of a lab, by its name or its description; exit 1 if one does not hold."""
-    return _check(lab_named(lab), as_json=as_json)
-
-
-def _check(lab: Lab, *, as_json: bool) -> int:
-    def show(verdict: Verdict) -> None:
-        print(f"{coloured('✓' if verdict.ok else '✗', good=verdict.ok)} {verdict}")
-
-    report = lab.check(progress=None if as_json else show)
-    if as_json:
-        print_json(report)
-    else:
-        print(report.summary())
-    return report.exit_code
 
 
 @click.command("down", epilog="Example: hostlab down hello")
