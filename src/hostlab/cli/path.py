@@ -13,7 +13,7 @@ from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
     from hostlab.api import Lab
-    from hostlab.observe.path import End, Path
+    from hostlab.observe.path import Path
 
 
 @click.command("path", epilog="Example: hostlab path alice bob")
@@ -29,23 +29,13 @@ def path_command(start: str, end: str, *, family: int | None, as_json: bool) -> 
     it would send one. Routes of equal cost are branches. Firewalls are not asked: `hostlab firewall
     ask` does that.
     """
-    from hostlab.observe.path import Networks, end_of, path
-
     lab, start, end = _lab_and_ends(start, end)
-    pids = {node.name: node.pid for node in lab}
-    with Networks(lab.description, pids) as networks:
-        first, last = end_of(networks, start), end_of(networks, end)
-        if first.node is None:
-            raise UsageError("no-node", f"no node has the address {start}")
-        found = [
-            path(networks, first, last, family=each, chosen=start not in pids)
-            for each in _families(first, last, family, start, end)
-        ]
+    found = lab.paths(start, end, family=family)
     if as_json:
         print_json([_value(one) for one in found])
     else:
         for number, one in enumerate(found):
-            _print(one, first.node, end, apart=number > 0)
+            _print(one, end, apart=number > 0)
     return 0 if all(one.reaches for one in found) else 1
 
 
@@ -70,18 +60,6 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _families(first: End, last: End, wanted: int | None, start: str, end: str) -> list[int]:
-    both = [f for f in (4, 6) if f in first.addresses and f in last.addresses]
-    if _is_address(end) and not _is_address(start):
-        # The kernel finds a source, or none, which is an answer as well.
-        both = list(last.addresses)
-    found = [f for f in both if wanted in (None, f)]
-    if not found:
-        which = f"IPv{wanted}" if wanted else "a common family"
-        raise UsageError("family", f"{start} and {end} have no addresses of {which}")
-    return found
-
-
 def _value(one: Path) -> dict[str, object]:
     import msgspec
 
@@ -89,7 +67,7 @@ def _value(one: Path) -> dict[str, object]:
     return {**value, "reaches": one.reaches}
 
 
-def _print(one: Path, start: str, end: str, *, apart: bool) -> None:
+def _print(one: Path, end: str, *, apart: bool) -> None:
     from hostlab.observe.path import draw
 
     if apart:
@@ -97,7 +75,7 @@ def _print(one: Path, start: str, end: str, *, apart: bool) -> None:
     source = f" ({one.source})" if one.source else ""
     target = end if end == one.destination else f"{end} ({one.destination})"
     verdict = coloured("gets there" if one.reaches else "does not get there", good=one.reaches)
-    print(f"IPv{one.family}: {start}{source} to {target}: {verdict}")
+    print(f"IPv{one.family}: {one.start.node}{source} to {target}: {verdict}")
     for line in draw(one.start):
         print(f"  {line}")
     for problem in one.problems:

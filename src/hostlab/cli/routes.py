@@ -23,7 +23,7 @@ _MAIN_TABLE = 254
               "the parts of it.")  # fmt: skip
 @json_option
 def routes_command(node: str | None, *, to: str | None, as_json: bool) -> None:
-    """Show the routes in the kernels of NODE, or of every node, and who put each there.
+    """Show the routes in the kernels of NODE (`LAB/*` is a lab's), and who put each there.
 
     PROTOCOL is the kernel's word for that: kernel, static, bird, ospf, bgp. With an address as
     --to, the route that is taken is a node's first.

@@ -12,7 +12,7 @@ from typing import Final
 from hostlab.lab.paths import LabDirectory, write_whole
 from hostlab.spec.model import Lab, Node
 
-_DIRECTORIES: Final = ("/etc/bird", "/etc/frr")
+_DIRECTORIES: Final = ("/run/bird", "/etc/frr")
 
 
 def write(directory: LabDirectory, old: Lab, new: Lab) -> None:

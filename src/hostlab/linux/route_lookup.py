@@ -172,8 +172,6 @@ def _ask(netlink: Netlink, to: str, source: str | None, arriving_on: int, flags:
         body += attribute(RTA_SRC, ip_address(source).packed)
     if arriving_on:
         body += attribute(RTA_IIF, _I32.pack(arriving_on))
-    elif target.is_link_local and target.version == 6:
-        raise ValueError(f"{to} is on every link: it leads nowhere without an interface")
     answers = list(netlink.ask(Request(RTM_GETROUTE, 0, body, f"look up {to}")))
     if not answers:
         raise DecodeError("netlink", f"no answer where {to} is")

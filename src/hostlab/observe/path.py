@@ -212,6 +212,8 @@ def end_of(networks: Networks, text: str) -> End:
     except ValueError:
         pass
     else:
+        if address.is_link_local:
+            raise UsageError("address", f"{text} may be on any link: name the node or interface")
         return End(networks.holder_of(str(address)), {address.version: str(address)})
     name, colon, interface = text.partition(":")
     names = [node.name for node in networks.lab.nodes]
@@ -245,6 +247,28 @@ def _first_of_each_family(addresses: list[str]) -> dict[int, str]:
         if not address.is_loopback and not address.is_link_local:
             found.setdefault(address.version, text)
     return dict(sorted(found.items()))
+
+
+def paths(
+    lab: Lab, pids: Mapping[str, int], start: str, end: str, *, family: int | None = None
+) -> tuple[Path, ...]:
+    """The way between two ends (`end_of`), in each family that both have, or in one.
+
+    `pids` has a process of each node that is there. UsageError when an end is not in the lab, or
+    has no address of such a family.
+    """
+    with Networks(lab, pids) as networks:
+        first, last = end_of(networks, start), end_of(networks, end)
+        if first.node is None:
+            raise UsageError("no-node", f"no node has the address {start}")
+        # A start that has no address of a family has no way there, which is an answer as well.
+        is_said = start not in {node.name for node in lab.nodes}
+        both = [each for each in last.addresses if each in first.addresses or last.node is None]
+        found = [each for each in both if family in (None, each)]
+        if not found:
+            which = f"IPv{family}" if family else "a common family"
+            raise UsageError("family", f"{start} and {end} have no addresses of {which}")
+        return tuple(path(networks, first, last, family=each, chosen=is_said) for each in found)
 
 
 def path(networks: Networks, start: End, end: End, *, family: int, chosen: bool = False) -> Path:

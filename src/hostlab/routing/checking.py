@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hostlab.errors import Failed, Place, SpecError, SpecErrors, Unsupported
+from hostlab.lab.idmap import maps_itself
 from hostlab.linux.running import SBIN
 from hostlab.spec import routing_frr
 from hostlab.spec.model import Lab, Node, RootKind
@@ -28,6 +29,7 @@ TIMEOUT_S: Final = 60.0
 """A parser takes milliseconds; this is for a machine that is swapping."""
 _BIRD_SAYS: Final = re.compile(r"^bird: [^:\n]*:(\d+):\d+ (.*)$", re.M)
 _VTYSH_SAYS: Final = re.compile(r"^line (\d+): (.*)$", re.M)
+_NO_DAEMON: Final = "no-daemon"
 _PACKAGES: Final = {Engine.BIRD: "bird2", Engine.FRR: "frr"}
 
 
@@ -38,6 +40,13 @@ def check(lab: Lab) -> None:
         users = [node for node in nodes if node.routing and node.routing.engine is engine]
         if users:
             _must_be_here(engine, users)
+            if engine is Engine.FRR and not may_have_users():
+                raise Unsupported(
+                    _NO_DAEMON,
+                    f"node {users[0].name}: FRR's daemons insist on users and groups, and a lab of"
+                    " a plain user with one id has none",
+                    hint="take `engine: bird`, or stage it as root",
+                )
     errors: dict[tuple[str, str], SpecError] = {}
     with tempfile.TemporaryDirectory(prefix="hostlab-routing-") as directory:
         for node in nodes:
@@ -46,6 +55,11 @@ def check(lab: Lab) -> None:
                 errors.setdefault((str(error.where), error.message), error)
     if errors:
         raise SpecErrors(tuple(errors.values()))
+
+
+def may_have_users() -> bool:
+    """Whether this user's labs have more user ids than one."""
+    return os.geteuid() == 0 or not maps_itself()
 
 
 def program(name: str) -> str | None:
@@ -63,7 +77,7 @@ def _must_be_here(engine: Engine, users: Sequence[Node]) -> None:
         lacking = "vtysh" if program("vtysh") is None else ", ".join(absent)
     if lacking:
         raise Unsupported(
-            "no-daemon",
+            _NO_DAEMON,
             f"node {users[0].name} routes with {engine.value}, and {lacking} is not here",
             hint=f"apt-get install {_PACKAGES[engine]}",
         )

@@ -26,7 +26,7 @@ from hostlab.spec.routing import (
 )
 from hostlab.spec.routing_lines import Line, Writer
 
-CONFIG: Final = "/etc/bird/bird.conf"
+CONFIG: Final = "/run/bird/bird.conf"
 SOCKET: Final = "/run/bird/bird.ctl"
 _ANY: Final = {4: "0.0.0.0/0", 6: "::/0"}
 _EXTERNAL_METRIC: Final = 20

@@ -54,7 +54,10 @@ class Writer:
         """The user's own lines."""
         place = routing.raw_place
         for number, text in enumerate(routing.raw.splitlines()):
-            where = None if place is None else Place(place.file, place.line + number, place.column)
+            where = None
+            if place is not None:
+                shown = " " * (place.column - 1) + text
+                where = Place(place.file, place.line + number, place.column, shown)
             self.lines.append(Line(text, where))
 
 

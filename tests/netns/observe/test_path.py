@@ -9,8 +9,8 @@ import pytest
 
 from hostlab.api import Lab
 from hostlab.errors import UsageError
-from hostlab.observe.path import Networks, Outcome, Path, draw, end_of, path
-from hostlab.observe.routing import MACHINE, NextHop, tables
+from hostlab.observe.path import Outcome, Path, draw
+from hostlab.observe.routing import MACHINE, NextHop
 from tests.netns.lab.lab_site import site, wait_until
 from tests.netns.observe.ttl_probe import assert_probes_agree, branches, probed
 
@@ -76,12 +76,7 @@ def both_ways(lab: Lab) -> None:
 
 def ways(lab: Lab, start: str, end: str) -> dict[int, Path]:
     """The path of each family."""
-    with Networks(lab.description, {node.name: node.pid for node in lab}) as networks:
-        first, last = end_of(networks, start), end_of(networks, end)
-        return {
-            family: path(networks, first, last, family=family, chosen=start not in lab.nodes())
-            for family in sorted(last.addresses)
-        }
+    return {found.family: found for found in lab.paths(start, end)}
 
 
 def test_a_path_has_a_branch_for_each_next_hop_of_equal_cost(lab: Lab) -> None:
@@ -115,6 +110,8 @@ def test_an_end_is_a_node_an_interface_or_an_address(lab: Lab) -> None:
     assert list(draw(machine.start))[-1].strip() == f"{MACHINE}: left the lab"
     with pytest.raises(UsageError, match="no node 'carol'"):
         ways(lab, "alice", "carol")
+    with pytest.raises(UsageError, match="may be on any link"):
+        ways(lab, "alice", "fe80::1")
     with pytest.raises(UsageError, match="no interface 'eth9'"):
         ways(lab, "alice", "bob:eth9")
 
@@ -203,7 +200,7 @@ def test_a_link_that_is_down_is_named(lab: Lab) -> None:
 
 
 def test_tables_are_what_ip_says(lab: Lab) -> None:
-    found = tables(lab.description, {node.name: node.pid for node in lab})
+    found = lab.routes()
     assert list(found) == ["alice", "r1", "r2", "r3", "r4", "bob"]
     for node in lab:
         for family in (4, 6):
@@ -221,10 +218,10 @@ def test_tables_are_what_ip_says(lab: Lab) -> None:
 
 
 def test_who_has_a_route_from_whom(lab: Lab) -> None:
-    found = tables(lab.description, {node.name: node.pid for node in lab}, to="10.5.0.2")
+    found = lab.routes(to="10.5.0.2")
     (r1,) = found["r1"]
     assert (r1.to, r1.protocol, r1.metric, r1.kind) == ("10.5.0.0/24", "bird", 50, "unicast")
     assert r1.hops == (NextHop("eth1", "10.1.0.2", "r2"), NextHop("eth2", "10.2.0.2", "r3"))
     assert [route.to for route in found["bob"]] == ["10.5.0.0/24", "0.0.0.0/0"]
-    parts = tables(lab.description, {"r4": lab["r4"].pid}, to="10.0.0.0/13")["r4"]
+    parts = lab.routes(to="10.0.0.0/13")["r4"]
     assert [route.to for route in parts] == [f"10.{n}.0.0/24" for n in (0, 1, 2, 3, 4, 5)]

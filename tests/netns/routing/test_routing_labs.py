@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,23 @@ def table(lab: Lab, node: str) -> set[tuple[Any, ...]]:
     return found
 
 
+def by_neighbour(lab: Lab, routes: set[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+    """The same with the nodes' names for their addresses."""
+    names = {"": ""}
+    for node in lab.description.nodes:
+        for interface in node.interfaces:
+            names |= {address.partition("/")[0]: node.name for address in interface.addresses}
+            names[link_local(interface.mac)] = node.name
+    return {(*rest, tuple((names[via], dev) for via, dev in ways)) for *rest, ways in routes}
+
+
+def link_local(mac: str) -> str:
+    """The address that a link has by its MAC address (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
+
+
 def with_bgp_in(condition: Callable[[], bool], what: str) -> None:
     """Nothing foretells what BGP brings, nor tells when it has brought all: it is awaited."""
     lab_site.wait_until(condition, what)
@@ -133,7 +151,11 @@ def destinations(lab: Lab, node: str) -> dict[str, tuple[Any, ...]]:
 @pytest.mark.parametrize("node", ["a", "b", "c", "d", "x", "y", "rs"])
 def test_both_engines_give_the_same_kernel_tables(labs: dict[Engine, Lab], node: str) -> None:
     def same() -> bool:
-        return table(labs[Engine.BIRD], node) == table(labs[Engine.FRR], node)
+        bird, frr = (table(labs[engine], node) for engine in Engine)
+        if node == "y":
+            # FRR's route server tells one next hop of IPv6, BIRD's the neighbour's other one, too.
+            bird, frr = by_neighbour(labs[Engine.BIRD], bird), by_neighbour(labs[Engine.FRR], frr)
+        return bird == frr
 
     with_bgp_in(same, f"the tables of {node} are the same")
 
@@ -207,7 +229,7 @@ def test_configurations_can_be_read_in_the_run_directory(
     directory = Path(node.directory) / "routing"
     assert sorted(path.name for path in directory.iterdir()) == names
     for name in names:
-        path = f"/etc/{engine.value}/{name}"
+        path = f"/run/bird/{name}" if engine is Engine.BIRD else f"/etc/frr/{name}"
         assert node.succeed(f"cat {path}") == (directory / name).read_text()
 
 

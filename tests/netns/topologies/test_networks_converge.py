@@ -18,9 +18,8 @@ import pytest
 
 from hostlab import spec
 from hostlab.api import Lab
-from hostlab.observe.path import End, Networks, end_of, path
+from hostlab.observe.path import End, Networks, path
 from hostlab.observe.path import Path as Way
-from hostlab.observe.routing import tables
 from hostlab.spec.routing import Engine
 from hostlab.topologies.description import Options
 from hostlab.topologies.generators import clos, generated
@@ -127,16 +126,12 @@ def test_a_fabric_has_as_many_ways_as_spines(engine: Engine, protocol: str) -> N
     lab = lab_of(generated(clos(2, 2, 1), Options(engine=engine)), f"clos-{engine}")
     with staged(lab):
         wait_converged(lab, expected(lab, graph(lab)))
-        pids = {node.name: node.pid for node in lab}
         for target in lab.description.node("leaf2").loopbacks:
-            (route,) = tables(lab.description, {"leaf1": pids["leaf1"]}, to=target)["leaf1"]
+            (route,) = lab.routes(to=target)["leaf1"]
             assert [hop.node for hop in route.hops] == ["spine1", "spine2"]
             assert route.protocol == protocol
-        with Networks(lab.description, pids) as networks:
-            first, last = (end_of(networks, each) for each in ("host1-1", "host2-1"))
-            for family in (4, 6):
-                way = path(networks, first, last, family=family)
-                assert way.reaches, way.problems
-                assert sorted(branches(way.start)) == [
-                    ["leaf1", f"spine{n}", "leaf2", "host2-1"] for n in (1, 2)
-                ]
+        for way in lab.paths("host1-1", "host2-1"):
+            assert way.reaches, way.problems
+            assert sorted(branches(way.start)) == [
+                ["leaf1", f"spine{n}", "leaf2", "host2-1"] for n in (1, 2)
+            ]

@@ -56,7 +56,7 @@ def config(node: Node, engine: Engine, daemon: str = "") -> list[str]:
     """The lines of the daemon's configuration, without their indent."""
     assert node.routing is not None
     made = configurations(replace(node, routing=replace(node.routing, engine=engine)))
-    path = "/etc/bird/bird.conf" if engine is Engine.BIRD else f"/etc/frr/{daemon}.conf"
+    path = "/run/bird/bird.conf" if engine is Engine.BIRD else f"/etc/frr/{daemon}.conf"
     return [line.text.strip() for line in made[path]]
 
 
@@ -298,7 +298,7 @@ def test_static_routes_lead_to_nodes_or_nowhere() -> None:
 def test_daemons_are_jobs_that_are_ready_when_they_can_be_asked() -> None:
     bird = routed(pair("{ospf: true}"))
     assert [(job.name, job.readiness.kind) for job in bird.jobs] == [("bird", Expect.FORK)]
-    assert [file.path for file in bird.files] == ["/etc/bird/bird.conf"]
+    assert [file.path for file in bird.files] == ["/run/bird/bird.conf"]
     frr = routed(pair("{engine: frr, ospf: {bfd: true}, static: [10.9.0.0/16], daemons: [pimd]}"))
     assert [job.name for job in frr.jobs] == ["zebra", "staticd", "bfdd", "ospfd", "ospf6d", "pimd"]
     assert all(job.inert_capset for job in frr.jobs)
@@ -312,11 +312,11 @@ def test_the_daemons_jobs_and_files_are_nobody_elses() -> None:
           a:
             routing: {ospf: true}
             jobs: {bird: sleep 1}
-            files: {/etc/bird/bird.conf: x}
+            files: {/run/bird/bird.conf: x}
     """
     assert [error.message for error in errors_of(text)] == [
         "`bird` is the routing daemon's job",
-        "`/etc/bird/bird.conf` is the routing daemon's configuration",
+        "`/run/bird/bird.conf` is the routing daemon's configuration",
     ]
 
 
@@ -347,14 +347,14 @@ def test_raw_lines_extend_or_replace_and_are_where_they_stand() -> None:
                     debug tables all;
     """
     node = lab_of(text).nodes[0]
-    lines = configurations(node)["/etc/bird/bird.conf"]
+    lines = configurations(node)["/run/bird/bird.conf"]
     assert lines[-1].text == "debug tables all;"
     assert (lines[-1].place.line if lines[-1].place else None) == 9
     assert any("protocol ospf" in line.text for line in lines)
     replaced = lab_of(
         text.replace("raw: |", f"raw:\n{18 * ' '}replaces: true\n{18 * ' '}text: |")
     ).nodes[0]
-    texts = [line.text for line in configurations(replaced)["/etc/bird/bird.conf"]]
+    texts = [line.text for line in configurations(replaced)["/run/bird/bird.conf"]]
     assert texts[1:] == ["# of my own", "debug tables all;"]
 
 
@@ -362,7 +362,7 @@ def test_a_raw_file_is_read_beside_the_description() -> None:
     text = "segments: [lan]\nnodes: {a: {routing: {raw: {file: b.conf, replaces: true}}}}"
     files = {"b.conf": b"router id 1.1.1.1;\n"}
     node = load(text, file="lab.yaml", read=files.__getitem__).nodes[0]
-    lines = configurations(node)["/etc/bird/bird.conf"]
+    lines = configurations(node)["/run/bird/bird.conf"]
     assert (lines[1].text, str(lines[1].place)) == ("router id 1.1.1.1;", "b.conf:1:1")
 
 
