@@ -27,6 +27,8 @@ from hostlab.plan.operations import Plan
 if TYPE_CHECKING:
     from hostlab.init.devices.plugged import Plugged
     from hostlab.lab.devices import Sockets
+    from hostlab.observe.path import Path
+    from hostlab.observe.routing import TableRoute
     from hostlab.routing.convergence import Converged
     from hostlab.spec.device import Device
 
@@ -183,6 +185,21 @@ class Lab:
             for row in self.status()["nodes"]
             if row["pid"]
         }
+
+    def routes(self, *, to: str | None = None) -> dict[str, tuple[TableRoute, ...]]:
+        """By node: the routes in its kernel; those that lead to an address, or to a prefix."""
+        from hostlab.observe.routing import tables
+
+        return tables(self.description, self._pids(), to=to)
+
+    def paths(self, start: str, end: str, *, family: int | None = None) -> tuple[Path, ...]:
+        """The way of a packet, as the kernels decide, in each family; see `observe.path.paths`."""
+        from hostlab.observe.path import paths
+
+        return paths(self.description, self._pids(), start, end, family=family)
+
+    def _pids(self) -> dict[str, int]:
+        return {name: node.pid for name, node in self.nodes().items()}
 
     def __getitem__(self, name: str) -> Node:
         nodes = self.nodes()

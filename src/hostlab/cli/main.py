@@ -44,13 +44,17 @@ COMMANDS: Final = {
     "neighbours": ("neighbours", "Show which MAC address each IP address has, as nodes know it."),
     "tap": ("tap", "Give a program of this machine a port of a segment."),
     "graph": ("look", "Draw a lab: text, dot, mermaid or SVG."),
+    "addresses": ("addresses", "Show who has which address, also for /etc/hosts and the DNS."),
+    "routes": ("routes", "Show who has which route from whom, as the kernels have it."),
+    "path": ("path", "Follow the way from one node to another through the kernels."),
     "namespaces": ("look", "Show every namespace of a lab or of the machine."),
     "capabilities": ("look", "Show the capabilities of a process or a file."),
     "differences": ("look", "Tell what a node does not reproduce of a real host."),
     "doctor": ("machine", "Tell what this machine offers, what it lacks, and the remedy."),
     "audit": ("machine", "Prove that nothing of any lab is left, or name what is."),
     "schema": ("machine", "Print the JSON Schema of descriptions, for editors."),
-    "import": ("machine", "Turn a Compose file or a containerlab topology into a description."),
+    "import": ("imports", "Turn others' files into descriptions: Compose, containerlab, GraphML."),
+    "generate": ("imports", "Print the description of a network with a regular form."),
     "completion": ("machine", "Print the completion script for a shell."),
 }
 """Command -> (module, one line of help)."""

@@ -47,7 +47,7 @@ def nodes_named(text: str) -> list[Node]:
     running: dict[str, dict[str, Node]] = {}
     for part in text.split(","):
         lab, _, name = part.rpartition("/")
-        lab = lab or _lab_of(name)
+        lab = lab or lab_of(name)
         if lab not in running:
             running[lab] = Lab(lab).nodes()
         if name == "*":
@@ -78,7 +78,7 @@ def described_nodes(text: str | None) -> list[tuple[Node, Description]]:
     return found
 
 
-def _lab_of(node: str) -> str:
+def lab_of(node: str) -> str:
     """The only running lab with a node of this name."""
     candidates = [lab for lab in labs() if node == "*" or node in _node_names(lab)]
     if len(candidates) == 1:
