@@ -1,6 +1,7 @@
 """What is compared with what, and what was promised (issue 3, "Speed").
 
-What concerns the init is in `init_cases`, firewalls in `firewall_cases`.
+What concerns the init is in `init_cases`, firewalls in `firewall_cases`, impaired
+cables in `wire_cases`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bench.memory import pss_mb_per_node
 from bench.reach import verify
 from bench.socket_cases import SOCKET_CASES
 from bench.warm import warm_memory
+from bench.wire_cases import WIRE_CASES
 
 NODES = 100
 MANY = 1000
@@ -331,5 +333,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **INIT_CASES,
     **SOCKET_CASES,
     **FIREWALL_CASES,
+    **WIRE_CASES,
 }
 """Every benchmark, in the order of the report."""

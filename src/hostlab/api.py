@@ -61,6 +61,33 @@ class Node(NodeConnection):
             raise Failed("command", f"{self.name}: {command!r} succeeded, and was not to")
         return done.stdout.decode(errors="replace")
 
+    def impair(
+        self,
+        interface: str,
+        *,
+        sending: Mapping[str, Any] | None = None,
+        receiving: Mapping[str, Any] | None = None,
+        clear: Sequence[str] = (),
+    ) -> None:
+        """Change what happens to packets on an interface's cable; what is not named stays.
+
+        Values by the keys of `impair:` (`{"delay": 0.02, "loss": 0.01}`): seconds, shares of 1,
+        bits a second. Directions in `clear`, `out` and `in`, begin with nothing. UsageError for
+        what cannot be.
+        """
+        change = {
+            "node": self.name,
+            "interface": interface,
+            "clear": list(clear),
+            "sending": dict(sending or {}),
+            "receiving": dict(receiving or {}),
+        }
+        control = driver.running(self.lab)
+        try:
+            control.call("link", change=change)
+        finally:
+            control.close()
+
     def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
         """Plug in what a recording, or its file, describes; what could not be shown, for people."""
         from hostlab.lab.devices import read_device

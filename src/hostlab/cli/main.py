@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "task": ("task", "Run programs that go on without anybody: start, check, list, stop."),
     "cp": ("inside", "Copy files into and out of nodes."),
     "capture": ("look", "Write an interface's packets as pcapng to standard output."),
+    "link": ("link", "Show or change what a cable does: delay, loss, rate."),
     "devices": ("devices", "List block and USB devices as kernel, udev and UDisks2 see them."),
     "device": ("device", "Plug things into nodes and pull them out."),
     "fdb": ("fdb", "Show which MAC address is behind which port or end of a VXLAN."),

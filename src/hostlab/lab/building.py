@@ -232,6 +232,7 @@ class _Builder:
                 if interface.tunnel is None
             ]
         )
+        hub.cables.change(begun.node for begun in window)
         for begun in window:
             # One that has ended already is found by its answer, which tells why.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -64,11 +64,16 @@ def present(hub: HubSupervisor) -> Lab:
     return msgspec.structs.replace(hub.lab, nodes=tuple(nodes.values()), segments=segments)
 
 
+def goals(directory: LabDirectory) -> tuple[Lab, ...]:
+    """Where a plan that was cut off was to lead; none when there was no such plan."""
+    stored = read_if_there(_path(directory))
+    return () if stored is None else (msgspec.json.decode(stored, type=Lab),)
+
+
 async def settle(hub: HubSupervisor) -> None:
     """End what a plan that was cut off had touched, and what belongs to no description."""
     directory = hub.config.directory
-    stored = read_if_there(_path(directory))
-    goal = None if stored is None else msgspec.json.decode(stored, type=Lab)
+    goal = next(iter(goals(directory)), None)
     plan = None if goal is None else difference(hub.lab, goal)
     touched = set() if plan is None else {o.subject for o in plan.of(*_TOUCHING)}
     keep = {node.name for node in present(hub).nodes} - touched
@@ -82,6 +87,7 @@ async def settle(hub: HubSupervisor) -> None:
     for operation in plan.of(Kind.CHANGE_SEGMENT):
         if operation.subject in hub.switch.bridges:
             change.segment(hub, described[operation.subject])
+    hub.cables.change(node for node in hub.lab.nodes if node.name in hub.nodes)
     change.refresh_neighbours(hub, goal, present(hub))
     hosts.write(directory, hub.lab)
     reached(directory)

@@ -19,6 +19,7 @@ from hostlab.spec.model import Interface, Segment
 
 FIRST_PORT_INDEX: Final = 100
 _NETFILTER: Final = "/proc/sys/net/bridge/bridge-nf-call-"
+_IPV6: Final = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
 
 
 class Switch:
@@ -32,8 +33,14 @@ class Switch:
         self.outlets = Outlets(self)
 
     def prepare(self) -> None:
-        """Once for a new namespace: the loopback, and no firewall between a bridge's ports."""
+        """Once for a new namespace: the loopback, and no firewall between a bridge's ports.
+
+        Nor has a port, or an end of a cable that is cut, addresses of its own: it would say so to
+        the node, and answer what is for everyone.
+        """
         self.netlink.request([rtnetlink.link_set(1, up=True)])
+        with contextlib.suppress(FileNotFoundError), open(_IPV6, "w") as file:
+            file.write("1")
         for table in ("iptables", "ip6tables", "arptables"):
             with contextlib.suppress(FileNotFoundError), open(_NETFILTER + table, "w") as file:
                 file.write("0")

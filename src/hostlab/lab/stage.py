@@ -33,6 +33,7 @@ from hostlab.lab import (
     recovery,
 )
 from hostlab.lab.building import add_nodes
+from hostlab.lab.cables import WIRE, Cables
 from hostlab.lab.nodes import (
     NodeHandle,
 )
@@ -92,6 +93,7 @@ class HubSupervisor(Supervisor):
         self.home = own_namespace()
         self._changing = asyncio.Lock()
         self.publishing = Publishing(self)
+        self.cables = Cables(self)
         self.handlers |= {
             "stage": self.stage,
             "status": self.status,
@@ -102,8 +104,10 @@ class HubSupervisor(Supervisor):
             "name_link": self.name_link,
             "try_link": self.try_link,
             "take_index": self.take_index,
-            "cables": self.cables,
+            "cables": self.lab_cables,
             "tap": self.tap,
+            "link": self.link,
+            "links": self.list_links,
         }
 
     async def started(self) -> None:
@@ -114,7 +118,9 @@ class HubSupervisor(Supervisor):
         stored = read_if_there(self.config.directory.description)
         if stored is not None:
             self.lab = msgspec.json.decode(stored, type=Lab)
+        self.cables.restore(self.lab, *recovery.goals(self.config.directory))
         await recovery.settle(self)
+        self.cables.change(node for node in self.lab.nodes if node.name in self.nodes)
 
     def found_running(self, key: str, pid: int) -> None:
         kind, _, name = key.partition(":")
@@ -123,14 +129,19 @@ class HubSupervisor(Supervisor):
                 self.nodes[name] = NodeHandle.of(name, pid)
         elif key == PUBLISHER:
             self.publishing.found(pid)
+        elif key == WIRE:
+            self.cables.wire_found(pid)
 
     def found_ended(self, key: str, pid: int, status: int) -> None:
         kind, _, name = key.partition(":")
         handle = self.nodes.get(name)
         if kind == "node" and handle is not None and handle.pid == pid:
             self.nodes.pop(name).close()
+            self.cables.gone(name)
         elif key == PUBLISHER:
             self.publishing.ended(pid)
+        elif key == WIRE:
+            self.cables.wire_ended(pid)
 
     async def status(self, request: Request) -> dict[str, Any]:
         """The lab as it is: which nodes are there, which are missing."""
@@ -144,6 +155,7 @@ class HubSupervisor(Supervisor):
                 *self.config.survey.warnings,
                 *report["warnings"],
                 *self.switch.outlets.unjoined(self.lab),
+                *self.cables.warnings,
             ],
         }
 
@@ -193,7 +205,7 @@ class HubSupervisor(Supervisor):
         """A number for a link that the caller makes in here."""
         return {"index": self.switch.take_index()}
 
-    async def cables(self, request: Request) -> dict[str, Any]:
+    async def lab_cables(self, request: Request) -> dict[str, Any]:
         """The cables to other labs that are there; all but those that are named end."""
         self.switch.outlets.delete(outlets.CABLE, keep=frozenset(request.message["keep"]))
         return {"cables": [*self.switch.outlets.found(outlets.CABLE)]}
@@ -203,6 +215,24 @@ class HubSupervisor(Supervisor):
         message = request.message
         return {"device": self.switch.outlets.tap_device(message["segment"], message["name"])}
 
+    async def link(self, request: Request) -> dict[str, Any]:
+        """Change the impairments of one cable; the description changes with them."""
+        from hostlab.lab.links import LinkChange, changed
+
+        change_ = msgspec.convert(request.message["change"], LinkChange)
+        async with self._changing:
+            await recovery.settle(self)
+            new, operation = changed(self.lab, change_)
+            handle = self.nodes.get(change_.node)
+            if handle is None or handle.has_ended():
+                raise died(f"node {change_.node}")
+            await self._reach(Plan((operation,)), self.lab, new, request)
+        return {"operations": msgspec.to_builtins((operation,))}
+
+    async def list_links(self, request: Request) -> dict[str, Any]:
+        """The impaired cables, how that is done, and what has passed."""
+        return self.cables.report()
+
     async def stage(self, request: Request) -> dict[str, Any]:
         """Go from what is there to the given description; undo everything if a step fails."""
         new = msgspec.convert(request.message["lab"], Lab)
@@ -211,21 +241,26 @@ class HubSupervisor(Supervisor):
             present = recovery.present(self)
             overlays.require(new)
             plan = difference(present, new)
-            done: list[Operation] = []
             try:
-                recovery.intend(self.config.directory, new)
-                await self._execute(plan, present, new, done, request)
-                self._commit(new)
-            except Exception as error:
-                undone = await self._undo(done, new, present)
-                if not isinstance(error, Problem | OSError):
-                    raise
-                raise self._failed(error, undone) from error
+                await self._reach(plan, present, new, request)
             finally:
                 if any(map(outlets.device_links, (*present.nodes, *new.nodes))):
                     self.switch.outlets.delete(outlets.SPARE)
             self.publishing.tell_nodes(new)
         return {"operations": msgspec.to_builtins(plan.operations)}
+
+    async def _reach(self, plan: Plan, old: Lab, new: Lab, request: Request) -> None:
+        """Carry a plan out to its end, or take back what was done of it."""
+        done: list[Operation] = []
+        try:
+            recovery.intend(self.config.directory, new)
+            await self._execute(plan, old, new, done, request)
+            self._commit(new)
+        except Exception as error:
+            undone = await self._undo(done, new, old)
+            if not isinstance(error, Problem | OSError):
+                raise
+            raise self._failed(error, undone) from error
 
     def _failed(self, error: Problem | OSError, undone: Sequence[str]) -> Problem:
         if isinstance(error, Problem):
@@ -294,6 +329,9 @@ class HubSupervisor(Supervisor):
                 await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
+                self.cables.change([new.node(name)])
+            case Kind.CHANGE_IMPAIRMENTS:
+                self.cables.change([new.node(name)])
             case Kind.CHANGE_FIREWALL:
                 firewall.load([(self.nodes[name], new.node(name))], is_new=False)
             case Kind.CHANGE_LIMITS:
@@ -332,6 +370,7 @@ class HubSupervisor(Supervisor):
         may come before or after the pidfd's, must not close it a second time.
         """
         handle = self.nodes.pop(name, None)
+        self.cables.gone(name)
         limits.kill(self.config.unified, name)
         if handle is not None:
             await self._end(handle)

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     ADD_NODE = "add node"
     REMOVE_NODE = "remove node"
     CHANGE_NETWORK = "change network"
+    CHANGE_IMPAIRMENTS = "change impairments"
     CHANGE_FIREWALL = "change firewall"
     CHANGE_LIMITS = "change limits"
     CHANGE_FILES = "change files"
@@ -35,6 +36,7 @@ INVERSE: Final = {
     Kind.REMOVE_NODE: Kind.ADD_NODE,
     Kind.CHANGE_SEGMENT: Kind.CHANGE_SEGMENT,
     Kind.CHANGE_NETWORK: Kind.CHANGE_NETWORK,
+    Kind.CHANGE_IMPAIRMENTS: Kind.CHANGE_IMPAIRMENTS,
     Kind.CHANGE_FIREWALL: Kind.CHANGE_FIREWALL,
     Kind.CHANGE_LIMITS: Kind.CHANGE_LIMITS,
     Kind.CHANGE_FILES: Kind.CHANGE_FILES,

@@ -42,6 +42,7 @@ class Wire:
     """The list of what was said; None leaves both families to be assigned."""
     mac: Said | None
     mtu: int | None
+    impair: Fields
     over: Said | None = None
     """Of a tunnel's end: the interface that was named to carry it,"""
     under: Wire | None = None

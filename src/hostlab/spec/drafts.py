@@ -151,6 +151,7 @@ def _wire(draft: Draft, name: str, net: Net, fields: Fields, at: Mark) -> Wire:
         mac=fields.get("mac"),
         mtu=fields.value("mtu"),
         over=fields.get("over"),
+        impair=fields.value("impair", Fields()),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from hostlab.spec.firewall import Firewall
+from hostlab.spec.impairments import NONE, Impairment
 from hostlab.spec.job import STARTUP, Job
 from hostlab.spec.routing import Routing
 
@@ -107,11 +108,19 @@ class Interface(Value, frozen=True, kw_only=True):
     """The machine's device that it is on."""
     mode: str = ""
     """How it is there (`linux.tunnels.MACVLAN_MODES`)."""
+    sending: Impairment = NONE
+    """What happens to packets that the node sends, the segment's own impairment among it."""
+    receiving: Impairment = NONE
 
     @property
     def holder(self) -> str:
         """The link that has its addresses."""
         return self.bridge if self.bridge and self.tunnel is not None else self.name
+
+    @property
+    def is_impaired(self) -> bool:
+        """Whether its cable is anything but perfect."""
+        return bool(self.sending or self.receiving)
 
 
 class Route(Value, frozen=True, kw_only=True):

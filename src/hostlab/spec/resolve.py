@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hostlab.errors import SpecErrors
-from hostlab.spec import names, overlays, parts
+from hostlab.spec import impairment_tables, names, overlays, parts
 from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
@@ -69,6 +69,8 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     assign(source, nets, reserved(every))
     assign_loopbacks(source, every, nets.values())
     overlays.finish(source, every, nets)
+    for net in nets.values():
+        impairment_tables.checked(source, net.fields.value("impair", Fields()))
     resolver = _Resolver(source, every, nets, inputs, name)
     nodes = tuple(resolver.node(draft) for draft in every.values())
     for net in nets.values():
@@ -162,7 +164,7 @@ class _Resolver:
             name=draft.name,
             hostname=fields.value("hostname", draft.name),
             roles=draft.roles,
-            interfaces=tuple(map(_interface, draft.wires)),
+            interfaces=tuple(self.interface(wire) for wire in draft.wires),
             loopbacks=tuple(f"{a.address}/{a.length}" for a in draft.loopbacks),
             routes=routes(self.source, self.every, draft),
             sysctls=parts.sysctls(fields),
@@ -197,6 +199,28 @@ class _Resolver:
         from hostlab.spec.routing_jobs import with_daemons
 
         return with_daemons(self.source, draft, msgspec.structs.replace(node, routing=routing))
+
+    def interface(self, wire: Wire) -> Interface:
+        of_segment: Fields = wire.net.fields.value("impair", Fields())
+        sending, receiving = impairment_tables.resolved(self.source, of_segment, wire.impair)
+        if (sending or receiving) and wire.net.kind is not SegmentKind.BRIDGE:
+            message = f"a {wire.net.kind} has no cable that could be impaired"
+            at = next(iter((wire.impair or of_segment).values())).key
+            self.source.report("clash", message, at, "impair what it goes over")
+        is_macvlan = wire.net.kind is SegmentKind.MACVLAN
+        return Interface(
+            name=wire.name,
+            segment=wire.segment,
+            addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
+            mac=wire.assigned_mac,
+            mtu=wire.effective_mtu,
+            tunnel=wire.tunnel,
+            bridge=wire.bridge,
+            device=wire.net.details.value("device", ""),
+            mode=wire.net.details.value("mode", "bridge") if is_macvlan else "",
+            sending=sending,
+            receiving=receiving,
+        )
 
     def check_seen(self, draft: Draft) -> None:
         seen: set[str] = set()
@@ -346,18 +370,3 @@ def _listed_once(list_files: ListFiles) -> ListFiles:
         return found[path]
 
     return list_once
-
-
-def _interface(wire: Wire) -> Interface:
-    is_macvlan = wire.net.kind is SegmentKind.MACVLAN
-    return Interface(
-        name=wire.name,
-        segment=wire.segment,
-        addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
-        mac=wire.assigned_mac,
-        mtu=wire.effective_mtu,
-        tunnel=wire.tunnel,
-        bridge=wire.bridge,
-        device=wire.net.details.value("device", ""),
-        mode=wire.net.details.value("mode", "bridge") if is_macvlan else "",
-    )

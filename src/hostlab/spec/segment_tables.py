@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 from hostlab.spec import forms, names, units
+from hostlab.spec.impairment_tables import IMPAIRMENT
 from hostlab.spec.scalars import FLAG, IFNAME, MTU, NAME, PORT, PREFIXED, SUBNET
 from hostlab.spec.shapes import Fields, Forms, Key, ListOf, Said, Table, Text, choice, under
 from hostlab.spec.source import Source, Wrong, quoted
@@ -126,6 +127,8 @@ SEGMENT = Table(
             "10.1.0.254",
             "none",
         ),
+        Key("impair", IMPAIRMENT, "What happens to every packet that crosses it, once, on its way "
+            "out of its sender.", "{delay: 20ms, loss: 1%}", "nothing"),
         Key("vxlan", Forms(scalar=(VNI, under("vni")), mapping=(VXLAN, None)),
             "It is a VXLAN, whose ends are in its nodes.", "{vni: 42, group: 239.0.0.42}"),
         Key("gre", Forms(scalar=(_TRUE, _alone), mapping=(GRE, None)),

@@ -10,6 +10,7 @@ from functools import partial
 from hostlab.spec import capabilities, forms, job_forms, names, units
 from hostlab.spec.check_tables import CHECK
 from hostlab.spec.firewall_tables import FIREWALL
+from hostlab.spec.impairment_tables import IMPAIRMENTS
 from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
 from hostlab.spec.routing_tables import LOOPBACK, ROUTING
@@ -76,6 +77,8 @@ INTERFACE = Table(
         Key("mtu", MTU, "The largest packet, in bytes.", "1400", "the segment's"),
         Key("over", IFNAME, "Where the segment is a tunnel: the node's interface that carries it.",
             "eth1", "its first that is none"),
+        Key("impair", IMPAIRMENTS, "What happens to packets on its cable, both ways; key by key it "
+            "stands before the segment's.", "{delay: 20ms, out: {loss: 1%}}", "nothing"),
     ),
 )  # fmt: skip
 

@@ -83,11 +83,14 @@ class Site:
 
 
 @contextmanager
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A place for one lab; nothing of it is left afterwards."""
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kind: str = "test") -> Iterator[Site]:
+    """A place for one lab; nothing of it is left afterwards.
+
+    A lab that a module's tests share is of another kind than those of single tests beside it.
+    """
     probe()
     monkeypatch.setenv("HOSTLAB_RUN", str(tmp_path / "run"))
-    name = f"test-{os.getpid()}"
+    name = f"{kind}-{os.getpid()}"
     with ExitStack() as stack:
         stack.callback(_take_down, name)
         yield Site(name)

@@ -192,7 +192,9 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
     }.get(name)
     if inside is None:
         holders = {
-            "interface": "interfaces: {eth0: {%s}}", "route": "routes: [{%s}]",
+            "interface": "interfaces: {eth0: {%s}}",
+            "impairments": "interfaces: {eth0: {impair: {%s}}}",
+            "impairment": "interfaces: {eth0: {impair: {out: {%s}}}}", "route": "routes: [{%s}]",
             "file": "files: {/x: {%s}}", "user": "users: {u: {%s}}",
             "volume": "volumes: [{%s}]", "publish": "publish: [{%s}]", "limits": "limits: {%s}",
             "capabilities": "capabilities: {%s}", "root": "root: {%s}",
@@ -214,7 +216,8 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "socket": "jobs: {j: {exec: x, sockets: {%s}}}",
             "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
             "routing": "loopback: true, routing: {%s}", "OSPF": "routing: {ospf: {%s}}",
-            "BFD": "routing: {bfd: {%s}}", "BFD neighbour": "routing: {bfd: {neighbours: {b: {%s}}}}",
+            "BFD": "routing: {bfd: {%s}}",
+            "BFD neighbour": "routing: {bfd: {neighbours: {b: {%s}}}}",
             "BGP": "routing: {bgp: {as: 1, %s}}",
             "BGP peer": "routing: {bgp: {as: 1, peers: {b: {as: 2, %s}}}}",
             "BGP network": "routing: {bgp: {as: 1, networks: {10.9.0.0/16: {%s}}}}",
