@@ -159,7 +159,7 @@ class HubSupervisor(Supervisor):
         async with self._changing:
             await recovery.settle(self)
             present = recovery.present(self)
-            plan = difference(present, new)
+            plan = difference(present, new).without_nodes(request.message.get("leave", ()))
             done: list[Operation] = []
             try:
                 recovery.intend(self.config.directory, new)
