@@ -94,6 +94,10 @@ class Site:
         """Do `work` in a node's network."""
         return _inside(self.pid(node), NETWORK, work)
 
+    def in_node(self, node: str, work: Callable[[], Any]) -> Any:
+        """Do `work` in a node's network and among its files; it must import nothing."""
+        return _inside(self.pid(node), (*NETWORK, "mnt"), work)
+
     def in_files(self, node: str, work: Callable[[], Any]) -> Any:
         """Do `work` where a node sees its files; it must import nothing."""
         return _inside(self.pid(node), FILES, work)

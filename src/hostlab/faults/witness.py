@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -18,7 +18,10 @@ from hostlab.linux import nftables, procfs, rtnetlink
 from hostlab.linux.netlink import Netlink
 from hostlab.observe.snapshot import Snapshot
 
-SETTINGS: Final = ("/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf")
+SETTINGS: Final = (
+    ("ipv4", ("forwarding", "rp_filter", "arp_ignore", "ignore_routes_with_linkdown")),
+    ("ipv6", ("forwarding", "disable_ipv6", "accept_ra", "keep_addr_on_down")),
+)
 NAMES: Final = (HOSTS, RESOLVER, SWITCH)
 ROOM: Final = ("/", "/tmp", "/run")
 PROCESS: Final = "process"
@@ -44,33 +47,30 @@ def take(site: Site) -> Snapshot:
     """The lab now."""
     site.look()
     found: dict[str, list[str]] = {PROCESS: []}
-    for name in site.nodes:
-        if site.is_dead(name):
-            continue
-        for kind, line in _node(site, name):
-            found.setdefault(kind, []).append(f"{name}: {line}")
-    dead = [node.name for node in site.lab.nodes if site.is_dead(node.name)]
-    found["dead node"] = dead
-    for kind, line in site.in_switch(_switch):
-        found.setdefault(kind, []).append(f"switch: {line}")
+    alive = {name: pid for name, pid in site.nodes.items() if not site.is_dead(name)}
+    told = [
+        *((node, *each) for node in alive for each in _node(site, node)),
+        *(("switch", *each) for each in site.in_switch(_switch)),
+        *_processes(alive),
+    ]
+    for name, kind, line in told:
+        found.setdefault(kind, []).append(f"{name}: {line}")
+    found["dead node"] = [node.name for node in site.lab.nodes if node.name not in alive]
     return {kind: sorted(lines) for kind, lines in found.items()}
 
 
 def _node(site: Site, name: str) -> Iterator[tuple[str, str]]:
-    pid = site.pid(name)
-    yield from site.in_network(name, _network)
-    yield from site.in_files(name, _names)
-    with open(f"/proc/{pid}/mountinfo", errors="surrogateescape") as lines:
+    yield from site.in_node(name, lambda: [*_network(), *_names()])
+    with open(f"/proc/{site.pid(name)}/mountinfo", errors="surrogateescape") as lines:
         for line in lines:
             fields = line.rstrip("\n").split(" ")
             # Its number, its parent's and its device's are others after each mount.
             yield "mount", " ".join(fields[4:])
     yield from _groups(site, name)
-    yield from _processes(pid)
 
 
 def _network() -> list[tuple[str, str]]:
-    """For a child in a node's network."""
+    """For a child in a node."""
     found: list[tuple[str, str]] = []
     with Netlink() as netlink:
         names = {}
@@ -82,7 +82,7 @@ def _network() -> list[tuple[str, str]]:
         learned = rtnetlink.learned_neighbours(netlink)
         found += [("neighbour", f"{names[i]} {address} {mac}") for i, address, mac in learned]
     found += (("nft table", f"{family} {name}") for family, name in nftables.tables())
-    found += (("setting", line) for top in SETTINGS for line in _settings(top))
+    found += (("setting", line) for line in _settings())
     return found
 
 
@@ -90,16 +90,17 @@ def _flags(flags: int) -> str:
     return " ".join(word for bit, word in _FLAGS if flags & bit)
 
 
-def _settings(top: str) -> Iterator[str]:
-    for directory, _, names in os.walk(top):
-        for name in names:
-            # Some can only be written, some only where there is an interface.
-            with suppress(OSError), open(f"{directory}/{name}") as file:
-                yield f"{directory}/{name} {file.read().strip()}"
+def _settings() -> Iterator[str]:
+    for family, keys in SETTINGS:
+        top = f"/proc/sys/net/{family}/conf"
+        for interface in os.listdir(top):
+            for key in keys:
+                with open(f"{top}/{interface}/{key}") as file:
+                    yield f"{family} {interface} {key} {file.read().strip()}"
 
 
 def _names() -> list[tuple[str, str]]:
-    """For a child among a node's files."""
+    """For a child in a node."""
     found = []
     for path in NAMES:
         with suppress(OSError), open(path, "rb") as file:
@@ -119,23 +120,23 @@ def _groups(site: Site, name: str) -> Iterator[tuple[str, str]]:
                 yield "cgroup", f"{group}/{file_name} {file.read().strip()}"
 
 
-def _processes(holder: int) -> Iterator[tuple[str, str]]:
-    """What runs below a holder, but for its own supervisor, which comes and goes when asked."""
-    own = procfs.command_line(holder)
-    home = os.stat(f"/proc/{holder}/ns/pid").st_ino
-    for name in filter(str.isdecimal, os.listdir("/proc")):
+def _processes(holders: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
+    """What runs below each holder, but for its own supervisor, which comes when it is asked."""
+    homes = {os.stat(f"/proc/{pid}/ns/pid").st_ino: name for name, pid in holders.items()}
+    own = {procfs.command_line(pid) for pid in holders.values()}
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            command = procfs.command_line(int(name))
-            if os.stat(f"/proc/{name}/ns/pid").st_ino != home or command in (own, None):
+            name = homes.get(os.stat(f"/proc/{pid}/ns/pid").st_ino)
+            command = None if name is None else procfs.command_line(int(pid))
+            if name is None or command is None or command in own:
                 continue
-            with open(f"/proc/{name}/limits") as lines:
+            with open(f"/proc/{pid}/limits") as lines:
                 files = next(line for line in lines if line.startswith("Max open files"))
-            with open(f"/proc/{name}/stat") as file:
+            with open(f"/proc/{pid}/stat") as file:
                 state = file.read().rpartition(")")[2].split()[0]
-            groups = _v1_groups(name)
-            yield PROCESS, f"{command} [{' '.join(files.split()[3:5])}] {groups}"
+            yield name, PROCESS, f"{command} [{' '.join(files.split()[3:5])}] {_v1_groups(pid)}"
             if state == "T":
-                yield "stopped", str(command)
+                yield name, "stopped", command
 
 
 def _v1_groups(pid: str) -> str:
