@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from hostlab.errors import UsageError
 from hostlab.spec import units
-from hostlab.spec.model import Fault, Interface, Lab, Node, TimedFault
+from hostlab.spec.model import Fault, Interface, Lab, Node
 from hostlab.spec.source import Wrong, quoted
 
 MOST_TARGETS: Final = 1000
@@ -380,8 +380,3 @@ def contradiction(active: Iterable[Fault], new: Fault, lab: Lab) -> str | None:
         if mine & held(other, lab):
             return f"{quoted(str(other))} holds {min(mine & held(other, lab))} already"
     return None
-
-
-def ended_at(timed: TimedFault) -> float | None:
-    """When a fault of a timeline is cleared; None: at its end."""
-    return None if timed.for_s is None else timed.at_s + timed.for_s

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from hostlab.spec import capabilities, forms, job_forms, names, units
+from hostlab.spec.faults import KINDS as FAULTS
 from hostlab.spec.firewall_tables import FIREWALL
 from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
@@ -330,6 +331,20 @@ CHECK = Table(
 )
 _CHECKS = ListOf(CHECK)
 
+FAULT = Table(
+    "fault",
+    "Something that is broken on purpose, at a time; `hostlab fault kinds` lists what can be.",
+    (
+        Key("at", DURATION, "When, from the timeline's start.", "5s", "0s"),
+        Key("do", choice("a fault", tuple(FAULTS)), "What.", "link-down"),
+        Key("on", ListOf(TEXT), "To what: `NODE`, `NODE:INTERFACE`, a segment, `NODE/JOB`; a role "
+            "stands for its nodes.", "r1:eth0"),
+        Key("for", DURATION, "How long.", "3s", "until the timeline ends"),
+        Key("with", MapOf(NAME, TEXT), "Its options.", "{loss: 30%}"),
+    ),
+    required=("do", "on"),
+)  # fmt: skip
+
 NODE = Table(
     "node",
     "One host. A segment or a list of segments alone are its interfaces. A role has the same keys.",
@@ -476,5 +491,7 @@ LAB = Table(
             "nothing, a segment, a list of segments, or a mapping.", "[alice, bob]"),
         Key("checks", _CHECKS, "What must hold in it.",
             "[{on: [alice], reaches: bob}]", aliases=("check",)),
+        Key("faults", ListOf(FAULT), "What `hostlab fault run` breaks, and when.",
+            "[{at: 1s, do: link-down, on: lan, for: 3s}]", aliases=("fault",)),
     ),
 )  # fmt: skip

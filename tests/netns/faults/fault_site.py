@@ -46,6 +46,7 @@ nodes:
                 open("/tmp/seen", "w").close()
                 self.wfile.write(self.rfile.readline())
         socketserver.ThreadingTCPServer.address_family = 10
+        socketserver.ThreadingTCPServer.allow_reuse_address = True
         socketserver.ThreadingTCPServer(("::", 7000), Echo).serve_forever()
   d: {interfaces: [right], gateway: r2}
 checks:
