@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostlab.cli.output import Progress, coloured, json_option, print_json, print_table
+from hostlab.cli.output import Progress, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, lab_named
 from hostlab.errors import SpecError, SpecErrors, UsageError
 from hostlab.lab.paths import base_directory, labs
 
 if TYPE_CHECKING:
     from hostlab.api import Lab
-    from hostlab.checks import Verdict
     from hostlab.spec import Lab as Description
 
 _file = click.argument("file", type=click.Path(), shell_complete=complete_lab)
@@ -102,7 +101,11 @@ def up_command(file: str, *, and_check: bool, as_json: bool) -> int:
     """Stage a lab. One that is up is changed into the description; a broken one is mended."""
     lab = lab_named(file)
     _up(lab, as_json=as_json)
-    return _check(lab, as_json=as_json) if and_check else 0
+    if not and_check:
+        return 0
+    from hostlab.cli.checks import judged
+
+    return judged(lab, as_json=as_json).report.exit_code
 
 
 def _up(lab: Lab, *, as_json: bool) -> None:
@@ -141,26 +144,6 @@ def apply_command(file: str, *, as_json: bool) -> None:
         for operation in plan.operations:
             print(operation.describe())
     _up(lab, as_json=as_json)
-
-
-@click.command("check", epilog="Example: hostlab check hello")
-@_lab
-@json_option
-def check_command(lab: str | None, *, as_json: bool) -> int:
-    """Judge every check of a lab, by its name or its description; exit 1 if one does not hold."""
-    return _check(lab_named(lab), as_json=as_json)
-
-
-def _check(lab: Lab, *, as_json: bool) -> int:
-    def show(verdict: Verdict) -> None:
-        print(f"{coloured('✓' if verdict.ok else '✗', good=verdict.ok)} {verdict}")
-
-    report = lab.check(progress=None if as_json else show)
-    if as_json:
-        print_json(report)
-    else:
-        print(report.summary())
-    return report.exit_code
 
 
 @click.command("down", epilog="Example: hostlab down hello")

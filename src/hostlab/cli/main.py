@@ -5,6 +5,7 @@ Commands are imported when they are called, so that starting costs what the comm
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from collections.abc import Callable
@@ -21,7 +22,8 @@ COMMANDS: Final = {
     "plan": ("labs", "Show what `up` would do, and why."),
     "up": ("labs", "Stage a lab, or change a running one into its description."),
     "apply": ("labs", "Change a running lab; only what differs is touched."),
-    "check": ("labs", "Judge every check of a lab."),
+    "check": ("checks", "Judge the checks of a lab."),
+    "report": ("reports", "Look at reports of checks: show, page, compare, merge."),
     "down": ("labs", "Take a lab down and leave nothing."),
     "ls": ("labs", "List the labs that are up."),
     "status": ("labs", "Show a lab's nodes and jobs."),
@@ -69,6 +71,8 @@ def main() -> None:
     0 done, 1 a check or job failed, 2 the user's input, 3 the machine lacks something,
     4 hostlab's own fault.
     """
+    if sys.stderr:
+        faulthandler.enable()  # whatever crashes the interpreter says where it was
     sys.exit(run(sys.argv[1:]))
 
 

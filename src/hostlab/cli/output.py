@@ -45,6 +45,14 @@ def coloured(text: str, *, good: bool) -> str:
     return click.style(text, fg=_GREEN if good else _RED)
 
 
+def plain(text: str) -> str:
+    """Text of a host for a terminal: what would move its cursor or change its colours is told."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
 class Progress:
     """A counter on standard error, on a terminal, for work that takes longer than half a second."""
 

@@ -1,0 +1,64 @@
+"""Which checks of a lab are judged; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from hostlab.checks.expectations import expectation
+from hostlab.errors import UsageError
+from hostlab.spec.model import Check, Lab, Node
+
+
+def line(check: Check) -> str:
+    """A check in one line, as its verdict has it: `listens: 80`."""
+    return f"{check.kind}: {expectation(check.kind, check.arguments).text()}"
+
+
+def selected(
+    lab: Lab, *, hosts: Sequence[str] = (), roles: Sequence[str] = (), words: Sequence[str] = ()
+) -> tuple[Check, ...]:
+    """The checks of these hosts (names or patterns as `web*`), roles and words; all of none given.
+
+    A host counts that is in any of `hosts` and has any of `roles`; a check whose line contains any
+    of `words`, whatever their case. `UsageError` for a host, role or word that there is not, for
+    a typing mistake must not look like success.
+    """
+    _must_be_there("host", hosts, lab.nodes, lambda node: [node.name])
+    _must_be_there("role", roles, lab.nodes, lambda node: node.roles)
+    names = {
+        node.name
+        for node in lab.nodes
+        if _matches(hosts, [node.name]) and _matches(roles, node.roles)
+    }
+    asked = [
+        check
+        for check in lab.checks
+        if not words or any(word.lower() in line(check).lower() for word in words)
+    ]
+    if lab.checks and not asked:
+        raise UsageError("selection", f"no check says {' or '.join(words)}")
+    kept = (
+        msgspec.structs.replace(check, nodes=tuple(n for n in check.nodes if n in names))
+        for check in asked
+    )
+    return tuple(check for check in kept if check.nodes)
+
+
+def _matches(patterns: Sequence[str], names: Iterable[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, each) for each in patterns for name in names)
+
+
+def _must_be_there(
+    what: str,
+    patterns: Sequence[str],
+    nodes: Sequence[Node],
+    names: Callable[[Node], Iterable[str]],
+) -> None:
+    known = list(dict.fromkeys(name for node in nodes for name in names(node)))
+    for pattern in patterns:
+        if not _matches([pattern], known):
+            hint = f"there are: {', '.join(known[:20])}" if known else f"no node has a {what}"
+            raise UsageError("selection", f"no {what} is called {pattern}", hint=hint)

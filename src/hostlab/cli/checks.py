@@ -1,0 +1,127 @@
+"""`hostlab check`: what must hold in a lab, judged."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from hostlab.cli.output import coloured, json_option, plain, print_json, print_table
+from hostlab.cli.targets import complete_lab, lab_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hostlab.api import Lab
+    from hostlab.checks import Verdict
+    from hostlab.checks.run import Run
+    from hostlab.spec import Check
+
+    Command = Callable[..., Any]
+
+SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?"}
+
+
+def _file_option(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, type=click.Path(dir_okay=False), metavar="FILE", help=text)
+
+
+@click.command("check", epilog="Example: hostlab check hello --host 'web*' --report out")
+@click.argument("lab", required=False, shell_complete=complete_lab)
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Of this node, or `web*`.")
+@click.option("--role", "roles", multiple=True, metavar="NAME", help="Of nodes with this role.")
+@click.option("-k", "words", multiple=True, metavar="TEXT", help="Checks whose line has this.")
+@click.option("--list", "only_list", is_flag=True, help="Tell what would be judged, and where.")
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Write a page, index.html, and report.json for `hostlab report`.",
+)
+@_file_option("--junit", "Write JUnit's XML.")
+@_file_option("--tap", "Write TAP version 14.")
+@_file_option("--prometheus", "Write metrics for node_exporter's textfile collector.")
+@json_option
+def check_command(
+    lab: str | None,
+    *,
+    hosts: tuple[str, ...],
+    roles: tuple[str, ...],
+    words: tuple[str, ...],
+    only_list: bool,
+    report: str | None,
+    junit: str | None,
+    tap: str | None,
+    prometheus: str | None,
+    as_json: bool,
+) -> int:
+    """Judge the checks of a lab, by its name or its description; exit 1 if one does not hold.
+
+    Exit 3 if none fails but one could not be judged. `--host`, `--role` and `-k` may be given
+    several times.
+    """
+    from hostlab.checks.selecting import selected
+
+    found = lab_named(lab)
+    checks = selected(found.description, hosts=hosts, roles=roles, words=words)
+    if only_list:
+        _list(checks, as_json=as_json)
+        return 0
+    run = judged(found, checks, as_json=as_json)
+    _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
+    if report and not as_json:
+        print(f"the page: {report}/index.html")
+    return run.report.exit_code
+
+
+def _list(checks: Sequence[Check], *, as_json: bool) -> None:
+    from hostlab.checks.selecting import line
+
+    rows = [
+        {"host": node, "check": line(check), "within_s": check.within_s, "place": check.place}
+        for check in checks
+        for node in check.nodes
+    ]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        print("nothing would be judged")
+    else:
+        print_table(("HOST", "CHECK"), [(row["host"], row["check"]) for row in rows])
+
+
+def judged(lab: Lab, checks: Sequence[Check] | None = None, *, as_json: bool) -> Run:
+    """The lab's checks, or these, judged and shown."""
+    from hostlab.checks.run import run_of
+
+    began = time.time()
+    report = lab.check(checks, progress=None if as_json else _show)
+    if as_json:
+        print_json(report)
+    else:
+        print(report.summary())
+    return run_of(lab.description, report, began=began)
+
+
+def _show(verdict: Verdict) -> None:
+    print(f"{coloured(SIGNS[verdict.outcome], good=verdict.ok)} {plain(str(verdict))}")
+
+
+def _write(
+    run: Run, *, report: str | None, junit: str | None, tap: str | None, prometheus: str | None
+) -> None:
+    from hostlab.cli.reports import write_report, write_text
+
+    if report:
+        write_report(report, run)
+    if junit or tap or prometheus:
+        from hostlab.checks import formats
+
+        for path, made in (
+            (junit, formats.junit),
+            (tap, formats.tap),
+            (prometheus, formats.prometheus),
+        ):
+            if path:
+                write_text(path, made(run))

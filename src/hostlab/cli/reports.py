@@ -1,0 +1,145 @@
+"""`hostlab report`: judgements that were kept; shown, made a page of, compared, merged."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from hostlab.cli.output import coloured, json_option, plain, print_json, print_table
+from hostlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from hostlab.checks.changes import Changed
+    from hostlab.checks.run import Run
+
+_REPORT = click.argument("report", type=click.Path())
+_GOOD = ("mended", "new", "gone")
+
+
+@click.group("report", epilog="Example: hostlab report diff yesterday today")
+def report_command() -> None:
+    """Look at reports that `hostlab check --report DIR` made: DIR, or the file in it."""
+
+
+@report_command.command("show", epilog="Example: hostlab report show out")
+@_REPORT
+@json_option
+def show_command(report: str, *, as_json: bool) -> int:
+    """Print a matrix of hosts and checks, then what does not hold; exit as `check` did."""
+    from hostlab.checks.run import read_run
+
+    run = read_run(report)
+    if as_json:
+        print_json(run)
+    else:
+        _matrix(run)
+    return run.report.exit_code
+
+
+def _matrix(run: Run) -> None:
+    from hostlab.cli.checks import SIGNS
+
+    cells = run.cells()
+    checks = list(dict.fromkeys(check for _, check in cells))
+    for number, check in enumerate(checks, 1):
+        print(f"{number:>3}  {check}")
+    print()
+    rows = []
+    for host in run.hosts:
+        found = [cells.get((host.name, check)) for check in checks]
+        signs = (SIGNS[each.outcome] if each else "–" for each in found)
+        rows.append((host.name, ", ".join(host.roles) or "-", *signs))
+    print_table(("HOST", "ROLES", *map(str, range(1, len(checks) + 1))), rows)
+    print()
+    for row in run.report.rows:
+        if not row.ok:
+            print(f"{coloured(SIGNS[row.outcome], good=False)} {plain(str(row))}")
+    print(run.report.summary())
+
+
+@report_command.command("page", epilog="Example: hostlab report page out matrix.html")
+@_REPORT
+@click.argument("file", type=click.Path(dir_okay=False))
+def page_command(report: str, file: str) -> None:
+    """Write a report's page once more: one FILE that needs nothing else."""
+    from hostlab.checks.page import page
+    from hostlab.checks.run import read_run
+
+    write_text(file, page(read_run(report)))
+
+
+@report_command.command("diff", epilog="Example: hostlab report diff monday tuesday wednesday")
+@click.argument("reports", nargs=-1, required=True, type=click.Path())
+@json_option
+def diff_command(reports: tuple[str, ...], *, as_json: bool) -> int:
+    """Tell what has changed between the last two of REPORTS; exit 1 if something does not hold.
+
+    Earlier ones, the oldest first, tell what is flaky: its verdict has changed more than once.
+    """
+    from hostlab.checks.changes import compare
+    from hostlab.checks.run import read_run
+
+    if len(reports) < 2:
+        raise UsageError("report", "two reports are compared", hint="hostlab report diff OLD NEW")
+    runs = [read_run(each) for each in reports]
+    changed = compare(runs)
+    if as_json:
+        print_json(changed)
+    else:
+        _print_changes(changed)
+    return runs[-1].report.exit_code
+
+
+def _print_changes(changed: list[Changed]) -> None:
+    if not changed:
+        print("nothing has changed, and everything holds")
+    for each in changed:
+        word = coloured(f"{each.change.value:<13}", good=each.change.value in _GOOD)
+        flaky = "  (flaky)" if each.flaky else ""
+        print(f"{word} {each.host}: {each.check}{flaky}")
+        if each.change.value not in _GOOD:
+            print(f"              {plain(each.seen)}")
+
+
+@report_command.command("merge", epilog="Example: hostlab report merge all monday tuesday")
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("reports", nargs=-1, required=True, type=click.Path())
+def merge_command(directory: str, reports: tuple[str, ...]) -> int:
+    """Make one report, in DIRECTORY, of several; of a verdict that two have the later counts."""
+    from hostlab.checks.run import merged, read_run
+
+    run = merged(read_run(each) for each in reports)
+    write_report(directory, run)
+    print(run.report.summary())
+    return run.report.exit_code
+
+
+def write_report(directory: str, run: Run) -> None:
+    """A judgement's page and its file, each whole or not at all."""
+    import msgspec
+
+    from hostlab.checks.page import page
+    from hostlab.checks.run import FILE
+
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise UsageError("output", f"{directory}: {error.strerror}") from None
+    write_text(f"{directory}/{FILE}", msgspec.json.encode(run).decode())
+    write_text(f"{directory}/index.html", page(run))
+
+
+def write_text(path: str, text: str) -> None:
+    """A file whole or not at all; something that is no file, as /dev/stdout, is written to."""
+    from hostlab.lab.paths import write_whole
+
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        else:
+            write_whole(path, text.encode())
+    except OSError as error:
+        raise UsageError("output", f"{path}: {error.strerror}") from None

@@ -1,0 +1,30 @@
+"""The command line's entry, where the interpreter itself fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.unit
+CRASH = """
+import os, signal
+from hostlab.cli import main
+main.run = lambda words: os.kill(os.getpid(), signal.SIGSEGV)
+main.main()
+"""
+
+
+def test_a_crash_of_the_interpreter_says_where_it_was() -> None:
+    crashed = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True)
+    assert crashed.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in crashed.stderr
+    assert "in main" in crashed.stderr
+
+
+def test_it_runs_without_a_standard_error() -> None:
+    shell = f"exec {sys.executable} -m hostlab.cli.main --version 2>&-"
+    assert subprocess.run(["sh", "-c", shell], stdout=subprocess.DEVNULL).returncode == os.EX_OK
