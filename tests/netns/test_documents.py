@@ -34,7 +34,7 @@ VARYING = (
     (re.compile(r"(?<=\s)\d{2,7}(?=\s+(-$|\w+ (running|stopped)))", re.M), "PID"),
 )
 LOOK = re.compile(
-    r"hostlab (check|ls|status|devices|device list|bus (names|tree|get)"
+    r"hostlab (check|ls|status|fault (campaign|run|try)|devices|device list|bus (names|tree|get)"
     r"|job (list|log|status|timers|waits)|task \S+ (check|dump|ls)"
     r"|exec \S+ -- (cat|ls|journalctl|systemctl is-active|udisksctl mount)) "
     r"|cat "
