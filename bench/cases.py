@@ -1,6 +1,6 @@
 """What is compared with what, and what was promised (issue 3, "Speed").
 
-What concerns the init is in `init_cases`, firewalls in `firewall_cases`.
+What concerns the init is in `init_cases`, firewalls in `firewall_cases`, faults in `fault_cases`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import generate, ours, peers
+from bench.fault_cases import FAULT_CASES
 from bench.firewall_cases import FIREWALL_CASES
 from bench.floors import FloorLab
 from bench.init_cases import INIT_CASES
@@ -331,5 +332,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **INIT_CASES,
     **SOCKET_CASES,
     **FIREWALL_CASES,
+    **FAULT_CASES,
 }
 """Every benchmark, in the order of the report."""

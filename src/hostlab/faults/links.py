@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import select
 import time
-from typing import Final
+from contextlib import ExitStack
+from typing import Final, Self
 
 from hostlab.faults.site import Site, State, port_of, visiting
 from hostlab.lab.wiring import Directory
@@ -56,11 +57,15 @@ def _set(site: Site, state: State, *, up: bool) -> None:
         with Netlink() as switch:
             there = {link.index for link in rtnetlink.links(switch)}
             mine = [end for end in ends if end["port"] in there]
-            links = [_Link(site.nodes[end["node"]], end["interface"]) for end in mine]
-            switch.request([rtnetlink.link_set(end["port"], up=up) for end in mine])
-        for link, end in zip(links, mine, strict=True):
-            link.wait(carrier=up)
-            link.learn(learned.get((end["node"], end["interface"]), []))
+            with ExitStack() as stack:
+                links = [
+                    stack.enter_context(_Link(site.nodes[end["node"]], end["interface"]))
+                    for end in mine
+                ]
+                switch.request([rtnetlink.link_set(end["port"], up=up) for end in mine])
+                for link, end in zip(links, mine, strict=True):
+                    link.wait(carrier=up)
+                    link.learn(learned.get((end["node"], end["interface"]), []))
 
     site.in_switch(work)
 
@@ -79,13 +84,20 @@ def _learned(site: Site, nodes: set[str]) -> _Neighbours:
 
 
 class _Link:
-    """A node's link, from before the cable is pulled; in a child that ends soon."""
+    """A node's link, from before the cable is pulled."""
 
     def __init__(self, pid: int, interface: str) -> None:
         self.interface = interface
         with visiting(pid):
             self.monitor = Monitor([RTNLGRP_LINK])
             self.netlink = Netlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.monitor.close()
+        self.netlink.close()
 
     def wait(self, *, carrier: bool) -> None:
         """Until the kernel has taken note; at once where the node itself has set it down."""

@@ -45,6 +45,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of BEGUN: what takes it back."""
 
 
+_decoder: Final = msgspec.json.Decoder(Line)
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A fault that has not been cleared."""
 
@@ -95,7 +98,7 @@ def decode(data: bytes) -> Iterator[Line]:
     """The whole lines of a journal's text."""
     for text in data.split(b"\n")[:-1]:
         with contextlib.suppress(msgspec.DecodeError):
-            yield msgspec.json.decode(text, type=Line)
+            yield _decoder.decode(text)
 
 
 def standing(lines: tuple[Line, ...]) -> tuple[Standing, ...]:

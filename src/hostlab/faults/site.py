@@ -1,14 +1,15 @@
 """A running lab as those see it who break something in it: from outside, by its processes.
 
 Nobody inside is asked, so a fault can be done to a node whose init is dead, stopped or frozen.
-What must be done in a namespace is done by a child that goes there.
+What must be done in a namespace is done by who goes there: in a network this process, where it may
+come back, else a child.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,10 +20,9 @@ from hostlab.errors import Failed
 from hostlab.lab import driver
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, procfs, rtnetlink
-from hostlab.linux.clone import CLONE_NEWNET
 from hostlab.linux.entering import from_inside
-from hostlab.linux.libc import setns
 from hostlab.linux.netlink import Netlink
+from hostlab.linux.netns import Home
 from hostlab.spec import model
 
 State = dict[str, Any]
@@ -104,6 +104,21 @@ class Site:
 
 
 def _inside(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
+    """What `work` returns there, as JSON would have it.
+
+    Who may go into a network and come back does so himself, which costs no process.
+    """
+    if kinds != NETWORK:
+        return _in_child(pid, kinds, work)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(visiting(pid))
+        except PermissionError:
+            return _in_child(pid, kinds, work)
+        return msgspec.json.decode(msgspec.json.encode(work()))
+
+
+def _in_child(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
     """What a child brings back comes in a memfd, so it may be of any size."""
 
     def child() -> tuple[bytes, list[int]]:
@@ -121,20 +136,19 @@ def _inside(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
 
 @contextmanager
 def visiting(pid: int) -> Iterator[None]:
-    """For a child in the switch namespace: be in a node's network for the length of the block."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    """Be in a process' network for the length of the block; PermissionError when not its root."""
     pidfd = os.pidfd_open(pid)
+    home = Home()
     try:
-        setns(pidfd, CLONE_NEWNET)
-        yield
+        with home.visit(pidfd):
+            yield
     finally:
-        setns(home, CLONE_NEWNET)
+        home.close()
         os.close(pidfd)
-        os.close(home)
 
 
 def port_of(pid: int, interface: str) -> int:
-    """For a child in the switch namespace: the index there of the port of a node's interface.
+    """For who is in the switch namespace: the index there of the port of a node's interface.
 
     FileNotFoundError when the node has no such interface now.
     """
