@@ -158,6 +158,7 @@ def printed_at_last(step: Step, place: Path) -> str:
     return printed
 
 
+@pytest.mark.timeout(600)  # a session of many commands, each with a deadline of its own
 @pytest.mark.parametrize("path", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
 def test_every_command_prints_what_the_document_says(path: Path, place: Path) -> None:
     for step in steps(path.read_text()):

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import http.client
 import math
+import os
 import ssl
+import stat
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import ip_address
@@ -19,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
-from hostlab.checks import probes, web
+from hostlab.checks import file_state, probes, web
 from hostlab.checks.access import CommandResult, JobStatus, NodeAccess
 from hostlab.checks.names import UnknownName, addresses
 from hostlab.checks.patience import ATTEMPT_S, Seen
@@ -27,6 +29,7 @@ from hostlab.checks.verdict import hostlab_line
 from hostlab.errors import SpecError, Unsupported
 from hostlab.jobs.report import JobState
 from hostlab.linux.sockdiag import Listener, listeners
+from hostlab.spec.model import Check
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 OUTPUT_LINES: Final = 20
@@ -288,6 +291,111 @@ class Command(OutsideExpectation, frozen=True, kw_only=True):
         return Seen(ok=True, text=_ended(result))
 
 
+class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file": "is"}):
+    """A file of the node is there, or is not, and is as said."""
+
+    kind = "file"
+
+    path: str
+    kind_of_file: str | None = None
+    mode: int | None = None
+    owner: str | None = None
+    """`USER`, `USER:GROUP` or `:GROUP`."""
+    contains: str | None = None
+    """A text that its first MiB contains."""
+    target: str | None = None
+    """What the link says."""
+
+    def text(self) -> str:
+        return f"{self.path} ({wanted})" if (wanted := self._wanted()) else self.path
+
+    def expected(self) -> str:
+        wanted = self._wanted() or "something"
+        return f"{self.path} to be {wanted}"
+
+    def _wanted(self) -> str:
+        return ", ".join(
+            text
+            for text in (
+                self.kind_of_file,
+                None if self.mode is None else f"mode {self.mode:04o}",
+                self.owner and f"owner {self.owner}",
+                None if self.contains is None else f"contains {self.contains!r}",
+                self.target and f"leads to {self.target}",
+            )
+            if text
+        )
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        if self.contains is not None:
+            return ("cat", self.path)
+        return ("stat", self.path)
+
+    def attempt(self, timeout_s: float) -> Seen:
+        follow = self.target is None and self.kind_of_file not in {"link", "absent"}
+        found = file_state.look(self.path, follow=follow)
+        if found is None:
+            return Seen(ok=self.kind_of_file == "absent", text="it is not there")
+        kind = file_state.kind_of(found)
+        wanted_kind = self.kind_of_file or ("link" if self.target is not None else kind)
+        if kind != wanted_kind:
+            return Seen(ok=False, text=f"it is a {kind}")
+        mode = stat.S_IMODE(found.st_mode)
+        user, group = file_state.owner_of(found)
+        text = f"{kind}, mode {mode:04o}, owner {user}:{group}"
+        if self.mode not in {None, mode} or not self._owned(found, user, group):
+            return Seen(ok=False, text=f"it is a {text}")
+        if self.target is not None and (leads := os.readlink(self.path)) != self.target:
+            return Seen(ok=False, text=f"it leads to {leads}")
+        if self.contains is not None:
+            return self._content(text)
+        return Seen(ok=True, text=text)
+
+    def _owned(self, found: os.stat_result, user: str, group: str) -> bool:
+        wanted_user, _, wanted_group = (self.owner or "").partition(":")
+        return wanted_user in {"", user, str(found.st_uid)} and wanted_group in {
+            "",
+            group,
+            str(found.st_gid),
+        }
+
+    def _content(self, text: str) -> Seen:
+        content = file_state.read_regular(self.path)
+        if content is None:
+            return Seen(ok=False, text="it is no regular file, so it is not read")
+        if self.contains is not None and self.contains.encode() not in content:
+            return Seen(ok=False, text=f"{text}, without that text", log=_lines(content))
+        return Seen(ok=True, text=text)
+
+
+class SysctlIs(InsideExpectation, frozen=True, kw_only=True):
+    """A kernel parameter of the node has the value said; spaces count as one."""
+
+    kind = "sysctl"
+
+    name: str
+    value: str
+
+    def text(self) -> str:
+        return f"{self.name}: {self.value}"
+
+    def expected(self) -> str:
+        return f"{self.name} to be {self.value}"
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        return ("sysctl", self.name)
+
+    def attempt(self, timeout_s: float) -> Seen:
+        # A dot in a device's name is said as a slash: `net.ipv4.conf.eth0/1.forwarding`.
+        path = self.name.translate(str.maketrans("./", "/."))
+        try:
+            content = file_state.read_regular(f"/proc/sys/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            return Seen(ok=False, text=f"this kernel has no {self.name} here", hopeless=True)
+        found = (content or b"").decode(errors="replace").split()
+        return Seen(ok=found == self.value.split(), text=f"it is {' '.join(found)}")
+
+
 class JobIs(OutsideExpectation, frozen=True, kw_only=True):
     """A job of the node is in the state said."""
 
@@ -321,7 +429,8 @@ class JobIs(OutsideExpectation, frozen=True, kw_only=True):
 
 
 KINDS: Final[Mapping[str, type[Expectation]]] = {
-    kind.kind: kind for kind in (Listens, Http, Reaches, NotReaches, Command, JobIs)
+    kind.kind: kind
+    for kind in (Listens, Http, Reaches, NotReaches, Command, FileIs, SysctlIs, JobIs)
 }
 """Every kind of check by the name that a description gives it."""
 
@@ -335,6 +444,13 @@ def expectation(kind: str, arguments: Mapping[str, Any]) -> Expectation:
         raise SpecError("check", f"no kind of check is called {kind!r}", hint=hint) from None
     except msgspec.ValidationError as error:
         raise SpecError("check", f"{kind}: {error}") from error
+
+
+def line(check: Check, typed: Expectation) -> str:
+    """A check in one line, as its verdict and reports have it: `listens: 80`."""
+    always = "" if check.always_s is None else f" always for {check.always_s:g} s"
+    never = "" if check.never_s is None else f" never for {check.never_s:g} s"
+    return f"{check.kind}: {typed.text()}{always}{never}"
 
 
 def attempt_inside(judged: InsideExpectation, timeout_s: float) -> Seen:

@@ -37,7 +37,7 @@ MESSAGE_BYTES: Final = 1 << 16
 CLOSE_S: Final = 2.0
 """How long the hatchery has to end its children before it is killed, and they with it."""
 PR_SET_PDEATHSIG: Final = 1
-_JOINED: Final = ("user", "mnt", "net", "uts")
+_JOINED: Final = ("user", "mnt", "net", "uts", "ipc")
 
 Handler = Callable[[bytes], bytes]
 """Runs inside the node, in a thread of its own."""
@@ -148,7 +148,7 @@ class Crew:
         os.close(self._pidfd)
 
     def enter(self, pid: int) -> Inside:
-        """A process inside the namespaces (user, mount, network, UTS) of process `pid`.
+        """A process inside the namespaces (user, mount, network, UTS, IPC) of process `pid`.
 
         Needs CAP_SYS_ADMIN over them, which the owner of a user namespace has in it. Linux 5.8.
         `OSError` with ESRCH when there is no such process.

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from hostlab.checks.expectations import (
     attempt_inside,
     expectation,
     failed_jobs,
+    line,
 )
 from hostlab.checks.inside import Crew, Inside
 from hostlab.checks.patience import Patience, Seen, Waited
@@ -55,6 +56,8 @@ class _Question(msgspec.Struct, frozen=True):
     kind: str
     arguments: dict[str, Any]
     within_s: float
+    always_s: float | None = None
+    never_s: float | None = None
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -175,7 +178,7 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
     if access is None:
         judging.say_unknown([row], f"the node {row.node} is not there", started)
         return
-    patience = Patience(row.check.within_s, outside.attempt_s, judging.stopped.wait)
+    patience = replace(_patience(row.check, outside), pause=judging.stopped.wait)
 
     def attempt(timeout_s: float) -> Seen:
         if judging.stopped.is_set():
@@ -186,7 +189,7 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
             text = f"the node cannot be asked: {error}"
             return Seen(ok=False, unknown=True, hopeless=True, text=text)
 
-    judging.say(row, patience.until_true(attempt))
+    judging.say(row, patience.judged(attempt))
 
 
 def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
@@ -211,9 +214,13 @@ def _converse(
     started = time.monotonic()
     for row in pending.values():
         arguments = msgspec.to_builtins(row.expectation)
-        question = _Question(row.position, row.check.kind, arguments, row.check.within_s)
+        check = row.check
+        question = _Question(
+            row.position, check.kind, arguments, check.within_s, check.always_s, check.never_s
+        )
         inside.submit(msgspec.json.encode(question))
-    late = started + max(row.check.within_s for row in pending.values()) + GRACE_S
+    longest_s = (_patience(row.check, row.expectation).longest_s for row in pending.values())
+    late = started + max(longest_s) + GRACE_S
     look_at_jobs = started + HOPE_S
     while pending:
         wakes = min(late, look_at_jobs) if _may_despair(pending) else late
@@ -232,7 +239,12 @@ def _converse(
 
 
 def _may_despair(pending: dict[int, _Row]) -> bool:
-    return any(isinstance(row.expectation, Listens) for row in pending.values())
+    return any(_is_awaited(row) for row in pending.values())
+
+
+def _is_awaited(row: _Row) -> bool:
+    """Whether somebody is expected to listen."""
+    return isinstance(row.expectation, Listens) and row.check.never_s is None
 
 
 def _despair(
@@ -243,7 +255,7 @@ def _despair(
     if seen is None:
         return
     for position, row in list(pending.items()):
-        if isinstance(row.expectation, Listens):
+        if _is_awaited(row):
             del pending[position]
             judging.say(row, Waited(seen=seen, tries=1, took_s=took_s))
 
@@ -253,10 +265,19 @@ def answer_inside(request: bytes) -> bytes:
     question = msgspec.json.decode(request, type=_Question)
     judged = msgspec.convert(question.arguments, KINDS[question.kind])
     assert isinstance(judged, InsideExpectation)
-    patience = Patience(question.within_s, judged.attempt_s)
-    wait = patience.as_long_as_true if judged.lasting else patience.until_true
-    waited = wait(lambda timeout_s: attempt_inside(judged, timeout_s))
+    patience = _patience(question, judged)
+    waited = patience.judged(lambda timeout_s: attempt_inside(judged, timeout_s))
     return msgspec.json.encode(_Reply(question.position, waited))
+
+
+def _patience(said: Check | _Question, judged: Expectation) -> Patience:
+    return Patience(
+        said.within_s,
+        judged.attempt_s,
+        lasting=judged.lasting,
+        always_s=said.always_s,
+        never_s=said.never_s,
+    )
 
 
 def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
@@ -265,14 +286,21 @@ def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
     return Verdict(
         node=row.node,
         kind=check.kind,
-        check=f"{check.kind}: {judged.text()}",
+        check=line(check, judged),
         outcome=outcome,
-        expected=judged.expected(),
+        expected=_expected(check, judged),
         seen=seen.text,
-        within_s=check.within_s,
+        within_s=_patience(check, judged).longest_s,
         took_s=waited.took_s,
         tries=waited.tries,
         place=check.place,
         log=() if seen.ok else seen.log,
         repeat=judged.repeat(lab, row.node, check.within_s),
     )
+
+
+def _expected(check: Check, judged: Expectation) -> str:
+    if check.never_s is not None:
+        return f"for {check.never_s:g} s not: {judged.expected()}"
+    always = "" if check.always_s is None else f", and that for {check.always_s:g} s"
+    return judged.expected() + always

@@ -60,16 +60,39 @@ class Patience:
 
     within_s: float
     attempt_s: float = ATTEMPT_S
+    lasting: bool = False
+    """It has to be true from the first try on, for min(within, 1 s)."""
+    always_s: float | None = None
+    """How long it has to go on being true."""
+    never_s: float | None = None
+    """How long it must not be true."""
     pause: Callable[[float], object] = pause
     now: Callable[[], float] = time.monotonic
 
-    def until_true(self, attempt: Callable[[float], Seen]) -> Waited:
-        """Try until it is ok, hopeless or late; `attempt` is told how many seconds it has."""
-        return self._repeat(attempt, self.within_s, lambda seen: seen.ok or seen.hopeless)
+    @property
+    def longest_s(self) -> float:
+        """How long it can take to decide, but for the last attempt."""
+        if self.never_s is not None:
+            return self.never_s
+        return self.within_s + (self.always_s or 0.0)
 
-    def as_long_as_true(self, attempt: Callable[[float], Seen]) -> Waited:
-        """Try until it is not ok, for min(within, 1 s)."""
-        return self._repeat(attempt, min(self.within_s, LASTING_S), lambda seen: not seen.ok)
+    def judged(self, attempt: Callable[[float], Seen]) -> Waited:
+        """Try until it is decided; `attempt` is told how many seconds it has."""
+        if self.never_s is not None:
+            return self._as_long_as_true(lambda left_s: _opposite(attempt(left_s)), self.never_s)
+        if self.lasting:
+            lasting_s = min(self.within_s, LASTING_S) if self.always_s is None else self.always_s
+            return self._as_long_as_true(attempt, lasting_s)
+        first = self._repeat(attempt, self.within_s, lambda seen: seen.ok or seen.hopeless)
+        if self.always_s is None or not first.seen.ok:
+            return first
+        then = self._as_long_as_true(attempt, self.always_s)
+        return Waited(
+            seen=then.seen, tries=first.tries + then.tries, took_s=first.took_s + then.took_s
+        )
+
+    def _as_long_as_true(self, attempt: Callable[[float], Seen], period_s: float) -> Waited:
+        return self._repeat(attempt, period_s, lambda seen: not seen.ok)
 
     def _repeat(
         self, attempt: Callable[[float], Seen], period_s: float, decides: Callable[[Seen], bool]
@@ -88,3 +111,8 @@ class Patience:
                 return Waited(seen=said, tries=tries, took_s=self.now() - started)
             self.pause(min(wait_s, left_s))
             wait_s = min(2 * wait_s, LONGEST_PAUSE_S)
+
+
+def _opposite(seen: Seen) -> Seen:
+    """What was seen, where it must not be; what cannot be judged stays so."""
+    return seen if seen.unknown else msgspec.structs.replace(seen, ok=not seen.ok)

@@ -7,14 +7,14 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from hostlab.checks.expectations import expectation
+from hostlab.checks.expectations import expectation, line
 from hostlab.errors import UsageError
 from hostlab.spec.model import Check, Lab, Node
 
 
-def line(check: Check) -> str:
-    """A check in one line, as its verdict has it: `listens: 80`."""
-    return f"{check.kind}: {expectation(check.kind, check.arguments).text()}"
+def said(check: Check) -> str:
+    """A check in one line; `SpecError` for a kind or arguments that do not exist."""
+    return line(check, expectation(check.kind, check.arguments))
 
 
 def selected(
@@ -36,7 +36,7 @@ def selected(
     asked = [
         check
         for check in lab.checks
-        if not words or any(word.lower() in line(check).lower() for word in words)
+        if not words or any(word.lower() in said(check).lower() for word in words)
     ]
     if lab.checks and not asked:
         raise UsageError("selection", f"no check says {' or '.join(words)}")

@@ -76,10 +76,10 @@ def check_command(
 
 
 def _list(checks: Sequence[Check], *, as_json: bool) -> None:
-    from hostlab.checks.selecting import line
+    from hostlab.checks.selecting import said
 
     rows = [
-        {"host": node, "check": line(check), "within_s": check.within_s, "place": check.place}
+        {"host": node, "check": said(check), "within_s": check.within_s, "place": check.place}
         for check in checks
         for node in check.nodes
     ]

@@ -97,8 +97,15 @@ Judge = Callable[[Site, Sequence[Fault]], Report]
 
 def _limited(check: Check, silent: frozenset[str], within_s: float | None) -> Check:
     nodes = tuple(name for name in check.nodes if name not in silent)
-    most = check.within_s if within_s is None else min(check.within_s, within_s)
-    return msgspec.structs.replace(check, nodes=nodes, within_s=most)
+    if within_s is None:
+        return msgspec.structs.replace(check, nodes=nodes)
+    return msgspec.structs.replace(
+        check,
+        nodes=nodes,
+        within_s=min(check.within_s, within_s),
+        always_s=None if check.always_s is None else min(check.always_s, within_s),
+        never_s=None if check.never_s is None else min(check.never_s, within_s),
+    )
 
 
 def play(

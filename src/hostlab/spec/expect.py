@@ -6,6 +6,8 @@
 | http | url, status, body or null, verify, follow |
 | reaches, not_reaches | host, port or null, protocol (`icmp` without a port) |
 | command | run, status, stdout or null |
+| file | path, is, mode, owner, contains, target, all but the first or null |
+| sysctl | name, value; a check for each of them |
 | job | name, state; a check for each of them |
 """
 
@@ -15,11 +17,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from hostlab.spec.check_tables import KINDS
 from hostlab.spec.drafts import Draft
 from hostlab.spec.model import Check, Place
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
-from hostlab.spec.tables import KINDS
 
 
 class Names:
@@ -115,6 +117,8 @@ def _check(source: Source, known: Names, said: Said, nodes: tuple[str, ...]) -> 
             kind=kind,
             arguments=arguments,
             within_s=fields.value("within", 5.0),
+            always_s=fields.value("always"),
+            never_s=fields.value("never"),
             place=Place(file=place.file, line=place.line, column=place.column),
         )
 
@@ -153,6 +157,14 @@ def _arguments(
                 "status": value.value("status", 0),
                 "stdout": value.value("stdout"),
             }
+        case "file":
+            _check_file(source, value)
+            yield {"path": value.value("path")} | {
+                key: value.value(key) for key in ("is", "mode", "owner", "contains", "target")
+            }
+        case "sysctl":
+            for name, text in value.items():
+                yield {"name": name, "value": text.value}
         case _:
             for name, state in value.items():
                 _check_job(source, known, name, state, nodes)
@@ -169,3 +181,14 @@ def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple
             message = f"{quoted(node)} has no job {quoted(name)}"
             source.report("unknown-name", message, said.key, hint)
             return
+
+
+def _check_file(source: Source, fields: Fields) -> None:
+    """What is said of a file must be something that such a file has."""
+    kind = fields.value("is")
+    for key, only in (("contains", "file"), ("target", "link")):
+        if key in fields and kind not in {None, only}:
+            source.report("clash", f"`{key}` is something only of a {only}", fields[key].key)
+    for key in ("mode", "owner"):
+        if key in fields and kind == "absent":
+            source.report("clash", f"a file that is absent has no `{key}`", fields[key].key)

@@ -197,13 +197,19 @@ def link(word: str) -> tuple[str, str]:
     return names.label(node), names.hostname(alias) if colon else node
 
 
-def sysctl(word: str) -> str:
-    """A kernel parameter that a namespace has for itself, with dots."""
+def any_sysctl(word: str) -> str:
+    """A kernel parameter, with dots."""
     if not _SYSCTL.fullmatch(word) or ".." in word or "*" in word:
         raise Wrong(f"{quoted(word)} is not a sysctl", "as `net.ipv4.ip_forward`")
     # As sysctl(8): the first separator decides, so that a dot may be in a device's name.
     if "/" in word and word.find("/") < word.find(".") % (len(word) + 1):
         word = word.replace(".", "\0").replace("/", ".").replace("\0", "/")
+    return word
+
+
+def sysctl(word: str) -> str:
+    """A kernel parameter that a namespace has for itself, with dots."""
+    word = any_sysctl(word)
     if word == "kernel.hostname":
         raise Wrong("the host name has a key of its own", "write `hostname: …`")
     if not word.startswith(_NAMESPACED) and word not in _NAMESPACED_EXACTLY:

@@ -206,11 +206,15 @@ class Check(Value, frozen=True, kw_only=True):
     nodes: tuple[str, ...]
     """Every one of them must satisfy it."""
     kind: str
-    """listens, http, reaches, not_reaches, command, job."""
+    """As `spec.check_tables.KINDS` has them."""
     arguments: dict[str, Any]
     """What the kind needs, typed by `checks`; JSON values only."""
     within_s: float = 5.0
     """How long the expectation may take to become true."""
+    always_s: float | None = None
+    """How long it must go on being true, once it is."""
+    never_s: float | None = None
+    """It must not be true, for this long."""
     place: Place | None = None
 
 

@@ -43,6 +43,7 @@ OFFSET = Text(
     {"type": ["number", "string"], "pattern": units.DURATION_PATTERN},
 )
 ID = Text("a number", partial(units.between, 0, 2**32 - 2), {"type": "integer", "minimum": 0})
+MODE = Text("an octal mode", units.mode, {"type": ["integer", "string"]})
 STATUS = Text("an exit status", partial(units.between, 0, 255), {"type": "integer"})
 CAPABILITY = Text(
     "a capability",

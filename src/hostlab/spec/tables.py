@@ -8,7 +8,8 @@ from __future__ import annotations
 from functools import partial
 
 from hostlab.spec import capabilities, forms, job_forms, names, units
-from hostlab.spec.faults import KINDS as FAULTS
+from hostlab.spec.check_tables import CHECK
+from hostlab.spec.fault_tables import FAULT
 from hostlab.spec.firewall_tables import FIREWALL
 from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
@@ -17,7 +18,6 @@ from hostlab.spec.scalars import (
     CAPABILITY,
     CONTENT,
     CPU_TIME,
-    DURATION,
     ENDPOINT,
     ENVIRONMENT,
     FILE_PATH,
@@ -26,6 +26,7 @@ from hostlab.spec.scalars import (
     IFNAME,
     LABEL,
     MAC,
+    MODE,
     MTU,
     NAME,
     OFFSET,
@@ -35,7 +36,6 @@ from hostlab.spec.scalars import (
     PREFIXED,
     PROTOCOL,
     SIZE,
-    STATUS,
     SUBNET,
     TEXT,
     UNIT,
@@ -51,7 +51,6 @@ from hostlab.spec.shapes import (
     MapOf,
     Table,
     Text,
-    choice,
     names_only,
     under,
 )
@@ -138,7 +137,7 @@ FILE = Table(
             "`$$` is a dollar.",
             '"I am ${node} at ${address}\\n"',
         ),
-        Key("mode", Text("an octal mode", units.mode, {"type": ["integer", "string"]}),
+        Key("mode", MODE,
             "Permission bits, in octal.", "'0640'", "0644"),
         Key("owner", TEXT, "`USER` or `USER:GROUP`.", "www-data:www-data", "root:root"),
         Key("capabilities", Text("file capabilities", capabilities.file_capabilities,
@@ -263,87 +262,7 @@ NAMESPACES = Table(
     ),
 )  # fmt: skip
 
-LISTENS = Table(
-    "listens",
-    "Something listens on a port of the node. A port alone is enough: `80`, `53/udp`.",
-    (
-        Key("port", PORT, "The port.", "80"),
-        Key("protocol", PROTOCOL, "tcp or udp.", "udp", "tcp"),
-        Key("address", ADDRESS, "On this address.", "127.0.0.1", "any"),
-    ),
-    required=("port",),
-)
-HTTP = Table(
-    "http",
-    "A GET from the node is answered. A URL alone is enough.",
-    (
-        Key("url", Text("a URL", forms.url, {"type": "string", "pattern": "^https?://"}),
-            "What to get.", "http://web1/"),
-        Key("status", Text("an HTTP status", partial(units.between, 100, 599), {"type": "integer"}),
-            "The status it answers with.", "404", "200"),
-        Key("body", TEXT, "Something the body contains.", "hello"),
-        Key("verify", FLAG, "Whether the certificate must be good.", "false", "true"),
-        Key("follow", FLAG, "Whether redirects are followed.", "true", "false"),
-    ),
-    required=("url",),
-)  # fmt: skip
-COMMAND = Table(
-    "command",
-    "A command in the node ends as it should. A command alone must exit with 0.",
-    (
-        Key("run", TEXT, "The command line.", "test -e /etc/motd"),
-        Key("status", STATUS, "Its exit status.", "1", "0"),
-        Key("stdout", TEXT, "Something its output contains.", "hello"),
-    ),
-    required=("run",),
-)
-
-_REACH = Text("`HOST`, `HOST:PORT` or `HOST:PORT/udp`", forms.target, {"type": ["string"]})
-_ON = ListOf(Text("a node or a role", names.name, {"type": "string"}))
-
-
-def _check_keys() -> tuple[Key, ...]:
-    return (
-        Key("listens", Forms(scalar=(ENDPOINT, forms.listens), mapping=(LISTENS, None)),
-            "Something listens on this port.", "80"),
-        Key("http", Forms(scalar=(HTTP.by_word["url"].shape, under("url")), mapping=(HTTP, None)),
-            "A GET is answered.", "http://web1/"),
-        Key("reaches", _REACH, "The node reaches a port of a host, or without a port gets an echo.",
-            "web1:80"),
-        Key("not_reaches", _REACH, "The opposite.", "web1:22"),
-        Key("command", Forms(scalar=(TEXT, under("run")), mapping=(COMMAND, None)),
-            "A command in the node ends as it should.", "test -e /etc/motd"),
-        Key("job", MapOf(Text("a job's name", forms.job_name, {"type": "string"}),
-                         choice("a state", ("running", "stopped", "failed"))),
-            "A job of the node is in this state.", "{web: running}"),
-        Key("on", _ON, "The nodes and roles it is about; needed at the top, implied elsewhere.",
-            "[web1, clients]"),
-        Key("within", DURATION, "How long it may take to become true.", "10s", "5s"),
-    )  # fmt: skip
-
-
-KINDS = ("listens", "http", "reaches", "not_reaches", "command", "job")
-CHECK = Table(
-    "check",
-    "An expectation about nodes: what is expected, where, and how soon.",
-    _check_keys(),
-    exclusive=(KINDS,),
-)
 _CHECKS = ListOf(CHECK)
-
-FAULT = Table(
-    "fault",
-    "Something that is broken on purpose, at a time; `hostlab fault kinds` lists what can be.",
-    (
-        Key("at", DURATION, "When, from the timeline's start.", "5s", "0s"),
-        Key("do", choice("a fault", tuple(FAULTS)), "What.", "link-down"),
-        Key("on", ListOf(TEXT), "To what: `NODE`, `NODE:INTERFACE`, a segment, `NODE/JOB`; a role "
-            "stands for its nodes.", "r1:eth0"),
-        Key("for", DURATION, "How long.", "3s", "until the timeline ends"),
-        Key("with", MapOf(NAME, TEXT), "Its options.", "{loss: 30%}"),
-    ),
-    required=("do", "on"),
-)  # fmt: skip
 
 NODE = Table(
     "node",

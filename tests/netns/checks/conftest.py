@@ -89,6 +89,7 @@ class Lab(dict[str, Node]):
     def __init__(self, stack: ExitStack, directory: str, *, user: bool) -> None:
         super().__init__()
         self.stack = stack
+        self.is_root = not user
         self.directory = directory
         hosts = Path(directory, "hosts")
         hosts.write_text(HOSTS)

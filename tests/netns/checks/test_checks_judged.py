@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from hostlab.checks import JobState, JobStatus, Outcome, Report, Verdict, judge
 from hostlab.errors import SpecError
@@ -245,6 +247,68 @@ def test_command(lab: Lab) -> None:
     verdict = one(lab, "command", run="read never < /proc/self/fd/1")
     assert reds(verdict).startswith("still running")
     assert verdict.repeat.startswith("hostlab exec small/web -- sh -c ")
+
+
+def test_file(lab: Lab, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    note, link, fifo = tmp_path / "note", tmp_path / "link", tmp_path / "fifo"
+    note.write_text("a release 7.2\n")
+    note.chmod(0o640)
+    link.symlink_to("note")
+    os.mkfifo(fifo)
+    owner = f"{os.getuid()}:{os.getgid()}"
+    asked: list[dict[str, Any]] = [{}, {"is": "file"}, {"contains": "7.2", "mode": 0o640}]
+    for said in asked:
+        assert green(lab, "file", path=str(note), **said).startswith("file, mode 0640, owner root")
+    green(lab, "file", path=str(note), owner="root:root")
+    green(lab, "file", path=str(note), owner=owner if lab.is_root else ":0")
+    green(lab, "file", path=str(link), target="note")
+    green(lab, "file", path=str(link), contains="7.2")
+    for path, kind in ((fifo, "fifo"), ("/dev/null", "device"), (tmp_path / "none", "absent")):
+        a_kind: dict[str, Any] = {"path": str(path), "is": kind}
+        green(lab, "file", **a_kind)
+    red(lab, "file", "it is not there", path=str(tmp_path / "none"))
+    red(lab, "file", "it is not there", path=str(note / "none"))
+    red(lab, "file", "it is a file", path=str(note), **{"is": "directory"})
+    red(lab, "file", "it is a link", path=str(link), **{"is": "absent"})
+    red(lab, "file", "mode 0640", path=str(note), mode=0o644)
+    red(lab, "file", "owner root:root", path=str(note), owner="www-data")
+    red(lab, "file", "owner root:root", path=str(note), owner="root:www-data")
+    red(lab, "file", "it leads to note", path=str(link), target="/note")
+    red(lab, "file", "no regular file", path=str(fifo), contains="7.2")
+    red(lab, "file", "no regular file", path="/dev/zero", contains="7.2")
+    lacks = red(lab, "file", "without that text", path=str(note), contains="7.3")
+    assert lacks.log == ("a release 7.2",)
+    assert lacks.check == f"file: {note} (contains '7.3')"
+    assert lacks.repeat == f"hostlab exec small/web -- cat {note}"
+
+
+def test_sysctl(lab: Lab) -> None:
+    assert green(lab, "sysctl", name="net.ipv4.ip_forward", value="0") == "it is 0"
+    several = lab["web"].run("cat /proc/sys/net/ipv4/tcp_rmem", timeout_s=LONG_S).stdout.decode()
+    green(lab, "sysctl", name="net.ipv4.tcp_rmem", value="  ".join(several.split()))
+    red(lab, "sysctl", "it is 0", name="net.ipv4.ip_forward", value="1")
+    red(lab, "sysctl", "has no net.ipv4.none", name="net.ipv4.none", value="1")
+    green(lab, "sysctl", name="net.ipv4.conf.eth0.forwarding", value="0")
+
+
+def test_what_must_last_and_what_must_never_be(lab: Lab) -> None:
+    there = Check(nodes=("web",), kind="file", arguments={"path": "/etc/hosts"}, within_s=LONG_S)
+    absent = replace(there, arguments={"path": "/etc/hosts", "is": "absent"})
+    asked = [replace(there, always_s=0.3), replace(absent, never_s=0.3)]
+    lasts, never = judge(asked, lab, lab="small").rows
+    assert lasts.check == "file: /etc/hosts always for 0.3 s"
+    assert held(lasts).startswith("file, ")
+    assert held(never) == "it is a file"
+    assert never.check == "file: /etc/hosts (absent) never for 0.3 s"
+    for verdict in (lasts, never):
+        assert verdict.took_s >= 0.3
+        assert verdict.tries > 1
+    check = Check(nodes=("web",), kind="command", arguments={"run": "true"}, never_s=LONG_S)
+    verdict = judge([check], lab).rows[0]
+    assert reds(verdict) == "exit status 0"
+    assert verdict.expected == "for 60 s not: exit status 0 from `true`"
+    assert verdict.tries == 1
 
 
 def test_job(lab: Lab) -> None:

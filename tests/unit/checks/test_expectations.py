@@ -22,8 +22,11 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("reaches", {"host": "fd00::1", "port": 53, "protocol": "udp"}, "[fd00::1]:53/udp"),
     ("not_reaches", {"host": "db", "port": None, "protocol": "icmp"}, "db"),
     ("command", {"run": "true", "status": 0, "stdout": None}, "true"),
+    ("file", {"path": "/etc/motd", "is": "link", "mode": 0o640, "owner": ":www", "target": "x"},
+     "/etc/motd (link, mode 0640, owner :www, leads to x)"),
+    ("sysctl", {"name": "net.ipv4.ip_forward", "value": "1"}, "net.ipv4.ip_forward: 1"),
     ("job", {"name": "www", "state": "running"}, "www: running"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "arguments", "text"), SAID)

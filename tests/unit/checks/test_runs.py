@@ -10,7 +10,7 @@ import pytest
 from hostlab import spec
 from hostlab.checks.changes import compare
 from hostlab.checks.run import Run, cells_of, excerpts, merged, parse_run, read_run, run_of
-from hostlab.checks.selecting import line, selected
+from hostlab.checks.selecting import said, selected
 from hostlab.checks.verdict import Report
 from hostlab.errors import UsageError
 from tests.unit.checks.run_site import a_run, verdict
@@ -110,8 +110,8 @@ def test_of_two_reports_the_later_verdict_counts() -> None:
 def changes(*outcomes: str) -> list[tuple[str, str, bool]]:
     """One letter a check and run; `.` where it is not asked."""
     runs: list[Run] = []
-    for said in outcomes:
-        rows = [verdict("web", f"x: {n}", o) for n, o in enumerate(said) if o != "."]
+    for letters in outcomes:
+        rows = [verdict("web", f"x: {n}", o) for n, o in enumerate(letters) if o != "."]
         runs.append(a_run(*rows))
     return [(each.check, each.change.value, each.flaky) for each in compare(runs)]
 
@@ -151,7 +151,7 @@ def test_what_changes_more_than_once_is_flaky() -> None:
 
 def test_checks_of_hosts_roles_and_words() -> None:
     def told(**chosen: list[str]) -> list[tuple[str, tuple[str, ...]]]:
-        return [(line(check), check.nodes) for check in selected(lab(), **chosen)]
+        return [(said(check), check.nodes) for check in selected(lab(), **chosen)]
 
     everything = [
         ("listens: 80", ("web1", "web2")),

@@ -303,6 +303,9 @@ def test_checks_and_their_arguments() -> None:
               - {listens: 80, within: 200ms}
               - listens: 53/udp
               - job: {web: running}
+              - {file: /etc/motd, always: 2s}
+              - {file: {path: /run/x, is: link, mode: 0640, owner: ":www", target: ../y}, never: 3s}
+              - sysctl: {net.ipv4.ip_forward: 1, vm/swappiness: 60}
           b: {role: r}
         checks:
           - {on: a, http: "http://b:8080/x"}
@@ -322,7 +325,14 @@ def test_checks_and_their_arguments() -> None:
         ("listens", ("a",), {"port": 80, "protocol": "tcp", "address": None}),
         ("listens", ("a",), {"port": 53, "protocol": "udp", "address": None}),
         ("job", ("a",), {"name": "web", "state": "running"}),
+        ("file", ("a",), {"path": "/etc/motd", "is": None, "mode": None, "owner": None,
+                          "contains": None, "target": None}),
+        ("file", ("a",), {"path": "/run/x", "is": "link", "mode": 0o640, "owner": ":www",
+                          "contains": None, "target": "../y"}),
+        ("sysctl", ("a",), {"name": "net.ipv4.ip_forward", "value": "1"}),
+        ("sysctl", ("a",), {"name": "vm.swappiness", "value": "60"}),
     ]  # fmt: skip
+    assert [(c.always_s, c.never_s) for c in lab.checks[9:11]] == [(2.0, None), (None, 3.0)]
     assert lab.checks[6].within_s == 0.2
     place = lab.checks[6].place
     assert place is not None

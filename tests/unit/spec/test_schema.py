@@ -14,11 +14,12 @@ import pytest
 from hostlab.errors import SpecErrors
 from hostlab.jobs.unmet import unmet
 from hostlab.spec import load, schema
+from hostlab.spec.check_tables import KINDS
 from hostlab.spec.json_schema import tables
 from hostlab.spec.reference import markdown
 from hostlab.spec.shapes import Key, Table
 from hostlab.spec.source import Source
-from hostlab.spec.tables import KINDS, LAB, NODE
+from hostlab.spec.tables import LAB, NODE
 from hostlab.spec.tree import compose
 
 pytestmark = pytest.mark.unit

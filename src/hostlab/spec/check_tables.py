@@ -1,0 +1,110 @@
+"""Every key of a check, as `tables` has those of all else."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hostlab.spec import forms, names, units
+from hostlab.spec.scalars import (
+    ADDRESS,
+    DURATION,
+    ENDPOINT,
+    FLAG,
+    MODE,
+    PATH,
+    PORT,
+    PROTOCOL,
+    STATUS,
+    TEXT,
+)
+from hostlab.spec.shapes import Forms, Key, ListOf, MapOf, Table, Text, choice, under
+
+LISTENS = Table(
+    "listens",
+    "Something listens on a port of the node. A port alone is enough: `80`, `53/udp`.",
+    (
+        Key("port", PORT, "The port.", "80"),
+        Key("protocol", PROTOCOL, "tcp or udp.", "udp", "tcp"),
+        Key("address", ADDRESS, "On this address.", "127.0.0.1", "any"),
+    ),
+    required=("port",),
+)
+HTTP = Table(
+    "http",
+    "A GET from the node is answered. A URL alone is enough.",
+    (
+        Key("url", Text("a URL", forms.url, {"type": "string", "pattern": "^https?://"}),
+            "What to get.", "http://web1/"),
+        Key("status", Text("an HTTP status", partial(units.between, 100, 599), {"type": "integer"}),
+            "The status it answers with.", "404", "200"),
+        Key("body", TEXT, "Something the body contains.", "hello"),
+        Key("verify", FLAG, "Whether the certificate must be good.", "false", "true"),
+        Key("follow", FLAG, "Whether redirects are followed.", "true", "false"),
+    ),
+    required=("url",),
+)  # fmt: skip
+COMMAND = Table(
+    "command",
+    "A command in the node ends as it should. A command alone must exit with 0.",
+    (
+        Key("run", TEXT, "The command line.", "test -e /etc/motd"),
+        Key("status", STATUS, "Its exit status.", "1", "0"),
+        Key("stdout", TEXT, "Something its output contains.", "hello"),
+    ),
+    required=("run",),
+)
+
+FILE_KINDS = ("file", "directory", "link", "socket", "fifo", "device", "absent")
+CHECKED_FILE = Table(
+    "checked file",
+    "A file of the node, as it is. A path alone must be there, whatever it is.",
+    (
+        Key("path", PATH, "Its path.", "/etc/motd"),
+        Key("is", choice("a kind of file", FILE_KINDS), "What it is.", "directory",
+            "anything; file with `contains`, link with `target`"),
+        Key("mode", MODE, "Permission bits, in octal.", "'0640'"),
+        Key("owner", TEXT, "`USER`, `USER:GROUP` or `:GROUP`; names or numbers.", "www-data"),
+        Key("contains", TEXT, "A text that its first MiB contains.", "hello"),
+        Key("target", TEXT, "Where the link leads, as it is written.", "/run/motd"),
+    ),
+    required=("path",),
+)  # fmt: skip
+
+_REACH = Text("`HOST`, `HOST:PORT` or `HOST:PORT/udp`", forms.target, {"type": ["string"]})
+_ON = ListOf(Text("a node or a role", names.name, {"type": "string"}))
+
+
+def _check_keys() -> tuple[Key, ...]:
+    return (
+        Key("listens", Forms(scalar=(ENDPOINT, forms.listens), mapping=(LISTENS, None)),
+            "Something listens on this port.", "80"),
+        Key("http", Forms(scalar=(HTTP.by_word["url"].shape, under("url")), mapping=(HTTP, None)),
+            "A GET is answered.", "http://web1/"),
+        Key("reaches", _REACH, "The node reaches a port of a host, or without a port gets an echo.",
+            "web1:80"),
+        Key("not_reaches", _REACH, "The opposite.", "web1:22"),
+        Key("command", Forms(scalar=(TEXT, under("run")), mapping=(COMMAND, None)),
+            "A command in the node ends as it should.", "test -e /etc/motd"),
+        Key("file", Forms(scalar=(PATH, under("path")), mapping=(CHECKED_FILE, None)),
+            "A file of the node is there, and is as said.", "/etc/motd"),
+        Key("sysctl", MapOf(Text("a sysctl", forms.any_sysctl, {"type": "string"}), TEXT),
+            "A kernel parameter of the node has this value.", "{net.ipv4.ip_forward: 1}"),
+        Key("job", MapOf(Text("a job's name", forms.job_name, {"type": "string"}),
+                         choice("a state", ("running", "stopped", "failed"))),
+            "A job of the node is in this state.", "{web: running}"),
+        Key("on", _ON, "The nodes and roles it is about; needed at the top, implied elsewhere.",
+            "[web1, clients]"),
+        Key("within", DURATION, "How long it may take to become true.", "10s", "5s"),
+        Key("always", DURATION, "How long it must go on being true, once it is.", "5s",
+            "not at all"),
+        Key("never", DURATION, "It must not be true, for this long.", "5s", "may be"),
+    )  # fmt: skip
+
+
+KINDS = ("listens", "http", "reaches", "not_reaches", "command", "file", "sysctl", "job")
+CHECK = Table(
+    "check",
+    "An expectation about nodes: what is expected, where, and how soon.",
+    _check_keys(),
+    exclusive=(KINDS, ("always", "never"), ("within", "never")),
+)
