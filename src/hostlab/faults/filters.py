@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from hostlab.errors import Failed, Unsupported
+from hostlab.errors import Failed, Unsupported, UsageError
 from hostlab.faults.site import NETWORK, Site, State, port_name, port_of
 from hostlab.linux.running import run_inside
 from hostlab.spec import faults
@@ -26,6 +26,9 @@ PARTS: Final = 10_000
 def look(site: Site, fault: Fault, number: int) -> State:
     """The rules, with the ports as they are now."""
     links = faults.links(fault, site.lab)
+    if not links:
+        message = f"{fault.on} has no link of its own that could be cut"
+        raise UsageError("fault-target", message, hint="it may share another node's network")
     pids = {node: site.pid(node) for node, _ in links}
     found = site.in_switch(lambda: [port_name(port_of(pids[node], name)) for node, name in links])
     ports = dict(zip(links, found, strict=True))

@@ -18,6 +18,7 @@ import msgspec
 from hostlab.api import Lab
 from hostlab.errors import Failed
 from hostlab.lab import driver
+from hostlab.lab.description import staged
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, procfs, rtnetlink
 from hostlab.linux.entering import from_inside
@@ -46,12 +47,15 @@ class Site:
 
     @classmethod
     def of(cls, name: str) -> Site:
-        """A lab by name; UsageError when it is not up."""
-        lab = Lab(name)
-        directory = LabDirectory.of(lab.name)
+        """A lab by its name or its file, as it is staged; UsageError when it is not up."""
+        directory = LabDirectory.of(Lab(name).name)
         unified, v1 = driver.lab_places(directory, cgroups.find())
-        site = cls(lab.description, directory, 0, {}, unified, v1)
+        site = cls(model.Lab(name=directory.name), directory, 0, {}, unified, v1)
         site.look()
+        lab = staged(directory.name)
+        if lab is None:
+            raise driver.missing(directory.name)
+        site.lab = lab
         return site
 
     def look(self) -> None:

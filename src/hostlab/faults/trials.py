@@ -169,8 +169,9 @@ def trial(site: Site, wanted: Sequence[Fault], before: Snapshot, judge: Judge = 
     """
     try:
         done = injecting.inject(site, wanted)
-    except Problem as problem:
-        return Trial(faults=tuple(wanted), impossible=problem.message)
+    except (Problem, OSError) as error:
+        why = error.message if isinstance(error, Problem) else str(error)
+        return Trial(faults=tuple(wanted), impossible=why)
     try:
         failed = _words(judge(site, wanted))
     finally:
