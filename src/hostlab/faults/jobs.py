@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from hostlab.api import Node
-from hostlab.errors import Failed
+from hostlab.errors import Failed, UsageError
 from hostlab.faults.site import Site, State
 from hostlab.linux import cgroups, procfs
 from hostlab.observe.in_node import pid_in
@@ -37,10 +37,16 @@ def look(site: Site, fault: Fault, number: int) -> State:
     if not running:
         message = f"job {job} of node {node.name} does not run: it is {rows[0]['state']}"
         raise Failed("job-idle", message, hint=f"`hostlab job start --node {node.name} {job}`")
-    main = pid_in(node.pid, running[0]["pid"])
+    number_inside = running[0]["pid"]
+    try:
+        main = pid_in(node.pid, number_inside)
+    except UsageError:
+        message = f"job {job} of node {node.name} does not run: its process has just ended"
+        raise Failed("job-idle", message) from None
     return {
         "node": node.name,
         "life": site.life(node.name),
+        "inside": number_inside,
         "processes": [[pid, procfs.start_time(pid)] for pid in _members(site, node.name, main)],
     }
 
@@ -73,8 +79,13 @@ def _signal(state: State, number: int, *, most: int | None = None) -> None:
 
 
 def kill(site: Site, fault: Fault, state: State) -> None:
-    """SIGKILL to the main process; returns when it has ended."""
-    _signal(state, signal.SIGKILL, most=1)
+    """SIGKILL to the main process; returns when it has ended and the init knows of it."""
+    node, job = _init(site, fault)
+    with node.monitor() as control:
+        control.socket.settimeout(ENDS_S)
+        _signal(state, signal.SIGKILL, most=1)
+        while any(row["pid"] == state["inside"] for row in node.status_of(job)[0]):
+            control.receive()
 
 
 def start_again(site: Site, fault: Fault, state: State) -> None:

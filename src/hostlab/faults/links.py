@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from typing import Final, Self
 
-from hostlab.faults.site import Site, State, port_of, visiting
+from hostlab.faults.site import Site, State, port_name, port_of, visiting
 from hostlab.lab.wiring import Directory
 from hostlab.linux import rtnetlink
 from hostlab.linux.netlink import Netlink
@@ -40,7 +40,7 @@ def look(site: Site, fault: Fault, number: int) -> State:
 
 
 def apply(site: Site, fault: Fault, state: State) -> None:
-    """Set the ports down, and wait until every node has noted it."""
+    """Set the ports down, and wait until every node's kernel has noted it."""
     _set(site, state, up=False)
 
 
@@ -62,9 +62,13 @@ def _set(site: Site, state: State, *, up: bool) -> None:
                     stack.enter_context(_Link(site.nodes[end["node"]], end["interface"]))
                     for end in mine
                 ]
+                ports = [
+                    stack.enter_context(_Link(site.hub, port_name(end["port"]))) for end in mine
+                ]
                 switch.request([rtnetlink.link_set(end["port"], up=up) for end in mine])
-                for link, end in zip(links, mine, strict=True):
+                for link in (*links, *ports):
                     link.wait(carrier=up)
+                for link, end in zip(links, mine, strict=True):
                     link.learn(learned.get((end["node"], end["interface"]), []))
 
     site.in_switch(work)
@@ -84,7 +88,7 @@ def _learned(site: Site, nodes: set[str]) -> _Neighbours:
 
 
 class _Link:
-    """A node's link, from before the cable is pulled."""
+    """One end of a cable, from before it is pulled."""
 
     def __init__(self, pid: int, interface: str) -> None:
         self.interface = interface

@@ -25,8 +25,8 @@ from hostlab.spec import faults
 from hostlab.spec.fault_timeline import steps
 from hostlab.spec.model import Check, Fault, TimedFault
 
-MOST_LOOKS: Final = 3
-"""At a lab that is to be whole: its kernels settle while it is looked at."""
+WHOLE_S: Final = 5.0
+"""So long a lab that is mended may still settle, in ways that no descriptor tells of."""
 SETTLES_S: Final = 60.0
 
 
@@ -195,13 +195,12 @@ def _settle(site: Site) -> None:
 
 def _differences(site: Site, before: Snapshot) -> tuple[str, ...]:
     """What the lab is not as it was in; the programs that its jobs run come and go."""
-    found: tuple[str, ...] = ()
-    for _ in range(MOST_LOOKS):
+    deadline = time.monotonic() + WHOLE_S
+    while True:
         changes = differences(before, witness.take(site))
         found = tuple(str(change) for change in changes if change.kind != witness.PROCESS)
-        if not found:
-            break
-    return found
+        if not found or time.monotonic() > deadline:
+            return found
 
 
 def campaign(
