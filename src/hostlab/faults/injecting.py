@@ -31,8 +31,20 @@ def inject(site: Site, wanted: Sequence[Fault]) -> tuple[Standing, ...]:
 
 
 def injected(site: Site) -> tuple[Standing, ...]:
-    """What is broken now, in the order in which it was."""
-    return record.standing(record.read(site.directory))
+    """What is broken now, in the order in which it was.
+
+    A killed node that an `up` has made anew is not.
+    """
+    return tuple(
+        each
+        for each in record.standing(record.read(site.directory))
+        if each.fault.kind != "node-killed" or not _lives_again(site, each)
+    )
+
+
+def _lives_again(site: Site, standing: Standing) -> bool:
+    node = standing.fault.on
+    return not site.is_dead(node) and not site.is_alive(node, standing.state["life"])
 
 
 def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing, ...]:
@@ -43,7 +55,7 @@ def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing,
     done: list[Standing] = []
     troubles: list[str] = []
     with record.alone(site.directory):
-        there = injected(site)
+        there = record.standing(record.read(site.directory))
         unknown = sorted(set(numbers or ()) - {each.number for each in there})
         if unknown:
             known = ", ".join(str(each.number) for each in there) or "none"
@@ -66,13 +78,11 @@ def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing,
 
 def _inject(site: Site, fault: Fault) -> Standing:
     faults.checked(fault, site.lab)
-    lines = record.read(site.directory)
-    active = record.standing(lines)
-    why = faults.contradiction([each.fault for each in active], fault, site.lab)
+    why = faults.contradiction([each.fault for each in injected(site)], fault, site.lab)
     if why is not None:
         hint = "`hostlab fault list` shows what is there; `hostlab fault clear` ends it"
         raise UsageError("contradiction", f"{fault}: {why}", hint=hint)
-    number = record.next_number(lines)
+    number = record.next_number(record.read(site.directory))
     hands = HANDS[fault.kind]
     state = hands.look(site, fault, number)
     record.write(site.directory, number, Phase.BEGUN, fault, state)

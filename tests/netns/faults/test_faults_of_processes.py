@@ -70,8 +70,11 @@ def test_a_node_that_died_by_itself_is_said_to_be_dead(
         with pytest.raises(Failed, match=r"node d of lab \S+ is dead"):
             inject(site, "node-frozen d")
         # The same `up` makes the nodes anew; what is left of their faults can be cleared.
+        inject(site, "node-killed s")
         driver.stage(site.lab)
         site.look()
+        assert "node-killed" not in {each.fault.kind for each in injecting.injected(site)}
+        inject(site, "node-cut-off s")
         injecting.clear(site)
         settle(site)
         assert asks(site, "c") == HELLO
