@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hostlab.spec.model import Fault
 
 
-@click.group("fault")
+@click.group("fault", epilog="Example: hostlab fault inject link-down r1:eth0")
 def fault_command() -> None:
     """Break something on purpose, see whether the checks still hold, mend it."""
 
@@ -138,29 +138,11 @@ def clear_command(numbers: tuple[int, ...], *, every: bool, lab: str | None, as_
 @json_option
 def list_command(*, history: bool, lab: str | None, as_json: bool) -> None:
     """List what is broken on purpose."""
-    from hostlab.faults import record
     from hostlab.faults.injecting import injected
 
     site = _site(lab)
     if history:
-        lines = record.read(site.directory)
-        named = {line.number: line.fault for line in lines if line.fault is not None}
-        rows = [
-            {"time": x.time, "number": x.number, "what": x.phase, "fault": str(named[x.number])}
-            for x in lines
-            if x.number in named and x.phase is not record.Phase.BEGUN
-        ]
-        if as_json:
-            print_json(rows)
-        else:
-            print_table(
-                ("TIME", "NUMBER", "WHAT", "FAULT"),
-                [
-                    (_clock(x.time), x.number, x.phase, named[x.number])
-                    for x in lines
-                    if x.number in named and x.phase is not record.Phase.BEGUN
-                ],
-            )
+        _print_history(site, as_json=as_json)
         return
     there = injected(site)
     if as_json:
@@ -170,6 +152,24 @@ def list_command(*, history: bool, lab: str | None, as_json: bool) -> None:
     print_table(("NUMBER", "FAULT", "STATE", "SINCE"), table)
     if not there:
         print("nothing is broken", file=sys.stderr)
+
+
+def _print_history(site: Site, *, as_json: bool) -> None:
+    from hostlab.faults import record
+
+    lines = record.read(site.directory)
+    named = {line.number: line.fault for line in lines if line.fault is not None}
+    shown = [x for x in lines if x.number in named and x.phase is not record.Phase.BEGUN]
+    if as_json:
+        print_json(
+            [
+                {"time": x.time, "number": x.number, "what": x.phase, "fault": str(named[x.number])}
+                for x in shown
+            ]
+        )
+        return
+    table = [(_clock(x.time), x.number, x.phase, named[x.number]) for x in shown]
+    print_table(("TIME", "NUMBER", "WHAT", "FAULT"), table)
 
 
 @fault_command.command("run", epilog="Example: hostlab fault run shop")
