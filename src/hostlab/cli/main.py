@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "monitor": ("monitor", "Follow the events of a node, or of a whole lab."),
     "bus": ("bus", "Ask a message bus: names, objects, properties, calls, signals."),
     "init": ("init", "Be an init: run Upstart jobs here, without a lab."),
+    "fault": ("fault", "Break something on purpose, see what holds, mend it."),
     "firewall": ("firewall", "Stage, compare, prove and apply packet filters."),
     "task": ("task", "Run programs that go on without anybody: start, check, list, stop."),
     "cp": ("inside", "Copy files into and out of nodes."),

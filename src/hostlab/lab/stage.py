@@ -240,7 +240,7 @@ class HubSupervisor(Supervisor):
             await recovery.settle(self)
             present = recovery.present(self)
             overlays.require(new)
-            plan = difference(present, new)
+            plan = difference(present, new).without_nodes(request.message.get("leave", ()))
             try:
                 await self._reach(plan, present, new, request)
             finally:

@@ -292,6 +292,29 @@ class Check(Value, frozen=True, kw_only=True):
     place: Place | None = None
 
 
+class Fault(Value, frozen=True, kw_only=True):
+    """Something that is broken on purpose; `faults.py` says what each kind is."""
+
+    kind: str
+    on: str
+    """One target: `NODE`, `NODE:INTERFACE`, `SEGMENT` or `NODE/JOB`."""
+    options: tuple[tuple[str, str], ...] = ()
+    """As they were written."""
+
+    def __str__(self) -> str:
+        return " ".join((self.kind, self.on, *(f"{name}={value}" for name, value in self.options)))
+
+
+class TimedFault(Value, frozen=True, kw_only=True):
+    """A fault of a timeline."""
+
+    at_s: float
+    """From the timeline's start."""
+    fault: Fault
+    for_s: float | None = None
+    """How long it lasts; None: until the timeline ends."""
+
+
 class Node(Value, frozen=True, kw_only=True):
     """One host."""
 
@@ -360,6 +383,8 @@ class Lab(Value, frozen=True, kw_only=True):
     segments: tuple[Segment, ...] = ()
     nodes: tuple[Node, ...] = ()
     checks: tuple[Check, ...] = ()
+    faults: tuple[TimedFault, ...] = ()
+    """A timeline, in the order of the description."""
     source: str = ""
     """The file it was read from, for messages."""
 

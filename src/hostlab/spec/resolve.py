@@ -16,6 +16,7 @@ from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
+from hostlab.spec.fault_timeline import with_timeline
 from hostlab.spec.files import Listed, ListFiles, Read, read_input, resolve_files
 from hostlab.spec.firewall_meaning import firewall
 from hostlab.spec.links import variables as link_variables
@@ -78,13 +79,14 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
         if other is not None and other.value[0] == name:
             message = f"{quoted(name)} is this lab itself"
             source.report("clash", message, other.at, "put its nodes on one segment")
-    return Lab(
+    lab = Lab(
         name=name,
         segments=tuple(_segment(net) for net in nets.values()),
         nodes=nodes,
         checks=checks(source, top, every),
         source=source.file,
     )
+    return with_timeline(source, top, lab)
 
 
 def _net(lab: str, name: str, said: Said) -> Net:

@@ -9,6 +9,7 @@ from functools import partial
 
 from hostlab.spec import capabilities, forms, job_forms, names, units
 from hostlab.spec.check_tables import CHECK
+from hostlab.spec.fault_tables import FAULT
 from hostlab.spec.firewall_tables import FIREWALL
 from hostlab.spec.impairment_tables import IMPAIRMENTS
 from hostlab.spec.job_tables import BOOT, JOB
@@ -394,5 +395,7 @@ LAB = Table(
             "nothing, a segment, a list of segments, or a mapping.", "[alice, bob]"),
         Key("checks", _CHECKS, "What must hold in it.",
             "[{on: [alice], reaches: bob}]", aliases=("check",)),
+        Key("faults", ListOf(FAULT), "What `hostlab fault run` breaks, and when.",
+            "[{at: 1s, do: link-down, on: lan, for: 3s}]", aliases=("fault",)),
     ),
 )  # fmt: skip
