@@ -26,6 +26,8 @@ SEED = 6
 report = print
 
 
+# Each round has deadlines of its own; all of them took more than two minutes on a busy machine.
+@pytest.mark.timeout(0)
 def test_lock_outs_with_kills_are_all_taken_back(host: Machine) -> None:
     seed = os.environ.get("HOSTLAB_SEED", str(SEED))
     count = os.environ.get("HOSTLAB_LOCKOUTS", str(SHORT))

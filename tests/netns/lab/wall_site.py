@@ -194,5 +194,4 @@ class Site:
 
 
 def _command(name: str, arguments: dict[str, Any]) -> tuple[str, ...]:
-    """Without the packages that the interpreter has beside its library: these take longer."""
-    return ("python3", "-I", "-S", "-c", ATTEMPTS, name, json.dumps(arguments))
+    return ("python3", "-I", "-c", ATTEMPTS, name, json.dumps(arguments))
