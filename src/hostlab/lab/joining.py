@@ -94,6 +94,7 @@ def check_cables(lab: Lab) -> None:
         far.close()
         _check_segment(lab, segment, f"{other}/{theirs}")
         _check_segment(described, theirs, f"{lab.name}/{segment}")
+        _check_mtu(_segment(lab, segment), _segment(described, theirs), f"{other}/{theirs}")
         _check_hosts(_hosts(lab, segment), _hosts(described, theirs))
         _check_root(f"segment {segment}: only root can join it to another lab")
 
@@ -172,6 +173,13 @@ def _check_segment(lab: Lab, name: str, other: str) -> None:
         known = ", ".join(s.name for s in lab.segments if s.is_switched) or "none"
         message = f"{other} is to be joined to {lab.name}/{name}, which is no segment with a switch"
         raise UsageError("no-segment", message, hint=f"{lab.name} has: {known}")
+
+
+def _check_mtu(ours: Segment, theirs: Segment, other: str) -> None:
+    """A switch drops what is too large for it without a word."""
+    if ours.mtu != theirs.mtu:
+        message = f"segment {ours.name} has an MTU of {ours.mtu}, {other} one of {theirs.mtu}"
+        raise UsageError("mtu", message, hint="give both the same `mtu`")
 
 
 def _hosts(lab: Lab, segment: str) -> dict[str, str]:

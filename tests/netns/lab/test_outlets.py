@@ -199,6 +199,8 @@ def test_two_labs_are_joined(place: Site) -> None:
             UsageError, match=f"{other.name}/n and {place.name}/n would both have 10.66.0.1"
         ):
             other.up(JOINED.format(answers, 1))
+        with pytest.raises(UsageError, match=r"lan has an MTU of 1400, .* one of 1500"):
+            other.up(JOINED.format(f"{answers}, mtu: 1400", 2))
         other.up(JOINED.format(answers, 2))
         # Its namespace lives on, as one does that the kernel has not collected yet.
         with open(f"/proc/{one.status()['pid']}/ns/net"):
