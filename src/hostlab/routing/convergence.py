@@ -7,6 +7,7 @@ while; a network has no other word for having converged.
 
 from __future__ import annotations
 
+import resource
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ QUIET_S: Final = 1.0
 """BIRD computes routes once a second at most."""
 SHORTEST_S: Final = 0.1
 """What a node's jobs get to settle even when it is late."""
+DESCRIPTORS: Final = 12
+"""For each router: FRR's daemons have two each, netlink has two; the rest is to spare."""
 MOST_NAMED: Final = 20
 """Of what is missing, in a message."""
 NOT_CONVERGED: Final = "not-converged"
@@ -69,6 +72,15 @@ def wait_converged(
         )
 
 
+def _make_room(routers: int) -> None:
+    """Raise this process' limit of descriptors, if it is too low and may be raised."""
+    wanted = DESCRIPTORS * (routers + 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 class _Watch:
     def __init__(
         self,
@@ -84,6 +96,7 @@ class _Watch:
         self.routers: dict[str, tuple[Node, Expected]] = {
             name: (lab.node(name), each) for name, each in expected(lab).items()
         }
+        _make_room(len(self.routers))
         self.poll = select.poll()
         self.owners: dict[int, str] = {}
         self.watched: dict[str, Watched] = {}

@@ -125,7 +125,8 @@ def failed_daemon(node: Node, connection: NodeConnection, within_s: float) -> st
         state = "not there" if row is None else row["state"]
         last = ""
         with suppress(OSError, Failed):
-            last = " / ".join(connection.log_tail(name, 3))
+            # One that is started again and again says the same each time.
+            last = " / ".join(dict.fromkeys(connection.log_tail(name, 3)))
         return f"{name} is {state}" + (f": {last}" if last else "")
     return ""
 
