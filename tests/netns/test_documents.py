@@ -36,7 +36,8 @@ VARYING = (
 LOOK = re.compile(
     r"hostlab (check|ls|path|routes|status|devices|device list|bus (names|tree|get)"
     r"|job (list|log|status|timers|waits)|task \S+ (check|dump|ls)"
-    r"|exec \S+ -- (birdc show|cat|ip route show|ls|journalctl|systemctl is-active|udisksctl mount)) "
+    r"|exec \S+ -- (birdc show|cat|ip route show|ls|journalctl|systemctl is-active"
+    r"|udisksctl mount)) "
     r"|cat "
 )
 """What only looks, or does nothing where it fails: on a slow machine it may come too early."""

@@ -68,6 +68,21 @@ nodes:
     interfaces: [ix]
     routing: {bgp: {as: 65030, route_server: true, peers: {x: {bfd: true}, y: }}}
 """
+LIMITED = """
+segments: [one, two]
+roles:
+  four: {routing: {bgp: {as: 65001,
+                         networks: [10.70.0.0/16, 10.71.0.0/16, 10.72.0.0/16, 10.73.0.0/16]}}}
+  few: {routing: {bgp: {as: 65002}}}
+nodes:
+  b4: {role: four, interfaces: [one], routing: {bgp: {peers: {f2: {family: ipv4}}}}}
+  f2: {role: few, interfaces: [one], routing: {engine: frr, bgp: {peers: {
+        b4: {family: ipv4, import: {limit: 2}}}}}}
+  f4: {role: four, interfaces: [two], routing: {engine: frr, bgp: {peers: {
+        b2: {family: ipv4, password: secret}}}}}
+  b2: {role: few, interfaces: [two], routing: {bgp: {peers: {
+        f4: {family: ipv4, password: secret, import: {limit: 2}}}}}}
+"""
 TWO = """
 segments: [lan]
 nodes:
@@ -249,6 +264,30 @@ def test_a_daemon_that_is_killed_comes_again_with_its_routes(
                 break
     lab.wait_converged(timeout_s=CONVERGED_S)
     with_bgp_in(lambda: table(lab, "y") == before, "the routes are there again")
+
+
+def test_a_peer_that_tells_too_much_is_cut_off_and_the_engines_speak_with_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in Engine:
+        needs(engine)
+
+    def is_cut_off() -> bool:
+        bird = lab["b2"].succeed("birdc show protocols")
+        frr = lab["f2"].succeed("vtysh -c 'show bgp summary' 2>&1")
+        return "Route limit exceeded" in bird and "Idle (PfxCt)" in frr
+
+    def has_no_route() -> bool:
+        known = {to for name in ("b2", "f2") for to in destinations(lab, name)}
+        return not any(to.startswith("4 10.7") for to in known)
+
+    with lab_site.site(tmp_path, monkeypatch) as place:
+        lab = Lab(lab_site.described(place.name, LIMITED))
+        lab.up(wait_s=0)
+        for node in lab:
+            node.wait_settled()
+        with_bgp_in(is_cut_off, "both have ended their sessions")
+        with_bgp_in(has_no_route, "what they had learnt is gone")
 
 
 def test_what_is_missing_is_named_when_it_is_late(
