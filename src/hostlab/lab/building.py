@@ -233,6 +233,7 @@ class _Builder:
             ]
         )
         hub.cables.change(begun.node for begun in window)
+        hub.cables.load()
         for begun in window:
             # One that has ended already is found by its answer, which tells why.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -42,11 +42,17 @@ class Cables:
     def change(self, nodes: Iterable[Node]) -> None:
         """Bring these nodes' cables to what their description says, in place where that can be.
 
-        Failed when an interface that is to be impaired is not there.
+        It is whole when `load` has been called. Failed when an interface that is to be impaired is
+        not there.
         """
         concerned = tuple(nodes)
         if self._made is not None or any(map(_is_impaired, concerned)):
             self._impairing().change(concerned)
+
+    def load(self) -> None:
+        """Do what is done for many changes at once."""
+        if self._made is not None:
+            self._made.load()
 
     def gone(self, node: str) -> None:
         """A node has ended, and its ends of its cables with it; the log tells what fails."""

@@ -88,6 +88,7 @@ async def settle(hub: HubSupervisor) -> None:
         if operation.subject in hub.switch.bridges:
             change.segment(hub, described[operation.subject])
     hub.cables.change(node for node in hub.lab.nodes if node.name in hub.nodes)
+    hub.cables.load()
     change.refresh_neighbours(hub, goal, present(hub))
     hosts.write(directory, hub.lab)
     reached(directory)

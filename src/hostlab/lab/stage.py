@@ -121,6 +121,7 @@ class HubSupervisor(Supervisor):
         self.cables.restore(self.lab, *recovery.goals(self.config.directory))
         await recovery.settle(self)
         self.cables.change(node for node in self.lab.nodes if node.name in self.nodes)
+        self.cables.load()
 
     def found_running(self, key: str, pid: int) -> None:
         kind, _, name = key.partition(":")
@@ -307,6 +308,7 @@ class HubSupervisor(Supervisor):
             if operation.kind not in IN_PLACE:
                 done.append(operation)
         await add_nodes(self, added, new, done, request)
+        self.cables.load()
         self.switch.raise_bridges()
         change.refresh_neighbours(self, old, new)
 

@@ -43,6 +43,8 @@ PAIR: Final = "wire:"
 """The altname of an inner pair's end begins with this; the cable's name follows."""
 TABLE: Final = "hostlab-port"
 NFT_TIMEOUT_S: Final = 60.0
+AT_ONCE: Final = 50
+"""Tables of one transaction: some 50 KB of netlink, a quarter of a socket's buffer."""
 MILLION: Final = 1_000_000
 _NONE_THERE: Final = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
 """What the kernel says of a qdisc that is not ours, or not there."""
@@ -101,6 +103,7 @@ class Impairing:
         self.hub = hub
         self.carrier = Carrier(hub, self._carried)
         self._placed: dict[str, dict[str, _Placed]] = {}
+        self._rules: list[list[str]] = []
         self._kernel: Kernel | None = None
 
     @property
@@ -156,17 +159,21 @@ class Impairing:
     def change(self, nodes: Iterable[Node]) -> None:
         """Bring these nodes' cables to what their description says, in place where that can be.
 
-        Failed when an interface that is to be impaired is not there.
+        Loss by nft follows with `load`, for many nodes at once. Failed when an interface that is
+        to be impaired is not there.
         """
-        rules: list[str] = []
+        for node in nodes:
+            self._change(node, self._rules)
+
+    def load(self) -> None:
+        """Have nft do what was gathered."""
+        rules, self._rules = self._rules, []
         try:
-            for node in nodes:
-                self._change(node, rules)
-        finally:
             self._load(rules)
+        finally:
             self.carrier.settle()
 
-    def _change(self, node: Node, rules: list[str]) -> None:
+    def _change(self, node: Node, rules: list[list[str]]) -> None:
         wanted = {i.name: i for i in node.interfaces if i.is_impaired}
         placed = self._placed.setdefault(node.name, {})
         if not wanted and not placed:
@@ -194,7 +201,7 @@ class Impairing:
         )
 
     def _place(
-        self, node: str, interface: Interface, index: int, port: int, rules: list[str]
+        self, node: str, interface: Interface, index: int, port: int, rules: list[list[str]]
     ) -> None:
         how = method(interface, self.kernel)
         before = self._placed[node].get(interface.name)
@@ -209,7 +216,7 @@ class Impairing:
             case Method.KERNEL:
                 self._shape(placed, _tbf_of(interface))
                 if before is None or before.interface.sending.loss != interface.sending.loss:
-                    rules += _table(placed)
+                    rules.append(_table(placed))
                 self._set_offload(placed, on=not interface.sending.loss)
             case Method.WIRE:
                 self._wire(placed)
@@ -258,11 +265,11 @@ class Impairing:
         finally:
             setns(self.hub.home, 0)
 
-    def _lift(self, one: _Placed, rules: list[str], *, is_there: bool) -> None:
+    def _lift(self, one: _Placed, rules: list[list[str]], *, is_there: bool) -> None:
         """Undo all that can have been done about a cable; `is_there` is the cable itself."""
         switch = self.hub.switch
         if one.method is Method.KERNEL and (one.is_found or one.interface.sending.loss):
-            rules += _no_table(one.port)
+            rules.append(_no_table(one.port))
         if one.pair is not None:
             switch.netlink.try_each([rtnetlink.link_delete(one.pair.inner)], unless=(errno.ENODEV,))
         if is_there:
@@ -286,16 +293,20 @@ class Impairing:
             os.write(2, f"hub: the cables of {node}, which has ended: {error}\n".encode())
 
     def _clear(self, node: str) -> None:
-        rules: list[str] = []
+        rules: list[list[str]] = []
         for one in self._placed.pop(node).values():
             self._lift(one, rules, is_there=False)
         self._load(rules)
         self.carrier.settle()
 
-    def _load(self, rules: list[str]) -> None:
-        if not rules:
-            return
-        text = "".join(f"{line}\n" for line in rules).encode()
+    def _load(self, rules: list[list[str]]) -> None:
+        """Some ports' tables at a time: of a lab's root the kernel takes no long transaction."""
+        while rules:
+            some, rules = rules[:AT_ONCE], rules[AT_ONCE:]
+            self._run_nft([line for table in some for line in table])
+
+    def _run_nft(self, lines: list[str]) -> None:
+        text = "".join(f"{line}\n" for line in lines).encode()
         done = run_inside(os.getpid(), (), ("nft", "-f", "-"), stdin=text, timeout_s=NFT_TIMEOUT_S)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
