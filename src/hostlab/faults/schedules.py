@@ -84,11 +84,14 @@ def _variants(lab: Lab, kind: str, target: str) -> list[Fault]:
 def draw(
     seed: int, run: int, choices: Sequence[Fault], lab: Lab, *, most: int
 ) -> tuple[Fault, ...]:
-    """The schedule of a run: one to `most` faults of which none contradicts another."""
+    """The schedule of a run: one to `most` faults of which none contradicts another.
+
+    Only `random()` is promised to be the same in every version of Python.
+    """
     chance = random.Random(f"{seed} {run}")
-    wanted = chance.randint(1, most)
+    wanted = 1 + int(chance.random() * most)
     found: list[Fault] = []
-    for fault in chance.sample(choices, len(choices)):
+    for fault in sorted(choices, key=lambda _: chance.random()):
         if len(found) == wanted:
             break
         if faults.contradiction(found, fault, lab) is None:
