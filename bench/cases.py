@@ -1,7 +1,7 @@
 """What is compared with what, and what was promised (issue 3, "Speed").
 
 What concerns the init is in `init_cases`, firewalls in `firewall_cases`, impaired
-cables in `wire_cases`.
+cables in `wire_cases`, faults in `fault_cases`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import generate, ours, peers
+from bench.fault_cases import FAULT_CASES
 from bench.firewall_cases import FIREWALL_CASES
 from bench.floors import FloorLab
 from bench.init_cases import INIT_CASES
@@ -334,5 +335,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **SOCKET_CASES,
     **FIREWALL_CASES,
     **WIRE_CASES,
+    **FAULT_CASES,
 }
 """Every benchmark, in the order of the report."""

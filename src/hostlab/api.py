@@ -27,6 +27,9 @@ from hostlab.plan.operations import Plan
 if TYPE_CHECKING:
     from hostlab.init.devices.plugged import Plugged
     from hostlab.lab.devices import Sockets
+    from hostlab.observe.path import Path
+    from hostlab.observe.routing import TableRoute
+    from hostlab.routing.convergence import Converged
     from hostlab.spec.device import Device
 
 
@@ -144,9 +147,45 @@ class Lab:
             for text in (*node.unsupported, *seccomp.remarks(node.seccomp))
         ] + list(limits.remarks(cgroups.find()))
 
-    def up(self, *, progress: driver.Progress | None = None) -> list[dict[str, Any]]:
-        """Stage the lab, or change the running one into this description."""
-        return driver.stage(self.description, progress=progress)
+    @property
+    def has_routing(self) -> bool:
+        """Whether any node has a routing daemon."""
+        return any(node.routing is not None for node in self.description.nodes)
+
+    def up(
+        self, *, progress: driver.Progress | None = None, wait_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Stage the lab, or change the running one into this description.
+
+        Routing daemons' configurations are checked before, and afterwards it is awaited that the
+        routing has converged, for `wait_s` seconds (None: as long as `wait_converged`; 0: not).
+        """
+        if self.has_routing:
+            # Most labs have none, and need not load what checks it.
+            from hostlab.routing.checking import check
+
+            check(self.description)
+        operations = driver.stage(self.description, progress=progress)
+        if self.has_routing and wait_s != 0:
+            self.wait_converged(timeout_s=wait_s)
+        return operations
+
+    def wait_converged(
+        self, *, timeout_s: float | None = None, quiet_s: float | None = None
+    ) -> Converged:
+        """Wait until every described session of the routing daemons is up, every prefix that OSPF
+        tells is in the kernels, and no route has changed for `quiet_s` (1 s).
+
+        Failed, naming what is missing, after `timeout_s` (120 s), or when a daemon has failed.
+        """
+        from hostlab.routing import convergence
+
+        return convergence.wait_converged(
+            self.description,
+            self.nodes(),
+            timeout_s=convergence.TIMEOUT_S if timeout_s is None else timeout_s,
+            quiet_s=convergence.QUIET_S if quiet_s is None else quiet_s,
+        )
 
     def down(self) -> bool:
         """Take the lab down; False when there was nothing of it."""
@@ -174,6 +213,21 @@ class Lab:
             if row["pid"]
         }
 
+    def routes(self, *, to: str | None = None) -> dict[str, tuple[TableRoute, ...]]:
+        """By node: the routes in its kernel; those that lead to an address, or to a prefix."""
+        from hostlab.observe.routing import tables
+
+        return tables(self.description, self._pids(), to=to)
+
+    def paths(self, start: str, end: str, *, family: int | None = None) -> tuple[Path, ...]:
+        """The way of a packet, as the kernels decide, in each family; see `observe.path.paths`."""
+        from hostlab.observe.path import paths
+
+        return paths(self.description, self._pids(), start, end, family=family)
+
+    def _pids(self) -> dict[str, int]:
+        return {name: node.pid for name, node in self.nodes().items()}
+
     def __getitem__(self, name: str) -> Node:
         nodes = self.nodes()
         return nodes[known_node(tuple(nodes), name, self.name)]
@@ -192,7 +246,14 @@ class Lab:
         return judge(asked, self.nodes(), lab=self.name, progress=progress)
 
     def __enter__(self) -> Self:
-        self.up()
+        was_up = self.is_up()
+        try:
+            self.up()
+        except BaseException:
+            # Nobody else takes down what has come up and does not route.
+            if not was_up:
+                self.down()
+            raise
         return self
 
     def __exit__(
@@ -259,6 +320,14 @@ class AsyncLab:
         operations = await asyncio.to_thread(self.sync.up)
         self._nodes = await asyncio.to_thread(self.sync.nodes)
         return operations
+
+    async def wait_converged(
+        self, *, timeout_s: float | None = None, quiet_s: float | None = None
+    ) -> Converged:
+        """See `Lab.wait_converged`."""
+        return await asyncio.to_thread(
+            self.sync.wait_converged, timeout_s=timeout_s, quiet_s=quiet_s
+        )
 
     async def down(self) -> bool:
         """See `Lab.down`."""

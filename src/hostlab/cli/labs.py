@@ -15,6 +15,7 @@ from hostlab.lab.paths import base_directory, labs
 
 if TYPE_CHECKING:
     from hostlab.api import Lab
+    from hostlab.routing.convergence import Converged
     from hostlab.spec import Lab as Description
 
 _file = click.argument("file", type=click.Path(), shell_complete=complete_lab)
@@ -96,11 +97,21 @@ def plan_command(file: str, *, as_json: bool) -> None:
 @click.command("up", epilog="Example: hostlab up examples/hello.yaml")
 @_file
 @click.option("--check", "and_check", is_flag=True, help="Judge the checks afterwards.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    help="How many seconds the routing has to converge (120); 0 does not wait for it.",
+)
 @json_option
-def up_command(file: str, *, and_check: bool, as_json: bool) -> int:
-    """Stage a lab. One that is up is changed into the description; a broken one is mended."""
+def up_command(file: str, *, and_check: bool, wait_s: float | None, as_json: bool) -> int:
+    """Stage a lab. One that is up is changed into the description; a broken one is mended.
+
+    When nodes have routing daemons it is over when their sessions are up, the routes are in the
+    kernels and no more change.
+    """
     lab = lab_named(file)
-    _up(lab, as_json=as_json)
+    _up(lab, as_json=as_json, wait_s=wait_s)
     if not and_check:
         return 0
     from hostlab.cli.checks import judged
@@ -108,18 +119,20 @@ def up_command(file: str, *, and_check: bool, as_json: bool) -> int:
     return judged(lab, as_json=as_json).report.exit_code
 
 
-def _up(lab: Lab, *, as_json: bool) -> None:
+def _up(lab: Lab, *, as_json: bool, wait_s: float | None = None) -> None:
     for remark in lab.remarks():
         print(f"warning: {remark}", file=sys.stderr)
     progress = Progress(f"staging {lab.name}")
     started = time.monotonic()
     try:
-        operations = lab.up(progress=progress)
+        operations = lab.up(progress=progress, wait_s=0)
     finally:
         progress.end()
     took = (time.monotonic() - started) * 1000
     if as_json:
-        print_json({"lab": lab.name, "operations": operations, "took_ms": round(took, 1)})
+        converged = _converged(lab, wait_s)
+        row = {"lab": lab.name, "operations": operations, "took_ms": round(took, 1)}
+        print_json(row if converged is None else row | {"routing": converged})
         return
     nodes = len(lab.description.nodes)
     if operations:
@@ -128,6 +141,19 @@ def _up(lab: Lab, *, as_json: bool) -> None:
         print(f"{lab.name} is up already, as described")
     for warning in lab.status()["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
+    converged = _converged(lab, wait_s)
+    if converged is not None:
+        print(
+            f"routing has converged: {converged.routers} routers, {converged.sessions} sessions,"
+            f" {converged.routes} routes, {converged.took_s:.1f} s"
+        )
+
+
+def _converged(lab: Lab, wait_s: float | None) -> Converged | None:
+    """What became of the routing; None when there is none, or it is not waited for."""
+    if not lab.has_routing or wait_s == 0:
+        return None
+    return lab.wait_converged(timeout_s=wait_s)
 
 
 @click.command("apply", epilog="Example: hostlab apply lab.yaml")

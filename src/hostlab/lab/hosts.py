@@ -42,6 +42,7 @@ def table(lab: Lab) -> str:
         names = node.name if node.hostname == node.name else f"{node.name} {node.hostname}"
         for interface in node.interfaces:
             lines += [f"{address.partition('/')[0]}\t{names}\n" for address in interface.addresses]
+        lines += [f"{address.partition('/')[0]}\t{names}\n" for address in node.loopbacks]
     return "".join(lines)
 
 

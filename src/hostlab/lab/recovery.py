@@ -58,7 +58,9 @@ def present(hub: HubSupervisor) -> Lab:
     ]:
         for name in orphans:
             del nodes[name]
-    segments = tuple(s for s in hub.lab.segments if s.name in hub.switch.bridges)
+    segments = tuple(
+        s for s in hub.lab.segments if not s.is_switched or s.name in hub.switch.bridges
+    )
     return msgspec.structs.replace(hub.lab, nodes=tuple(nodes.values()), segments=segments)
 
 
@@ -77,7 +79,7 @@ async def settle(hub: HubSupervisor) -> None:
     keep = {node.name for node in present(hub).nodes} - touched
     for name in [name for name in hub.nodes if name not in keep]:
         await hub.remove_node(name)
-    described = {segment.name: segment for segment in hub.lab.segments}
+    described = {segment.name: segment for segment in hub.lab.segments if segment.is_switched}
     for name in [name for name in hub.switch.bridges if name not in described]:
         hub.switch.remove_segment(name)
     if goal is None or plan is None:

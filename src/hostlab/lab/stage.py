@@ -22,7 +22,16 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
-from hostlab.lab import change, firewall, hosts, limits, recovery
+from hostlab.lab import (
+    change,
+    configurations,
+    firewall,
+    hosts,
+    limits,
+    outlets,
+    overlays,
+    recovery,
+)
 from hostlab.lab.building import add_nodes
 from hostlab.lab.cables import WIRE, Cables
 from hostlab.lab.nodes import (
@@ -36,7 +45,7 @@ from hostlab.lab.rootfs import Survey
 from hostlab.lab.segments import Switch, own_namespace
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
-from hostlab.spec.model import Lab, Node
+from hostlab.spec.model import Lab, Node, Segment
 
 IN_PLACE: Final = frozenset(kind for kind, inverse in INVERSE.items() if kind is inverse)
 """Changes of something that goes on existing."""
@@ -91,6 +100,12 @@ class HubSupervisor(Supervisor):
             "attach": self.attach,
             "published": self.list_published,
             "publish": self.publish,
+            "wanted_links": self.wanted_links,
+            "name_link": self.name_link,
+            "try_link": self.try_link,
+            "take_index": self.take_index,
+            "cables": self.lab_cables,
+            "tap": self.tap,
             "link": self.link,
             "links": self.list_links,
         }
@@ -140,6 +155,7 @@ class HubSupervisor(Supervisor):
             "warnings": [
                 *self.config.survey.warnings,
                 *report["warnings"],
+                *self.switch.outlets.unjoined(self.lab),
                 *self.cables.warnings,
             ],
         }
@@ -169,6 +185,37 @@ class HubSupervisor(Supervisor):
         """Put the machine's own link, which the caller made, onto a segment."""
         self.switch.attach(request.message["segment"], request.message["link"])
 
+    async def wanted_links(self, request: Request) -> dict[str, Any]:
+        """The links on the machine's devices that going to a description takes."""
+        new = msgspec.convert(request.message["lab"], Lab)
+        found = self.switch.outlets.wanted_spares(recovery.present(self), new)
+        return {"links": outlets.told(found)}
+
+    async def name_link(self, request: Request) -> None:
+        """A link that the caller has made in here: what it is for, and perhaps its segment."""
+        message = request.message
+        self.switch.outlets.name(message["index"], message["name"])
+        if "segment" in message:
+            self.switch.plug(message["segment"], message["index"])
+
+    async def try_link(self, request: Request) -> dict[str, Any]:
+        """Whether a link that waits for its node can be set up."""
+        return {"is_free": self.switch.outlets.is_free(request.message["index"])}
+
+    async def take_index(self, request: Request) -> dict[str, Any]:
+        """A number for a link that the caller makes in here."""
+        return {"index": self.switch.take_index()}
+
+    async def lab_cables(self, request: Request) -> dict[str, Any]:
+        """The cables to other labs that are there; all but those that are named end."""
+        self.switch.outlets.delete(outlets.CABLE, keep=frozenset(request.message["keep"]))
+        return {"cables": [*self.switch.outlets.found(outlets.CABLE)]}
+
+    async def tap(self, request: Request) -> dict[str, Any]:
+        """The device of a tap."""
+        message = request.message
+        return {"device": self.switch.outlets.tap_device(message["segment"], message["name"])}
+
     async def link(self, request: Request) -> dict[str, Any]:
         """Change the impairments of one cable; the description changes with them."""
         from hostlab.lab.links import LinkChange, changed
@@ -193,8 +240,13 @@ class HubSupervisor(Supervisor):
         async with self._changing:
             await recovery.settle(self)
             present = recovery.present(self)
-            plan = difference(present, new)
-            await self._reach(plan, present, new, request)
+            overlays.require(new)
+            plan = difference(present, new).without_nodes(request.message.get("leave", ()))
+            try:
+                await self._reach(plan, present, new, request)
+            finally:
+                if any(map(outlets.device_links, (*present.nodes, *new.nodes))):
+                    self.switch.outlets.delete(outlets.SPARE)
             self.publishing.tell_nodes(new)
         return {"operations": msgspec.to_builtins(plan.operations)}
 
@@ -226,6 +278,7 @@ class HubSupervisor(Supervisor):
 
     def _commit(self, new: Lab) -> None:
         """The new description is true from here on; written whole or not at all."""
+        configurations.write(self.config.directory, self.lab, new)
         write_whole(self.config.directory.description, msgspec.json.encode(new))
         self.lab = new
         recovery.reached(self.config.directory)
@@ -265,12 +318,16 @@ class HubSupervisor(Supervisor):
             raise died(f"node {name}")
         match operation.kind:
             case Kind.ADD_SEGMENT:
-                self.switch.add_segment(next(s for s in new.segments if s.name == name))
+                if (segment := _segment(new, name)).is_switched:
+                    self.switch.add_segment(segment)
             case Kind.REMOVE_SEGMENT:
-                self.switch.remove_segment(name)
+                if _segment(old, name).is_switched:
+                    self.switch.remove_segment(name)
             case Kind.CHANGE_SEGMENT:
-                change.segment(self, next(s for s in new.segments if s.name == name))
+                if (segment := _segment(new, name)).is_switched:
+                    change.segment(self, segment)
             case Kind.REMOVE_NODE:
+                change.rescue(self, old.node(name))
                 await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
@@ -278,7 +335,7 @@ class HubSupervisor(Supervisor):
             case Kind.CHANGE_IMPAIRMENTS:
                 self.cables.change([new.node(name)])
             case Kind.CHANGE_FIREWALL:
-                firewall.load([(self.nodes[name], new.node(name))])
+                firewall.load([(self.nodes[name], new.node(name))], is_new=False)
             case Kind.CHANGE_LIMITS:
                 limits.change(self.config.unified, self.config.v1, old.node(name), new.node(name))
             case Kind.CHANGE_FILES:
@@ -289,9 +346,13 @@ class HubSupervisor(Supervisor):
                 pass
 
     async def _undo(self, done: Sequence[Operation], new: Lab, old: Lab) -> list[str]:
-        """Take back what was done, latest first; what cannot be taken back is said in the log."""
+        """Take back what was done, latest first; what cannot be taken back is said in the log.
+
+        Before all else the segments that went are there again, for the nodes that were on them.
+        """
         undone = []
-        for operation in reversed(done):
+        latest_first = done[::-1]
+        for operation in sorted(latest_first, key=lambda o: o.kind is not Kind.REMOVE_SEGMENT):
             inverse = operation.inverse()
             try:
                 await self._execute(Plan((inverse,)), new, old, [], None)
@@ -331,6 +392,10 @@ class HubSupervisor(Supervisor):
         finally:
             loop.remove_reader(handle.pidfd)
             handle.close()
+
+
+def _segment(lab: Lab, name: str) -> Segment:
+    return next(segment for segment in lab.segments if segment.name == name)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

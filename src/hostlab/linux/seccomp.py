@@ -8,7 +8,10 @@ next to nothing; what compiles (`seccomp_profile`, libseccomp) is loaded on dema
 from __future__ import annotations
 
 import ctypes
+import os
+import struct
 
+from hostlab.errors import Unsupported
 from hostlab.linux.libc import prctl, syscall
 
 BPF_INSTRUCTION_BYTES = 8
@@ -17,6 +20,12 @@ BPF_MAXINSNS = 4096
 
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_SET_MODE_FILTER = 1
+_DATA_NUMBER, _DATA_ARCH = 0, 4
+"""Where in `struct seccomp_data` (linux/seccomp.h)."""
+_RET_ERRNO, _RET_ALLOW = 0x00050000, 0x7FFF0000
+"""An error of 0 is success."""
+_CAPSET = {"x86_64": (0xC000003E, 126), "aarch64": (0xC00000B7, 91)}
+"""AUDIT_ARCH_… (linux/audit.h) and __NR_capset."""
 
 
 class _SockFprog(ctypes.Structure):
@@ -45,6 +54,29 @@ def remarks(profile: str) -> tuple[str, ...]:
     from hostlab.linux import seccomp_profile
 
     return seccomp_profile.remarks(profile)
+
+
+def inert_capset() -> bytes:
+    """A program by which capset(2) says that it succeeded, and changes nothing.
+
+    It adds to what else filters: of several programs the strictest answer counts (seccomp(2)).
+    `Unsupported` on a machine whose numbers are not known here.
+    """
+    machine = os.uname().machine
+    if machine not in _CAPSET:
+        message = f"the number of capset(2) on {machine} is not known here"
+        raise Unsupported("seccomp", message)
+    arch, number = _CAPSET[machine]
+    load, jump_if_equal, answer = 0x20, 0x15, 0x06
+    rows = (
+        (load, 0, 0, _DATA_ARCH),
+        (jump_if_equal, 0, 3, arch),
+        (load, 0, 0, _DATA_NUMBER),
+        (jump_if_equal, 0, 1, number),
+        (answer, 0, 0, _RET_ERRNO),
+        (answer, 0, 0, _RET_ALLOW),
+    )
+    return b"".join(struct.pack("=HBBI", *row) for row in rows)
 
 
 def set_no_new_privs() -> None:

@@ -60,7 +60,7 @@ _MODULES: Final = {"vlan": "8021q", "bond": "bonding", "gre": "ip_gre"}
 _KINDS: Final = (
     _Kind("veth", b"", "every link of a lab"),
     _Kind("bridge", b"", "every segment of a lab"),
-    _Kind("vxlan", attribute(1, struct.pack("=I", 42)), "segments over several machines"),
+    _Kind("vxlan", attribute(1, struct.pack("=I", 42)), "segments that are VXLANs"),
     _Kind("macvlan", b"", "nodes on a network card of the machine", is_stacked=True),
     _Kind("vlan", attribute(1, struct.pack("=H", 5)), "802.1Q interfaces", is_stacked=True),
     _Kind("dummy", b"", "interfaces without a peer"),

@@ -39,12 +39,13 @@ REPLACING: Final = (
 )
 """Fields that are fixed when a node's first process starts."""
 
-NETWORK: Final = ("interfaces", "routes", "sysctls")
+NETWORK: Final = ("interfaces", "loopbacks", "routes", "sysctls")
 """Fields that the kernel changes under a running host."""
 
 NOT_STAGED: Final = (
     "name",
     "roles",
+    "routing",
     "links",
     "publish",
     "firewall",
@@ -86,9 +87,16 @@ def difference(old: Lab | None, new: Lab) -> Plan:
         steps.append(Operation(Kind.REMOVE_NODE, name, reason))
     gone = "no longer described"
     steps += [Operation(Kind.REMOVE_SEGMENT, name, gone) for name in segments.gone]
+    other = {
+        name: f"{was.kind} → {now.kind}"
+        for name, (was, now) in segments.kept.items()
+        if was.kind is not now.kind
+    }
+    steps += [Operation(Kind.REMOVE_SEGMENT, name, reason) for name, reason in other.items()]
     for name, (was_segment, now_segment) in segments.kept.items():
-        if reason := _segment_change(was_segment, now_segment):
+        if name not in other and (reason := _segment_change(was_segment, now_segment)):
             steps.append(Operation(Kind.CHANGE_SEGMENT, name, reason))
+    steps += [Operation(Kind.ADD_SEGMENT, name, reason) for name, reason in other.items()]
     steps += [Operation(Kind.ADD_SEGMENT, name, "described") for name in segments.come]
     for node in new.nodes:
         if node.name in nodes.come:
@@ -156,6 +164,10 @@ def _segment_change(was: Segment, now: Segment) -> str:
         return f"mtu {was.mtu} → {now.mtu}"
     if was.machine != now.machine:
         return f"machine {_list(was.machine)} → {_list(now.machine)}"
+    if was.taps != now.taps:
+        return f"taps {_list(was.taps)} → {_list(now.taps)}"
+    if was.lab != now.lab:
+        return f"joined to {was.lab or 'no lab'} → {now.lab or 'no lab'}"
     return ""
 
 

@@ -6,6 +6,7 @@ Every kind has an inverse, so a plan that fails half-way is undone from its own 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Final
 
@@ -76,3 +77,13 @@ class Plan(msgspec.Struct, frozen=True):
     def of(self, *kinds: Kind) -> tuple[Operation, ...]:
         """The operations of these kinds, in order."""
         return tuple(o for o in self.operations if o.kind in kinds)
+
+    def without_nodes(self, names: Collection[str]) -> Plan:
+        """The plan, but for making these nodes."""
+        return Plan(
+            tuple(
+                operation
+                for operation in self.operations
+                if operation.kind is not Kind.ADD_NODE or operation.subject not in names
+            )
+        )

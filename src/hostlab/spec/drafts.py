@@ -12,6 +12,7 @@ from hostlab.spec.forms import ANONYMOUS
 from hostlab.spec.model import MAX_NODES
 from hostlab.spec.shapes import Fields, Said, merge_fields
 from hostlab.spec.source import Mark, Source, Wrong, quoted
+from hostlab.spec.units import Prefixed
 
 
 @dataclass(kw_only=True)
@@ -30,6 +31,7 @@ class Draft:
     on: dict[str, list[Wire]] = field(default_factory=dict)
     """The same wires by their segments."""
     shares_net: str | None = None
+    loopbacks: list[Prefixed] = field(default_factory=list)
 
 
 def drafts(source: Source, top: Fields, seed: str) -> dict[str, Draft]:
@@ -110,7 +112,7 @@ def attach(source: Source, every: Mapping[str, Draft], nets: dict[str, Net]) -> 
         if said is None:
             if len(nets) == 1 and not draft.fields.flawed:
                 only = next(iter(nets.values()))
-                wire = _wire(draft, "eth0", only.name, Fields(), draft.at)
+                wire = _wire(draft, "eth0", only, Fields(), draft.at)
                 _plug(draft, only, wire)
             continue
         _attach_listed(source, draft, said.value, nets)
@@ -136,18 +138,19 @@ def _attach_listed(source: Source, draft: Draft, listed: Fields, nets: dict[str,
             source.report("unknown-name", message, segment.at, hint)
         else:
             net = nets[segment.value]
-            _plug(draft, net, _wire(draft, name, net.name, fields, said.key))
+            _plug(draft, net, _wire(draft, name, net, fields, said.key))
 
 
-def _wire(draft: Draft, name: str, segment: str, fields: Fields, at: Mark) -> Wire:
+def _wire(draft: Draft, name: str, net: Net, fields: Fields, at: Mark) -> Wire:
     return Wire(
         node=draft.name,
         name=name,
-        segment=segment,
+        net=net,
         at=at,
         declared=fields.get("addresses"),
         mac=fields.get("mac"),
         mtu=fields.value("mtu"),
+        over=fields.get("over"),
         impair=fields.value("impair", Fields()),
     )
 

@@ -10,6 +10,7 @@ from hostlab.errors import Place
 from hostlab.spec.drafts import Draft
 from hostlab.spec.firewall import Ends, Firewall, Forward, Rule, Service, Verdict, Zone
 from hostlab.spec.forms import Target
+from hostlab.spec.parts import forwards
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Mark, Source, quoted
 from hostlab.spec.units import Address, Network, address
@@ -60,7 +61,7 @@ class _Reader:
             masquerade=tuple(i for each in masquerade for i in self._zone_interfaces(each)),
             publish=tuple(self._forwards(fields)),
             raw="" if raw is None else self._raw(raw),
-            raw_place=None if raw is None else self._raw_place(raw),
+            raw_place=None if raw is None else self.source.block_place(raw.at),
         )
 
     def _place(self, at: Mark) -> Place:
@@ -111,7 +112,7 @@ class _Reader:
 
     def _check_forwarding(self, fields: Fields) -> None:
         sysctls = self.draft.fields.value("sysctls", Fields())
-        if self.draft.fields.flag("forwarding") or any(key in sysctls for key in _FORWARDING):
+        if forwards(self.draft.fields) or any(key in sysctls for key in _FORWARDING):
             return
         for key in ("masquerade", "publish"):
             if key in fields:
@@ -254,17 +255,6 @@ class _Reader:
             hint = "it stands inside `table inet hostlab { … }`"
             self.source.report("value", f"this {what}", said.at, hint)
         return text.strip("\n")
-
-    def _raw_place(self, said: Said) -> Place:
-        """Of the first line with something in it: below the sign of a block."""
-        lines = self.source.lines
-        place = self._place(said.at)
-        if lines[said.at.line][said.at.column : said.at.column + 1] not in ("|", ">"):
-            return place
-        line = said.at.line + 1
-        while line < len(lines) - 1 and not lines[line].strip():
-            line += 1
-        return Place(place.file, line + 1, len(lines[line]) - len(lines[line].lstrip()) + 1)
 
 
 def _is_one(prefix: str) -> bool:

@@ -310,6 +310,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     capabilities: tuple[str, ...] | None = None
     """Exactly these (`NET_BIND_SERVICE`, …); None is the node's set."""
     no_new_privs: bool = False
+    inert_capset: bool = False
+    """capset(2) says that it succeeded and changes nothing, and no privilege can be gained: for a
+    daemon that insists on capabilities that its node lacks, and gets by without them."""
     namespaces: tuple[tuple[str, str], ...] = ()
     """(`net`, node) …: run in another node's namespace of this kind."""
 

@@ -26,9 +26,14 @@ def pairs(fields: Fields) -> tuple[tuple[str, str], ...]:
     return tuple((key, said.value) for key, said in fields.items())
 
 
+def forwards(fields: Fields) -> bool:
+    """Whether it forwards packets: as it says, else because it has a routing daemon."""
+    return fields.flag("forwarding", default=fields.value("routing") is not None)
+
+
 def sysctls(fields: Fields) -> tuple[tuple[str, str], ...]:
     """What forwarding means, and then what was said."""
-    found = dict(FORWARDING) if fields.flag("forwarding") else {}
+    found = dict(FORWARDING) if forwards(fields) else {}
     found.update(pairs(fields.value("sysctls", Fields())))
     return tuple(found.items())
 

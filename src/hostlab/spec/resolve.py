@@ -6,18 +6,21 @@ import posixpath
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hostlab.errors import SpecErrors
-from hostlab.spec import impairment_tables, names, parts
+from hostlab.spec import impairment_tables, names, overlays, parts
 from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
+from hostlab.spec.fault_timeline import with_timeline
 from hostlab.spec.files import Listed, ListFiles, Read, read_input, resolve_files
 from hostlab.spec.firewall_meaning import firewall
 from hostlab.spec.links import variables as link_variables
+from hostlab.spec.loopbacks import assign_loopbacks, reserved
 from hostlab.spec.model import (
     File,
     Interface,
@@ -27,12 +30,16 @@ from hostlab.spec.model import (
     Root,
     RootKind,
     Segment,
+    SegmentKind,
 )
 from hostlab.spec.node_jobs import JobReader, boot, units
 from hostlab.spec.routes import routes
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
 from hostlab.spec.units import Address
+
+if TYPE_CHECKING:
+    from hostlab.spec.routing_meaning import RoutingReader
 
 _BUILT_IN = ("node", "lab", "hostname", "address", "address6")
 
@@ -56,32 +63,50 @@ class Inputs:
 def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     """The lab; what is wrong is reported to the source, and then the result means nothing."""
     name = top.value("name") or names.generated(inputs.seed, 0, (), joint="_")
-    nets = {
-        key: Net(name=key, at=said.key, fields=said.value)
-        for key, said in top.value("segments", Fields()).items()
-    }
+    nets = {key: _net(name, key, said) for key, said in top.value("segments", Fields()).items()}
     every = drafts(source, top, top.value("name") or inputs.seed)
     attach(source, every, nets)
-    assign(source, nets)
+    overlays.prepare(source, every, nets)
+    assign(source, nets, reserved(every))
+    assign_loopbacks(source, every, nets.values())
+    overlays.finish(source, every, nets)
     for net in nets.values():
         impairment_tables.checked(source, net.fields.value("impair", Fields()))
-    resolver = _Resolver(source, every, inputs, name)
-    nodes = tuple(resolver.node(draft, nets) for draft in every.values())
-    return Lab(
+    resolver = _Resolver(source, every, nets, inputs, name)
+    nodes = tuple(resolver.node(draft) for draft in every.values())
+    for net in nets.values():
+        other = net.fields.get("lab")
+        if other is not None and other.value[0] == name:
+            message = f"{quoted(name)} is this lab itself"
+            source.report("clash", message, other.at, "put its nodes on one segment")
+    lab = Lab(
         name=name,
         segments=tuple(_segment(net) for net in nets.values()),
         nodes=nodes,
         checks=checks(source, top, every),
         source=source.file,
     )
+    return with_timeline(source, top, lab)
+
+
+def _net(lab: str, name: str, said: Said) -> Net:
+    kind, details = overlays.details_of(said.value)
+    net = Net(name=name, at=said.key, fields=said.value, kind=kind, details=details)
+    if kind is SegmentKind.MACVLAN or "lab" in net.fields:
+        net.lab = f"{lab}/"
+    return net
 
 
 def _segment(net: Net) -> Segment:
+    other = net.fields.value("lab")
     return Segment(
         name=net.name,
         subnets=tuple(str(subnet) for _, subnet in sorted(net.subnets.items())),
         mtu=net.mtu,
         machine=tuple(f"{a.address}/{a.length}" for a in net.machine),
+        kind=net.kind,
+        taps=tuple(said.value for said in net.fields.value("taps", [])),
+        lab="" if other is None else "/".join(other),
     )
 
 
@@ -89,7 +114,12 @@ class _Resolver:
     """What resolving one node needs to know of the lab."""
 
     def __init__(
-        self, source: Source, every: Mapping[str, Draft], inputs: Inputs, lab: str
+        self,
+        source: Source,
+        every: Mapping[str, Draft],
+        nets: Mapping[str, Net],
+        inputs: Inputs,
+        lab: str,
     ) -> None:
         self.source = source
         self.every = every
@@ -100,6 +130,12 @@ class _Resolver:
         self.lab = lab
         self.jobs = JobReader(source, self.job_namespaces)
         self.published: parts.Published = {}
+        self.routing: RoutingReader | None = None
+        if any("routing" in draft.fields for draft in every.values()):
+            # Most labs have none, and need not load what reads it.
+            from hostlab.spec.routing_meaning import RoutingReader
+
+            self.routing = RoutingReader(source, every, nets, self.read)
         self.texts: dict[str, str] = {}
         for draft in every.values():
             for family, key in ((4, "address"), (6, "address6")):
@@ -121,7 +157,7 @@ class _Resolver:
                         return address.address
         return None
 
-    def node(self, draft: Draft, nets: Mapping[str, Net]) -> Node:
+    def node(self, draft: Draft) -> Node:
         fields = draft.fields
         self.check_seen(draft)
         time: Fields | None = fields.value("namespaces", Fields()).value("time")
@@ -130,7 +166,8 @@ class _Resolver:
             name=draft.name,
             hostname=fields.value("hostname", draft.name),
             roles=draft.roles,
-            interfaces=tuple(self.interface(wire, nets[wire.segment]) for wire in draft.wires),
+            interfaces=tuple(self.interface(wire) for wire in draft.wires),
+            loopbacks=tuple(f"{a.address}/{a.length}" for a in draft.loopbacks),
             routes=routes(self.source, self.every, draft),
             sysctls=parts.sysctls(fields),
             firewall=firewall(self.source, self.every, draft),
@@ -154,17 +191,35 @@ class _Resolver:
             units=units(fields),
             boot=boot_,
         )
-        return _able_to_nest(self.root(fields, node))
+        return _able_to_nest(self.root(fields, self.routed(draft, node)))
 
-    def interface(self, wire: Wire, net: Net) -> Interface:
-        of_segment: Fields = net.fields.value("impair", Fields())
+    def routed(self, draft: Draft, node: Node) -> Node:
+        """With its routing daemon, the daemon's jobs and its configuration."""
+        routing = None if self.routing is None else self.routing.routing(draft)
+        if routing is None:
+            return node
+        from hostlab.spec.routing_jobs import with_daemons
+
+        return with_daemons(self.source, draft, msgspec.structs.replace(node, routing=routing))
+
+    def interface(self, wire: Wire) -> Interface:
+        of_segment: Fields = wire.net.fields.value("impair", Fields())
         sending, receiving = impairment_tables.resolved(self.source, of_segment, wire.impair)
+        if (sending or receiving) and wire.net.kind is not SegmentKind.BRIDGE:
+            message = f"a {wire.net.kind} has no cable that could be impaired"
+            at = next(iter((wire.impair or of_segment).values())).key
+            self.source.report("clash", message, at, "impair what it goes over")
+        is_macvlan = wire.net.kind is SegmentKind.MACVLAN
         return Interface(
             name=wire.name,
             segment=wire.segment,
             addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
             mac=wire.assigned_mac,
-            mtu=wire.mtu or net.mtu,
+            mtu=wire.effective_mtu,
+            tunnel=wire.tunnel,
+            bridge=wire.bridge,
+            device=wire.net.details.value("device", ""),
+            mode=wire.net.details.value("mode", "bridge") if is_macvlan else "",
             sending=sending,
             receiving=receiving,
         )

@@ -18,13 +18,13 @@ def routes(source: Source, every: Mapping[str, Draft], draft: Draft) -> tuple[Ro
     """All of a node's routes, its gateways' first."""
     found: list[Route] = []
     for said in draft.fields.value("gateway", []):
-        for via, wire in _hops(source, every, draft, said):
+        for via, wire in hops(source, every, draft, said):
             to = DEFAULTS[via.version]
             if any(route.to == to for route in found):
                 message = f"a second gateway for IPv{via.version}"
                 source.report("clash", message, said.at, "give `routes` with a `metric` instead")
             else:
-                found.append(Route(to=to, via=str(via), interface=wire.name))
+                found.append(Route(to=to, via=str(via), interface=wire.holder))
     for said in draft.fields.value("routes", []):
         if not said.value.flawed:
             found += _route(source, every, draft, said)
@@ -49,12 +49,12 @@ def _route(source: Source, every: Mapping[str, Draft], draft: Draft, said: Said)
             source.report("missing", message, said.at)
             return []
         tos = DEFAULTS.values() if to.value == "default" else [str(to.value)]
-        return [Route(to=t, interface=interface.value, metric=metric) for t in tos]
+        return [Route(to=t, interface=wires[0].holder, metric=metric) for t in tos]
     wanted = None if to.value == "default" else to.value.version
-    hops = _hops(source, every, draft, via, wires, wanted)
-    name = interface.value if interface else None
+    found = hops(source, every, draft, via, wires, wanted)
+    name = wires[0].holder if interface else None
     result = []
-    for hop, _ in hops:
+    for hop, _ in found:
         if wanted is not None and hop.version != wanted:
             source.report("value", f"{hop} cannot lead to the IPv{wanted} {to.value}", via.at)
             continue
@@ -63,7 +63,7 @@ def _route(source: Source, every: Mapping[str, Draft], draft: Draft, said: Said)
     return result
 
 
-def _hops(
+def hops(
     source: Source,
     every: Mapping[str, Draft],
     draft: Draft,
@@ -93,16 +93,17 @@ def _hops(
         return []
     found: dict[int, tuple[Address, Wire]] = {}
     for wire in wires:
-        for theirs in other.on.get(wire.segment, []) if other is not draft else []:
+        on_it = [w for name in wire.net.joined for w in other.on.get(name, [])]
+        for theirs in on_it if other is not draft else []:
             for address in theirs.addresses:
                 if _on_link([wire], address.address):
                     found.setdefault(address.address.version, (address.address, wire))
-    hops = [hop for version, hop in sorted(found.items()) if family in (None, version)]
-    if not hops:
+    result = [hop for version, hop in sorted(found.items()) if family in (None, version)]
+    if not result:
         message = f"{quoted(draft.name)} has no segment and subnet in common with {said.value}"
         where = ", ".join(wire.segment for wire in other.wires)
         source.report("value", message, said.at, f"{said.value} is on {where}" if where else None)
-    return hops
+    return result
 
 
 def _on_link(wires: list[Wire], address: Address) -> Wire | None:

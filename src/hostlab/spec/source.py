@@ -99,6 +99,17 @@ class Source:
         text = _UNPRINTABLE.sub(lambda m: " " if m[0] == "\t" else "\ufffd", text)
         return Place(self.file, line + 1, column + 1, text)
 
+    def block_place(self, at: Mark) -> Place:
+        """Of a text's first line with something in it: below the sign of a block."""
+        place = self.place(at)
+        if self.lines[at.line][at.column : at.column + 1] not in ("|", ">"):
+            return place
+        line = at.line + 1
+        while line < len(self.lines) - 1 and not self.lines[line].strip():
+            line += 1
+        indent = len(self.lines[line]) - len(self.lines[line].lstrip())
+        return Place(place.file, line + 1, indent + 1)
+
     def report(self, code: str, message: str, at: Mark, hint: str | None = None) -> None:
         """Keep one error; what an alias repeats is kept once."""
         key = (at.line, at.column, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import select
@@ -28,9 +29,14 @@ def probe() -> None:
     """Skip where no lab can be staged at all."""
     if shutil.which("unshare") is None:
         pytest.skip("no unshare(1) to try namespaces with")
-    tried = ["unshare", "-U", "-r", "-n", "-m", "true"]
-    if subprocess.run(tried, capture_output=True, check=False).returncode:
+    if not _can_unshare():
         pytest.skip("namespaces cannot be made here")
+
+
+@functools.cache
+def _can_unshare() -> bool:
+    tried = ["unshare", "-U", "-r", "-n", "-m", "true"]
+    return not subprocess.run(tried, capture_output=True, check=False).returncode
 
 
 def needs_hostlab_in_nodes() -> None:

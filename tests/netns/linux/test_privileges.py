@@ -245,3 +245,15 @@ def test_unconfined_is_no_program_and_flags_are_remarked() -> None:
         }
     )
     assert seccomp.remarks(profile) == ("seccomp flag SECCOMP_FILTER_FLAG_LOG is not carried out",)
+
+
+@needs_filter
+def test_an_inert_capset_succeeds_and_changes_nothing() -> None:
+    everything = (1 << 41) - 1
+
+    def before() -> None:
+        seccomp.apply(seccomp.inert_capset(), no_new_privs=True)
+        capabilities.capset(effective=0, permitted=0, inheritable=0)
+        capabilities.capset(effective=everything, permitted=everything, inheritable=everything)
+
+    assert status_of(before) == status_of(seccomp.set_no_new_privs)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, load
 from hostlab.spec.json_schema import tables
+from hostlab.spec.segment_tables import KINDS
 from hostlab.spec.shapes import Key, Table
 
 pytestmark = pytest.mark.unit
@@ -183,6 +184,10 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
         "lab": f"{word}: {value}",
         "node": f"segments: [lan]\nroles: {{r: {{{word}: {value}}}}}\nnodes: {{a: {{role: r}}}}",
         "segment": f"segments: {{lan: {{{word}: {value}}}}}\nnodes: [a, b]",
+        **{
+            kind: f"segments: {{lan: , t: {{{kind}: {{{word}: {value}}}}}}}\nnodes: {{a: [lan, t]}}"
+            for kind in KINDS
+        },
         "check": f"segments: [lan]\nnodes: {{a: {{checks: [{{{word}: {value}}}]}}}}",
     }.get(name)
     if inside is None:
@@ -210,6 +215,15 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "zone": "firewall: {zones: {z: {%s}}}",
             "socket": "jobs: {j: {exec: x, sockets: {%s}}}",
             "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
+            "routing": "loopback: true, routing: {%s}", "OSPF": "routing: {ospf: {%s}}",
+            "BFD": "routing: {bfd: {%s}}",
+            "BFD neighbour": "routing: {bfd: {neighbours: {b: {%s}}}}",
+            "BGP": "routing: {bgp: {as: 1, %s}}",
+            "BGP peer": "routing: {bgp: {as: 1, peers: {b: {as: 2, %s}}}}",
+            "BGP network": "routing: {bgp: {as: 1, networks: {10.9.0.0/16: {%s}}}}",
+            "route filter": "routing: {bgp: {as: 1, peers: {b: {as: 2, import: {%s}}}}}",
+            "raw routing configuration": "routing: {raw: {%s}}",
+            "static route": "routing: {engine: frr, static: [{%s}]}",
         }  # fmt: skip
         inside = "segments: [lan]\nnodes: {a: {" + holders[name] % f"{word}: {value}" + "}, b: }"
     must_hold(inside)

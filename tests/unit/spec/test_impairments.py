@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hostlab.errors import SpecErrors
 from hostlab.spec import load
-from hostlab.spec.impairment_tables import PARSERS
+from hostlab.spec.impairment_tables import MAX_QUEUE, PARSERS
 from hostlab.spec.impairments import NONE, Impairment, contradiction, made
 from hostlab.spec.model import Interface
 
@@ -160,7 +160,7 @@ shares = st.integers(0, 10_000).map(lambda n: n / 10_000)
             "reorder": shares,
             "corrupt": shares,
             "rate": st.one_of(st.none(), st.integers(1000, 10**11)),
-            "queue": st.one_of(st.none(), st.integers(1, 10**6)),
+            "queue": st.one_of(st.none(), st.integers(1, MAX_QUEUE)),
             "seed": st.one_of(st.none(), st.integers(0, 2**32 - 1)),
         },
     )

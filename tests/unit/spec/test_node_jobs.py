@@ -140,6 +140,7 @@ NOT_SAID = {
         ),
         "what a systemd unit says",
     ),
+    "inert_capset": "what a routing daemon of FRR needs",
     "author": "a comment of the file",
     "version": "a comment of the file",
     "inherit": "init's own environment is no part of a description",

@@ -39,6 +39,7 @@ from hostlab.linux.capabilities import (
 )
 from hostlab.linux.libc import close_all_but, prctl, setns
 from hostlab.linux.seccomp import apply as apply_seccomp
+from hostlab.linux.seccomp import inert_capset
 
 if TYPE_CHECKING:
     from hostlab.init.spawning.given import Accepting
@@ -196,6 +197,9 @@ def _prepare(setup: ProcessSetup, report: Report) -> NoReturn:
         os.close(oom)
     _place(setup)
     _identity(setup)
+    if setup.inert_capset:
+        with _step("set seccomp filter"):
+            apply_seccomp(inert_capset(), no_new_privs=True)
     _execute(setup, script, late, report)
 
 

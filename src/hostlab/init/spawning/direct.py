@@ -200,6 +200,7 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.nice is not None
         or setup.chroot is not None
         or setup.debug
+        or setup.inert_capset
         or setup.writable_paths
         or setup.hidden_paths
         or "/" in setup.readonly_paths

@@ -216,6 +216,7 @@ class Launcher:
             changes |= {"capabilities": capabilities, "ambient": not is_root}
         if job.no_new_privs:
             changes["no_new_privs"] = True
+        changes["inert_capset"] = job.inert_capset
         return changes
 
 

@@ -60,6 +60,8 @@ class ProcessSetup:
     """A user other than root keeps them over `execve` too."""
     no_new_privs: bool = False
     seccomp: bytes | None = None
+    inert_capset: bool = False
+    """capset(2) says that it succeeded and changes nothing; implies `no_new_privs`."""
     rlimits: tuple[tuple[int, int, int], ...] = ()
     """(resource, soft, hard)."""
     descriptors: tuple[int, ...] = (0, 1, 2)

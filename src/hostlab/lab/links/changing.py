@@ -52,6 +52,9 @@ def changed(lab: Lab, change: LinkChange) -> tuple[Lab, Operation]:
 
 
 def _changed(one: Interface, change: LinkChange, reasons: list[str]) -> Interface:
+    if one.tunnel is not None or one.device:
+        message = f"{one.name} has no cable that could be impaired: it is a tunnel's or a device's"
+        raise UsageError("impairment", message, hint="impair what it goes over")
     ways = {}
     for word, field in _WAYS:
         before = getattr(one, field)

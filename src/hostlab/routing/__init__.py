@@ -1,0 +1,1 @@
+"""Routing daemons at work: their configurations are checked, their sessions and routes awaited."""

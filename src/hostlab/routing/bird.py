@@ -1,0 +1,163 @@
+"""BIRD's control socket: commands and their answers, and what BIRD logs meanwhile.
+
+A reply's lines begin with a code of four digits and a hyphen, or with a blank when they have the
+code of the line before; its last line has a blank behind the code. Lines of the log that one has
+asked for (`echo all`) begin with a plus and may stand anywhere (BIRD's doc/reply_codes and
+nest/cli.c).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from hostlab.errors import Failed
+from hostlab.routing.expected import Adjacency
+from hostlab.routing.sessions import ESTABLISHED, Gone, Neighbour, Sessions
+from hostlab.spec.routing import Routing
+
+ANSWER_S: Final = 30.0
+"""BIRD answers at once; one that has not by then is broken."""
+_LAST: Final = re.compile(rb"[0-9]{4} ")
+_ERRORS: Final = ("8", "9")
+"""The first digit of codes of errors."""
+_GREETED: Final = "0001"
+_MAX_BYTES: Final = 1 << 26
+"""Of one answer."""
+
+
+class BirdSocket:
+    """A connection to a BIRD."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.socket.settimeout(ANSWER_S)
+        self._buffer = b""
+        self._reply()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+    def ask(self, command: str) -> list[str]:
+        """The lines of the answer, without their codes; Failed with BIRD's words for an error."""
+        try:
+            self.socket.sendall(command.encode() + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            raise _gone() from None
+        return self._reply()
+
+    def hear(self) -> bool:
+        """Take in what BIRD has said since; False when it has hung up."""
+        self.socket.settimeout(0)
+        try:
+            return self._take_in()
+        finally:
+            self.socket.settimeout(ANSWER_S)
+
+    def _take_in(self) -> bool:
+        while True:
+            try:
+                data = self.socket.recv(1 << 16)
+            except BlockingIOError:
+                # Whole lines of the log are of no further use.
+                self._buffer = self._buffer.rpartition(b"\n")[2]
+                return True
+            except ConnectionResetError:
+                return False
+            if not data:
+                return False
+            self._buffer += data
+
+    def _reply(self) -> list[str]:
+        lines: list[str] = []
+        size = 0
+        for line in self._lines():
+            size += len(line)
+            if line.startswith(b"+"):
+                continue
+            text = line.decode(errors="replace")
+            if _LAST.match(line):
+                if text.startswith(_ERRORS):
+                    raise Failed("bird", f"BIRD says: {text[5:]}")
+                if not text.startswith(_GREETED) and text[5:]:
+                    lines.append(text[5:])
+                return lines
+            lines.append(text[1:] if text.startswith(" ") else text[5:])
+            if size > _MAX_BYTES:
+                raise Failed("bird", f"BIRD answers with more than {_MAX_BYTES} bytes")
+        raise AssertionError("lines end with an exception")
+
+    def _lines(self) -> Iterator[bytes]:
+        while True:
+            line, newline, rest = self._buffer.partition(b"\n")
+            if newline:
+                self._buffer = rest
+                yield line
+                continue
+            try:
+                data = self.socket.recv(1 << 16)
+            except TimeoutError:
+                raise Failed("bird", f"BIRD has not answered in {ANSWER_S:.0f} s") from None
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise _gone()
+            self._buffer += data
+
+
+def _gone() -> Gone:
+    return Gone("bird", "BIRD has hung up", hint="`hostlab job log bird` may tell why")
+
+
+class Bird:
+    """A node's BIRD (sessions.Daemons)."""
+
+    def __init__(self, routing: Routing, sock: socket.socket) -> None:
+        self._bird = BirdSocket(sock)
+        self._bird.ask("echo all")
+        ospf = routing.ospf
+        versions = ospf.versions if ospf is not None else ()
+        self._families = tuple(4 if version == 2 else 6 for version in versions)
+        self._has_bgp = routing.bgp is not None
+
+    def filenos(self) -> tuple[int, ...]:
+        return (self._bird.socket.fileno(),)
+
+    def hear(self) -> bool:
+        return self._bird.hear()
+
+    def close(self) -> None:
+        self._bird.close()
+
+    def sessions(self) -> Sessions:
+        found = Sessions()
+        for family in self._families:
+            lines = self._bird.ask(f"show ospf neighbors ospf{family}")
+            for interface, neighbour in _neighbours(lines):
+                where = Adjacency(family, interface)
+                found.neighbours.setdefault(where, {})[neighbour.router_id] = neighbour
+        if self._has_bgp:
+            found.peers = dict(_peers(self._bird.ask('show protocols all "bgp?_*"')))
+        return found
+
+
+def _neighbours(lines: list[str]) -> Iterator[tuple[str, Neighbour]]:
+    for line in lines:
+        words = line.split()
+        # Router ID, priority, state, time left, interface, address
+        if len(words) == 6 and words[0].count(".") == 3:
+            state = words[2].partition("/")[0]
+            yield words[4], Neighbour(words[0], words[2], state == "Full", state == "2-Way")
+
+
+def _peers(lines: list[str]) -> Iterator[tuple[str, str]]:
+    state = ""
+    for line in lines:
+        key, colon, value = line.strip().partition(":")
+        if key == "BGP state" and colon:
+            state = value.strip()
+        elif key == "Neighbor address" and colon:
+            yield value.strip().partition("%")[0], state or ESTABLISHED

@@ -1,0 +1,170 @@
+"""One router being watched: what its daemons say, and which routes its kernel has."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import Final
+
+from hostlab.errors import Failed
+from hostlab.lab.access import NodeConnection
+from hostlab.linux.entering import from_inside
+from hostlab.linux.netlink import Netlink
+from hostlab.linux.rtmonitor import (
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV6_ROUTE,
+    Monitor,
+    RouteTold,
+    dump,
+)
+from hostlab.linux.rtnetlink import RTM_GETROUTE
+from hostlab.routing import sessions
+from hostlab.routing.bird import Bird
+from hostlab.routing.expected import Expected
+from hostlab.routing.frr import Frr
+from hostlab.routing.sessions import Daemons
+from hostlab.spec import routing_bird, routing_frr
+from hostlab.spec.model import Node
+from hostlab.spec.routing import Engine, Routing
+from hostlab.spec.routing_jobs import daemon_jobs
+
+_INSIDE: Final = ("user", "mnt", "net")
+_GROUPS: Final = (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE)
+_ASKED: Final = ("ospfd", "ospf6d", "bgpd")
+"""FRR's daemons that have sessions."""
+_READS: Final = 1 << 12
+"""Of what netlink has told, at once."""
+MAIN_TABLE: Final = 254
+
+Route = tuple[str, int, int]
+"""Prefix, metric and protocol."""
+
+
+class Watched:
+    """A router whose daemons run; `filenos` are readable when something may have changed."""
+
+    def __init__(self, node: Node, connection: NodeConnection, expected: Expected) -> None:
+        assert node.routing is not None
+        self.name = node.name
+        self.expected = expected
+        self._routes: set[Route] = set()
+        paths = _sockets(node.routing)
+        pid = connection.pid
+        with ExitStack() as stack:
+            netlink_fds = from_inside(pid, _INSIDE, _netlink_sockets)[1]
+            told, asked = (socket.socket(fileno=fd) for fd in netlink_fds)
+            self._monitor = Monitor(adopted=told)
+            stack.callback(self._monitor.close)
+            self._netlink = stack.enter_context(Netlink(adopted=asked))
+            self._daemons = _daemons(node.routing, _connect(pid, paths))
+            stack.callback(self._daemons.close)
+            self._read_routes()
+            self._close = stack.pop_all()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._close.close()
+
+    def filenos(self) -> tuple[int, ...]:
+        """To be polled."""
+        return (self._monitor.socket.fileno(), *self._daemons.filenos())
+
+    @property
+    def routes(self) -> int:
+        """How many prefixes there are routes to."""
+        return len({prefix for prefix, _, _ in self._routes})
+
+    def hear(self) -> tuple[bool, bool]:
+        """Read what was told: whether the daemons are there, and whether any route has changed."""
+        changed = False
+        for _ in range(_READS):
+            told = self._monitor.read()
+            if told is None:
+                self._monitor.discard()
+                self._read_routes()
+                changed = True
+                continue
+            if not told:
+                break
+            for each in told:
+                changed |= self._note(each)
+        return self._daemons.hear(), changed
+
+    def missing(self) -> list[str]:
+        """Sessions that are not up and prefixes without a route, a phrase each."""
+        found = sessions.missing(self.expected, self._daemons.sessions())
+        known = {prefix for prefix, _, _ in self._routes}
+        found += [f"no route to {prefix}" for prefix in sorted(self.expected.prefixes - known)]
+        return found
+
+    def _read_routes(self) -> None:
+        self._routes.clear()
+        for told in dump(self._netlink, RTM_GETROUTE):
+            self._note(told)
+
+    def _note(self, told: object) -> bool:
+        if not isinstance(told, RouteTold) or told.table != MAIN_TABLE:
+            return False
+        route = (told.to, told.metric, told.protocol)
+        if told.is_gone:
+            self._routes.discard(route)
+        else:
+            self._routes.add(route)
+        return True
+
+
+def failed_daemon(node: Node, connection: NodeConnection, within_s: float) -> str:
+    """Wait until the node's jobs have settled; what is wrong with its daemons, or nothing."""
+    assert node.routing is not None
+    rows = {row["name"]: row for row in connection.wait_settled(within_s=within_s)}
+    for name in daemon_jobs(node.routing):
+        row = rows.get(name)
+        if row is not None and row["state"] == "running":
+            continue
+        state = "not there" if row is None else row["state"]
+        last = ""
+        with suppress(OSError, Failed):
+            # One that is started again and again says the same each time.
+            last = " / ".join(dict.fromkeys(connection.log_tail(name, 3)))
+        return f"{name} is {state}" + (f": {last}" if last else "")
+    return ""
+
+
+def configuration_of(node: Node) -> str:
+    """Where a person finds what the node's daemons read."""
+    is_bird = node.routing is None or node.routing.engine is Engine.BIRD
+    return f"the node's {routing_bird.CONFIG if is_bird else routing_frr.DIRECTORY}"
+
+
+def _sockets(routing: Routing) -> dict[str, str]:
+    """The control sockets by their daemons' names."""
+    if routing.engine is Engine.BIRD:
+        return {"bird": routing_bird.SOCKET}
+    names = routing_frr.daemons(routing)
+    return {name: f"{routing_frr.RUN}/{name}.vty" for name in names if name in _ASKED}
+
+
+def _netlink_sockets() -> tuple[bytes, Sequence[int]]:
+    return b"", (Monitor(_GROUPS).socket.detach(), Netlink().socket.detach())
+
+
+def _connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:
+    def work() -> tuple[bytes, Sequence[int]]:
+        found = []
+        for path in paths.values():
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            sock.connect(path)
+            found.append(sock.detach())
+        return b"", found
+
+    if not paths:
+        return {}
+    fds = from_inside(pid, _INSIDE, work)[1]
+    return {name: socket.socket(fileno=fd) for name, fd in zip(paths, fds, strict=True)}
+
+
+def _daemons(routing: Routing, sockets: Mapping[str, socket.socket]) -> Daemons:
+    if routing.engine is Engine.BIRD:
+        return Bird(routing, sockets["bird"])
+    return Frr(sockets)

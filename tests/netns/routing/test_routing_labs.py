@@ -1,0 +1,351 @@
+"""Routers in a lab, under both engines: the same description, the same routes in the kernels."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostlab.errors import Failed, SpecErrors, Unsupported
+from hostlab.routing import checking
+from hostlab.spec.routing import Engine
+from hostlab.sync import Lab
+from tests.netns.lab import lab_site
+
+pytestmark = pytest.mark.netns
+
+CONVERGED_S = 120.0
+LAB = """
+segments: [ab1, ab2, lan, ix]
+roles:
+  core:
+    loopback: true
+    routing:
+      engine: ENGINE
+      ospf: {bfd: true}
+      bgp: {as: 65001, peers: [core]}
+  outside: {routing: {engine: ENGINE}}
+nodes:
+  a:
+    role: core
+    interfaces: [ab1, ab2, ix]
+    routing:
+      ospf: {interfaces: [eth0, eth1]}
+      bgp:
+        peers:
+          core: {next_hop_self: true}
+          x: {hold: 6s, import: {prefixes: [10.70.0.0/15 ge 16 le 16, '2001:db8:70::/47 le 48'],
+                      local_pref: 200}, export: {communities: ['65001:1']}}
+  b: {role: core, interfaces: [ab1, ab2, lan], routing: {ospf: {costs: {eth0: 20, eth1: 20}}}}
+  c:
+    role: core
+    interfaces: [lan]
+    routing: {static: [10.60.0.0/16, 10.61.0.0/16 via d], ospf: {redistribute: [static]},
+              bgp: {networks: {10.62.0.0/16: {communities: ['65001:62'], med: 5}}}}
+  d: {role: core, interfaces: [lan], routing: {ospf: {default: true}}}
+  x:
+    role: outside
+    interfaces: [ix]
+    routing:
+      bgp:
+        as: 65010
+        hold: 6s
+        peers: {a: , rs: {bfd: true}}
+        networks: {10.70.0.0/16: , 10.71.0.0/16: {communities: ['65010:7', '65010:1:1']},
+                   10.72.0.0/16: , '2001:db8:70::/48': {med: 9, communities: ['65010:7']}}
+  y:
+    role: outside
+    interfaces: [ix]
+    routing: {bgp: {as: 65020, peers: {rs: {import: {carrying: ['65010:7'], limit: 10}}},
+                    networks: 10.80.0.0/16}}
+  rs:
+    role: outside
+    interfaces: [ix]
+    routing: {bgp: {as: 65030, route_server: true, peers: {x: {bfd: true}, y: }}}
+"""
+LIMITED = """
+segments: [one, two]
+roles:
+  four: {routing: {bgp: {as: 65001,
+                         networks: [10.70.0.0/16, 10.71.0.0/16, 10.72.0.0/16, 10.73.0.0/16]}}}
+  few: {routing: {bgp: {as: 65002}}}
+nodes:
+  b4: {role: four, interfaces: [one], routing: {bgp: {peers: {f2: {family: ipv4}}}}}
+  f2: {role: few, interfaces: [one], routing: {engine: frr, bgp: {peers: {
+        b4: {family: ipv4, import: {limit: 2}}}}}}
+  f4: {role: four, interfaces: [two], routing: {engine: frr, bgp: {peers: {
+        b2: {family: ipv4, password: secret}}}}}
+  b2: {role: few, interfaces: [two], routing: {bgp: {peers: {
+        f4: {family: ipv4, password: secret, import: {limit: 2}}}}}}
+"""
+TWO = """
+segments: [lan]
+nodes:
+  r1: {routing: {ospf: {versions: 2}}}
+  r2: {routing: {ospf: {versions: 2, hello: HELLO}}}
+"""
+
+
+def needs(engine: Engine) -> None:
+    """Skip where the engine's daemons are not."""
+    lacking = "bird" if engine is Engine.BIRD else "vtysh"
+    if checking.program(lacking) is None:
+        pytest.skip(f"here: {lacking} is not installed")
+
+
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Engine, Lab]]:
+    """The lab under either engine, both at once."""
+    for engine in Engine:
+        needs(engine)
+    lab_site.probe()
+    run = tmp_path_factory.mktemp("routing") / "run"
+    found: dict[Engine, Lab] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOSTLAB_RUN", str(run))
+        try:
+            for engine in Engine:
+                text = LAB.replace("ENGINE", engine.value)
+                name = f"test-{os.getpid()}-{engine.value}"
+                found[engine] = Lab(lab_site.described(name, text))
+                found[engine].up(wait_s=0)
+            for lab in found.values():
+                lab.wait_converged(timeout_s=CONVERGED_S)
+            yield found
+        finally:
+            for lab in found.values():
+                lab.down()
+
+
+def table(lab: Lab, node: str) -> set[tuple[Any, ...]]:
+    """A node's main table, whoever put it there."""
+    found = set()
+    for family in ("-4", "-6"):
+        rows = json.loads(lab[node].succeed(f"ip -j {family} route show table main"))
+        for row in rows:
+            hops = row.get("nexthops") or [row]
+            way = sorted((hop.get("gateway", ""), hop.get("dev", "")) for hop in hops)
+            kind = row.get("type", "unicast")
+            # What is dropped is on no device, whatever IPv6 shows.
+            ways = () if kind == "blackhole" else tuple(way)
+            found.add((family, row["dst"], kind, row.get("metric", 0), ways))
+    return found
+
+
+def by_neighbour(lab: Lab, routes: set[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+    """The same with the nodes' names for their addresses."""
+    names = {"": ""}
+    for node in lab.description.nodes:
+        for interface in node.interfaces:
+            names |= {address.partition("/")[0]: node.name for address in interface.addresses}
+            names[link_local(interface.mac)] = node.name
+    return {(*rest, tuple((names[via], dev) for via, dev in ways)) for *rest, ways in routes}
+
+
+def link_local(mac: str) -> str:
+    """The address that a link has by its MAC address (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
+
+
+def with_bgp_in(condition: Callable[[], bool], what: str) -> None:
+    """Nothing foretells what BGP brings, nor tells when it has brought all: it is awaited."""
+    lab_site.wait_until(condition, what)
+
+
+def destinations(lab: Lab, node: str) -> dict[str, tuple[Any, ...]]:
+    return {f"{family[1]} {to}": ways for family, to, _, _, ways in table(lab, node)}
+
+
+@pytest.mark.parametrize("node", ["a", "b", "c", "d", "x", "y", "rs"])
+def test_both_engines_give_the_same_kernel_tables(labs: dict[Engine, Lab], node: str) -> None:
+    def same() -> bool:
+        bird, frr = (table(labs[engine], node) for engine in Engine)
+        if node == "y":
+            # FRR's route server tells one next hop of IPv6, BIRD's the neighbour's other one, too.
+            bird, frr = by_neighbour(labs[Engine.BIRD], bird), by_neighbour(labs[Engine.FRR], frr)
+        return bird == frr
+
+    with_bgp_in(same, f"the tables of {node} are the same")
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_what_the_routes_are(labs: dict[Engine, Lab], engine: Engine) -> None:
+    lab = labs[engine]
+    with_bgp_in(lambda: "6 2001:db8:70::/48" in destinations(lab, "b"), "b has a's route to x")
+    a, b, c = (destinations(lab, name) for name in "abc")
+    # Two links of one cost; what the filter lets pass; what is handed on, and the default.
+    assert [hop for _, hop in a["4 10.255.0.2"]] == ["eth0", "eth1"]
+    assert len(a["6 fd00:0:0:ffff::2"]) == 2
+    assert {"4 10.70.0.0/16", "4 10.71.0.0/16", "6 2001:db8:70::/48"} <= a.keys()
+    assert "4 10.72.0.0/16" not in a
+    assert {"4 10.60.0.0/16", "4 10.61.0.0/16", "4 default", "6 default"} <= a.keys()
+    assert {"4 10.70.0.0/16", "4 10.62.0.0/16", "4 default"} <= b.keys()
+    assert c["4 10.60.0.0/16"] == ()
+    assert "4 10.62.0.0/16" not in c, "what is announced is no route of one's own"
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_route_server_tells_and_installs_nothing(labs: dict[Engine, Lab], engine: Engine) -> None:
+    lab = labs[engine]
+    assert {to for to in destinations(lab, "rs") if "10." in to} == {"4 10.3.0.0/24"}
+    with_bgp_in(lambda: "4 10.71.0.0/16" in destinations(lab, "y"), "y has the server's route")
+    y, x = destinations(lab, "y"), lab.description.node("x")
+    # Only what carries the community, and with x itself as the next hop.
+    assert {to for to in y if to.startswith("4 10.7")} == {"4 10.71.0.0/16"}
+    assert y["4 10.71.0.0/16"] == ((x.interfaces[0].addresses[0].partition("/")[0], "eth0"),)
+    with_bgp_in(lambda: "4 10.80.0.0/16" in destinations(lab, "x"), "x has the server's route")
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_routers_reach_each_other_by_their_loopbacks(
+    labs: dict[Engine, Lab], engine: Engine
+) -> None:
+    for address in labs[engine].description.node("d").loopbacks:
+        host = address.partition("/")[0]
+        source = labs[engine].description.node("a").loopbacks[":" in host].partition("/")[0]
+        labs[engine]["a"].succeed(f"ping -q -c 1 -W 30 -I {source} {host}")
+
+
+def test_bfd_is_up_under_both_engines(labs: dict[Engine, Lab]) -> None:
+    bird = labs[Engine.BIRD]["b"].succeed("birdc show bfd sessions")
+    assert sum(" Up " in line for line in bird.splitlines()) == 8, bird
+    frr = labs[Engine.FRR]["b"].succeed("vtysh -c 'show bfd peers json' 2>&1")
+    assert frr.count('"status":"up"') == 8, frr
+
+
+def test_frrs_daemons_have_no_capability_that_their_node_lacks(labs: dict[Engine, Lab]) -> None:
+    node = labs[Engine.FRR]["a"]
+    own = node.succeed("grep CapEff /proc/self/status")
+    pids = [row["pid"] for row in node.job_table()]
+    assert len(pids) == 5
+    for pid in pids:
+        assert node.succeed(f"grep CapEff /proc/{pid}/status") == own
+    assert not int(own.split()[1], 16) >> 21 & 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [
+        (Engine.BIRD, ["bird.conf"]),
+        (Engine.FRR, ["bfdd.conf", "bgpd.conf", "ospf6d.conf", "ospfd.conf", "zebra.conf"]),
+    ],
+)
+def test_configurations_can_be_read_in_the_run_directory(
+    labs: dict[Engine, Lab], engine: Engine, names: list[str]
+) -> None:
+    node = labs[engine]["a"]
+    directory = Path(node.directory) / "routing"
+    assert sorted(path.name for path in directory.iterdir()) == names
+    for name in names:
+        path = f"/run/bird/{name}" if engine is Engine.BIRD else f"/etc/frr/{name}"
+        assert node.succeed(f"cat {path}") == (directory / name).read_text()
+
+
+@pytest.mark.parametrize(("engine", "job"), [(Engine.BIRD, "bird"), (Engine.FRR, "bgpd")])
+def test_a_daemon_that_is_killed_comes_again_with_its_routes(
+    labs: dict[Engine, Lab], engine: Engine, job: str
+) -> None:
+    lab = labs[engine]
+    before = table(lab, "y")
+    pid = next(row["pid"] for row in lab["y"].job_table() if row["name"] == job)
+    with lab["y"].monitor() as told:
+        lab["y"].succeed(f"kill -9 {pid}")
+        # By then whoever asks hears that it is not running.
+        while True:
+            effect = told.receive().get("effect", {})
+            if effect.get("name") == "started" and ["JOB", job] in effect.get("environment", ()):
+                break
+    lab.wait_converged(timeout_s=CONVERGED_S)
+    with_bgp_in(lambda: table(lab, "y") == before, "the routes are there again")
+
+
+def test_a_peer_that_tells_too_much_is_cut_off_and_the_engines_speak_with_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in Engine:
+        needs(engine)
+
+    def is_cut_off() -> bool:
+        bird = lab["b2"].succeed("birdc show protocols")
+        frr = lab["f2"].succeed("vtysh -c 'show bgp summary' 2>&1")
+        return "Route limit exceeded" in bird and "Idle (PfxCt)" in frr
+
+    def has_no_route() -> bool:
+        known = {to for name in ("b2", "f2") for to in destinations(lab, name)}
+        return not any(to.startswith("4 10.7") for to in known)
+
+    with lab_site.site(tmp_path, monkeypatch) as place:
+        lab = Lab(lab_site.described(place.name, LIMITED))
+        lab.up(wait_s=0)
+        for node in lab:
+            node.wait_settled()
+        with_bgp_in(is_cut_off, "both have ended their sessions")
+        with_bgp_in(has_no_route, "what they had learnt is gone")
+
+
+def test_what_is_missing_is_named_when_it_is_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(Engine.BIRD)
+    with lab_site.site(tmp_path, monkeypatch) as place:
+        lab = Lab(lab_site.described(place.name, TWO.replace("HELLO", "3s")))
+        with pytest.raises(Failed) as caught:
+            lab.up(wait_s=0.5)
+        lines = caught.value.message.splitlines()
+        assert lines[0] == "the routing has not converged in time; missing:"
+        assert [line.partition(": ")[0].strip() for line in lines[1:]] == ["r1", "r2"]
+        assert "OSPF for IPv4 with r2 on eth0" in lines[1]
+        assert lab.is_up()
+        # Changed in place, the daemon is started anew, and it converges.
+        again = Lab(lab_site.described(place.name, TWO.replace("HELLO", "1s")))
+        assert [row["kind"] for row in again.up()] == ["change files", "change jobs"]
+        assert again.wait_converged(quiet_s=0).sessions == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "raw", "said"),
+    [
+        (Engine.BIRD, "debug protocols all;\nprotocl rip {}", "syntax error"),
+        (Engine.FRR, "ip forwarding\nrooter rip", "% Unknown command"),
+    ],
+)
+def test_what_a_daemon_refuses_is_told_at_its_line_before_anything_is_staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine, raw: str, said: str
+) -> None:
+    needs(engine)
+    with lab_site.site(tmp_path, monkeypatch) as place:
+        lines = raw.replace("\n", "\n        ")
+        text = f"segments: [lan]\nnodes:\n  r1:\n    routing:\n      engine: {engine.value}\n"
+        text += f"      ospf: true\n      raw: |\n        {lines}\n"
+        lab = Lab(lab_site.described(place.name, text))
+        with pytest.raises(SpecErrors) as caught:
+            lab.up()
+        assert not lab.is_up()
+    error = caught.value.errors[0]
+    assert said in error.message
+    assert error.where is not None
+    # The name is the first line.
+    assert (error.where.line, error.where.column) == (10, 9)
+    assert error.hint is not None
+    assert raw.splitlines()[1] in error.hint
+
+
+@pytest.mark.parametrize(("engine", "package"), [(Engine.BIRD, "bird2"), (Engine.FRR, "frr")])
+def test_a_daemon_that_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine, package: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(checking, "SBIN", str(tmp_path / "bin"))
+    text = f"segments: [lan]\nnodes: {{r1: {{routing: {{engine: {engine.value}, ospf: true}}}}}}"
+    with pytest.raises(Unsupported) as caught:
+        checking.check(lab_site.described("absent", text))
+    assert caught.value.exit_code == 3
+    assert caught.value.hint == f"apt-get install {package}"

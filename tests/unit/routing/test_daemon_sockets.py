@@ -1,0 +1,99 @@
+"""The daemons' control sockets, byte by byte."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from hostlab.errors import Failed
+from hostlab.routing.bird import BirdSocket
+from hostlab.routing.frr import VtySocket
+from hostlab.routing.sessions import Gone
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"0001 BIRD 2.0.12 ready.\n")
+        yield ours, theirs
+
+
+def test_bird_answers_between_lines_of_its_log(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    bird = BirdSocket(ours)
+    theirs.sendall(b"+ospf4: Neighbor 10.0.0.1 changed state\n1013-ospf4:\n  10.0.0.1 Full/PtP\n")
+    theirs.sendall(b"+more\n0000 \n")
+    assert bird.ask("show ospf neighbors") == ["ospf4:", " 10.0.0.1 Full/PtP"]
+    assert theirs.recv(100) == b"show ospf neighbors\n"
+
+
+def test_birds_error_is_told_in_its_words(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    bird = BirdSocket(ours)
+    theirs.sendall(b"8003 No protocols match\n")
+    with pytest.raises(Failed, match="BIRD says: No protocols match"):
+        bird.ask("show protocols x")
+
+
+def test_half_a_line_of_the_log_is_kept_for_its_other_half(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    bird = BirdSocket(ours)
+    theirs.sendall(b"+one\n+tw")
+    assert bird.hear()
+    theirs.sendall(b"o\n0013 done\n")
+    assert bird.ask("down") == ["done"]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_bird_that_hangs_up_is_gone(
+    pair: tuple[socket.socket, socket.socket], *, heard: bool
+) -> None:
+    ours, theirs = pair
+    bird = BirdSocket(ours)
+    theirs.close()
+    if heard:
+        assert not bird.hear()
+    else:
+        with pytest.raises(Gone):
+            bird.ask("show status")
+
+
+def vty(theirs: socket.socket, ours: socket.socket) -> VtySocket:
+    theirs.sendall(b"\0\0\0\0")
+    return VtySocket("ospfd", ours)
+
+
+def test_vtys_answer_ends_with_its_status() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        daemon = vty(theirs, ours)
+        theirs.sendall(b"{}\n\0")
+        theirs.sendall(b"\0\0\0")
+        assert daemon.ask("show ip ospf neighbor json") == "{}\n"
+        theirs.sendall(b"% Unknown command\n\0\0\0\x02")
+        with pytest.raises(Failed, match="ospfd says to 'x': % Unknown command"):
+            daemon.ask("x")
+        theirs.close()
+        with pytest.raises(Gone):
+            daemon.ask("show version")
+
+
+def test_the_log_of_a_daemon_comes_as_a_descriptor() -> None:
+    ours, theirs = socket.socketpair()
+    log, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, writer:
+        daemon = vty(theirs, ours)
+        with log:
+            socket.send_fds(theirs, [b"\0\0\0\0"], [log.fileno()])
+        with daemon.monitor() as found:
+            writer.send(b"AdjChg")
+            assert found.recv(100) == b"AdjChg"

@@ -1,0 +1,127 @@
+"""What a description's routing comes to: sessions and prefixes, foretold."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from hostlab.routing.expected import Adjacency, expected
+from hostlab.routing.sessions import ESTABLISHED, Neighbour, Sessions, missing
+from hostlab.spec import load
+
+pytestmark = pytest.mark.unit
+
+LINE = """
+    segments: [ab, bc, cd]
+    roles: {r: {loopback: true, routing: {ospf: true}}}
+    nodes:
+      a: {role: r, interfaces: [ab]}
+      b: {role: r, interfaces: [ab, bc], routing: {ospf: {passive: [eth1]}}}
+      c: {role: r, interfaces: [bc, cd]}
+      d: {role: r, interfaces: [cd]}
+"""
+
+
+def test_each_hears_of_what_hangs_together_with_it() -> None:
+    found = expected(load(textwrap.dedent(LINE), file="lab.yaml"))
+    assert found["a"].neighbours == {
+        Adjacency(4, "eth0"): {"10.255.0.2": "b"},
+        Adjacency(6, "eth0"): {"10.255.0.2": "b"},
+    }
+    # b does not speak on the segment that it shares with c.
+    assert Adjacency(4, "eth1") not in found["b"].neighbours
+    assert found["a"].prefixes == {
+        "10.0.0.0/24", "10.1.0.0/24", "10.255.0.2/32",
+        "fd00::/64", "fd00:0:0:1::/64", "fd00:0:0:ffff::2/128",
+    }  # fmt: skip
+    assert found["d"].prefixes >= {"10.1.0.0/24", "10.255.0.3/32"}
+    assert "10.255.0.2/32" not in found["d"].prefixes
+
+
+def test_a_configuration_of_ones_own_is_not_foretold() -> None:
+    text = (
+        LINE
+        + "          d2: {role: r, interfaces: [cd], routing: {raw: {text: x, replaces: true}}}\n"
+    )
+    text = text.replace("          d2", "      d2")
+    found = expected(load(textwrap.dedent(text), file="lab.yaml"))
+    assert found["d2"].sessions == 0
+    assert found["d"].neighbours[Adjacency(4, "eth0")] == {"10.255.0.3": "c"}
+
+
+def test_areas_and_versions_keep_routers_apart() -> None:
+    text = """
+        segments: [lan]
+        nodes:
+          a: {routing: {ospf: {area: 1}}}
+          b: {routing: {ospf: {versions: 2}}}
+          c: {routing: {ospf: true}}
+    """
+    found = expected(load(textwrap.dedent(text), file="lab.yaml"))
+    assert found["a"].sessions == 0
+    assert found["c"].neighbours == {Adjacency(4, "eth0"): {"10.0.0.2": "b"}}
+
+
+def test_bgp_is_expected_of_nodes_that_route() -> None:
+    text = """
+        segments: [lan]
+        nodes:
+          a: {routing: {bgp: {as: 1, peers: {b: , exa: {as: 3}}}}}
+          b: {routing: {bgp: {as: 2, peers: [a]}}}
+          exa: {}
+    """
+    found = expected(load(textwrap.dedent(text), file="lab.yaml"))
+    assert found["a"].peers == {"10.0.0.2": "b", "fd00::2": "b"}
+
+
+def neighbour(number: int, state: str) -> Neighbour:
+    return Neighbour(f"10.0.0.{number}", state, state == "Full", state == "2-Way")
+
+
+def on_lan(*states: str) -> list[str]:
+    where = Adjacency(4, "eth0")
+    text = """
+        segments: [lan]
+        nodes:
+          a: {routing: {ospf: {versions: 2}}}
+          b: {routing: {ospf: true}}
+          c: {routing: {ospf: true}}
+          d: {routing: {ospf: true}}
+    """
+    wanted = expected(load(textwrap.dedent(text), file="lab.yaml"))["a"]
+    heard = {f"10.0.0.{n}": neighbour(n, state) for n, state in enumerate(states, 2)}
+    return missing(wanted, Sessions({where: heard}))
+
+
+def test_before_there_is_a_designated_router_nobody_is_ready() -> None:
+    assert on_lan("2-Way", "2-Way", "2-Way") == [
+        f"OSPF for IPv4 with {name} on eth0: 2-Way" for name in "bcd"
+    ]
+    assert on_lan("Full", "2-Way", "Full") == []
+    assert on_lan("Full", "Exchange") == [
+        "OSPF for IPv4 with c on eth0: Exchange",
+        "OSPF for IPv4 with d on eth0: not heard",
+    ]
+
+
+def test_between_two_routers_nothing_less_than_full_will_do() -> None:
+    wanted = expected(load(textwrap.dedent(LINE), file="lab.yaml"))["d"]
+    half = {Adjacency(f, "eth0"): {"10.255.0.3": neighbour(3, "2-Way")} for f in (4, 6)}
+    half = {w: {r: n._replace(router_id=r) for r, n in each.items()} for w, each in half.items()}
+    assert len(missing(wanted, Sessions(half))) == 2
+
+
+def test_a_bgp_session_is_up_when_it_is_established() -> None:
+    text = """
+        segments: [lan]
+        nodes:
+          a: {routing: {bgp: {as: 1, peers: {b: {family: ipv4}}}}}
+          b: {routing: {bgp: {as: 2, peers: {a: {family: ipv4}}}}}
+    """
+    wanted = expected(load(textwrap.dedent(text), file="lab.yaml"))["a"]
+    assert missing(wanted, Sessions(peers={"10.0.0.2": ESTABLISHED})) == []
+    assert missing(wanted, Sessions(peers={"10.0.0.2": "Active"})) == [
+        "BGP with b (10.0.0.2): Active"
+    ]
+    assert missing(wanted, Sessions()) == ["BGP with b (10.0.0.2): not there"]
