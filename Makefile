@@ -17,6 +17,7 @@ CUTS ?= 1000
 PROPERTIES ?= 2000
 MODEL ?= 10000
 RULESETS ?= 1000
+PAIRS ?= 500
 
 .PHONY: demo test check bench kills fuzz model rulesets docs dev clean
 
@@ -58,10 +59,12 @@ fuzz: dev
 model: dev
 	HOSTLAB_MODEL=$(MODEL) $(BIN)/python -m pytest tests/unit/jobs/test_jobs_model.py --timeout=0
 
-# Random packet filters, each asked 324 packets, held against a model.
+# Random packet filters, each asked 300 packets, and pairs of them that `diff` compares, held
+# against a model; PAIRS=107:108 repeats one pair.
 rulesets: dev
-	HOSTLAB_RULESETS=$(RULESETS) $(BIN)/python -m pytest \
-	    tests/netns/firewall/test_prober_oracles.py -k random --timeout=0
+	HOSTLAB_RULESETS=$(RULESETS) HOSTLAB_PAIRS=$(PAIRS) $(BIN)/python -m pytest \
+	    tests/netns/firewall/test_prober_oracles.py \
+	    tests/netns/firewall/test_difference_campaign.py -k random --timeout=0 -s
 
 # The pages that are made from the code.
 docs: dev

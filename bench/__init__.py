@@ -32,4 +32,6 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     flood.py      a job that writes much          jobs_engine.py events through the engine alone
     unit_loading.py  systemd's units, from files to jobs
     firewall_cases.py rulesets, beside nft and iptables   firewall_switch.py a stream meanwhile
+    wire_cases.py impaired cables, beside what was asked
+    fault_cases.py faults, beside the kernel's operations
 """

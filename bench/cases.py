@@ -1,6 +1,7 @@
 """What is compared with what, and what was promised (issue 3, "Speed").
 
-What concerns the init is in `init_cases`, firewalls in `firewall_cases`.
+What concerns the init is in `init_cases`, firewalls in `firewall_cases`, impaired
+cables in `wire_cases`, faults in `fault_cases`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import generate, ours, peers
+from bench.fault_cases import FAULT_CASES
 from bench.firewall_cases import FIREWALL_CASES
 from bench.floors import FloorLab
 from bench.init_cases import INIT_CASES
@@ -20,6 +22,7 @@ from bench.memory import pss_mb_per_node
 from bench.reach import verify
 from bench.socket_cases import SOCKET_CASES
 from bench.warm import warm_memory
+from bench.wire_cases import WIRE_CASES
 
 NODES = 100
 MANY = 1000
@@ -331,5 +334,7 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **INIT_CASES,
     **SOCKET_CASES,
     **FIREWALL_CASES,
+    **WIRE_CASES,
+    **FAULT_CASES,
 }
 """Every benchmark, in the order of the report."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import kernel as namespaces
+from bench.cpu_time import timed
 from bench.firewall_switch import switch
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.peers import command_missing
@@ -59,6 +60,7 @@ def restore_case(rules: int = RULES) -> Benchmark:
         targets=(
             Target("load_ms", 1.2, "iptables-restore"),
             Target("load_and_read_ms", 2.5, "iptables-restore", "load_ms"),
+            Target("load_and_read_cpu_ms", 2.5, "iptables-restore", "load_cpu_ms"),
         ),
         rounds=3,
     )
@@ -90,10 +92,11 @@ def script_case(calls: int = CALLS) -> Benchmark:
         title=f"stage a script of {calls:,} calls of iptables; load what it became by one restore",
         contenders=(
             Contender("hostlab", lambda: _script_staged(text), _missing),
-            Contender("sh", lambda: _renamed(_alone(("sh", "-s"), text), "script_ms"), _missing),
+            Contender("sh", lambda: _alone(("sh", "-s"), text, "script"), _missing),
         ),
         targets=(
             Target("script_ms", 1.05, "sh"),
+            Target("script_cpu_ms", 1.05, "sh"),
             Target("restore_ms", 50.0, "sh", "script_ms", at_least=True),
         ),
         rounds=1,
@@ -106,7 +109,11 @@ def ask_case(rules: int = RULES_COMPARED) -> Benchmark:
         name="firewall-ask",
         title=f"ask what becomes of a packet, {rules:,} rules staged; alone, and {BATCH} at once",
         contenders=(Contender("hostlab", lambda: _ask(rules), _missing),),
-        targets=(Target("ask_ms", 5.0), Target("batch_per_s", 2000.0, at_least=True)),
+        targets=(
+            Target("ask_ms", 5.0),
+            Target("batch_per_s", 2000.0, at_least=True),
+            Target("legacy_batch_per_s", 2000.0, at_least=True),
+        ),
         rounds=5,
     )
 
@@ -175,19 +182,16 @@ def nft_set(elements: int) -> str:
 # Loaded by the kernel's own tools.
 
 
-def _alone(argv: Sequence[str], text: str) -> Metrics:
-    def run() -> float:
+def _alone(argv: Sequence[str], text: str, name: str = "load") -> Metrics:
+    def run() -> Metrics:
         namespaces.unshare(namespaces.CLONE_NEWNET)
-        begin = time.perf_counter()
-        subprocess.run(argv, input=text.encode(), check=True, capture_output=True)
-        return (time.perf_counter() - begin) * 1e3
+        data = text.encode()
+        return timed(
+            name, lambda: subprocess.run(argv, input=data, check=True, capture_output=True)
+        )
 
-    return {"load_ms": namespaces.forked(run)}
-
-
-def _renamed(metrics: Metrics, name: str) -> Metrics:
-    (value,) = metrics.values()
-    return {name: value}
+    found: Metrics = namespaces.forked(run)
+    return found
 
 
 # Loaded by hostlab.
@@ -214,22 +218,28 @@ def _staged(ruleset: Ruleset, text: str) -> Metrics:
     begin = time.perf_counter()
     with Stage(HOST, ("load", "stage", "apply")) as stage, _source(text) as path:
         lab_ms = (time.perf_counter() - begin) * 1e3
-        load_ms = _ms(lambda: stage.nodes["load"].load(ruleset))
-        read_ms = _ms(stage.nodes["load"].read)
-        begin = time.perf_counter()
-        found = stage_source(stage.nodes["stage"], read_source(path)).require()
-        staged_ms = (time.perf_counter() - begin) * 1e3
+        node = stage.nodes["load"]
+        loaded = timed("load", lambda: node.load(ruleset), (node.pid,))
+        read = timed("load_and_read", node.read, (node.pid,))
+        node = stage.nodes["stage"]
+        rulesets: list[Ruleset] = []
+        staged = timed(
+            "staged",
+            lambda: rulesets.append(stage_source(node, read_source(path)).require()),
+            (node.pid,),
+        )
         node = stage.nodes["apply"]
-        steps = transaction(Ruleset(), Ruleset(), found)
+        steps = transaction(Ruleset(), Ruleset(), rulesets[0])
 
         def apply() -> None:
             for step in steps:
                 tool(node.tool, step.argv, step.text)
 
         return {
-            "load_ms": load_ms,
-            "load_and_read_ms": load_ms + read_ms,
-            "staged_ms": staged_ms,
+            **loaded,
+            "load_and_read_ms": loaded["load_ms"] + read["load_and_read_ms"],
+            "load_and_read_cpu_ms": loaded["load_cpu_ms"] + read["load_and_read_cpu_ms"],
+            **staged,
             "applied_ms": _ms(apply),
             "lab_ms": lab_ms,
         }
@@ -238,14 +248,15 @@ def _staged(ruleset: Ruleset, text: str) -> Metrics:
 def _script_staged(text: str) -> Metrics:
     with Stage(HOST, ("stage", "load")) as stage, _source(f"#!/bin/sh\n{text}") as path:
         found: list[Staged] = []
-        script_ms = _ms(
-            lambda: found.append(
-                stage_source(stage.nodes["stage"], read_source(path), time_limit_s=TIME_LIMIT_S)
-            )
+        node = stage.nodes["stage"]
+        took = timed(
+            "script",
+            lambda: found.append(stage_source(node, read_source(path), time_limit_s=TIME_LIMIT_S)),
+            (node.pid,),
         )
         ruleset = found[0].require()
         return {
-            "script_ms": script_ms,
+            **took,
             "restore_ms": _ms(lambda: stage.nodes["load"].load(ruleset)),
         }
 
@@ -256,14 +267,19 @@ def _ask(rules: int) -> Metrics:
         for number in range(BATCH)
         for port in (number % 12,)
     ]
-    with Stage(HOST) as stage:
-        node = stage.nodes["stage"]
-        node.load(Ruleset(iptables=saved(rules)))
-        with Prober(stage, "stage") as prober:
-            prober.ask(packets[:1])
-            alone = _ms(lambda: [prober.ask((packet,)) for packet in packets[:ASKED_ALONE]])
-            batch = _ms(functools.partial(prober.ask, packets))
-    return {"ask_ms": alone / ASKED_ALONE, "batch_per_s": BATCH / batch * 1e3}
+    metrics: dict[str, float] = {}
+    with Stage(HOST, ("nft", "legacy")) as stage:
+        stage.nodes["nft"].load(Ruleset(iptables=saved(rules)))
+        stage.nodes["legacy"].load(Ruleset(legacy_iptables=saved(rules)))
+        for node, start in (("nft", ""), ("legacy", "legacy_")):
+            with Prober(stage, node) as prober:
+                prober.ask(packets[:1])
+                alone = _ms(lambda: [prober.ask((each,)) for each in packets[:ASKED_ALONE]])
+                batch = timed("batch", functools.partial(prober.ask, packets))
+            metrics[f"{start}ask_ms"] = alone / ASKED_ALONE
+            metrics[f"{start}batch_per_s"] = BATCH / batch["batch_ms"] * 1e3
+            metrics[f"{start}batch_per_cpu_s"] = BATCH / batch["batch_cpu_ms"] * 1e3
+    return metrics
 
 
 def _diff(rules: int) -> Metrics:

@@ -75,7 +75,7 @@ class Running:
         self._path = path
         begin = time.perf_counter()
         description = importlib.import_module(SPEC).load(path.read_text("utf-8"), file=str(path))
-        self._name: str = description.name
+        self.name: str = description.name
         self._driver.stage(description)
         self.up_s = time.perf_counter() - begin
 
@@ -83,7 +83,7 @@ class Running:
         """Take it down; how many seconds that took."""
         self.ended = True
         begin = time.perf_counter()
-        self._driver.unstage(self._name)
+        self._driver.unstage(self.name)
         return time.perf_counter() - begin
 
     @property
@@ -99,7 +99,7 @@ class Running:
         return (int(stat.rpartition(")")[2].split()[1]), supervisor)
 
     def _status(self) -> Any:
-        with self._driver.running(self._name) as control:
+        with self._driver.running(self.name) as control:
             return control.call("status")
 
     @property

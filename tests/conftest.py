@@ -8,21 +8,25 @@ whose reason begins with "here: " is about the machine's kernel and is only coun
 from __future__ import annotations
 
 import asyncio
+import compileall
 import contextlib
 import gc
 import os
 import re
 import select
 import signal
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import hostlab
 from hostlab.lab import remains
 from hostlab.lab.paths import INIT
 from hostlab.tasks.survey import task_cgroups
@@ -47,7 +51,7 @@ settings.register_profile(
     "hostlab",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=int(os.environ.get("HOSTLAB_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("HOSTLAB_EXAMPLES", "25")),
     derandomize=not CAMPAIGN and "HOSTLAB_MODEL" not in os.environ,
 )
 settings.load_profile("hostlab")
@@ -57,6 +61,17 @@ def pytest_configure(config: pytest.Config) -> None:
     name, _, value = TOKEN.partition("=")
     os.environ[name] = value
     config.stash[OUTCOMES] = Counter()
+    _keep_bytecode()
+
+
+def _keep_bytecode() -> None:
+    """Thousands of processes load hostlab, most where they could not keep what they compile.
+
+    Some machines tell Python to keep nothing at all; then pytest compiles its tests anew, too.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(hostlab.__path__[0], quiet=2)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -137,13 +152,12 @@ def pytest_terminal_summary(
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """No descriptor, child, thread or task outlives a test; nor, of its labs, anything at all."""
     kernel = "netns" in _tiers(request.node)
-    before, machine_before = _held(), _machine() if kernel else frozenset()
+    before, machine_before = _held(), Machine.now() if kernel else None
     yield
     left = _left(lambda: _held() - before)
-    if kernel:
-        if _machine() - machine_before:
-            _wait_for_the_dying()
-        left |= _left(lambda: _machine() - machine_before)
+    if machine_before is not None and machine_before.left():
+        machine_before.wait_for_the_dying()
+        left |= _left(machine_before.left)
     if left:
         pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
 
@@ -191,23 +205,75 @@ def _children() -> set[str]:
     raise AssertionError(f"threads came and went during {MOST_LOOKS} looks at them")
 
 
-def _machine() -> frozenset[str]:
-    """What this run's labs have on the machine. Others may run labs at the same time."""
-    ours = _our_processes()
-    others = set(remains.marked_processes().values()) - {lab for _, lab in ours if lab}
-    links = {name: name.split(":")[1] for name in remains.marked_links().values()}
+class Machine(NamedTuple):
+    """What was on the machine before a test. Others may run labs at the same time.
+
+    Of the processes only those are looked into that came since: there are many, and every test of
+    the kernel looks twice.
+    """
+
+    pids: frozenset[int]
+    things: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Machine:
+        return cls(frozenset(_pids()), frozenset(_things()))
+
+    def left(self) -> frozenset[str]:
+        """What this run's labs have there since then."""
+        found = {thing: lab for thing, lab in _things().items() if thing not in self.things}
+        ours = self._processes()
+        if not (found or ours):
+            return frozenset()
+        labs = remains.marked_processes()
+        others = {*labs.values()} - {lab for pid, lab in labs.items() if _is_ours(pid)}
+        return frozenset(
+            (
+                *(f"process {pid} {labs.get(pid, '')}".rstrip() for pid in ours),
+                *(thing for thing, lab in found.items() if not _is_others(lab, others)),
+            )
+        )
+
+    def wait_for_the_dying(self) -> None:
+        """Whoever was killed, or is in its `exit`, leaves nothing behind: the end is awaited."""
+        for pid in self._processes():
+            if not _is_dying(pid):
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    select.select([pidfd], [], [], DIES_WITHIN_S)
+                finally:
+                    os.close(pidfd)
+
+    def _processes(self) -> list[int]:
+        """Those that were started in this run since then."""
+        return [pid for pid in _pids() if pid not in self.pids and _is_ours(pid)]
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return pid != os.getpid() and TOKEN.encode() in environment.split(b"\0")
+
+
+def _things() -> dict[str, str]:
+    """What is no process -> the lab that it is of, or ""."""
     groups = {path: remains.lab_of_cgroup(path) for path in remains.lab_cgroups()}
     # Inits without a lab are all called the same: whose one is, `standalone_site.end` knows.
     groups = {path: lab for path, lab in groups.items() if lab != INIT}
     groups |= {path: os.path.basename(path).split(":")[1] for path in task_cgroups()}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return frozenset(
-        (
-            *(f"process {pid} {lab or ''}".rstrip() for pid, lab in ours),
-            *(f"cgroup {path}" for path, lab in groups.items() if not _is_others(lab, others)),
-            *(f"link {name}" for name, lab in links.items() if not _is_others(lab, others)),
-            *(f"mount {line.split()[4]}" for line in mounts),
-        )
+    return (
+        {f"cgroup {path}": lab for path, lab in groups.items()}
+        | {f"link {name}": name.split(":")[1] for name in remains.marked_links().values()}
+        | {f"mount {line.split()[4]}": "" for line in mounts}
     )
 
 
@@ -220,19 +286,6 @@ def _is_others(lab: str, others: set[str]) -> bool:
     return lab in others or named_after
 
 
-def _wait_for_the_dying() -> None:
-    """A process that was killed, or is in its `exit`, leaves nothing behind: its end is awaited."""
-    for pid, _ in _our_processes():
-        if not _is_dying(pid):
-            continue
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                select.select([pidfd], [], [], DIES_WITHIN_S)
-            finally:
-                os.close(pidfd)
-
-
 def _is_dying(pid: int) -> bool:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -241,19 +294,3 @@ def _is_dying(pid: int) -> bool:
         return True
     pending = [int(word, 16) for word in re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", status)]
     return bool(flags & PF_EXITING) or any(each & 1 << signal.SIGKILL - 1 for each in pending)
-
-
-def _our_processes() -> set[tuple[int, str | None]]:
-    """(pid, lab) of every process that was started in this run, but this one."""
-    marked = remains.marked_processes()
-    found = set()
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        try:
-            environment = Path(f"/proc/{entry}/environ").read_bytes()
-        except OSError:
-            continue
-        if TOKEN.encode() in environment.split(b"\0"):
-            found.add((int(entry), marked.get(int(entry))))
-    return found

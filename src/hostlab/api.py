@@ -27,6 +27,8 @@ from hostlab.plan.operations import Plan
 if TYPE_CHECKING:
     from hostlab.init.devices.plugged import Plugged
     from hostlab.lab.devices import Sockets
+    from hostlab.observe.path import Path
+    from hostlab.observe.routing import TableRoute
     from hostlab.routing.convergence import Converged
     from hostlab.spec.device import Device
 
@@ -58,6 +60,33 @@ class Node(NodeConnection):
         if not done.status:
             raise Failed("command", f"{self.name}: {command!r} succeeded, and was not to")
         return done.stdout.decode(errors="replace")
+
+    def impair(
+        self,
+        interface: str,
+        *,
+        sending: Mapping[str, Any] | None = None,
+        receiving: Mapping[str, Any] | None = None,
+        clear: Sequence[str] = (),
+    ) -> None:
+        """Change what happens to packets on an interface's cable; what is not named stays.
+
+        Values by the keys of `impair:` (`{"delay": 0.02, "loss": 0.01}`): seconds, shares of 1,
+        bits a second. Directions in `clear`, `out` and `in`, begin with nothing. UsageError for
+        what cannot be.
+        """
+        change = {
+            "node": self.name,
+            "interface": interface,
+            "clear": list(clear),
+            "sending": dict(sending or {}),
+            "receiving": dict(receiving or {}),
+        }
+        control = driver.running(self.lab)
+        try:
+            control.call("link", change=change)
+        finally:
+            control.close()
 
     def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
         """Plug in what a recording, or its file, describes; what could not be shown, for people."""
@@ -183,6 +212,21 @@ class Lab:
             for row in self.status()["nodes"]
             if row["pid"]
         }
+
+    def routes(self, *, to: str | None = None) -> dict[str, tuple[TableRoute, ...]]:
+        """By node: the routes in its kernel; those that lead to an address, or to a prefix."""
+        from hostlab.observe.routing import tables
+
+        return tables(self.description, self._pids(), to=to)
+
+    def paths(self, start: str, end: str, *, family: int | None = None) -> tuple[Path, ...]:
+        """The way of a packet, as the kernels decide, in each family; see `observe.path.paths`."""
+        from hostlab.observe.path import paths
+
+        return paths(self.description, self._pids(), start, end, family=family)
+
+    def _pids(self) -> dict[str, int]:
+        return {name: node.pid for name, node in self.nodes().items()}
 
     def __getitem__(self, name: str) -> Node:
         nodes = self.nodes()

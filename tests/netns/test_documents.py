@@ -34,7 +34,8 @@ VARYING = (
     (re.compile(r"(?<=\s)\d{2,7}(?=\s+(-$|\w+ (running|stopped)))", re.M), "PID"),
 )
 LOOK = re.compile(
-    r"hostlab (check|ls|status|devices|device list|bus (names|tree|get)"
+    r"hostlab (check|ls|path|routes|status|fault (campaign|run|try)|devices|device list"
+    r"|bus (names|tree|get)"
     r"|job (list|log|status|timers|waits)|task \S+ (check|dump|ls)"
     r"|exec \S+ -- (birdc show|cat|ip route show|ls|journalctl|systemctl is-active"
     r"|udisksctl mount)) "

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hostlab.cli.firewall_stage import print_troubles, stage_options, staged_from
+from hostlab.cli.firewall_in_node import in_that_node
+from hostlab.cli.firewall_stage import SOURCE, print_troubles, stage_options, staged_from
 from hostlab.cli.output import json_option, print_json
 from hostlab.errors import Failed, UsageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hostlab.firewall.packet import Packet
     from hostlab.firewall.rehearsal import Rehearsal
     from hostlab.firewall.ruleset import Ruleset
+    from hostlab.firewall.staged import Staged
 
 _SIGNS = {"added": "+", "removed": "-", "moved": "~"}
 
@@ -81,23 +83,14 @@ def live_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(
     "apply", epilog="Example: hostlab firewall apply rules.sh --live --check 'nc -z localhost 22'"
 )
-@click.argument("source", type=click.Path(allow_dash=True))
+@SOURCE
 @click.argument("arguments", nargs=-1)
 @live_options
 @stage_options
+@click.option("--handed-in", hidden=True, help="In a node: the file with what was staged outside.")
 def apply_command(
-    source: str,
-    arguments: tuple[str, ...],
-    *,
-    live: bool,
-    dry_run: bool,
-    within_s: float,
-    check: str | None,
-    expect: str | None,
-    strict: bool,
-    force: bool,
-    **options: Any,
-) -> None:
+    source: str, arguments: tuple[str, ...], *, handed_in: str | None, **options: Any
+) -> int:
     """Stage SOURCE, load it in one transaction, and take it back unless it is confirmed.
 
     The way back is armed before the first change: a job of an init that hangs on no terminal and no
@@ -105,24 +98,46 @@ def apply_command(
     firewall confirm` from a new connection, `yes` at the prompt, or --check; without one the old
     rules return, are read back and compared, and the exit status is 1. Over SSH it is refused when
     a packet of a new connection like yours, sent through a copy of the result, does not come in.
+    With --node it is that node's firewall, from outside; SOURCE may be a running node as well.
     """
-    if live and (options["node"] is not None or options["interfaces"] or options["routes"]):
+    how = How(*(options.pop(name) for name in How._fields))
+    node = options["node"]
+    if how.live and (node is not None or options["interfaces"] or options["routes"]):
         raise UsageError(
             "target",
             "--live changes this machine, so this machine is the target of the stage",
             hint="leave --node, --interface and --route out",
         )
+    if handed_in is not None:
+        from hostlab.cli import firewall_in_node
+
+        found = firewall_in_node.handed_in(handed_in)
+        put_live(source, found.ruleset, how, operations=found.operations)
+        return 0
     from hostlab.firewall.source import STDIN
 
     found = staged_from(source, arguments=arguments, **options)
     wanted = found.require()
     print_troubles(found.troubles)
-    put_live(
-        source if source == STDIN else os.path.abspath(source),
-        wanted,
-        How(live, dry_run, within_s, check, expect, strict, force),
-        operations=found.operations,
-    )
+    name = os.path.abspath(source) if source != STDIN and os.path.exists(source) else source
+    if node is not None:
+        return _put_in_node(node, name, found, how)
+    put_live(name, wanted, how, operations=found.operations)
+    return 0
+
+
+def _put_in_node(name: str, source: str, staged: Staged, how: How) -> int:
+    """The same in a node: what was staged here is loaded there, and its way back stands there."""
+    from hostlab.cli.firewall_in_node import hand_in, hosting_node, run_in_node
+
+    if how.expect is not None or how.strict or how.force:
+        hint = "`hostlab firewall prove SOURCE --expect FILE --node NODE` asks before"
+        raise UsageError("target", "--expect, --strict and --force are for --live", hint=hint)
+    node = hosting_node(name)
+    words = ["--handed-in", hand_in(node, staged), "--within", str(how.within_s)]
+    words += ["--check", how.check] if how.check is not None else []
+    words.append("--dry-run" if how.dry_run else "--live")
+    return run_in_node(node, "apply", *words, "--", source)
 
 
 def put_live(
@@ -204,6 +219,7 @@ def _packet(packet: Packet) -> str:
 
 
 @click.command("confirm", epilog="Example: ssh server hostlab firewall confirm")
+@in_that_node
 def confirm_command() -> None:
     """Keep what has been applied. Only a connection made after the load proves anything."""
     from hostlab.firewall.confirming import confirm
@@ -216,6 +232,7 @@ def confirm_command() -> None:
 
 @click.command("revert", epilog="Example: hostlab firewall revert")
 @click.option("--when-due", is_flag=True, hidden=True, help="What the way back does.")
+@in_that_node
 def revert_command(*, when_due: bool) -> None:
     """Bring the rules back that were there before what has not been confirmed."""
     from hostlab.firewall import applying, way_back
@@ -240,6 +257,7 @@ def revert_command(*, when_due: bool) -> None:
 
 @click.command("status", epilog="Example: hostlab firewall status")
 @json_option
+@in_that_node
 def status_command(*, as_json: bool) -> None:
     """Tell whether a change is under way, whose, and when it is taken back."""
     from hostlab.firewall import way_back

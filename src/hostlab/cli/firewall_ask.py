@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from hostlab.cli.firewall_stage import chosen_target, stage_options
+from hostlab.cli.firewall_stage import (
+    complete_source,
+    running_node,
+    stage_options,
+    target_for,
+)
 from hostlab.cli.output import Progress, json_option, print_json
-from hostlab.cli.targets import complete_node
 from hostlab.errors import SpecError, SpecErrors, UsageError
 
 if TYPE_CHECKING:
@@ -27,11 +29,7 @@ if TYPE_CHECKING:
 _STDIN = "-"
 
 
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [*complete_node(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
-
-
-RULESET = click.argument("ruleset", metavar="RULESET|NODE", shell_complete=_complete)
+RULESET = click.argument("ruleset", metavar="RULESET|NODE", shell_complete=complete_source)
 
 
 def expect_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,22 +51,10 @@ def opened(
     from hostlab.firewall.probing import probed
     from hostlab.firewall.source import read_source
 
-    if ruleset == _STDIN or os.path.exists(ruleset):
-        source = read_source(ruleset, stdin=stdin, shell=shell)
-        return probed(source, chosen_target(**target), time_limit_s=time_limit)
-    from hostlab.lab.paths import labs
-
-    if not labs():
-        raise UsageError(
-            "no-file", f"there is no file {ruleset}, and no lab that is up to have a node so named"
-        )
-    from hostlab.cli.targets import one_node
-
-    node = one_node(ruleset)
-    named = target["interfaces"] or target["routes"] or target["forwarding"]
-    if target["node"] is None and not named:
-        target["node"] = ruleset
-    return probed(node, chosen_target(**target), time_limit_s=time_limit)
+    node = running_node(ruleset)
+    chosen = target_for(node, **target)
+    found = node or read_source(ruleset, stdin=stdin, shell=shell)
+    return probed(found, chosen, time_limit_s=time_limit)
 
 
 @click.command(

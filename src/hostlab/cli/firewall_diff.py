@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from hostlab.cli.firewall_stage import chosen_target, print_troubles, stage_options
+from hostlab.cli.firewall_stage import (
+    chosen_target,
+    complete_source,
+    print_troubles,
+    running_node,
+    stage_options,
+    staged_in,
+    target_for,
+)
 from hostlab.cli.output import json_option, print_json
 from hostlab.errors import Failed
 
@@ -26,16 +34,17 @@ _NEITHER_FAMILY: Final = "nothing of any dimension"
 
 
 @click.command("diff", epilog="Example: hostlab firewall diff old.rules new.sh")
-@click.argument("old", type=click.Path(allow_dash=True))
-@click.argument("new", type=click.Path(allow_dash=True))
+@click.argument("old", metavar="OLD|NODE", shell_complete=complete_source)
+@click.argument("new", metavar="NEW|NODE", shell_complete=complete_source)
 @click.option("--text", "only_text", is_flag=True, help="Compare what they say, send nothing.")
 @stage_options
 @json_option
 def diff_command(old: str, new: str, *, only_text: bool, as_json: bool, **options: Any) -> int:
     """Compare two rulesets by their text and by their meaning; exit 1 where they differ.
 
-    Both are staged. By text: rules, policies and elements, without what does not matter. By
-    meaning: packets on and beside every boundary that either mentions are sent through both.
+    Both are staged; a running node is copied, with its network. By text: rules, policies and
+    elements, without what does not matter. By meaning: packets on and beside every boundary that
+    either mentions are sent through both.
     """
     from hostlab.firewall.difference import text_difference
     from hostlab.firewall.meaning import meaning_difference
@@ -59,17 +68,16 @@ def _two_staged(
     old: str, new: str, options: dict[str, Any]
 ) -> Iterator[tuple[Stage, Ruleset, Ruleset]]:
     """A stage with one ruleset in each of two nodes."""
-    from hostlab.firewall.source import STDIN, read_source
+    from hostlab.firewall.source import STDIN
     from hostlab.firewall.stage import Stage
-    from hostlab.firewall.staged import stage_source
 
-    shell, limit = options.pop("shell"), options.pop("time_limit")
+    how = {"shell": options.pop("shell"), "limit": options.pop("time_limit")}
     stdin = sys.stdin.buffer.read() if STDIN in (old, new) else b""
-    with Stage(chosen_target(**options), ("old", "new")) as stage:
+    nodes = running_node(old), running_node(new)
+    with Stage(target_for(nodes[0] or nodes[1], **options), ("old", "new")) as stage:
         found = []
-        for node, path in (("old", old), ("new", new)):
-            source = read_source(path, stdin=stdin, shell=shell)
-            staged = stage_source(stage.nodes[node], source, time_limit_s=limit)
+        for place, path, node in zip(("old", "new"), (old, new), nodes, strict=True):
+            staged = staged_in(stage.nodes[place], node or path, stdin=stdin, **how)
             print_troubles(staged.troubles)
             found.append(staged.require())
         yield stage, found[0], found[1]

@@ -8,19 +8,30 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from hostlab.cli.output import json_option, print_json
 from hostlab.cli.targets import complete_node
-from hostlab.errors import Unsupported, UsageError
+from hostlab.errors import Problem, Unsupported, UsageError
 
 if TYPE_CHECKING:
+    from hostlab.api import Node
     from hostlab.firewall.listing import Where
     from hostlab.firewall.ruleset import Ruleset
+    from hostlab.firewall.stage import StageNode
     from hostlab.firewall.staged import Staged
     from hostlab.firewall.target import Target
     from hostlab.firewall.troubles import Trouble
 
-_SOURCE = click.argument("source", type=click.Path(allow_dash=True))
+
+def complete_source(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Running nodes, and files."""
+    return [*complete_node(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
+
+
+SOURCE = click.argument("source", metavar="SOURCE|NODE", shell_complete=complete_source)
 _SHELLS = ("sh", "bash", "zsh")
 
 
@@ -87,6 +98,34 @@ def chosen_target(
     return target_of.this_machine()
 
 
+def running_node(source: str) -> Node | None:
+    """The running node that a source names; None for a file, a directory or standard input."""
+    from hostlab.firewall.source import STDIN
+    from hostlab.lab.paths import labs
+
+    if source == STDIN or source.startswith(("/", ".")) or os.path.exists(source):
+        return None
+    if not labs():
+        message = f"there is no file {source}, and no lab that is up to have a node so named"
+        raise UsageError("no-file", message)
+    from hostlab.cli.targets import one_node
+
+    try:
+        return one_node(source)
+    except Problem as problem:
+        message = f"there is no file {source}, and {problem.message}"
+        raise UsageError("no-file", message, hint=problem.hint) from None
+
+
+def target_for(source: Node | None, **options: Any) -> Target:
+    """The target that the options say; where they say none, that of the node whose rules it is."""
+    if source is not None and not any(options.values()):
+        from hostlab.firewall import target_of
+
+        return target_of.of_node(source)
+    return chosen_target(**options)
+
+
 def staged_from(
     source: str,
     *,
@@ -95,21 +134,43 @@ def staged_from(
     arguments: Sequence[str] = (),
     **target: Any,
 ) -> Staged:
-    """A source staged in a lab of its own that is gone afterwards."""
-    from hostlab.firewall.source import STDIN, read_source
-    from hostlab.firewall.stage import Stage
-    from hostlab.firewall.staged import stage_source
+    """A source, or what a node holds, staged in a lab of its own that is gone afterwards."""
+    import msgspec
 
-    chosen = chosen_target(**target)
-    stdin = sys.stdin.buffer.read() if source == STDIN else b""
+    from hostlab.firewall.one_family import left_open
+    from hostlab.firewall.stage import Stage
+
+    node = running_node(source)
+    with Stage(target_for(node, **target)) as stage:
+        place = stage.nodes["stage"]
+        found = staged_in(place, node or source, arguments=arguments, shell=shell, limit=time_limit)
+    remarks = tuple(left_open(found.ruleset, stage.target))
+    return msgspec.structs.replace(found, troubles=(*found.troubles, *remarks))
+
+
+def staged_in(
+    place: StageNode,
+    source: str | Node,
+    *,
+    shell: str | None,
+    limit: float,
+    arguments: Sequence[str] = (),
+    stdin: bytes | None = None,
+) -> Staged:
+    """A source, or what a node holds, in a node of a stage."""
+    from hostlab.firewall.source import STDIN, read_source
+    from hostlab.firewall.staged import stage_copy, stage_source
+
+    if not isinstance(source, str):
+        return stage_copy(place, source)
+    if stdin is None:
+        stdin = sys.stdin.buffer.read() if source == STDIN else b""
     found = read_source(source, stdin=stdin, shell=shell)
-    with Stage(chosen) as stage:
-        node = stage.nodes["stage"]
-        return stage_source(node, found, arguments=arguments, time_limit_s=time_limit)
+    return stage_source(place, found, arguments=arguments, time_limit_s=limit)
 
 
 @click.command("stage", epilog="Example: hostlab firewall stage /etc/firewall/rules.d")
-@_SOURCE
+@SOURCE
 @click.argument("arguments", nargs=-1)
 @stage_options
 @json_option
@@ -118,7 +179,8 @@ def stage_command(source: str, *, as_json: bool, **options: Any) -> int:
 
     SOURCE is a script of sh, bash or zsh (ARGUMENTS are handed to it), a directory of rule files
     that one shell reads in the order of run-parts, the output of iptables-save, ip6tables-save or
-    ipset save, an nft file, or - for standard input. The stage has this machine's interfaces,
+    ipset save, an nft file, - for standard input, or a running node, whose ruleset and network are
+    copied. Else the stage has this machine's interfaces,
     addresses and routes, unless others are named. Ends with 2 when the ruleset is at fault, and
     with 3 when this kernel lacks what it names.
     """

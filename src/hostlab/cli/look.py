@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostlab.cli.link import impaired_cables
 from hostlab.cli.output import coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, complete_node, lab_named, one_node
 from hostlab.errors import UsageError
@@ -246,9 +247,16 @@ def differences_command(node: str, *, as_json: bool) -> None:
     found = one_node(node)
     lab = staged(found.lab)
     assert lab is not None, "a node that is there was described"
-    rows = differences(
-        lab.node(found.name), circumstances(masked_paths=MASKED, readonly_paths=READONLY)
+    found_here = circumstances(
+        masked_paths=MASKED,
+        readonly_paths=READONLY,
+        impaired=tuple(
+            (row["interface"], f"by {row['method']}: {row['limits']}")
+            for row in impaired_cables(found.lab)
+            if row["node"] == found.name
+        ),
     )
+    rows = differences(lab.node(found.name), found_here)
     if as_json:
         print_json(rows)
         return

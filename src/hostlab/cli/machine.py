@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -15,7 +14,6 @@ from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
     from hostlab.observe.finding import Finding
-    from hostlab.spec.importing import Imported
 
 SHELLS = ("bash", "zsh", "fish")
 _MARKS = {"ok": "✓", "limited": "~", "missing": "✗"}
@@ -67,69 +65,6 @@ def schema_command() -> None:
     from hostlab.spec import schema
 
     print_json(schema())
-
-
-@click.group("import", epilog="Example: hostlab import compose compose.yaml > lab.yaml")
-def import_command() -> None:
-    """Turn someone else's file into a description: it on standard output, what is lost beside."""
-
-
-_foreign = click.argument("file", type=click.Path())
-
-
-@import_command.command("compose", epilog="Example: hostlab import compose compose.yaml > lab.yaml")
-@_foreign
-@json_option
-def import_compose_command(file: str, *, as_json: bool) -> None:
-    """Turn a Compose file into a description; `-` is standard input."""
-    from hostlab.spec.compose import import_compose
-
-    _print_imported(
-        import_compose(_read(file), file=_shown(file), variables=os.environ), as_json=as_json
-    )
-
-
-@import_command.command(
-    "containerlab", epilog="Example: hostlab import containerlab fabric.clab.yml > lab.yaml"
-)
-@_foreign
-@json_option
-def import_containerlab_command(file: str, *, as_json: bool) -> None:
-    """Turn a containerlab topology into a description; `-` is standard input."""
-    from hostlab.spec.containerlab import import_containerlab
-
-    _print_imported(
-        import_containerlab(_read(file), file=_shown(file), variables=os.environ), as_json=as_json
-    )
-
-
-def _shown(file: str) -> str:
-    return "<stdin>" if file == "-" else file
-
-
-def _read(file: str) -> str:
-    try:
-        if file == "-":
-            return sys.stdin.buffer.read().decode()
-        with open(file, encoding="utf-8") as source:
-            return source.read()
-    except UnicodeDecodeError as error:
-        raise UsageError("no-text", f"{_shown(file)}: not UTF-8: {error.reason}") from None
-    except OSError as error:
-        raise UsageError("no-file", f"{file}: {error.strerror}") from None
-
-
-def _print_imported(imported: Imported, *, as_json: bool) -> None:
-    if as_json:
-        notes = [{"where": str(note.where), "message": note.message} for note in imported.notes]
-        print_json({"description": imported.text, "notes": notes})
-        return
-    sys.stdout.write(imported.text)
-    sys.stdout.flush()
-    for note in imported.notes:
-        print(note, file=sys.stderr)
-    if imported.notes:
-        print(f"{len(imported.notes)} things are not in the description", file=sys.stderr)
 
 
 @click.command("completion", epilog='Example: eval "$(hostlab completion bash)"')

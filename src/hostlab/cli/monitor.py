@@ -15,6 +15,7 @@ from hostlab.cli.inits import inits_named, node_option
 from hostlab.cli.output import json_option
 
 if TYPE_CHECKING:
+    from hostlab.faults.following import FaultFeed
     from hostlab.init.client import Control, InitClient
     from hostlab.jobs.effects import EventFinished
     from hostlab.jobs.monitoring import Filter
@@ -36,7 +37,8 @@ def monitor_command(
 ) -> None:
     """Follow events as they finish: time, name, environment, as upstart-monitor prints them.
 
-    Of several nodes, by default all that are up, each line names its node. Until ^C.
+    Of several nodes, by default all that are up, each line names its node. Among them is what
+    `hostlab fault` breaks and mends. Until ^C.
     """
     from hostlab.jobs.monitoring import Filter, monitor_header
 
@@ -44,10 +46,11 @@ def monitor_command(
     wanted = Filter(events=events, jobs=jobs)
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         streams = [(init, stack.enter_context(init.monitor())) for init in inits]
+        feeds = [stack.enter_context(contextlib.closing(each)) for each in _feeds(inits)]
         if not as_json:
             names = ", ".join(init.name for init in inits) or "no init"
             print("\n".join(monitor_header(names, nodes=len(inits) > 1)), flush=True)
-        _follow(streams, wanted, stack, count=count, as_json=as_json)
+        _follow(streams, feeds, wanted, stack, count=count, as_json=as_json)
 
 
 def emit_watched(
@@ -73,8 +76,18 @@ def emit_watched(
                 _print(finished, answer["time"], init.name, several=False, as_json=False)
 
 
+def _feeds(inits: Sequence[InitClient]) -> list[FaultFeed]:
+    """The faults of the labs of these inits."""
+    from hostlab.faults.following import FaultFeed
+    from hostlab.lab.access import NodeConnection
+
+    nodes = [init for init in inits if isinstance(init, NodeConnection)]
+    return [FaultFeed(lab) for lab in dict.fromkeys(node.lab for node in nodes)]
+
+
 def _follow(
     streams: list[tuple[InitClient, Control]],
+    feeds: list[FaultFeed],
     wanted: Filter,
     stack: contextlib.ExitStack,
     *,
@@ -89,14 +102,17 @@ def _follow(
 
     poll = select.poll()
     by_fd = {control.socket.fileno(): (init, control) for init, control in streams}
-    for fd in by_fd:
+    told_by = {feed.fileno(): feed for feed in feeds}
+    for fd in (*by_fd, *told_by):
         poll.register(fd, select.POLLIN)
     printed = 0
     several = len(streams) > 1
     while by_fd and (count is None or printed < count):
-        heard: list[tuple[float, str, dict[str, Any]]] = []
+        heard: list[tuple[float, str, EventFinished | None]] = []
         for fd, _ in [] if any(c.has_answer for _, c in by_fd.values()) else poll.poll():
-            if not _hear(*by_fd[fd], heard):
+            if fd in told_by:
+                heard += told_by[fd].read()
+            elif not _hear(*by_fd[fd], heard):
                 poll.unregister(fd)
                 init, old = by_fd.pop(fd)
                 next_one = _subscribe_again(init, old)
@@ -107,8 +123,7 @@ def _follow(
         for init, control in by_fd.values():
             while control.has_answer:
                 _hear(init, control, heard)
-        for wall, name, effect in sorted(heard, key=lambda each: each[0]):
-            event = _event(effect)
+        for wall, name, event in sorted(heard, key=lambda each: each[0]):
             if event is not None and wanted.wants(event) and (count is None or printed < count):
                 _print(event, wall, name, several=several, as_json=as_json)
                 printed += 1
@@ -139,7 +154,7 @@ def _subscribe_again(init: InitClient, old: Control) -> Control | None:
 
 
 def _hear(
-    init: InitClient, control: Control, heard: list[tuple[float, str, dict[str, Any]]]
+    init: InitClient, control: Control, heard: list[tuple[float, str, EventFinished | None]]
 ) -> bool:
     from hostlab.errors import Failed
 
@@ -148,7 +163,7 @@ def _hear(
     except Failed:
         return False
     if "effect" in answer:
-        heard.append((answer["time"], init.name, answer["effect"]))
+        heard.append((answer["time"], init.name, _event(answer["effect"])))
     return True
 
 

@@ -14,6 +14,7 @@ from hostlab.lab.paths import labs
 
 if TYPE_CHECKING:
     from hostlab.api import Lab, Node
+    from hostlab.spec import Lab as Description
 
 
 def only_lab() -> str:
@@ -46,7 +47,7 @@ def nodes_named(text: str) -> list[Node]:
     running: dict[str, dict[str, Node]] = {}
     for part in text.split(","):
         lab, _, name = part.rpartition("/")
-        lab = lab or _lab_of(name)
+        lab = lab or lab_of(name)
         if lab not in running:
             running[lab] = Lab(lab).nodes()
         if name == "*":
@@ -66,7 +67,18 @@ def one_node(text: str) -> Node:
     return found[0]
 
 
-def _lab_of(node: str) -> str:
+def described_nodes(text: str | None) -> list[tuple[Node, Description]]:
+    """The nodes that `text` names, or all of the only lab that is up, each with its lab's."""
+    nodes = nodes_named(f"{only_lab()}/*" if text is None else text)
+    found = []
+    for node in nodes:
+        described = staged(node.lab)
+        assert described is not None, "a node that is there was described"
+        found.append((node, described))
+    return found
+
+
+def lab_of(node: str) -> str:
     """The only running lab with a node of this name."""
     candidates = [lab for lab in labs() if node == "*" or node in _node_names(lab)]
     if len(candidates) == 1:

@@ -34,6 +34,8 @@ REDIRECTS: Final = ("net.ipv4.conf.all.accept_redirects", "net.ipv4.conf.default
 _LINKS_OWN: Final = re.compile(r"net.ipv6.conf.*.mtu")
 """It follows the link's."""
 MAX_BYTES: Final = 64 << 20
+VALUE_BYTES: Final = 1 << 13
+"""Of a sysctl at once: the kernel makes and clears so much room for it (proc_sysctl.c)."""
 _STATE: Final = (
     ("links", ("ip", "-j", "-d", "link")),
     ("addresses", ("ip", "-j", "address")),
@@ -150,17 +152,14 @@ def read_sysctls(pid: int) -> dict[str, str]:
 
     def work() -> tuple[bytes, Sequence[int]]:
         fd = os.memfd_create("sysctls", os.MFD_CLOEXEC)
+        fields = []
         for directory, _, names in os.walk(SYSCTLS):
             for name in names:
-                if name in VOLATILE:
-                    continue
                 path = f"{directory}/{name}"
-                try:
-                    with open(path, "rb") as file:
-                        value = file.read()
-                except OSError:
-                    continue
-                os.write(fd, path.encode() + b"\0" + value.strip() + b"\0")
+                if name not in VOLATILE and (value := _value(path)) is not None:
+                    fields += [path.encode(), value]
+        with open(fd, "wb", closefd=False) as file:
+            file.write(b"\0".join(fields))
         return b"", (fd,)
 
     _, fds = from_inside(pid, ("user", "net"), work)
@@ -172,6 +171,23 @@ def read_sysctls(pid: int) -> dict[str, str]:
         sysctl_name(path[start:]): value
         for path, value in zip(fields[::2], fields[1::2], strict=False)
     }
+
+
+def _value(path: str) -> bytes | None:
+    """A sysctl's; None of one that cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        parts = [os.read(fd, VALUE_BYTES)]
+        while len(parts[-1]) == VALUE_BYTES and len(parts) < MAX_BYTES // VALUE_BYTES:
+            parts.append(os.read(fd, VALUE_BYTES))
+        return b"".join(parts).strip()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
 
 
 def sysctl_name(path: str) -> str:

@@ -296,7 +296,8 @@ def _nft_match(reading: _Reading, tokens: Sequence[str], at: int, sets: Sets) ->
         return end
     if word in ("icmp", "icmpv6") and following == "type":
         values, is_negated, end = _nft_values(tokens, at + 2, sets)
-        numbers = [icmp_type(value, is_v6=word == "icmpv6") for value in values]
+        reading.is_v6 = word == "icmpv6"
+        numbers = [icmp_type(value, is_v6=reading.is_v6) for value in values]
         reading.add(Dimension.PROTOCOL, ["icmp"], is_negated=False)
         reading.add(Dimension.ICMP_TYPE, [(n, n) for n in numbers], is_negated=is_negated)
         return end

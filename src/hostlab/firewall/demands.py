@@ -11,8 +11,8 @@ import msgspec
 from hostlab.firewall.boundaries import Demand, demand_of_nft, demand_of_saved
 from hostlab.firewall.ipset_save import parse_ipset
 from hostlab.firewall.iptables_save import parse, rule_text
-from hostlab.firewall.nft_text import NftTable, parse_nft
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.plan.nft_text import NftTable, parse_nft
 
 HOOKS: Final = {
     "PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output",

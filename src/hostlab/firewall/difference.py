@@ -17,8 +17,8 @@ import msgspec
 
 from hostlab.firewall.ipset_save import parse_ipset
 from hostlab.firewall.iptables_save import normalised, parse, rule_text
-from hostlab.firewall.nft_text import parse_nft
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.plan.nft_text import parse_nft
 
 
 class Change(StrEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from hostlab.firewall.script import PLACE, Ran
@@ -35,17 +36,40 @@ Stamp = tuple[int, int, int]
 
 def watched(pid: int) -> dict[str, Stamp]:
     """The files of the watched directories, as a node shows them: mode, size, time of change."""
-    root = f"/proc/{pid}/root"
     found: dict[str, Stamp] = {}
     for top in WATCHED:
-        for directory, _, names in os.walk(root + top):
-            for name in names:
-                path = f"{directory}/{name}"
-                if (stamp := _stamp(path)) is not None:
-                    found[path[len(root) :]] = stamp
+        with suppress(FileNotFoundError), _opened(f"/proc/{pid}/root{top}") as opened:
+            for path, stamp in _stamps(opened):
+                found[top + path] = stamp
                 if len(found) >= MAX_WATCHED:
                     return found
     return found
+
+
+@contextmanager
+def _opened(directory: str, *, at: int | None = None) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _stamps(top: int) -> Iterator[tuple[str, Stamp]]:
+    """The files below a directory, from its descriptor: the way through another process' root is
+    longer than all the rest of a path.
+    """
+    waiting = ["."]
+    while waiting:
+        directory = waiting.pop()
+        with suppress(OSError), _opened(directory, at=top) as opened, os.scandir(opened) as entries:
+            for entry in entries:
+                path = f"{directory}/{entry.name}"
+                if not entry.is_dir():
+                    with suppress(OSError):
+                        yield path[1:], _stamp_of(entry.stat(follow_symlinks=False))
+                elif not entry.is_symlink():
+                    waiting.append(path)
 
 
 def changes(
@@ -80,9 +104,12 @@ def _differs(pid: int, path: str) -> bool:
 
 def _stamp(path: str) -> Stamp | None:
     try:
-        found = os.lstat(path)
+        return _stamp_of(os.lstat(path))
     except (OSError, ValueError):
         return None
+
+
+def _stamp_of(found: os.stat_result) -> Stamp:
     # A directory's size is its file system's, and an overlay's is another one.
     is_directory = (found.st_mode & 0o170000) == 0o040000
     return (

@@ -18,6 +18,8 @@ from hostlab.linux import nftables
 from hostlab.linux.entering import from_inside
 from hostlab.linux.running import run_inside, usual_environment
 
+LEGACY_TABLES: Final = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
+"""A family -> the file below /proc/PID/net that names its tables of legacy iptables, if any."""
 NO_LOCK: Final = "/dev/null"
 """The lock of legacy iptables is the machine's own: what works elsewhere must not wait for it."""
 
@@ -88,17 +90,26 @@ def run_in_network(
 
 
 def tables_in_network(pid: int) -> Tables:
-    """What lists the nf_tables tables of the network namespace of a process."""
+    """The tables that there are in the network namespace of a process."""
 
     def work() -> tuple[bytes, Sequence[int]]:
         return "\n".join(f"{family} {name}" for family, name in nftables.tables()).encode(), ()
 
-    def listed() -> tuple[tuple[str, str], ...]:
-        answer, _ = from_inside(pid, ("user", "net"), work)
-        lines = (line.partition(" ") for line in answer.decode().split("\n") if line)
-        return tuple((family, name) for family, _, name in lines)
+    answer, _ = from_inside(pid, ("user", "net"), work)
+    lines = (line.partition(" ") for line in answer.decode().split("\n") if line)
+    legacy = (family for family, name in LEGACY_TABLES.items() if _names_any(pid, name))
+    return Tables([(family, name) for family, _, name in lines], frozenset(legacy))
 
-    return listed
+
+def _names_any(pid: int, name: str) -> bool:
+    """Whether one of `LEGACY_TABLES` names any; iptables-legacy-save reads nothing else, either."""
+    try:
+        with open(f"/proc/{pid}/net/{name}", "rb") as file:
+            return bool(file.read(1))
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
 
 
 def _completed(returncode: int, out: bytes, error: bytes) -> Completed:

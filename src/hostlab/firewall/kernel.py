@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hostlab.errors import Failed
 from hostlab.firewall import witnesses
-from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import IPTABLES_TABLES, Ruleset
 from hostlab.lab.access import Completed
+from hostlab.plan.nft_text import nft_tables
 
 TOOL_TIMEOUT_S: Final = 600.0
 RESTORERS: Final = (
@@ -38,26 +38,25 @@ class Run(Protocol):
         """The tool's end; OSError where it cannot be started."""
 
 
-Tables = Callable[[], Sequence[tuple[str, str]]]
-"""What tells (family, name) of the tables of nf_tables there."""
+class Tables(NamedTuple):
+    """What there is to be read."""
+
+    nft: Sequence[tuple[str, str]]
+    """Family and name of each table of nf_tables."""
+    legacy: frozenset[str]
+    """The families in which legacy iptables has tables: ip, ip6."""
 
 
-def read(run: Run, tables_there: Tables | None = None) -> Ruleset:
+def read(run: Run, tables_there: Callable[[], Tables] | None = None) -> Ruleset:
     """What the kernel holds now; Failed with the tool's own words.
 
     Only tables that are there are asked for, and nft is not asked to print those of iptables.
-    `tables_there` spares asking nft for them, which takes it as long as a whole listing.
+    `tables_there` spares asking nft for them, which takes it as long as a whole listing, and legacy
+    iptables where it has none.
     """
-    if tables_there is not None:
-        tables = list(tables_there())
-    else:
-        listed = _text(tool(run, ("nft", "list", "tables")))
-        tables = [(found[1], found[2]) for found in _TABLE.finditer(listed)]
-    saved = {
-        field: _saved(run, name)
-        for field, name in SAVERS
-        if "legacy" in field or _may_hold(field, tables)
-    }
+    there = tables_there() if tables_there is not None else _listed_tables(run)
+    tables = there.nft
+    saved = {field: _saved(run, name) for field, name in SAVERS if _may_hold(field, there)}
     own = {("ip", name) for name in _tables(saved.get("iptables", ""))}
     own |= {("ip6", name) for name in _tables(saved.get("ip6tables", ""))}
     own |= {(family, witnesses.TABLE) for family in ("inet", "netdev")}
@@ -80,9 +79,17 @@ def _listed(run: Run, family: str, name: str) -> str:
     return "".join(text for key, text in nft_tables(everything) if key == (family, name))
 
 
-def _may_hold(field: str, tables: Sequence[tuple[str, str]]) -> bool:
+def _listed_tables(run: Run) -> Tables:
+    listed = _text(tool(run, ("nft", "list", "tables")))
+    found = [(each[1], each[2]) for each in _TABLE.finditer(listed)]
+    return Tables(found, frozenset(("ip", "ip6")))
+
+
+def _may_hold(field: str, there: Tables) -> bool:
     family = "ip6" if "6" in field else "ip"
-    return any(each == family and name in IPTABLES_TABLES for each, name in tables)
+    if "legacy" in field:
+        return family in there.legacy
+    return any(each == family and name in IPTABLES_TABLES for each, name in there.nft)
 
 
 def load(run: Run, ruleset: Ruleset) -> None:

@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from hostlab.firewall.nft_text import NftTable, parse_nft, print_nft
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.plan.nft_text import NftTable, parse_nft, print_nft
 
 _ADDED: Final = re.compile(r"--(?:add|del|map)-set (\S+)")
 _FADES: Final = re.compile(r"\bflags [^\n]*\b(?:dynamic|timeout)\b|^timeout ")

@@ -75,13 +75,15 @@ def _saved_chains(text: str, family: str, *, is_legacy: bool) -> Iterator[Chain]
 
 _TABLE: Final = re.compile(r"table (\S+) (\S+) \{")
 _CHAIN: Final = re.compile(r"\tchain (\S+) \{")
+_ELEMENTS: Final = re.compile(r"\t\telements = \{[^}]*\}")
+"""Of a set, where no rule is: most of a large ruleset."""
 
 
 def _nft_chains(text: str) -> Iterator[Chain]:
     family = table = name = ""
     rules: list[str] = []
     head = ""
-    for line in logical_lines(text):
+    for line in logical_lines(_ELEMENTS.sub("", text)):
         if found := _TABLE.match(line):
             family, table = found[1], found[2]
         elif found := _CHAIN.match(line):

@@ -53,7 +53,7 @@ def meaning_difference(
     """Compare what is loaded in two nodes of a stage; `rulesets` are what was read there."""
     before, after = (list(placed_rules(ruleset)) for ruleset in rulesets)
     rules = [*before, *after]
-    packets = sample_packets(rules, _changed(before, after), stage.target)
+    packets = sample_packets(rules, changed_rules(before, after), stage.target)
     with Prober(stage, old) as prober:
         first = prober.ask(packets)
     with Prober(stage, new) as prober:
@@ -66,7 +66,7 @@ def meaning_difference(
     )
 
 
-def _changed(before: list[PlacedRule], after: list[PlacedRule]) -> frozenset[int]:
+def changed_rules(before: list[PlacedRule], after: list[PlacedRule]) -> frozenset[int]:
     """The numbers, in both lists together, of rules that only one of them has.
 
     A rule that has another before it than it had counts, and one whose set has other elements.

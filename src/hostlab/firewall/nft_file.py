@@ -51,8 +51,10 @@ def statements(text: str, *, file: str, line: int = 1, read: ReadFile) -> Iterat
 
 _TOKEN: Final = re.compile(
     r"(?P<comment>#[^\n]*)|(?P<quoted>\"[^\"\n]*\")|(?P<open>\{)|(?P<close>\})"
-    r"|(?P<end>[;\n])|(?P<joined>\\\n)|(?P<blank>[ \t\r]+)|(?P<word>[^\s{};#\"\\]+|\\|\")"
+    r"|(?P<end>[;\n])|(?P<joined>\\\n)|(?P<blank>[ \t\r]+)"
+    r"|(?P<words>[^\s{};#\"\\][^\n{};#\"\\]*|\\|\")"
 )
+"""Words that follow one another are one token: a set has a hundred thousand."""
 
 
 class _File:
@@ -79,10 +81,10 @@ class _File:
             elif kind == "end":
                 if not self.braces:
                     yield from self._end()
-            elif kind in ("word", "quoted"):
+            elif kind in ("words", "quoted"):
                 if not self.words:
                     self.started = self.line
-                self.words.append(said)
+                self.words += said.split() if kind == "words" else (said,)
             if kind in ("end", "joined") and said != ";":
                 self.line += 1
         yield from self._end()

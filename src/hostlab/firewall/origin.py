@@ -49,8 +49,13 @@ class _Key(NamedTuple):
 
 class _Entry(NamedTuple):
     place: Place
-    words: tuple[str, ...]
-    """Of the rule, as the command has them."""
+    rule: str | tuple[str, ...]
+    """As the command has it: its words, or the text of a line that has no quotes."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the rule."""
+        return tuple(self.rule.split()) if isinstance(self.rule, str) else self.rule
 
 
 _TOOL: Final = re.compile(r"ip(6?)tables(?:-(legacy|nft))?(-restore)?")
@@ -65,6 +70,11 @@ _PASSIVE: Final = frozenset(
         *("--check", "-Z", "--zero", "-V", "--version", "-h", "--help"),
     }
 )
+_NUMBERED: Final = frozenset(
+    {"-w", "--wait", "-W", "--wait-interval", "-c", "--set-counters"},
+)
+"""Options that may have a number, and are no part of a rule."""
+_ELSEWHERE: Final = _NUMBERED | {"-t", "--table"}
 _SIDES: Final = frozenset({"-s", "--source", "--src", "-d", "--destination", "--dst"})
 _NAMES: Final = {
     **{"-j": "-j", "--jump": "-j", "-g": "-g", "--goto": "-g", "-i": "-i", "-o": "-o"},
@@ -72,6 +82,11 @@ _NAMES: Final = {
     "--proto": "-p",
 }
 _QUOTES: Final = re.compile(r"['\"\\]")
+_APPENDED: Final = re.compile(r"-A ([^\s'\"\\-][^\s'\"\\]*) ([-!][^'\",\\\t\r\f\v]*)")
+"""A line that makes one rule, as iptables-save prints most: what is as long as the ruleset is not
+taken apart where that can be helped."""
+_OPTION: Final = re.compile(r" -(?:[twWc](?: |$)|-(?:table|wait|set-counters))")
+"""What stands in such a line and is no part of the rule."""
 _COUNTED: Final = re.compile(r"\[\d+:\d+\]\s*")
 MOST_RULES: Final = 1_000
 """That one command makes: `-s a,b,c -d d,e`."""
@@ -132,11 +147,13 @@ class _Replay:
             if found[3]:
                 self._restore(call, family)
             else:
-                self._iptables(list(call.words[1:]), call.place, family)
+                self._iptables(call.words[1:], call.place, family)
 
-    def _iptables(self, words: list[str], place: Place, family: _Key) -> None:
-        table, verb, chain, rest = _parsed(words)
-        key = family._replace(table=table, chain=chain)
+    def _iptables(
+        self, words: Sequence[str], place: Place, family: _Key, table: str = "filter"
+    ) -> None:
+        table, verb, chain, rest = _parsed(words, table)
+        key = _Key(family.family, table, chain, family.is_legacy)
         if verb == "F":
             self._clear(key)
         elif verb == "X":
@@ -149,7 +166,7 @@ class _Replay:
         elif verb:
             self.unknown.add(key)
 
-    def _change(self, verb: str, key: _Key, rest: list[str], place: Place) -> None:
+    def _change(self, verb: str, key: _Key, rest: Sequence[str], place: Place) -> None:
         entries = self.chains.setdefault(key, [])
         number = int(rest[0]) if rest and rest[0].isdecimal() else 0
         spec = rest[1:] if number else rest
@@ -196,9 +213,13 @@ class _Replay:
                 table = said[1:].strip()
                 if not keeps:
                     self._clear(family._replace(table=table))
+            elif (found := _APPENDED.fullmatch(said)) and not _OPTION.search(said):
+                key = _Key(family.family, table, found[1], family.is_legacy)
+                self.chains.setdefault(key, []).append(_Entry(place, found[2]))
             elif said.startswith(("-", "[")):
-                words = _line_words(_COUNTED.sub("", said, count=1))
-                self._iptables(["-t", table, *words], place, family)
+                if said[0] == "[":
+                    said = _COUNTED.sub("", said, count=1)
+                self._iptables(_line_words(said), place, family, table)
 
     def _nft(self, call: Call) -> None:
         for each in self._statements(call):
@@ -259,9 +280,14 @@ def _line_words(line: str) -> list[str]:
         return line.split()
 
 
-def _parsed(words: list[str]) -> tuple[str, str, str, list[str]]:
-    """(table, command, chain, what follows it); no command: nothing is changed."""
-    table, verb, chain = "filter", "", ""
+def _parsed(words: Sequence[str], table: str) -> tuple[str, str, str, Sequence[str]]:
+    """(table, command, chain, what follows it); no command: nothing is changed.
+
+    `table` is the one that is meant where the words name none.
+    """
+    if _is_simple(words):
+        return table, _COMMANDS[words[0]], words[1], words[2:]
+    verb, chain = "", ""
     rest: list[str] = []
     at = 0
     while at < len(words):
@@ -272,7 +298,7 @@ def _parsed(words: list[str]) -> tuple[str, str, str, list[str]]:
             at += 1
         elif word.startswith("--table="):
             table = word.partition("=")[2]
-        elif word in ("-w", "--wait", "-W", "--wait-interval", "-c", "--set-counters"):
+        elif word in _NUMBERED:
             at += following.isdecimal()
         elif not verb and word in _COMMANDS:
             verb = _COMMANDS[word]
@@ -289,9 +315,18 @@ def _parsed(words: list[str]) -> tuple[str, str, str, list[str]]:
     return table, verb, chain, rest
 
 
+def _is_simple(words: Sequence[str]) -> bool:
+    """Whether a command and its chain stand in front, and all the rest is the rule."""
+    if len(words) < 2 or words[0] not in _COMMANDS or words[1][:1] in ("", "-"):
+        return False
+    return _ELSEWHERE.isdisjoint(words) and "--table=" not in " ".join(words)
+
+
 def _count(spec: Sequence[str]) -> int:
     """How many rules a command makes: one for each pair of listed addresses."""
     count = 1
+    if "," not in " ".join(spec):
+        return count
     for word, following in pairwise(spec):
         if word in _SIDES:
             count *= following.count(",") + 1
@@ -339,7 +374,12 @@ _SAME: Final = {"icmpv6": "ipv6-icmp", "icmp6": "ipv6-icmp", "1": "icmp", "6": "
 
 def _iptables_agrees(entry: _Entry, rule: str) -> bool:
     """Whether a command and a rule name the same target, interfaces and protocol."""
-    said, held = _named(entry.words), _named(_line_words(rule))
+    if entry.rule == rule:
+        return True
+    words = _line_words(rule)
+    if entry.rule == tuple(words):
+        return True
+    said, held = _named(entry.words), _named(words)
     for name in ("-j", "-g", "-i", "-o", "-p"):
         mine, theirs = said.get(name, ""), held.get(name, "")
         if "$" in mine or mine in ("all", "+"):

@@ -16,8 +16,8 @@ from typing import Final
 
 from hostlab.firewall.ipset_save import parse_ipset
 from hostlab.firewall.iptables_save import SavedChain, SavedTable, parse, print_saved
-from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.plan.nft_text import nft_tables
 
 SAVED_PARTS: Final = ("iptables", "ip6tables", "legacy_iptables", "legacy_ip6tables")
 FOREIGN_CHAINS: Final = re.compile(

@@ -113,6 +113,11 @@ ICMPV6_TYPES: Final = {
     "nd-redirect": 137,
 }
 """nft(8), ICMPV6 TYPE; an echo request is 8 here in either family."""
+_NEVER_INVALID: Final = {
+    False: frozenset({8, 13, 15, 17}),
+    True: frozenset({8, *range(130, 138), 139, 143}),
+}
+"""Types of ICMP, and of ICMPv6."""
 _ARROWS: Final = ("->", "→")
 _WORD: Final = re.compile(r"\S+")
 _BRACKETED: Final = re.compile(r"\[([^\]]*)\](?::(.*))?")
@@ -166,6 +171,18 @@ def usual_type(state: State, address: str) -> int:
     return _icmp_types(address)[name]
 
 
+def is_never_invalid(packet: Packet) -> bool:
+    """Whether it is asked for as invalid, and conntrack cannot find it so.
+
+    Of ICMP that leaves it looks at nothing but the type: a request is a connection, and ICMPv6's
+    discovery of neighbours and listeners is none of its concern (nf_conntrack_proto_icmpv6.c).
+    """
+    if packet.protocol is not Protocol.ICMP or packet.interface is not None:
+        return False
+    types = _NEVER_INVALID[":" in packet.source]
+    return packet.state is State.INVALID and packet.icmp_type in types
+
+
 def _endpoint(protocol: Protocol, address: str, port: int) -> str:
     if protocol is Protocol.ICMP:
         return address
@@ -208,7 +225,7 @@ class _Reader:
             found.setdefault("tcp_flags", _usual_flags(state))
         if protocol is Protocol.ICMP:
             found.setdefault("icmp_type", usual_type(state, source))
-        return msgspec.convert(
+        packet = msgspec.convert(
             {
                 "protocol": protocol,
                 "source": source,
@@ -219,6 +236,10 @@ class _Reader:
             },
             Packet,
         )
+        if is_never_invalid(packet):
+            message = "the kernel finds no request of ICMP invalid that the host itself sends"
+            self._wrong(self._end, message, "another state, or `in IFACE`")
+        return packet
 
     def _options(self, protocol: Protocol, source: str) -> Iterator[tuple[str, object, int]]:
         while self._next < len(self._words):

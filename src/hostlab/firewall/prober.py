@@ -75,6 +75,8 @@ class Prober:
         self._by_id: dict[int, Way] = {}
         self._only: Way | None = None
         """The way of a packet that is sent alone, whose traces cannot be another's."""
+        self._is_alone = True
+        """Nothing that was sent before is still on its way."""
         self._is_looped = False
         self._is_settled = True
         """Nothing that was sent may still be told of."""
@@ -153,6 +155,9 @@ class Prober:
             if packet.state in (State.ESTABLISHED, State.RELATED):
                 self._connect(packet, made)
             is_own = packet.interface in (None, "lo")
+            if is_own:
+                self._begin_alone()
+            self._is_alone = is_own
             self._only = self._ways[number] if is_own or self._is_legacy else None
             if is_own:
                 self._send_own(packet, number)
@@ -169,6 +174,16 @@ class Prober:
                 if packet.state is State.NEW:
                     self._forget()
         self._wait()
+        self._is_alone = True
+
+    def _begin_alone(self) -> None:
+        """Before a packet of the host's own: whatever is told from now on is of this one.
+
+        What it sends to all is copied, and a copy may have the identity that a packet had before.
+        """
+        if not self._is_alone:
+            self._wait()
+        self._by_id.clear()
 
     def _send_frame(self, packet: Packet, number: int) -> None:
         assert packet.interface is not None

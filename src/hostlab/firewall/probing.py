@@ -7,14 +7,13 @@ from contextlib import contextmanager
 
 import msgspec
 
-from hostlab.firewall import kernel
 from hostlab.firewall.answer import Answer, Step
 from hostlab.firewall.packet import print_packet
 from hostlab.firewall.prober import Prober
 from hostlab.firewall.rule_index import Places
 from hostlab.firewall.source import Source
 from hostlab.firewall.stage import Stage, StageNode
-from hostlab.firewall.staged import Staged, stage_source
+from hostlab.firewall.staged import Staged, stage_copy, stage_source
 from hostlab.firewall.target import Target
 from hostlab.lab.access import NodeConnection
 
@@ -45,8 +44,7 @@ def probed(
             staged = stage_source(node, source, time_limit_s=time_limit_s)
             staged.require()
         else:
-            staged = Staged(source=source.name, ruleset=kernel.read(source.execute))
-            node.load(staged.ruleset)
+            staged = stage_copy(node, source)
         places: Places = {
             (each.family, each.table, each.chain, each.number, each.is_legacy): each.place
             for each in staged.origins

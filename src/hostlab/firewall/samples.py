@@ -15,7 +15,8 @@ from typing import Final
 
 from hostlab.firewall.boundaries import Demand, Dimension, Interval, Value
 from hostlab.firewall.demands import PlacedRule, Way
-from hostlab.firewall.packet import Packet, Protocol, State
+from hostlab.firewall.frames import ICMP_ERRORS, ICMPV6_ERRORS
+from hostlab.firewall.packet import Packet, Protocol, State, is_never_invalid
 from hostlab.firewall.target import Target, TargetInterface
 
 MAX_PACKETS: Final = 20_000
@@ -23,6 +24,8 @@ MAX_MIXED: Final = 60
 """Rules that one that differs is put together with; more that differ are not put together."""
 MAX_VALUES: Final = 64
 """Of one dimension of one rule: a set of 50,000 addresses is sampled."""
+MAX_OWN: Final = 4
+"""Of the host's interfaces and addresses that are tried where a rule names another."""
 OUTSIDE: Final = {False: "198.51.100.7", True: "2001:db8:ffff::7"}
 """Somebody far away, of the documentation's prefixes (RFC 5737, RFC 3849)."""
 SOURCE_PORT: Final = 40_000
@@ -34,6 +37,7 @@ _LAST: Final = {
 _LAST_ADDRESS: Final = {False: (1 << 32) - 1, True: (1 << 128) - 1}
 _CONVERSATIONS: Final = {False: (0, 8, 13, 14, 15, 16, 17, 18), True: (128, 129)}
 """Types of ICMP that conntrack keeps as connections: requests and their replies."""
+_ERRORS: Final = {False: ICMP_ERRORS, True: ICMPV6_ERRORS}
 _ADDRESSES: Final = (Dimension.SOURCE, Dimension.DESTINATION)
 _STATES: Final = {state.value: state for state in State}
 _PROTOCOLS: Final = {protocol.value: protocol for protocol in Protocol}
@@ -75,6 +79,15 @@ class _Packets:
             if any(_own(each, is_v6=is_v6) for each in self.interfaces)
         ] or [False]
 
+        self._own = {
+            is_v6: [
+                int(ip_address(own))
+                for each in self.interfaces[:MAX_OWN]
+                if (own := _own(each, is_v6=is_v6))
+            ]
+            for is_v6 in (False, True)
+        }
+
     def sweep(self) -> Iterator[Packet]:
         """What policies alone decide: every interface, protocol and state."""
         for is_v6 in self.families:
@@ -92,19 +105,16 @@ class _Packets:
 
     def of_rule(self, demand: Demand, way: Way, *, is_crossed: bool) -> Iterator[Packet]:
         """A packet that the rule asks for, and those just beside."""
-        family = next((d.is_v6 for d in (demand, *way.demands[::-1]) if d.is_v6 is not None), None)
-        for is_v6 in self.families if family is None else [family]:
+        for is_v6 in self._families_of((demand, *way.demands)):
             for hook in _hooks(way.hook):
                 base: Choice = {}
                 for each in (*way.demands, demand):
-                    base.update(_inside(each, is_v6=is_v6))
+                    base.update(self._inside(each, hook, is_v6=is_v6))
                 yield from self._packet(base, hook, is_v6=is_v6)
                 beside = {
-                    dimension: list(islice(_beside(demand, dimension, is_v6=is_v6), MAX_VALUES))
+                    dimension: list(self._beside(demand, dimension, hook, is_v6=is_v6))
                     for dimension in {*demand.wants, *demand.unwanted}
                 }
-                if Dimension.IN in beside:
-                    beside[Dimension.IN] += [each.name for each in self.interfaces]
                 for dimension in sorted(beside):
                     for value in beside[dimension]:
                         yield from self._packet({**base, dimension: value}, hook, is_v6=is_v6)
@@ -121,15 +131,37 @@ class _Packets:
         step = max(1, len(others) // MAX_MIXED)
         for other in others[::step]:
             for is_v6 in self._families_of((rule.demand, other.demand)):
-                theirs = _inside(other.demand, is_v6=is_v6)
-                ours = _inside(rule.demand, is_v6=is_v6)
                 for hook in {hook for way in rule.ways for hook in _hooks(way.hook)}:
+                    theirs = self._inside(other.demand, hook, is_v6=is_v6)
+                    ours = self._inside(rule.demand, hook, is_v6=is_v6)
                     yield from self._packet({**theirs, **ours}, hook, is_v6=is_v6)
                     for dimension in {*rule.demand.wants, *rule.demand.unwanted}:
-                        values = _beside(rule.demand, dimension, is_v6=is_v6)
+                        values = self._beside(rule.demand, dimension, hook, is_v6=is_v6)
                         for value in islice(values, 8):
                             choice = {**theirs, **ours, dimension: value}
                             yield from self._packet(choice, hook, is_v6=is_v6)
+
+    def _inside(self, demand: Demand, hook: str, *, is_v6: bool) -> Choice:
+        """A value of each dimension that is asked for; of the host itself where it is to come."""
+        choice = _inside(demand, is_v6=is_v6)
+        if hook == "input" and Dimension.DESTINATION in choice:
+            for own in self._own[is_v6][::-1]:
+                if _is_asked(demand, own):
+                    choice[Dimension.DESTINATION] = (own, own)
+        return choice
+
+    def _beside(
+        self, demand: Demand, dimension: Dimension, hook: str, *, is_v6: bool
+    ) -> Iterator[Value]:
+        """On and beside each boundary; what else there is of addresses to come to, of interfaces.
+
+        Else no packet for the host would be beside a prefix that has one of its addresses.
+        """
+        if dimension is Dimension.DESTINATION and hook == "input":
+            yield from ((each, each) for each in self._own[is_v6])
+        if dimension in (Dimension.IN, Dimension.OUT):
+            yield from (each.name for each in self.interfaces[:MAX_OWN])
+        yield from islice(_beside(demand, dimension, is_v6=is_v6), MAX_VALUES)
 
     def _families_of(self, demands: Iterable[Demand]) -> list[bool]:
         said = {demand.is_v6 for demand in demands} - {None}
@@ -171,12 +203,12 @@ class _Packets:
         kind = _number(choice, Dimension.ICMP_TYPE, 128 if is_v6 else 8)
         if is_icmp and state is State.ESTABLISHED and kind not in _CONVERSATIONS[is_v6]:
             return
-        if is_icmp and state is State.RELATED and kind in _CONVERSATIONS[is_v6]:
+        if is_icmp and state is State.RELATED and kind not in _ERRORS[is_v6]:
             # Only an error belongs to another connection; ICMP's 3 and ICMPv6's 1: no way there.
             kind = 1 if is_v6 else 3
         is_new = state in (State.NEW, State.RELATED)
         uid = choice.get(Dimension.OWNER)
-        yield Packet(
+        packet = Packet(
             protocol=protocol,
             source=source,
             destination=destination,
@@ -190,6 +222,8 @@ class _Packets:
             tcp_flags="S" if is_new else "A",
             uid=uid[0] if isinstance(uid, tuple) and interface is None else None,
         )
+        if not is_never_invalid(packet):
+            yield packet
 
     def _place(
         self, choice: Choice, hook: str, *, is_v6: bool
@@ -265,6 +299,18 @@ def _inside(demand: Demand, *, is_v6: bool) -> Choice:
             if isinstance(value, tuple) and dimension not in choice:
                 choice[dimension] = (_outer(value, dimension, is_v6=is_v6), 0)
     return choice
+
+
+def _is_asked(demand: Demand, destination: int) -> bool:
+    wanted = demand.wants.get(Dimension.DESTINATION)
+    unwanted = demand.unwanted.get(Dimension.DESTINATION, ())
+    return (wanted is None or _is_within(wanted, destination)) and not _is_within(
+        unwanted, destination
+    )
+
+
+def _is_within(values: Iterable[Value], number: int) -> bool:
+    return any(isinstance(each, tuple) and each[0] <= number <= each[1] for each in values)
 
 
 def _inner(interval: Interval) -> int:

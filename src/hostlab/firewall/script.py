@@ -327,10 +327,8 @@ def _directory_in(node: NodeConnection) -> str:
 _UNPACK: Final = f"""
 tar -x -C / --no-same-owner -f - || exit 1
 for place in /sbin /usr/sbin; do
-    for name in {MAIN} modprobe; do
-        rm -f $place/$name
-        cp {PLACE}/bin/$name $place/$name
-    done
+    rm -f $place/{MAIN} $place/modprobe
+    cp {PLACE}/bin/{MAIN} {PLACE}/bin/modprobe $place/
 done 2>/dev/null
 exit 0
 """

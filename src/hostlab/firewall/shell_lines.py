@@ -20,6 +20,10 @@ _REDIRECTION: Final = re.compile(r"(\d*)(&>>?|<<<|<<-?|>>|>&|<&|>\||<>|>|<)[ \t]
 _BREAKS: Final = re.compile(r";;&?|&&|\|\||\|&|[;&|()\n]")
 _PLAIN: Final = re.compile(r"[\w./,:=+%@^-]+")
 """Characters that mean nothing to a shell, wherever they stand."""
+_PLAIN_LINE: Final = re.compile(
+    rf"[ \t]*+({_PLAIN.pattern}+(?:[ \t]++{_PLAIN.pattern}+)*+)[ \t]*+\n"
+)
+"""A line that is one command, of words that a shell takes as they are: most of a long script."""
 _NAME: Final = re.compile(r"\w+|[@*#?$!-]")
 _ANY: Final = "\0"
 """Stands for an expansion in a word that is being read."""
@@ -112,8 +116,25 @@ class _Reader:
     def read(self) -> None:
         """Read it all."""
         while self.at < len(self.text):
-            self._step()
+            if not self._plain_line():
+                self._step()
         self._end_command("")
+
+    def _plain_line(self) -> bool:
+        """Take a whole line at once, where a command begins and nothing in it wants more."""
+        if self.words or self.word is not None or self.awaited:
+            return False
+        found = _PLAIN_LINE.match(self.text, self.at)
+        if found is None:
+            return False
+        words = found[1].split()
+        if words[0] in KEYWORDS:
+            return False
+        self.words = words
+        self._end_command("\n")
+        self._go(found.end())
+        self.started = self.line
+        return True
 
     def _step(self) -> None:
         text, at = self.text, self.at

@@ -234,6 +234,8 @@ _IPV6: Final = re.compile(
     re.MULTILINE,
 )
 """An address of IPv6 has `::` or seven colons; a time of day and an Ethernet address have not."""
+_MAYBE_IPV6: Final = re.compile(r":(:|[\da-fA-F]{1,4}:)|icmp6|icmpv6|ipv6-icmp")
+"""Stands in whatever `_IPV6` finds, and is looked for a dozen times as fast."""
 
 
 def _families(path: str, text: str) -> Iterator[Part]:
@@ -243,6 +245,8 @@ def _families(path: str, text: str) -> Iterator[Part]:
     seen: set[str] = set()
     family = ""
     for number, line in enumerate(lines):
+        if not line.startswith(("#", "*")):
+            continue
         header, table = _HEADER.match(line), _TABLE.match(line)
         if (header and family and header[1] != family) or (table and table[1] in seen):
             before = number
@@ -276,7 +280,7 @@ def _families(path: str, text: str) -> Iterator[Part]:
 def _is_ipv6(path: str, text: str, *, second: bool) -> bool:
     if header := _HEADER.search(text):
         return header[1] == "ip6tables"
-    if _IPV6.search(text):
+    if _MAYBE_IPV6.search(text) and _IPV6.search(text):
         return True
     name = os.path.basename(path)
     return second or bool(re.search(r"(v6|ip6|6tables)", name))

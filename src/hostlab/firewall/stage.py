@@ -65,7 +65,7 @@ class StageNode(NodeConnection):
 
     def read(self) -> Ruleset:
         """What the kernel holds for this node."""
-        return kernel.read(self.tool, tables_in_network(self.pid))
+        return kernel.read(self.tool, lambda: tables_in_network(self.pid))
 
     def tool(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float | None = None
@@ -75,13 +75,13 @@ class StageNode(NodeConnection):
         From outside where much is to be loaded at once, as far as that is allowed; see `here.py`.
         """
         if len(stdin) <= INSIDE_BYTES or _OWNER in stdin:
-            done = self.execute(argv, stdin=stdin, timeout_s=timeout_s)
+            done = self.execute_unheard(argv, stdin=stdin, timeout_s=timeout_s)
             if done.status == 0 or len(stdin) <= INSIDE_BYTES:
                 return done
         try:
             return run_in_network(self.pid, argv, stdin=stdin, timeout_s=timeout_s)
         except PermissionError:
-            return self.execute(argv, stdin=stdin, timeout_s=timeout_s)
+            return self.execute_unheard(argv, stdin=stdin, timeout_s=timeout_s)
 
 
 class Stage:

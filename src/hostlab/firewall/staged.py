@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from hostlab.errors import Failed, Place, SpecError, Unsupported
-from hostlab.firewall import beside, file_changes, script, troubles
+from hostlab.firewall import beside, file_changes, kernel, script, troubles
 from hostlab.firewall.beside import Operation
 from hostlab.firewall.listing import Chain, Where, chains
 from hostlab.firewall.origin import Origin, origins
@@ -18,6 +18,7 @@ from hostlab.firewall.script import MAIN, TIME_LIMIT_S, Ran
 from hostlab.firewall.source import Kind, Source
 from hostlab.firewall.stage import StageNode
 from hostlab.firewall.troubles import MACHINE_HINT, Blame, Trouble
+from hostlab.lab.access import NodeConnection
 from hostlab.linux import kconfig
 
 
@@ -63,6 +64,12 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
             kind = Unsupported if code == 3 else SpecError
             raise kind("ruleset", first.message, where=first.place, hint=first.hint or None)
         return self.ruleset
+
+
+def stage_copy(node: StageNode, source: NodeConnection) -> Staged:
+    """Make a copy of what a running node holds, which is not touched."""
+    node.load(kernel.read(source.execute))
+    return Staged(source=f"{source.lab}/{source.name}", ruleset=node.read())
 
 
 def stage_source(

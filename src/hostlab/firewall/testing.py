@@ -12,10 +12,10 @@ from hostlab.firewall.answer import Answer
 from hostlab.firewall.candidates import candidates
 from hostlab.firewall.expectations import Expected, failure
 from hostlab.firewall.mutants import Mutant, RuleKey, Written, mutants, rules_of
-from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.packet import Packet, print_packet
 from hostlab.firewall.probing import Probed, endpoint
 from hostlab.firewall.stage import StageNode
+from hostlab.plan.nft_text import nft_tables
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,9 +16,10 @@ import msgspec
 
 from hostlab.firewall.ipset_save import SavedSet, parse_ipset
 from hostlab.firewall.iptables_save import SavedChain, SavedTable, parse, quoted, rule_text
-from hostlab.firewall.nft_text import NftObject, nft_tables, parse_nft
 from hostlab.firewall.ownership import SAVED_PARTS, set_names
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.plan.nft_switch import Around, anew, around
+from hostlab.plan.nft_text import nft_tables, parse_nft
 
 _TOOLS: Final = {
     "iptables": ("iptables-nft-restore",),
@@ -29,7 +30,6 @@ _TOOLS: Final = {
 _BESIDE: Final = "hostlab-{}"
 """What a set is called while it is filled; an ipset's name has up to 31 characters."""
 MAX_SET_NAME: Final = 31
-_ADD_DELETE: Final = "add table {0} {1}\ndelete table {0} {1}\n"
 
 Rule = tuple[str, ...]
 
@@ -68,47 +68,27 @@ def transaction(present: Ruleset, own: Ruleset, wanted: Ruleset) -> tuple[ToolSt
 def nft_transaction(own: Ruleset, wanted: Ruleset) -> str:
     """All of nft's tables that change in one batch; one that stays keeps what it has learnt.
 
-    A base chain is kept and filled anew where that can be, and tables that go do so at the end. For
-    a new chain's policy is accept until the kernel comes to it in the batch, after the generation
-    has changed, and the hook of a chain that was deleted before it is gone by then: a packet that
-    is to be dropped by default came in between (nf_tables_api.c, nft_chain_commit_drop_policy).
+    Base chains stay where they can (plan/nft_switch.py); tables that go do so at the end.
     """
     there, new = dict(nft_tables(own.nft)), dict(nft_tables(wanted.nft))
-    texts = []
+    lines: list[str] = []
+    behind: list[str] = []
     for key, text in new.items():
-        if there.get(key) == text:
-            continue
-        emptied = _emptied(there[key], text) if key in there else None
-        # `add` makes sure that there is something to delete.
-        texts += [emptied if emptied is not None else _ADD_DELETE.format(*key), text]
-    texts += [_ADD_DELETE.format(*key) for key in sorted(there.keys() - new.keys())]
-    return "".join(texts)
+        if there.get(key) != text:
+            said = _around(there[key], text) if key in there else Around(anew(*key))
+            lines += [*said.before, text.rstrip("\n")]
+            behind += said.behind
+    for key in sorted(there.keys() - new.keys()):
+        behind += anew(*key)
+    return "".join(f"{line}\n" for line in (*lines, *behind))
 
 
-def _emptied(old_text: str, new_text: str) -> str | None:
-    """What leaves of a table its base chains, without rules; None where they cannot stay."""
+def _around(old_text: str, new_text: str) -> Around:
     (old,), (new,) = parse_nft(old_text), parse_nft(new_text)
     if old.head != new.head:
-        return None
-    kept = {each.name for each in old.objects if each.kind == "chain" and _hook(each)}
-    for each in new.objects:
-        before = old.object(each.kind, each.name)
-        if each.kind == "chain" and before is not None and _hook(before) != _hook(each):
-            return None
-    kept &= {each.name for each in new.objects if each.kind == "chain"}
-    gone = [each for each in old.objects if each.kind != "chain" or each.name not in kept]
-    # Maps name chains and counters; nothing else names anything but rules, which are gone first.
-    gone.sort(key=lambda each: each.kind not in ("map", "set"))
-    lines = [f"flush table {old.family} {old.name}"]
-    lines += [f"delete {each.kind} {old.family} {old.name} {each.name}" for each in gone]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _hook(chain: NftObject) -> tuple[str, ...]:
-    """What of a base chain cannot be changed; nothing of another chain."""
-    if not any(" hook " in said for said in chain.head):
-        return ()
-    return tuple(said.partition(" policy ")[0] for said in chain.head)
+        return Around(anew(old.family, old.name))
+    chains = {o.name: o.head[0] if o.head else "" for o in new.objects if o.kind == "chain"}
+    return around(old, chains)
 
 
 def _restore(

@@ -222,15 +222,18 @@ class _Builder:
             pid = handles[begun.node.name].pid
             limits.apply(hub.config.unified, hub.config.v1, begun.node, [pid])
         guarded = [begun.node for begun in window if begun.node.firewall is not None]
-        firewall.load((handles[node.name], node) for node in guarded)
+        firewall.load(((handles[node.name], node) for node in guarded), is_new=True)
         hub.switch.netlink.request(
             [
-                hub.switch.port(interface, index, handles[begun.node.name].network)
+                hub.switch.port(begun.node.name, interface, index, handles[begun.node.name].network)
                 for begun in window
                 if begun.plan.owns_network
                 for interface, index in _numbered(begun)
+                if interface.tunnel is None
             ]
         )
+        hub.cables.change(begun.node for begun in window)
+        hub.cables.load()
         for begun in window:
             # One that has ended already is found by its answer, which tells why.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -13,14 +13,15 @@ import msgspec
 from hostlab.errors import Failed, Problem
 from hostlab.init.node import STATE_FILE
 from hostlab.init.protocol import CONTROL, Message, connect, decode, encode
-from hostlab.lab import files, wiring
+from hostlab.lab import files, outlets, overlays, wiring
 from hostlab.lab.container import netlink_in
 from hostlab.lab.nodes import NodeHandle
 from hostlab.lab.paths import LabDirectory, write_whole
 from hostlab.linux import rtnetlink
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWNS
 from hostlab.linux.libc import setns, unshare
-from hostlab.linux.netlink import Netlink
+from hostlab.linux.netlink import Netlink, Request
+from hostlab.linux.rtnetlink import Link
 from hostlab.spec.model import Interface, Lab, Node, Segment
 
 if TYPE_CHECKING:
@@ -41,38 +42,103 @@ def network(hub: HubSupervisor, old: Node, new: Node) -> None:
         netlink.try_each(gone, unless=_GONE)
         was = {interface.name: interface for interface in old.interfaces}
         now = {interface.name: interface for interface in new.interfaces}
-        for name, interface in was.items():
-            is_there = name in index
-            if is_there and (name not in now or _is_replaced(interface, now[name])):
+        for name in _unplugged(was, now):
+            if name in index and name in was and was[name].device:
+                netlink.request(hub.switch.outlets.from_node(index.pop(name), hub.home))
+            elif name in index:
                 netlink.request([rtnetlink.link_delete(index.pop(name))])
-        for name, interface in now.items():
-            if name not in index:
-                index[name] = _plug(hub, handle, interface, index)
-                added = [rtnetlink.address_add(index[name], a) for a in interface.addresses]
-                netlink.request([*added, rtnetlink.link_set(index[name], up=True)])
-                continue
-            before = was.get(name, interface).addresses
-            _readdress(netlink, before, interface.addresses, index[name])
-            if links[name].mtu != interface.mtu:
-                netlink.request([rtnetlink.link_set(index[name], mtu=interface.mtu)])
-                port = rtnetlink.link_set(links[name].peer, mtu=interface.mtu)
-                hub.switch.netlink.request([port])
+        for interface in overlays.in_order(new.interfaces):
+            before = was.get(interface.name, interface)
+            is_new = interface.holder not in index
+            if interface.name not in index:
+                _plug(hub, netlink, handle, interface, index)
+            else:
+                _adjust(hub, netlink, before, interface, links[interface.name])
+            had = () if is_new else before.addresses
+            _readdress(netlink, had, interface.addresses, index[interface.holder])
+        netlink.request(_joined(was, new, index))
         _readdress(netlink, old.loopbacks, new.loopbacks, wiring.LOOPBACK)
         routes = [wiring.route_add(route, index) for route in new.routes]
         netlink.try_each(routes, unless=(errno.EEXIST,))
     _settings(hub, handle, old, new)
 
 
+def rescue(hub: HubSupervisor, node: Node) -> None:
+    """Take the links on the machine's devices out of a node that is about to end.
+
+    Whoever comes in its place, or it itself when that fails, is given them again.
+    """
+    handle = hub.nodes.get(node.name)
+    links = outlets.device_links(node)
+    if handle is None or not links:
+        return
+    with netlink_in(handle.network, home=hub.home) as netlink:
+        index = {link.name: link.index for link in rtnetlink.links(netlink)}
+        for interface in links:
+            if interface.name in index:
+                netlink.request(hub.switch.outlets.from_node(index[interface.name], hub.home))
+
+
+def _unplugged(was: Mapping[str, Interface], now: Mapping[str, Interface]) -> Iterator[str]:
+    """Links that go, or are made anew: tunnels with what carries them, bridges at last."""
+    gone = {name for name, i in was.items() if name not in now or _is_replaced(i, now[name])}
+    gone |= {name for name, i in was.items() if i.tunnel is not None and i.tunnel.over in gone}
+    yield from sorted(gone, key=lambda name: was[name].tunnel is None)
+    kept = {*overlays.bridges(now.values())}
+    yield from (bridge for bridge in overlays.bridges(was.values()) if bridge not in kept)
+
+
 def _is_replaced(old: Interface, new: Interface) -> bool:
-    return old.segment != new.segment or old.mac != new.mac
+    if old.segment != new.segment or old.mac != new.mac:
+        return True
+    if (old.device, old.mode) != (new.device, new.mode):
+        return True
+    return not overlays.is_same_link(old, new)
 
 
 def _plug(
-    hub: HubSupervisor, handle: NodeHandle, interface: Interface, index: dict[str, int]
-) -> int:
-    number = max(index.values(), default=1) + 1
-    hub.switch.netlink.request([hub.switch.port(interface, number, handle.network)])
-    return number
+    hub: HubSupervisor,
+    netlink: Netlink,
+    handle: NodeHandle,
+    interface: Interface,
+    index: dict[str, int],
+) -> None:
+    """Make an interface and set it up, with the bridge that it needs."""
+    number = index[interface.name] = max(index.values(), default=1) + 1
+    if interface.tunnel is None:
+        port = hub.switch.port(handle.name, interface, number, handle.network)
+        hub.switch.netlink.request([port])
+    netlink.request([*overlays.add(interface, index), rtnetlink.link_set(number, up=True)])
+    if interface.holder not in index:
+        bridge = index[interface.holder] = number + 1
+        ups = [rtnetlink.link_set(bridge, up=True)]
+        netlink.request([*overlays.bridge(interface, (), bridge), *ups])
+
+
+def _adjust(
+    hub: HubSupervisor, netlink: Netlink, old: Interface, new: Interface, link: Link
+) -> None:
+    """Change a link that goes on: what a tunnel's end knows, and its MTU."""
+    if new.tunnel is not None:
+        netlink.request(overlays.retell(link.index, old.tunnel, new.tunnel))
+    if link.mtu == new.mtu:
+        return
+    netlink.request([rtnetlink.link_set(link.index, mtu=new.mtu)])
+    if new.tunnel is None and not new.device:
+        hub.switch.netlink.request([rtnetlink.link_set(link.peer, mtu=new.mtu)])
+
+
+def _joined(was: Mapping[str, Interface], node: Node, index: Mapping[str, int]) -> list[Request]:
+    """Ports put onto their bridges, or taken off; a bridge follows its tunnel's MTU."""
+    requests = []
+    for interface in node.interfaces:
+        if not interface.bridge and not was.get(interface.name, interface).bridge:
+            continue
+        master = index[interface.bridge] if interface.bridge else 0
+        requests.append(rtnetlink.link_set(index[interface.name], master=master))
+        if interface.holder != interface.name:
+            requests.append(rtnetlink.link_set(master, mtu=interface.mtu))
+    return requests
 
 
 def _readdress(netlink: Netlink, old: Sequence[str], new: Sequence[str], index: int) -> None:
@@ -129,8 +195,9 @@ def _fresh(keys: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def segment(hub: HubSupervisor, new: Segment) -> None:
-    """A segment's MTU; its ports follow their interfaces."""
+    """A segment's MTU and taps; its ports follow their interfaces."""
     hub.switch.change_mtu(new, {})
+    hub.switch.outlets.settle_taps(new)
 
 
 def refresh_neighbours(hub: HubSupervisor, old: Lab, new: Lab) -> None:

@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +20,9 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.init.protocol import HUNG_UP, listen
-from hostlab.lab import idmap, outside, remains
+from hostlab.lab import idmap, joining, outside, remains
 from hostlab.lab.nesting import explained
+from hostlab.lab.outlets import NO_LINK
 from hostlab.lab.paths import LabDirectory, boot_id, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
@@ -46,24 +47,27 @@ def hub_control(directory: LabDirectory) -> Control | None:
     return control
 
 
-def stage(lab: Lab, *, progress: Progress | None = None) -> list[dict[str, Any]]:
+def stage(
+    lab: Lab, *, progress: Progress | None = None, leave: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Bring the machine from whatever is there of this lab to `lab`; returns the operations.
 
-    A lab that runs is changed in place; one that lost its hub is cleared away and made anew.
+    A lab that runs is changed in place; one that lost its hub is cleared away and made anew. Nodes
+    to `leave` are not made where they are missing: they are dead on purpose.
     """
     directory = LabDirectory.of(lab.name)
     with directory.locked():
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return _stage_once(directory, lab, progress)
+                return _stage_once(directory, lab, progress, leave)
             except Failed as failure:
-                if failure.code not in (HUNG_UP, HUB_ENDED) or attempt == ATTEMPTS:
+                if failure.code not in (HUNG_UP, HUB_ENDED, NO_LINK) or attempt == ATTEMPTS:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
 
 def _stage_once(
-    directory: LabDirectory, lab: Lab, progress: Progress | None
+    directory: LabDirectory, lab: Lab, progress: Progress | None, leave: Sequence[str]
 ) -> list[dict[str, Any]]:
     control = hub_control(directory)
     if control is None:
@@ -71,9 +75,12 @@ def _stage_once(
         control = _start(directory)
     try:
         with outside.ports(lab, control) as opened:
-            operations = _stage(control, lab, progress)
+            joining.check_cables(lab)
+            joining.device_links(lab, control)
+            operations = _stage(control, lab, progress, leave)
             outside.publish(lab, control, opened)
         outside.machine_interfaces(directory, lab, control)
+        joining.cables(lab, control)
         return operations
     except BaseException:
         with contextlib.suppress(OSError, Problem):
@@ -85,12 +92,14 @@ def _stage_once(
         control.close()
 
 
-def _stage(control: Control, lab: Lab, progress: Progress | None) -> list[dict[str, Any]]:
+def _stage(
+    control: Control, lab: Lab, progress: Progress | None, leave: Sequence[str]
+) -> list[dict[str, Any]]:
     def more(message: dict[str, Any]) -> None:
         if progress is not None and "progress" in message:
             progress(*message["progress"])
 
-    answer = control.call("stage", more=more, lab=msgspec.to_builtins(lab))
+    answer = control.call("stage", more=more, lab=msgspec.to_builtins(lab), leave=list(leave))
     operations: list[dict[str, Any]] = answer["operations"]
     return operations
 
@@ -163,16 +172,23 @@ def _start(directory: LabDirectory) -> Control:
     return started
 
 
-def _make_cgroups(
+def lab_places(
     directory: LabDirectory, hierarchies: cgroups.Hierarchies
 ) -> tuple[str | None, dict[str, str]]:
-    """The lab's cgroups, journalled first; without the right to make them there are none."""
+    """A lab's directory in v2, or None, and in each hierarchy of v1, made or not."""
 
     def place(base: str) -> str:
         return f"{base}/{cgroups.TREE}/{directory.mark}"
 
     unified = place(hierarchies.unified) if hierarchies.unified else None
-    v1 = {name: place(base) for name, base in hierarchies.v1.items()}
+    return unified, {name: place(base) for name, base in hierarchies.v1.items()}
+
+
+def _make_cgroups(
+    directory: LabDirectory, hierarchies: cgroups.Hierarchies
+) -> tuple[str | None, dict[str, str]]:
+    """The lab's cgroups, journalled first; without the right to make them there are none."""
+    unified, v1 = lab_places(directory, hierarchies)
     every = [path for path in (unified, *v1.values()) if path is not None]
     if every:
         directory.record(*(Entry(What.CGROUP, path) for path in every))

@@ -15,8 +15,8 @@ from typing import Final
 
 from hostlab.errors import Failed, Unsupported
 from hostlab.lab.nodes import NodeHandle
-from hostlab.linux.running import Running, start_inside
-from hostlab.plan.firewall import Line, render, text
+from hostlab.linux.running import Ended, Running, start_inside
+from hostlab.plan.firewall import TABLE, Line, render, text
 from hostlab.spec.model import Node
 
 AT_ONCE: Final = 8
@@ -35,36 +35,45 @@ _SIZE_HINT: Final = (
 )
 
 
-def load(nodes: Iterable[tuple[NodeHandle, Node]]) -> None:
+def load(nodes: Iterable[tuple[NodeHandle, Node]], *, is_new: bool) -> None:
     """Make nodes' tables as their description says, each in one transaction; without one, none.
 
-    Failed with the description's line where the kernel refuses a rule: that table is as it was.
+    A node that `is_new` has none yet. Failed with the description's line where the kernel refuses
+    a rule: that table is as it was.
     """
     waiting = list(nodes)
     while waiting:
         # A transaction waits for every CPU to have been elsewhere, so several cost little more.
         with ExitStack() as stack:
-            begun = [(node, *_start(stack, handle, node)) for handle, node in waiting[:AT_ONCE]]
+            begun = []
+            for handle, node in waiting[:AT_ONCE]:
+                lines = render(node.name, node.firewall, "" if is_new else _there(handle, node))
+                running = _start(handle, ("-f", "-"), text(lines))
+                begun.append((node, lines, stack.enter_context(running)))
             for node, lines, running in begun:
-                _finish(node, lines, running)
+                done = _ended(node, running)
+                if done.returncode:
+                    raise refused(node.name, lines, done.stderr.decode(errors="replace"))
         del waiting[:AT_ONCE]
 
 
-def _start(stack: ExitStack, handle: NodeHandle, node: Node) -> tuple[Sequence[Line], Running]:
-    lines = render(node.name, node.firewall)
-    stdin = text(lines).encode()
-    running = start_inside(handle.pid, ("net",), ("nft", "-f", "-"), stdin=stdin)
-    return lines, stack.enter_context(running)
+def _there(handle: NodeHandle, node: Node) -> str:
+    """nft's listing of the table that the node has, without counters; empty for none."""
+    with _start(handle, ("-s", "list", "table", *TABLE.split())) as running:
+        done = _ended(node, running)
+    return "" if done.returncode else done.stdout.decode(errors="replace")
 
 
-def _finish(node: Node, lines: Sequence[Line], running: Running) -> None:
+def _start(handle: NodeHandle, words: Sequence[str], stdin: str = "") -> Running:
+    return start_inside(handle.pid, ("net",), ("nft", *words), stdin=stdin.encode())
+
+
+def _ended(node: Node, running: Running) -> Ended:
     try:
-        done = running.wait(TIMEOUT_S)
+        return running.wait(TIMEOUT_S)
     except FileNotFoundError:
         message = f"node {node.name} has a firewall, and nft is not here"
         raise Unsupported(_NO_NFT, message, hint="apt-get install nftables") from None
-    if done.returncode:
-        raise refused(node.name, lines, done.stderr.decode(errors="replace"))
 
 
 def refused(node: str, lines: Sequence[Line], said: str) -> Failed:

@@ -166,21 +166,8 @@ class LabDirectory:
                 os.rmdir(self.base)
 
     def record(self, *lines: Entry) -> None:
-        """Write journal lines, before what they tell of is done.
-
-        A line that a crash or a full disk cut short is ended first, so that it costs none of these.
-        """
-        data = b"".join(map(line, lines))
-        try:
-            fd = os.open(self.journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "rb+", buffering=0) as file:
-                size = file.seek(0, os.SEEK_END)
-                if size and os.pread(fd, 1, size - 1) != b"\n":
-                    data = b"\n" + data
-                if file.write(data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.journal)
-        except OSError as error:
-            raise unusable(self.journal, error) from error
+        """Write journal lines, before what they tell of is done."""
+        append_lines(self.journal, b"".join(map(line, lines)))
 
     def recorded(self) -> tuple[Entry, ...]:
         """The journal so far; empty when there is none."""
@@ -199,6 +186,23 @@ def labs() -> list[str]:
         return []
     with found:
         return sorted(e.name for e in found if e.is_dir() and not e.name.startswith("."))
+
+
+def append_lines(path: str, data: bytes) -> None:
+    """Write whole lines at a file's end, the owner's alone; Problem with a remedy.
+
+    A line that a crash or a full disk cut short is ended first, so that it costs none of these.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "rb+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    except OSError as error:
+        raise unusable(path, error) from error
 
 
 def _same_file(fd: int, path: str) -> bool:

@@ -58,21 +58,28 @@ def present(hub: HubSupervisor) -> Lab:
     ]:
         for name in orphans:
             del nodes[name]
-    segments = tuple(s for s in hub.lab.segments if s.name in hub.switch.bridges)
+    segments = tuple(
+        s for s in hub.lab.segments if not s.is_switched or s.name in hub.switch.bridges
+    )
     return msgspec.structs.replace(hub.lab, nodes=tuple(nodes.values()), segments=segments)
+
+
+def goals(directory: LabDirectory) -> tuple[Lab, ...]:
+    """Where a plan that was cut off was to lead; none when there was no such plan."""
+    stored = read_if_there(_path(directory))
+    return () if stored is None else (msgspec.json.decode(stored, type=Lab),)
 
 
 async def settle(hub: HubSupervisor) -> None:
     """End what a plan that was cut off had touched, and what belongs to no description."""
     directory = hub.config.directory
-    stored = read_if_there(_path(directory))
-    goal = None if stored is None else msgspec.json.decode(stored, type=Lab)
+    goal = next(iter(goals(directory)), None)
     plan = None if goal is None else difference(hub.lab, goal)
     touched = set() if plan is None else {o.subject for o in plan.of(*_TOUCHING)}
     keep = {node.name for node in present(hub).nodes} - touched
     for name in [name for name in hub.nodes if name not in keep]:
         await hub.remove_node(name)
-    described = {segment.name: segment for segment in hub.lab.segments}
+    described = {segment.name: segment for segment in hub.lab.segments if segment.is_switched}
     for name in [name for name in hub.switch.bridges if name not in described]:
         hub.switch.remove_segment(name)
     if goal is None or plan is None:
@@ -80,6 +87,8 @@ async def settle(hub: HubSupervisor) -> None:
     for operation in plan.of(Kind.CHANGE_SEGMENT):
         if operation.subject in hub.switch.bridges:
             change.segment(hub, described[operation.subject])
+    hub.cables.change(node for node in hub.lab.nodes if node.name in hub.nodes)
+    hub.cables.load()
     change.refresh_neighbours(hub, goal, present(hub))
     hosts.write(directory, hub.lab)
     reached(directory)

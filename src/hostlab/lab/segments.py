@@ -11,6 +11,7 @@ import contextlib
 import os
 from typing import Final
 
+from hostlab.lab.outlets import Outlets
 from hostlab.linux import rtnetlink
 from hostlab.linux.netlink import Netlink, Request
 from hostlab.linux.rtnetlink import VethEnd
@@ -18,6 +19,7 @@ from hostlab.spec.model import Interface, Segment
 
 FIRST_PORT_INDEX: Final = 100
 _NETFILTER: Final = "/proc/sys/net/bridge/bridge-nf-call-"
+_IPV6: Final = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
 
 
 class Switch:
@@ -28,10 +30,17 @@ class Switch:
         self.bridges: dict[str, int] = {}
         self._next = FIRST_PORT_INDEX
         self._ups: dict[str, Request] = {}
+        self.outlets = Outlets(self)
 
     def prepare(self) -> None:
-        """Once for a new namespace: the loopback, and no firewall between a bridge's ports."""
+        """Once for a new namespace: the loopback, and no firewall between a bridge's ports.
+
+        Nor has a port, or an end of a cable that is cut, addresses of its own: it would say so to
+        the node, and answer what is for everyone.
+        """
         self.netlink.request([rtnetlink.link_set(1, up=True)])
+        with contextlib.suppress(FileNotFoundError), open(_IPV6, "w") as file:
+            file.write("1")
         for table in ("iptables", "ip6tables", "arptables"):
             with contextlib.suppress(FileNotFoundError), open(_NETFILTER + table, "w") as file:
                 file.write("0")
@@ -42,6 +51,8 @@ class Switch:
             self._next = max(self._next, link.index + 1)
             if link.kind == "bridge" and link.altnames:
                 self.bridges[link.altnames[0]] = link.index
+            elif link.altnames:
+                self.outlets.adopt(link.altnames[0])
 
     def take_index(self) -> int:
         """An interface index that no link of this namespace has."""
@@ -61,6 +72,8 @@ class Switch:
         )
         self.bridges[segment.name] = index
         self._ups[segment.name] = rtnetlink.link_set(index, up=True)
+        if segment.taps:
+            self.outlets.settle_taps(segment)
 
     def raise_bridges(self) -> None:
         """Set the new bridges up."""
@@ -70,6 +83,7 @@ class Switch:
     def remove_segment(self, name: str) -> None:
         """Take a bridge away; its ports must have gone with their nodes."""
         self._ups.pop(name, None)
+        self.outlets.end_taps(name)
         self.netlink.request([rtnetlink.link_delete(self.bridges.pop(name))])
 
     def change_mtu(self, segment: Segment, ports: dict[int, int]) -> None:
@@ -78,14 +92,23 @@ class Switch:
         bridge = rtnetlink.link_set(self.bridges[segment.name], mtu=segment.mtu)
         self.netlink.request([*requests, bridge])
 
-    def port(self, interface: Interface, index: int, namespace: int) -> Request:
-        """The request that plugs a node's new interface in: one message for the whole cable."""
+    def port(self, node: str, interface: Interface, index: int, namespace: int) -> Request:
+        """The request that plugs a node's new interface in: one message for the whole cable.
+
+        One on a device of the machine was made there beforehand, and is only moved.
+        """
+        if interface.device:
+            return self.outlets.to_node(node, interface, index, namespace)
         port = self.take_index()
         return rtnetlink.veth_add(
             VethEnd(f"p{port}", port, master=self.bridges[interface.segment], up=True),
             VethEnd(interface.name, index, mac=interface.mac, namespace_fd=namespace),
             mtu=interface.mtu,
         )
+
+    def plug(self, segment: str, index: int) -> None:
+        """Put a link of this namespace onto a segment, and set it up."""
+        self.netlink.request([rtnetlink.link_set(index, master=self.bridges[segment], up=True)])
 
     def attach(self, segment: str, link: str) -> None:
         """Put a link that someone else made in this namespace onto a segment, and set it up."""
@@ -94,8 +117,7 @@ class Switch:
             raise FileNotFoundError(f"no link {link} in the switch namespace")
         index = found[0].index
         self._next = max(self._next, index + 1)
-        master = self.bridges[segment]
-        self.netlink.request([rtnetlink.link_set(index, master=master, up=True)])
+        self.plug(segment, index)
 
 
 def own_namespace() -> int:

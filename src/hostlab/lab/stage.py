@@ -22,8 +22,18 @@ import msgspec
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
-from hostlab.lab import change, configurations, firewall, hosts, limits, recovery
+from hostlab.lab import (
+    change,
+    configurations,
+    firewall,
+    hosts,
+    limits,
+    outlets,
+    overlays,
+    recovery,
+)
 from hostlab.lab.building import add_nodes
+from hostlab.lab.cables import WIRE, Cables
 from hostlab.lab.nodes import (
     NodeHandle,
 )
@@ -35,7 +45,7 @@ from hostlab.lab.rootfs import Survey
 from hostlab.lab.segments import Switch, own_namespace
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
-from hostlab.spec.model import Lab, Node
+from hostlab.spec.model import Lab, Node, Segment
 
 IN_PLACE: Final = frozenset(kind for kind, inverse in INVERSE.items() if kind is inverse)
 """Changes of something that goes on existing."""
@@ -83,12 +93,21 @@ class HubSupervisor(Supervisor):
         self.home = own_namespace()
         self._changing = asyncio.Lock()
         self.publishing = Publishing(self)
+        self.cables = Cables(self)
         self.handlers |= {
             "stage": self.stage,
             "status": self.status,
             "attach": self.attach,
             "published": self.list_published,
             "publish": self.publish,
+            "wanted_links": self.wanted_links,
+            "name_link": self.name_link,
+            "try_link": self.try_link,
+            "take_index": self.take_index,
+            "cables": self.lab_cables,
+            "tap": self.tap,
+            "link": self.link,
+            "links": self.list_links,
         }
 
     async def started(self) -> None:
@@ -99,7 +118,10 @@ class HubSupervisor(Supervisor):
         stored = read_if_there(self.config.directory.description)
         if stored is not None:
             self.lab = msgspec.json.decode(stored, type=Lab)
+        self.cables.restore(self.lab, *recovery.goals(self.config.directory))
         await recovery.settle(self)
+        self.cables.change(node for node in self.lab.nodes if node.name in self.nodes)
+        self.cables.load()
 
     def found_running(self, key: str, pid: int) -> None:
         kind, _, name = key.partition(":")
@@ -108,14 +130,19 @@ class HubSupervisor(Supervisor):
                 self.nodes[name] = NodeHandle.of(name, pid)
         elif key == PUBLISHER:
             self.publishing.found(pid)
+        elif key == WIRE:
+            self.cables.wire_found(pid)
 
     def found_ended(self, key: str, pid: int, status: int) -> None:
         kind, _, name = key.partition(":")
         handle = self.nodes.get(name)
         if kind == "node" and handle is not None and handle.pid == pid:
             self.nodes.pop(name).close()
+            self.cables.gone(name)
         elif key == PUBLISHER:
             self.publishing.ended(pid)
+        elif key == WIRE:
+            self.cables.wire_ended(pid)
 
     async def status(self, request: Request) -> dict[str, Any]:
         """The lab as it is: which nodes are there, which are missing."""
@@ -125,7 +152,12 @@ class HubSupervisor(Supervisor):
             "pid": os.getpid(),
             "nodes": [self._status_of(node) for node in self.lab.nodes],
             **report,
-            "warnings": [*self.config.survey.warnings, *report["warnings"]],
+            "warnings": [
+                *self.config.survey.warnings,
+                *report["warnings"],
+                *self.switch.outlets.unjoined(self.lab),
+                *self.cables.warnings,
+            ],
         }
 
     def _status_of(self, node: Node) -> dict[str, Any]:
@@ -153,25 +185,83 @@ class HubSupervisor(Supervisor):
         """Put the machine's own link, which the caller made, onto a segment."""
         self.switch.attach(request.message["segment"], request.message["link"])
 
+    async def wanted_links(self, request: Request) -> dict[str, Any]:
+        """The links on the machine's devices that going to a description takes."""
+        new = msgspec.convert(request.message["lab"], Lab)
+        found = self.switch.outlets.wanted_spares(recovery.present(self), new)
+        return {"links": outlets.told(found)}
+
+    async def name_link(self, request: Request) -> None:
+        """A link that the caller has made in here: what it is for, and perhaps its segment."""
+        message = request.message
+        self.switch.outlets.name(message["index"], message["name"])
+        if "segment" in message:
+            self.switch.plug(message["segment"], message["index"])
+
+    async def try_link(self, request: Request) -> dict[str, Any]:
+        """Whether a link that waits for its node can be set up."""
+        return {"is_free": self.switch.outlets.is_free(request.message["index"])}
+
+    async def take_index(self, request: Request) -> dict[str, Any]:
+        """A number for a link that the caller makes in here."""
+        return {"index": self.switch.take_index()}
+
+    async def lab_cables(self, request: Request) -> dict[str, Any]:
+        """The cables to other labs that are there; all but those that are named end."""
+        self.switch.outlets.delete(outlets.CABLE, keep=frozenset(request.message["keep"]))
+        return {"cables": [*self.switch.outlets.found(outlets.CABLE)]}
+
+    async def tap(self, request: Request) -> dict[str, Any]:
+        """The device of a tap."""
+        message = request.message
+        return {"device": self.switch.outlets.tap_device(message["segment"], message["name"])}
+
+    async def link(self, request: Request) -> dict[str, Any]:
+        """Change the impairments of one cable; the description changes with them."""
+        from hostlab.lab.links import LinkChange, changed
+
+        change_ = msgspec.convert(request.message["change"], LinkChange)
+        async with self._changing:
+            await recovery.settle(self)
+            new, operation = changed(self.lab, change_)
+            handle = self.nodes.get(change_.node)
+            if handle is None or handle.has_ended():
+                raise died(f"node {change_.node}")
+            await self._reach(Plan((operation,)), self.lab, new, request)
+        return {"operations": msgspec.to_builtins((operation,))}
+
+    async def list_links(self, request: Request) -> dict[str, Any]:
+        """The impaired cables, how that is done, and what has passed."""
+        return self.cables.report()
+
     async def stage(self, request: Request) -> dict[str, Any]:
         """Go from what is there to the given description; undo everything if a step fails."""
         new = msgspec.convert(request.message["lab"], Lab)
         async with self._changing:
             await recovery.settle(self)
             present = recovery.present(self)
-            plan = difference(present, new)
-            done: list[Operation] = []
+            overlays.require(new)
+            plan = difference(present, new).without_nodes(request.message.get("leave", ()))
             try:
-                recovery.intend(self.config.directory, new)
-                await self._execute(plan, present, new, done, request)
-                self._commit(new)
-            except Exception as error:
-                undone = await self._undo(done, new, present)
-                if not isinstance(error, Problem | OSError):
-                    raise
-                raise self._failed(error, undone) from error
+                await self._reach(plan, present, new, request)
+            finally:
+                if any(map(outlets.device_links, (*present.nodes, *new.nodes))):
+                    self.switch.outlets.delete(outlets.SPARE)
             self.publishing.tell_nodes(new)
         return {"operations": msgspec.to_builtins(plan.operations)}
+
+    async def _reach(self, plan: Plan, old: Lab, new: Lab, request: Request) -> None:
+        """Carry a plan out to its end, or take back what was done of it."""
+        done: list[Operation] = []
+        try:
+            recovery.intend(self.config.directory, new)
+            await self._execute(plan, old, new, done, request)
+            self._commit(new)
+        except Exception as error:
+            undone = await self._undo(done, new, old)
+            if not isinstance(error, Problem | OSError):
+                raise
+            raise self._failed(error, undone) from error
 
     def _failed(self, error: Problem | OSError, undone: Sequence[str]) -> Problem:
         if isinstance(error, Problem):
@@ -218,6 +308,7 @@ class HubSupervisor(Supervisor):
             if operation.kind not in IN_PLACE:
                 done.append(operation)
         await add_nodes(self, added, new, done, request)
+        self.cables.load()
         self.switch.raise_bridges()
         change.refresh_neighbours(self, old, new)
 
@@ -227,17 +318,24 @@ class HubSupervisor(Supervisor):
             raise died(f"node {name}")
         match operation.kind:
             case Kind.ADD_SEGMENT:
-                self.switch.add_segment(next(s for s in new.segments if s.name == name))
+                if (segment := _segment(new, name)).is_switched:
+                    self.switch.add_segment(segment)
             case Kind.REMOVE_SEGMENT:
-                self.switch.remove_segment(name)
+                if _segment(old, name).is_switched:
+                    self.switch.remove_segment(name)
             case Kind.CHANGE_SEGMENT:
-                change.segment(self, next(s for s in new.segments if s.name == name))
+                if (segment := _segment(new, name)).is_switched:
+                    change.segment(self, segment)
             case Kind.REMOVE_NODE:
+                change.rescue(self, old.node(name))
                 await self.remove_node(name)
             case Kind.CHANGE_NETWORK:
                 change.network(self, old.node(name), new.node(name))
+                self.cables.change([new.node(name)])
+            case Kind.CHANGE_IMPAIRMENTS:
+                self.cables.change([new.node(name)])
             case Kind.CHANGE_FIREWALL:
-                firewall.load([(self.nodes[name], new.node(name))])
+                firewall.load([(self.nodes[name], new.node(name))], is_new=False)
             case Kind.CHANGE_LIMITS:
                 limits.change(self.config.unified, self.config.v1, old.node(name), new.node(name))
             case Kind.CHANGE_FILES:
@@ -248,9 +346,13 @@ class HubSupervisor(Supervisor):
                 pass
 
     async def _undo(self, done: Sequence[Operation], new: Lab, old: Lab) -> list[str]:
-        """Take back what was done, latest first; what cannot be taken back is said in the log."""
+        """Take back what was done, latest first; what cannot be taken back is said in the log.
+
+        Before all else the segments that went are there again, for the nodes that were on them.
+        """
         undone = []
-        for operation in reversed(done):
+        latest_first = done[::-1]
+        for operation in sorted(latest_first, key=lambda o: o.kind is not Kind.REMOVE_SEGMENT):
             inverse = operation.inverse()
             try:
                 await self._execute(Plan((inverse,)), new, old, [], None)
@@ -270,6 +372,7 @@ class HubSupervisor(Supervisor):
         may come before or after the pidfd's, must not close it a second time.
         """
         handle = self.nodes.pop(name, None)
+        self.cables.gone(name)
         limits.kill(self.config.unified, name)
         if handle is not None:
             await self._end(handle)
@@ -289,6 +392,10 @@ class HubSupervisor(Supervisor):
         finally:
             loop.remove_reader(handle.pidfd)
             handle.close()
+
+
+def _segment(lab: Lab, name: str) -> Segment:
+    return next(segment for segment in lab.segments if segment.name == name)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Final
 
+from hostlab.lab import overlays
 from hostlab.linux import rtnetlink
 from hostlab.linux.netlink import Request, pack
 from hostlab.spec.model import Interface, Lab, Node, Route
@@ -33,18 +34,27 @@ known knows back, so that no answer has to ask.
 
 
 def indexes(interfaces: Iterable[Interface]) -> dict[str, int]:
-    """The interface indexes of a node that is being made."""
-    return {interface.name: FIRST_INDEX + n for n, interface in enumerate(interfaces)}
+    """The indexes of the interfaces, and of the bridges, of a node that is being made."""
+    described = tuple(interfaces)
+    names = [*(interface.name for interface in described), *overlays.bridges(described)]
+    return {name: FIRST_INDEX + n for n, name in enumerate(names)}
 
 
 def configure(node: Node, index: Mapping[str, int]) -> list[Request]:
     """Everything a new node needs beside its neighbours, in one batch; its links exist already."""
     requests = [rtnetlink.address_add(LOOPBACK, address) for address in node.loopbacks]
     requests.append(rtnetlink.link_set(LOOPBACK, up=True))
-    for interface in node.interfaces:
-        number = index[interface.name]
-        requests += [rtnetlink.address_add(number, address) for address in interface.addresses]
-        requests.append(rtnetlink.link_set(number, up=True))
+    for interface in overlays.in_order(node.interfaces):
+        requests += overlays.add(interface, index)
+        holder = index[interface.holder]
+        if interface.holder != interface.name:
+            ports = [
+                index[each.name] for each in node.interfaces if each.bridge == interface.bridge
+            ]
+            requests += overlays.bridge(interface, ports, holder)
+            requests.append(rtnetlink.link_set(index[interface.name], up=True))
+        requests += [rtnetlink.address_add(holder, address) for address in interface.addresses]
+        requests.append(rtnetlink.link_set(holder, up=True))
     requests += [route_add(route, index) for route in node.routes]
     return requests
 
@@ -85,7 +95,7 @@ class Directory:
         self._entries: dict[tuple[str, tuple[_Network, ...]], list[tuple[_Entry, ...]]] = {}
         self._requests: dict[tuple[str, tuple[_Network, ...], int], list[bytes]] = {}
         for node in lab.nodes:
-            for interface in node.interfaces:
+            for interface in _plugged(node):
                 ports = self._ports[interface.segment]
                 self._places[node.name, interface.name] = len(ports)
                 ports.append(_port(interface))
@@ -93,7 +103,7 @@ class Directory:
     def neighbours(self, node: Node) -> dict[tuple[str, bytes], bytes]:
         """Whom this node knows from the start."""
         found: dict[tuple[str, bytes], bytes] = {}
-        for interface in node.interfaces:
+        for interface in _plugged(node):
             place, port = self._port(node, interface)
             entries = self._entries_of(interface.segment, port.networks)
             for other in self._known(interface.segment, place):
@@ -104,7 +114,7 @@ class Directory:
     def packed(self, node: Node, index: Mapping[str, int]) -> bytes:
         """The same as packed requests of a new node (`netlink.pack`)."""
         found: list[bytes] = []
-        for interface in node.interfaces:
+        for interface in _plugged(node):
             place, port = self._port(node, interface)
             key = (interface.segment, port.networks, index[interface.name])
             table = self._requests.get(key)
@@ -142,6 +152,11 @@ class Directory:
             near = {(place + step) % count for step in range(-NEAR, NEAR + 1)}
             others = sorted(near.union(range(FIRST)))
         return (other for other in others if other != place)
+
+
+def _plugged(node: Node) -> Iterator[Interface]:
+    """Of a tunnel nobody is told who is on it: whoever looks at one wants to see that asked."""
+    return (interface for interface in node.interfaces if interface.tunnel is None)
 
 
 def _port(interface: Interface) -> _Port:

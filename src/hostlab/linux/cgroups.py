@@ -233,15 +233,29 @@ def remove(directory: str) -> None:
 def wait_empty(directory: int, *, timeout_s: float) -> bool:
     """Wait until no process is in the v2 cgroup of this descriptor; False when it takes too long.
 
-    Processes that were killed are still in it until they have exited; the kernel tells of a change
-    of cgroup.events by POLLPRI (cgroups(7)).
+    Processes that were killed are still in it until they have exited.
     """
+    return _wait_event(directory, b"populated 0", timeout_s=timeout_s)
+
+
+def freeze(directory: str, *, frozen: bool, timeout_s: float) -> bool:
+    """Have everything in a v2 cgroup stand still, or go on; False when that takes too long."""
+    write(f"{directory}/cgroup.freeze", "1" if frozen else "0")
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _wait_event(fd, b"frozen 1" if frozen else b"frozen 0", timeout_s=timeout_s)
+    finally:
+        os.close(fd)
+
+
+def _wait_event(directory: int, wanted: bytes, *, timeout_s: float) -> bool:
+    """Wait for a line of cgroup.events: the kernel tells of a change by POLLPRI (cgroups(7))."""
     deadline = time.monotonic() + timeout_s
     fd = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         poll = select.poll()
         poll.register(fd, select.POLLPRI)
-        while b"populated 1" in os.pread(fd, 4096, 0):
+        while wanted not in os.pread(fd, 4096, 0):
             left = deadline - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
                 return False

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _SYSCALLS: Final = {
-    "x86_64": {"bpf": 321, "pivot_root": 155, "seccomp": 317, "setns": 308},
-    "aarch64": {"bpf": 280, "pivot_root": 41, "seccomp": 277, "setns": 268},
+    "x86_64": {"bpf": 321, "pivot_root": 155, "sched_setattr": 314, "seccomp": 317, "setns": 308},
+    "aarch64": {"bpf": 280, "pivot_root": 41, "sched_setattr": 274, "seccomp": 277, "setns": 268},
 }
 _GENERIC_SYSCALLS: Final = {
     "open_tree": 428,

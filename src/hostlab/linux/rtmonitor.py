@@ -215,11 +215,20 @@ def _address(body: bytes, *, is_gone: bool) -> AddressTold | None:
 
 
 def _route(body: bytes, *, replaces: bool, is_gone: bool) -> RouteTold | None:
+    route = decode_route(body, replaces=replaces, is_gone=is_gone)
+    return None if route is None or route.table == RT_TABLE_LOCAL else route
+
+
+def decode_route(body: bytes, *, replaces: bool = False, is_gone: bool = False) -> RouteTold | None:
+    """A route of any table; None of a family that is none of ours, or of a cache.
+
+    struct.error or ValueError when the message is broken.
+    """
     family, length, _, _, table, protocol, _, type_, flags = _RTMSG.unpack_from(body)
     values = dict(attributes(body[_RTMSG.size :]))
     if _RTA_TABLE in values:
         (table,) = _U32.unpack(values[_RTA_TABLE])
-    if family not in _FAMILIES or table == RT_TABLE_LOCAL or flags & RTM_F_CLONED:
+    if family not in _FAMILIES or flags & RTM_F_CLONED:
         return None
     to = f"{ip_address(values[_RTA_DST])}/{length}" if _RTA_DST in values else "default"
     metric = _U32.unpack(values[_RTA_PRIORITY])[0] if _RTA_PRIORITY in values else 0

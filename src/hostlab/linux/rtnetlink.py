@@ -28,7 +28,7 @@ from hostlab.linux.netlink import (
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 RTM_NEWLINKPROP: Final = 108
 
 IFF_UP: Final = 0x1
@@ -53,6 +53,8 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
 RTPROT_KERNEL: Final = 2
 RTM_F_CLONED: Final = 0x200
 RTNH_F_ONLINK: Final = 4
+RTNH_F_DEAD: Final = 1
+RTNH_F_LINKDOWN: Final = 16
 
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBI")
@@ -282,6 +284,21 @@ def neighbour_add(index: int, address: bytes, mac: bytes) -> Request:
     return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, "add neighbour")
 
 
+def learned_neighbours(netlink: Netlink) -> tuple[tuple[int, str, str], ...]:
+    """(index, address, MAC) of every neighbour that the kernel was told from outside."""
+    request = Request(RTM_GETNEIGH, 0, _NDMSG.pack(0, 0, 0, 0, 0), "list neighbours")
+    found = []
+    for kind, body in netlink.dump(request):
+        if kind != RTM_NEWNEIGH or len(body) < _NDMSG.size:
+            continue
+        _, index, _, flags, _ = _NDMSG.unpack_from(body)
+        values = dict(attributes(body[_NDMSG.size :]))
+        if flags & NTF_EXT_LEARNED and NDA_DST in values:
+            address = str(ip_address(values[NDA_DST]))
+            found.append((index, address, values.get(NDA_LLADDR, b"").hex(":")))
+    return tuple(found)
+
+
 def neighbour_delete(index: int, address: bytes) -> Request:
     """Forget a neighbour."""
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
@@ -342,9 +359,24 @@ def addresses(netlink: Netlink) -> tuple[tuple[int, str], ...]:
 
 def routes(netlink: Netlink) -> tuple[Route, ...]:
     """Every unicast route of the main table, of both families."""
+    return tuple(route for route, _ in routes_as_told(netlink))
+
+
+def routes_as_told(netlink: Netlink) -> tuple[tuple[Route, bytes], ...]:
+    """The same, each with the kernel's own words, which `route_replay` gives back to it."""
     request = Request(RTM_GETROUTE, 0, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list routes")
-    found = (_route_of(body) for kind, body in netlink.dump(request) if kind == RTM_NEWROUTE)
-    return tuple(one for one in found if one is not None)
+    bodies = [body for kind, body in netlink.dump(request) if kind == RTM_NEWROUTE]
+    found = ((_route_of(body), body) for body in bodies)
+    return tuple((route, body) for route, body in found if route is not None)
+
+
+def route_replay(body: bytes, *, add: bool) -> Request:
+    """Add, or take away, a route in the words in which the kernel told it."""
+    flags = _U32.unpack_from(body, _RTMSG.size - _U32.size)[0] & ~(RTNH_F_DEAD | RTNH_F_LINKDOWN)
+    body = body[: _RTMSG.size - _U32.size] + _U32.pack(flags) + body[_RTMSG.size :]
+    if add:
+        return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, "put a route back")
+    return Request(RTM_DELROUTE, 0, body, "withdraw a route")
 
 
 def _route_of(body: bytes) -> Route | None:

@@ -53,10 +53,14 @@ class TimerFd:
         Of CLOCK_REALTIME it also becomes readable when somebody sets that clock
         (TFD_TIMER_CANCEL_ON_SET; `read` says so), once, and must then be set again.
         """
+        self.set_ns(None if at is None else int(at * _NANOSECONDS))
+
+    def set_ns(self, at_ns: int | None) -> None:
+        """As `set`, with the time in nanoseconds."""
         spec = _Itimerspec()
-        if at is not None:
+        if at_ns is not None:
             # A value of zero would disarm it.
-            total = max(1, int(at * _NANOSECONDS))
+            total = max(1, at_ns)
             spec.it_value.tv_sec, spec.it_value.tv_nsec = divmod(total, _NANOSECONDS)
         flags = TFD_TIMER_ABSTIME
         if self.clock == CLOCK_REALTIME:

@@ -38,6 +38,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     masked_paths: tuple[str, ...] = ()
     """What staging hides in every node (`lab.rootfs.MASKED`)."""
     readonly_paths: tuple[str, ...] = ()
+    impaired: tuple[tuple[str, str], ...] = ()
+    """An interface of the node, and how its impairments are brought about."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -57,7 +59,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def circumstances(
-    *, masked_paths: tuple[str, ...] = (), readonly_paths: tuple[str, ...] = ()
+    *,
+    masked_paths: tuple[str, ...] = (),
+    readonly_paths: tuple[str, ...] = (),
+    impaired: tuple[tuple[str, str], ...] = (),
 ) -> Circumstances:
     """Those of the caller on this machine, now; tries what `doctor` tries."""
     found = cgroups.find()
@@ -77,6 +82,7 @@ def circumstances(
         has_apparmor=os.path.exists("/sys/kernel/security/apparmor"),
         masked_paths=masked_paths,
         readonly_paths=readonly_paths,
+        impaired=impaired,
     )
 
 
@@ -303,7 +309,7 @@ def _services(_node: Node, _here: Circumstances) -> Iterator[Difference]:
     yield Difference("boot", "none: no firmware, boot loader, initramfs, fsck", "all of them", _VM)
 
 
-def _network(node: Node, _here: Circumstances) -> Iterator[Difference]:
+def _network(node: Node, here: Circumstances) -> Iterator[Difference]:
     if any(kind == "net" for kind, _ in node.namespaces):
         yield Difference(
             "network", "another node's, shared on purpose", "its own", "namespaces: without net"
@@ -320,7 +326,10 @@ def _network(node: Node, _here: Circumstances) -> Iterator[Difference]:
         "delay and loss",
         "none but what the processor adds: a segment is as fast as memory",
         "that of its links",
+        "impair: of a segment or an interface",
     )
+    for name, how in here.impaired:
+        yield Difference(f"impairments of {name}", how, "those of its links")
     yield Difference(
         "neighbours",
         "installed by the lab; ARP and neighbour discovery find them known, and the "

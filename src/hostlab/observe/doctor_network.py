@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from hostlab.linux import clone
+from hostlab.linux.frame_ring import FrameSocket
 from hostlab.linux.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute
 from hostlab.linux.packet import Ring, capture_socket
 from hostlab.linux.rtnetlink import (
@@ -59,7 +60,7 @@ _MODULES: Final = {"vlan": "8021q", "bond": "bonding", "gre": "ip_gre"}
 _KINDS: Final = (
     _Kind("veth", b"", "every link of a lab"),
     _Kind("bridge", b"", "every segment of a lab"),
-    _Kind("vxlan", attribute(1, struct.pack("=I", 42)), "segments over several machines"),
+    _Kind("vxlan", attribute(1, struct.pack("=I", 42)), "segments that are VXLANs"),
     _Kind("macvlan", b"", "nodes on a network card of the machine", is_stacked=True),
     _Kind("vlan", attribute(1, struct.pack("=H", 5)), "802.1Q interfaces", is_stacked=True),
     _Kind("dummy", b"", "interfaces without a peer"),
@@ -159,6 +160,10 @@ def _make_ring() -> None:
         pass
 
 
+def _make_wire() -> None:
+    FrameSocket(1, 1500).close()
+
+
 class _Facility(NamedTuple):
     """Something else of the network: how it is tried, what is lost, how it is got."""
 
@@ -168,6 +173,7 @@ class _Facility(NamedTuple):
     remedy: str
 
 
+_TBF_OPTIONS = attribute(1, struct.pack("=BBHhHI12xIII", 0, 1, 0, -1, 0, 125_000, 9000, 62500, 0))
 _NETEM_OPTIONS = struct.pack("=6I", 1000, 1000, 0, 0, 0, 0)  # struct tc_netem_qopt
 _DATAGRAM, _STREAM = socket.SOCK_DGRAM, socket.SOCK_STREAM
 
@@ -175,7 +181,12 @@ _FACILITIES: Final = (
     _Facility("bridge VLAN filtering", _make_filtering_bridge, "trunks on a segment",
               "a kernel with CONFIG_BRIDGE_VLAN_FILTERING; a vm node has it"),
     _Facility("netem", lambda: _make_qdisc("netem", _NETEM_OPTIONS),
-              "delay, loss and reordering by the kernel", _MODULE.format("sch_netem")),
+              "impairments by the kernel: the user-space wire stands in, which is less exact",
+              _MODULE.format("sch_netem")),
+    _Facility("tbf", lambda: _make_qdisc("tbf", _TBF_OPTIONS),
+              "a rate by the kernel: the user-space wire stands in", _MODULE.format("sch_tbf")),
+    _Facility("user-space wire", _make_wire, "impairments where the kernel has no netem",
+              "a kernel with CONFIG_PACKET"),
     _Facility("fq_codel", lambda: _make_qdisc("fq_codel", b""), "that queue",
               _MODULE.format("sch_fq_codel")),
     _Facility("htb", lambda: _make_qdisc("htb", attribute(2, struct.pack("=5I", 3, 10, 0, 0, 0))),

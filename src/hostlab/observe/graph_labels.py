@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from hostlab.spec.model import Interface, Lab, Node, Publish, Segment
+from hostlab.spec.model import Interface, Lab, Node, Publish, Segment, SegmentKind
 
 
 class State(StrEnum):
@@ -33,6 +33,8 @@ def clean(text: str) -> str:
 def segment_details(segment: Segment) -> list[str]:
     """Its subnets and what is unusual about it."""
     details = [clean(subnet) for subnet in segment.subnets]
+    if segment.kind is not SegmentKind.BRIDGE:
+        details.append(segment.kind.value)
     if segment.mtu != 1500:
         details.append(f"mtu {segment.mtu}")
     return details

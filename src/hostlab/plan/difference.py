@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from hostlab.plan.operations import Kind, Operation, Plan
 from hostlab.spec import firewall
 from hostlab.spec.firewall import Firewall
+from hostlab.spec.impairments import NONE
 from hostlab.spec.job import Job, same_but_places
 from hostlab.spec.model import Lab, Node, Segment
 
@@ -86,9 +87,16 @@ def difference(old: Lab | None, new: Lab) -> Plan:
         steps.append(Operation(Kind.REMOVE_NODE, name, reason))
     gone = "no longer described"
     steps += [Operation(Kind.REMOVE_SEGMENT, name, gone) for name in segments.gone]
+    other = {
+        name: f"{was.kind} → {now.kind}"
+        for name, (was, now) in segments.kept.items()
+        if was.kind is not now.kind
+    }
+    steps += [Operation(Kind.REMOVE_SEGMENT, name, reason) for name, reason in other.items()]
     for name, (was_segment, now_segment) in segments.kept.items():
-        if reason := _segment_change(was_segment, now_segment):
+        if name not in other and (reason := _segment_change(was_segment, now_segment)):
             steps.append(Operation(Kind.CHANGE_SEGMENT, name, reason))
+    steps += [Operation(Kind.ADD_SEGMENT, name, reason) for name, reason in other.items()]
     steps += [Operation(Kind.ADD_SEGMENT, name, "described") for name in segments.come]
     for node in new.nodes:
         if node.name in nodes.come:
@@ -156,13 +164,20 @@ def _segment_change(was: Segment, now: Segment) -> str:
         return f"mtu {was.mtu} → {now.mtu}"
     if was.machine != now.machine:
         return f"machine {_list(was.machine)} → {_list(now.machine)}"
+    if was.taps != now.taps:
+        return f"taps {_list(was.taps)} → {_list(now.taps)}"
+    if was.lab != now.lab:
+        return f"joined to {was.lab or 'no lab'} → {now.lab or 'no lab'}"
     return ""
 
 
 def _changes(was: Node, now: Node) -> list[Operation]:
     steps = []
-    if changed := [field for field in NETWORK if getattr(was, field) != getattr(now, field)]:
+    before, after = _with_perfect_cables(was), _with_perfect_cables(now)
+    if changed := [f for f in NETWORK if getattr(before, f) != getattr(after, f)]:
         steps.append(Operation(Kind.CHANGE_NETWORK, now.name, f"{_list(changed)} changed"))
+    if reason := _impairments_change(was, now):
+        steps.append(Operation(Kind.CHANGE_IMPAIRMENTS, now.name, reason))
     if not firewall.same_but_places(was.firewall, now.firewall):
         reason = _firewall_change(was.firewall, now.firewall)
         steps.append(Operation(Kind.CHANGE_FIREWALL, now.name, reason))
@@ -176,6 +191,27 @@ def _changes(was: Node, now: Node) -> list[Operation]:
     if change := _jobs_change(was, now):
         steps.append(change)
     return steps
+
+
+def _with_perfect_cables(node: Node) -> Node:
+    """The node without its impairments, which have an operation of their own."""
+    if not any(interface.is_impaired for interface in node.interfaces):
+        return node
+    perfect = (replace(i, sending=NONE, receiving=NONE) for i in node.interfaces)
+    return replace(node, interfaces=tuple(perfect))
+
+
+def _impairments_change(was: Node, now: Node) -> str:
+    """Of interfaces that stay or come; one that goes takes its impairment along."""
+    old = {interface.name: interface for interface in was.interfaces}
+    reasons = []
+    for interface in now.interfaces:
+        before = old.get(interface.name)
+        for way, word in (("sending", "out"), ("receiving", "in")):
+            is_now = getattr(interface, way)
+            if is_now != (NONE if before is None else getattr(before, way)):
+                reasons.append(f"{interface.name} {word} {is_now.describe()}")
+    return ", ".join(reasons)
 
 
 def _firewall_change(was: Firewall | None, now: Firewall | None) -> str:

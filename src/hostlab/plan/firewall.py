@@ -1,10 +1,10 @@
 """A described firewall as nft's text: one table of hostlab's own, changed in one transaction.
 
-The table is made if it is not there, deleted, and made anew: to the kernel that is one change, so
-no packet meets half of it, and where it refuses a line nothing has changed (nft(8), `-f`). Other
-tables are not named. In both filtering chains stand, in this order: answers to what was allowed,
-loopback, neighbour discovery, what is denied, what is allowed, zones' defaults; the chain's policy
-is the firewall's default.
+The table that is there is emptied but for its base chains, and filled anew (nft_switch.py): to the
+kernel that is one change, so no packet meets half of it, and where it refuses a line nothing has
+changed (nft(8), `-f`). Other tables are not named. In both filtering chains stand, in this order:
+answers to what was allowed, loopback, neighbour discovery, what is denied, what is allowed, zones'
+defaults; the chain's policy is the firewall's default.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from ipaddress import collapse_addresses, ip_network
 from typing import Any, Final
 
 from hostlab.errors import Place
+from hostlab.plan.nft_switch import Around, anew, around
+from hostlab.plan.nft_text import parse_nft
 from hostlab.spec.firewall import Ends, Firewall, Forward, Rule, Service, Verdict
 
 TABLE: Final = "inet hostlab"
-_ANEW: Final = (f"add table {TABLE}", f"delete table {TABLE}")
+_FAMILY, _NAME = TABLE.split()
 _COMMENT_BYTES: Final = 127
 """Of a rule's comment (NFTNL_UDATA_COMMENT_MAXLEN less the NUL)."""
 _NEIGHBOURS: Final = (
@@ -32,6 +34,7 @@ _ADDED: Final = re.compile(
     r"\bchain\s+(input|forward|output|prerouting|postrouting)\s*\{(?!\s*type\b)"
 )
 """Rules of somebody's own for a chain that is made here; with a `type` it is a chain of its own."""
+_CHAINS: Final = re.compile(r"\bchain\s+([^\s{]+)\s*\{\s*(type\b[^;}]*;(?:\s*policy\s+\w+\s*;)?)?")
 _ANSWERS: Final = 'ct state established,related accept comment "answers"'
 
 
@@ -43,27 +46,32 @@ class Line:
     place: Place | None = None
 
 
-def removal() -> tuple[Line, ...]:
-    """What takes the table away, whether it is there or not."""
-    return tuple(map(Line, _ANEW))
-
-
-def render(node: str, firewall: Firewall | None) -> tuple[Line, ...]:
-    """What makes a node's table so, whatever it is now."""
+def render(node: str, firewall: Firewall | None, there: str = "") -> tuple[Line, ...]:
+    """What makes a node's table so; `there` is nft's listing of the one it has, if it has one."""
     if firewall is None:
-        return removal()
+        return tuple(map(Line, anew(_FAMILY, _NAME)))
     table = _Table(firewall)
-    lines = [Line(f"# The firewall of {node}, as its description says: hostlab makes it anew.")]
-    lines += removal()
-    lines.append(Line(f"table {TABLE} {{"))
+    made = [Line(f"table {TABLE} {{")]
     for chain in table.chains():
-        lines.append(Line(f"\tchain {chain.name} {{"))
-        lines.append(Line(f"\t\ttype {chain.head};"))
-        lines += [Line(f"\t\t{line.text}", line.place) for line in chain.lines]
-        lines.append(Line("\t}"))
-    lines += _raw(firewall)
-    lines.append(Line("}"))
-    return tuple(lines)
+        made.append(Line(f"\tchain {chain.name} {{"))
+        made.append(Line(f"\t\ttype {chain.head};"))
+        made += [Line(f"\t\t{line.text}", line.place) for line in chain.lines]
+        made.append(Line("\t}"))
+    made += [*_raw(firewall), Line("}")]
+    said = _around(there, text(made))
+    head = f"# The firewall of {node}, as its description says: hostlab makes it anew."
+    return Line(head), *map(Line, said.before), *made, *map(Line, said.behind)
+
+
+def _around(there: str, made: str) -> Around:
+    found = parse_nft(there)
+    # Only `raw` can say something of the table as a whole, and nobody can take that back.
+    if len(found) != 1 or found[0].head:
+        return Around(anew(_FAMILY, _NAME))
+    chains: dict[str, str] = {}
+    for name, head in _CHAINS.findall(made):
+        chains[name] = chains.get(name) or head
+    return around(found[0], chains)
 
 
 def text(lines: Iterable[Line]) -> str:

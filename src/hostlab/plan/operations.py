@@ -6,6 +6,7 @@ Every kind has an inverse, so a plan that fails half-way is undone from its own 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Final
 
@@ -21,6 +22,7 @@ class Kind(StrEnum):
     ADD_NODE = "add node"
     REMOVE_NODE = "remove node"
     CHANGE_NETWORK = "change network"
+    CHANGE_IMPAIRMENTS = "change impairments"
     CHANGE_FIREWALL = "change firewall"
     CHANGE_LIMITS = "change limits"
     CHANGE_FILES = "change files"
@@ -35,6 +37,7 @@ INVERSE: Final = {
     Kind.REMOVE_NODE: Kind.ADD_NODE,
     Kind.CHANGE_SEGMENT: Kind.CHANGE_SEGMENT,
     Kind.CHANGE_NETWORK: Kind.CHANGE_NETWORK,
+    Kind.CHANGE_IMPAIRMENTS: Kind.CHANGE_IMPAIRMENTS,
     Kind.CHANGE_FIREWALL: Kind.CHANGE_FIREWALL,
     Kind.CHANGE_LIMITS: Kind.CHANGE_LIMITS,
     Kind.CHANGE_FILES: Kind.CHANGE_FILES,
@@ -74,3 +77,13 @@ class Plan(msgspec.Struct, frozen=True):
     def of(self, *kinds: Kind) -> tuple[Operation, ...]:
         """The operations of these kinds, in order."""
         return tuple(o for o in self.operations if o.kind in kinds)
+
+    def without_nodes(self, names: Collection[str]) -> Plan:
+        """The plan, but for making these nodes."""
+        return Plan(
+            tuple(
+                operation
+                for operation in self.operations
+                if operation.kind is not Kind.ADD_NODE or operation.subject not in names
+            )
+        )

@@ -6,7 +6,8 @@ the same addresses every time, and a node or a segment added at the end moves no
 - the Nth segment has 10.N.0.0/24 and fd00:0:0:N::/64 (from the 257th on 10.(N mod 256).8.0 and so
   on). The next segment's 10/8 prefix is far away, so one that needs more than a /24 grows in place;
 - the Nth interface of a segment has the Nth address that nobody declared;
-- a MAC address is a hash of the node's and the interface's names.
+- a MAC address is a hash of the node's and the interface's names, where other labs may be on the
+  segment, too, of the lab's as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hostlab.spec.model import MAX_BRIDGE_PORTS
+from hostlab.spec.model import MAX_BRIDGE_PORTS, SegmentKind, Tunnel
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Mark, Source, quoted
 from hostlab.spec.units import Address, Network, Prefixed
@@ -35,14 +36,37 @@ class Wire:
 
     node: str
     name: str
-    segment: str
+    net: Net
     at: Mark
     declared: Said | None
     """The list of what was said; None leaves both families to be assigned."""
     mac: Said | None
     mtu: int | None
+    impair: Fields
+    over: Said | None = None
+    """Of a tunnel's end: the interface that was named to carry it,"""
+    under: Wire | None = None
+    """and the one that does."""
+    bridge: str = ""
+    """The bridge in the node that it is a port of."""
     addresses: list[Prefixed] = field(default_factory=list)
     assigned_mac: str = ""
+    tunnel: Tunnel | None = None
+
+    @property
+    def segment(self) -> str:
+        """Its segment's name."""
+        return self.net.name
+
+    @property
+    def holder(self) -> str:
+        """The link that has its addresses: as `model.Interface.holder`."""
+        return self.bridge if self.bridge and self.net.kind is SegmentKind.VXLAN else self.name
+
+    @property
+    def effective_mtu(self) -> int:
+        """What was said, or the segment's."""
+        return self.mtu or self.net.mtu
 
 
 @dataclass(kw_only=True)
@@ -52,6 +76,15 @@ class Net:
     name: str
     at: Mark
     fields: Fields
+    kind: SegmentKind = SegmentKind.BRIDGE
+    details: Fields = field(default_factory=Fields)
+    """What was said of its kind."""
+    lab: str = ""
+    """The lab's name and `/` where others may be on it, too."""
+    base: Net | None = None
+    """The VXLAN that it extends, whose addresses it shares."""
+    extensions: list[Net] = field(default_factory=list)
+    usual_mtu: int = 1500
     wires: list[Wire] = field(default_factory=list)
     subnets: dict[int, Network] = field(default_factory=dict)
     used: dict[Address, tuple[str, Mark]] = field(default_factory=dict)
@@ -59,8 +92,21 @@ class Net:
 
     @property
     def mtu(self) -> int:
-        mtu: int = self.fields.value("mtu", 1500)
+        """What was said, or what follows from the segments below."""
+        usual = self.usual_mtu if self.base is None else self.base.mtu
+        mtu: int = self.fields.value("mtu", usual)
         return mtu
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """The segments that are one network with it, itself among them."""
+        root = self.base or self
+        return (root.name, *(net.name for net in root.extensions))
+
+    @property
+    def hosts(self) -> int:
+        """How many may need an address of its subnets."""
+        return len(self.wires) + sum(len(net.wires) for net in self.extensions)
 
 
 def assign(source: Source, nets: dict[str, Net], reserved: Sequence[Network] = ()) -> None:
@@ -73,7 +119,11 @@ def assign(source: Source, nets: dict[str, Net], reserved: Sequence[Network] = (
         _declared_subnets(source, net)
     _assign_subnets(source, nets, reserved)
     for net in nets.values():
+        if net.base is not None:
+            net.subnets, net.used = net.base.subnets, net.base.used
+    for net in nets.values():
         _keep_declared(source, net)
+    for net in nets.values():
         for family in FAMILIES:
             _assign_family(source, net, family)
         for wire in net.wires:
@@ -103,7 +153,7 @@ def _declared_subnets(source: Source, net: Net) -> None:
             source.report("value", message, said.at)
         else:
             net.subnets[family] = said.value
-    if net.subnets or "subnets" in net.fields:
+    if net.subnets or "subnets" in net.fields or net.base is not None:
         return
     said_here = [*net.fields.value("machine", [])]
     for wire in net.wires:
@@ -142,21 +192,21 @@ def _assign_subnets(source: Source, nets: dict[str, Net], reserved: Sequence[Net
         used: set[int] = set()
         spare = 0
         for number, net in enumerate(nets.values()):
-            if "subnets" in net.fields or family in net.subnets:
+            if "subnets" in net.fields or family in net.subnets or net.base is not None:
                 continue
             if family == 6 and net.mtu < MIN_IPV6_MTU:
                 continue
             # A segment whose own slot is gone has the first that is left: looked for from where
             # the last one was found, since a slot that is taken stays so.
             slot = number
-            found = place(slot, len(net.wires) + 1)
+            found = place(slot, net.hosts + 1)
             while slot in used or slot >= MAX_SEGMENTS or taken.overlaps(found):
                 if spare >= MAX_SEGMENTS:
                     message = f"no subnet is left for segment {quoted(net.name)}"
                     source.report("too-many", message, net.at, "declare its `subnets`")
                     break
                 slot, spare = spare, spare + 1
-                found = place(slot, len(net.wires) + 1)
+                found = place(slot, net.hosts + 1)
             else:
                 used.add(slot)
                 net.subnets[family] = found
@@ -242,6 +292,8 @@ def _assign_family(source: Source, net: Net, family: int) -> None:
             source.report("too-many", message, net.at, "give it a larger subnet, or none")
             return
         wire.addresses.append(Prefixed(make(base + host), subnet.prefixlen))
+        if net.base is not None or net.extensions:
+            net.used[make(base + host)] = (f"{wire.node}'s {wire.name}", wire.at)
         host += 1
 
 
@@ -261,7 +313,7 @@ def _assign_macs(source: Source, nets: dict[str, Net]) -> None:
     for wire in wires:
         attempt = 0
         while not wire.assigned_mac:
-            seed = f"{wire.node}\0{wire.name}\0{attempt}".encode()
+            seed = f"{wire.net.lab}{wire.node}\0{wire.name}\0{attempt}".encode()
             # 02: locally administered, one interface's (IEEE 802, section 8.4).
             mac = "02:" + hashlib.sha256(seed).digest()[:5].hex(":")
             if mac not in taken:

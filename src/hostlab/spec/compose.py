@@ -20,6 +20,7 @@ from hostlab.spec.importing import (
     Import,
     Imported,
     arguments,
+    emit,
     interface_names,
     node_names,
     number,
@@ -96,7 +97,7 @@ class _Compose:
             "segments": segments,
         })  # fmt: skip
         description["nodes"] = {name: node or None for name, node in self.described.items()}
-        return self.parent.done(description, kind_of_file="a Compose file")
+        return self.parent.done(emit(description), kind_of_file="a Compose file")
 
     @staticmethod
     def takes_default(fields: Fields) -> bool:

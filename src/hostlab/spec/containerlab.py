@@ -22,6 +22,7 @@ from hostlab.spec.importing import (
     Imported,
     Names,
     arguments,
+    emit,
     interface_names,
     node_names,
     number,
@@ -143,7 +144,7 @@ class _Topology:
             "segments": {name: segment or None for name, segment in self.segments.items()},
         })  # fmt: skip
         description["nodes"] = described
-        return self.parent.done(description, kind_of_file="a containerlab topology")
+        return self.parent.done(emit(description), kind_of_file="a containerlab topology")
 
     def read_nodes(self) -> None:
         names = node_names(self.parent)

@@ -112,7 +112,7 @@ def attach(source: Source, every: Mapping[str, Draft], nets: dict[str, Net]) -> 
         if said is None:
             if len(nets) == 1 and not draft.fields.flawed:
                 only = next(iter(nets.values()))
-                wire = _wire(draft, "eth0", only.name, Fields(), draft.at)
+                wire = _wire(draft, "eth0", only, Fields(), draft.at)
                 _plug(draft, only, wire)
             continue
         _attach_listed(source, draft, said.value, nets)
@@ -138,18 +138,20 @@ def _attach_listed(source: Source, draft: Draft, listed: Fields, nets: dict[str,
             source.report("unknown-name", message, segment.at, hint)
         else:
             net = nets[segment.value]
-            _plug(draft, net, _wire(draft, name, net.name, fields, said.key))
+            _plug(draft, net, _wire(draft, name, net, fields, said.key))
 
 
-def _wire(draft: Draft, name: str, segment: str, fields: Fields, at: Mark) -> Wire:
+def _wire(draft: Draft, name: str, net: Net, fields: Fields, at: Mark) -> Wire:
     return Wire(
         node=draft.name,
         name=name,
-        segment=segment,
+        net=net,
         at=at,
         declared=fields.get("addresses"),
         mac=fields.get("mac"),
         mtu=fields.value("mtu"),
+        over=fields.get("over"),
+        impair=fields.value("impair", Fields()),
     )
 
 

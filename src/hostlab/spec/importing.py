@@ -58,14 +58,32 @@ class Imported(msgspec.Struct, frozen=True):
     """In the order of their places."""
 
 
-class Import:
-    """One import: the foreign file, its variables, and the notes so far."""
+class Notes:
+    """What an import has to say about a foreign file, once for each place."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._notes: dict[tuple[int, int, str], Note] = {}
+
+    def note(self, at: Mark, message: str) -> None:
+        """Note something, once for each place."""
+        key = (at.line, at.column, message)
+        self._notes.setdefault(key, Note(self.source.place(at), message))
+
+    def done(self, description: str, *, kind_of_file: str) -> Imported:
+        """The description's text, with the notes; SpecErrors when anything was wrong."""
+        self.source.raise_errors()
+        notes = tuple(note for _, note in sorted(self._notes.items(), key=lambda item: item[0]))
+        return Imported(f"# Imported from {kind_of_file}.\n" + description, notes)
+
+
+class Import(Notes):
+    """One import of YAML: the foreign file, its variables, and the notes so far."""
 
     def __init__(self, text: str, *, file: str, variables: Mapping[str, str]) -> None:
         """Parse; SpecErrors when the text is not YAML or not a mapping."""
-        self.source = Source(text, file)
+        super().__init__(Source(text, file))
         self.variables = variables
-        self._notes: dict[tuple[int, int, str], Note] = {}
         root = compose(self.source)
         if root is not None and not isinstance(root, Tree_Mapping):
             self.source.report("import", f"a mapping belongs here, not {kind(root)}", root.at)
@@ -75,17 +93,6 @@ class Import:
             self.source.raise_errors()
             raise AssertionError("an error was reported")
         self.root = Fields(self, root)
-
-    def note(self, at: Mark, message: str) -> None:
-        """Note something, once for each place."""
-        key = (at.line, at.column, message)
-        self._notes.setdefault(key, Note(self.source.place(at), message))
-
-    def done(self, description: Description, *, kind_of_file: str) -> Imported:
-        """The description as text, with the notes; SpecErrors when anything was wrong."""
-        self.source.raise_errors()
-        notes = tuple(note for _, note in sorted(self._notes.items(), key=lambda item: item[0]))
-        return Imported(f"# Imported from {kind_of_file}.\n" + emit(description), notes)
 
     def expand(self, text: str, at: Mark) -> str:
         """Put variables in, as a shell would: `$A`, `${A}`, `${A:-default}`, `$$`."""

@@ -15,11 +15,18 @@ from typing import Any
 import msgspec
 
 from hostlab.spec.firewall import Firewall
+from hostlab.spec.impairments import NONE, Impairment
 from hostlab.spec.job import STARTUP, Job
 from hostlab.spec.routing import Routing
 
 MAX_BRIDGE_PORTS = 1023
 """Ports of one Linux bridge (BR_MAX_PORTS less the reserved one, net/bridge/br_private.h)."""
+
+TTL = 64
+"""Of the packets around a tunnel's, unless said."""
+
+VXLAN_PORT = 4789
+"""IANA's; Linux' own default is older (8472)."""
 
 MAX_NODES = 10_000
 """Of one lab: ten times what a segment holds, and what a description of one line can ask for."""
@@ -29,8 +36,21 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of everything in a description."""
 
 
+class SegmentKind(StrEnum):
+    """What a segment is made of."""
+
+    BRIDGE = "bridge"
+    """A bridge in the lab's switch namespace."""
+    VXLAN = "vxlan"
+    GRE = "gre"
+    IPIP = "ipip"
+    VLAN = "vlan"
+    MACVLAN = "macvlan"
+    """A device of the machine, on which each node has an interface of its own."""
+
+
 class Segment(Value, frozen=True, kw_only=True):
-    """One layer-2 broadcast domain; a bridge in the lab's switch namespace."""
+    """One layer-2 broadcast domain."""
 
     name: str
     subnets: tuple[str, ...]
@@ -38,6 +58,37 @@ class Segment(Value, frozen=True, kw_only=True):
     mtu: int = 1500
     machine: tuple[str, ...] = ()
     """Addresses of the machine's own interface on this segment; empty: the machine sees nothing."""
+    kind: SegmentKind = SegmentKind.BRIDGE
+    taps: tuple[str, ...] = ()
+    """Ports for programs of the machine (tuntap)."""
+    lab: str = ""
+    """`LAB/SEGMENT`: another lab's segment that this one is joined to."""
+
+    @property
+    def is_switched(self) -> bool:
+        """Whether it is a bridge in the switch namespace; else it is all in the nodes."""
+        return self.kind is SegmentKind.BRIDGE
+
+
+class Tunnel(Value, frozen=True, kw_only=True):
+    """A node's end of a segment that lies over another one."""
+
+    kind: SegmentKind
+    over: str
+    """The node's interface that carries it."""
+    number: int = 0
+    """VNI, VLAN, or GRE's key; 0 is no key."""
+    local: str = ""
+    """The node's address there; a VLAN has none."""
+    group: str = ""
+    """Of a VXLAN: where everything goes whose place is unknown; empty: to each of `remotes`."""
+    remotes: tuple[str, ...] = ()
+    """The other ends' addresses."""
+    places: tuple[tuple[str, str], ...] = ()
+    """(MAC, address of the end behind which it is), where nothing is learned."""
+    ttl: int = TTL
+    port: int = VXLAN_PORT
+    learning: bool = True
 
 
 class Interface(Value, frozen=True, kw_only=True):
@@ -46,8 +97,30 @@ class Interface(Value, frozen=True, kw_only=True):
     name: str
     segment: str
     addresses: tuple[str, ...]
+    """Those of the bridge, if it is a tunnel that is a port of one."""
     mac: str
     mtu: int = 1500
+    tunnel: Tunnel | None = None
+    """None: it is plugged into the segment's bridge, or onto the machine's device."""
+    bridge: str = ""
+    """A bridge in the node that it is a port of."""
+    device: str = ""
+    """The machine's device that it is on."""
+    mode: str = ""
+    """How it is there (`linux.tunnels.MACVLAN_MODES`)."""
+    sending: Impairment = NONE
+    """What happens to packets that the node sends, the segment's own impairment among it."""
+    receiving: Impairment = NONE
+
+    @property
+    def holder(self) -> str:
+        """The link that has its addresses."""
+        return self.bridge if self.bridge and self.tunnel is not None else self.name
+
+    @property
+    def is_impaired(self) -> bool:
+        """Whether its cable is anything but perfect."""
+        return bool(self.sending or self.receiving)
 
 
 class Route(Value, frozen=True, kw_only=True):
@@ -219,6 +292,29 @@ class Check(Value, frozen=True, kw_only=True):
     place: Place | None = None
 
 
+class Fault(Value, frozen=True, kw_only=True):
+    """Something that is broken on purpose; `faults.py` says what each kind is."""
+
+    kind: str
+    on: str
+    """One target: `NODE`, `NODE:INTERFACE`, `SEGMENT` or `NODE/JOB`."""
+    options: tuple[tuple[str, str], ...] = ()
+    """As they were written."""
+
+    def __str__(self) -> str:
+        return " ".join((self.kind, self.on, *(f"{name}={value}" for name, value in self.options)))
+
+
+class TimedFault(Value, frozen=True, kw_only=True):
+    """A fault of a timeline."""
+
+    at_s: float
+    """From the timeline's start."""
+    fault: Fault
+    for_s: float | None = None
+    """How long it lasts; None: until the timeline ends."""
+
+
 class Node(Value, frozen=True, kw_only=True):
     """One host."""
 
@@ -287,6 +383,8 @@ class Lab(Value, frozen=True, kw_only=True):
     segments: tuple[Segment, ...] = ()
     nodes: tuple[Node, ...] = ()
     checks: tuple[Check, ...] = ()
+    faults: tuple[TimedFault, ...] = ()
+    """A timeline, in the order of the description."""
     source: str = ""
     """The file it was read from, for messages."""
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hostlab.errors import SpecErrors
-from hostlab.spec import names, parts
+from hostlab.spec import impairment_tables, names, overlays, parts
 from hostlab.spec.addresses import Net, Wire, assign
 from hostlab.spec.bundles import ReadBundle, overlay
 from hostlab.spec.drafts import Draft, Owners, attach, drafts
 from hostlab.spec.expect import checks
+from hostlab.spec.fault_timeline import with_timeline
 from hostlab.spec.files import Listed, ListFiles, Read, read_input, resolve_files
 from hostlab.spec.firewall_meaning import firewall
 from hostlab.spec.links import variables as link_variables
@@ -29,6 +30,7 @@ from hostlab.spec.model import (
     Root,
     RootKind,
     Segment,
+    SegmentKind,
 )
 from hostlab.spec.node_jobs import JobReader, boot, units
 from hostlab.spec.routes import routes
@@ -61,32 +63,50 @@ class Inputs:
 def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
     """The lab; what is wrong is reported to the source, and then the result means nothing."""
     name = top.value("name") or names.generated(inputs.seed, 0, (), joint="_")
-    nets = {
-        key: Net(name=key, at=said.key, fields=said.value)
-        for key, said in top.value("segments", Fields()).items()
-    }
+    nets = {key: _net(name, key, said) for key, said in top.value("segments", Fields()).items()}
     every = drafts(source, top, top.value("name") or inputs.seed)
     attach(source, every, nets)
+    overlays.prepare(source, every, nets)
     assign(source, nets, reserved(every))
     assign_loopbacks(source, every, nets.values())
+    overlays.finish(source, every, nets)
+    for net in nets.values():
+        impairment_tables.checked(source, net.fields.value("impair", Fields()))
     resolver = _Resolver(source, every, nets, inputs, name)
-    mtus = {net.name: net.mtu for net in nets.values()}
-    nodes = tuple(resolver.node(draft, mtus) for draft in every.values())
-    return Lab(
+    nodes = tuple(resolver.node(draft) for draft in every.values())
+    for net in nets.values():
+        other = net.fields.get("lab")
+        if other is not None and other.value[0] == name:
+            message = f"{quoted(name)} is this lab itself"
+            source.report("clash", message, other.at, "put its nodes on one segment")
+    lab = Lab(
         name=name,
         segments=tuple(_segment(net) for net in nets.values()),
         nodes=nodes,
         checks=checks(source, top, every),
         source=source.file,
     )
+    return with_timeline(source, top, lab)
+
+
+def _net(lab: str, name: str, said: Said) -> Net:
+    kind, details = overlays.details_of(said.value)
+    net = Net(name=name, at=said.key, fields=said.value, kind=kind, details=details)
+    if kind is SegmentKind.MACVLAN or "lab" in net.fields:
+        net.lab = f"{lab}/"
+    return net
 
 
 def _segment(net: Net) -> Segment:
+    other = net.fields.value("lab")
     return Segment(
         name=net.name,
         subnets=tuple(str(subnet) for _, subnet in sorted(net.subnets.items())),
         mtu=net.mtu,
         machine=tuple(f"{a.address}/{a.length}" for a in net.machine),
+        kind=net.kind,
+        taps=tuple(said.value for said in net.fields.value("taps", [])),
+        lab="" if other is None else "/".join(other),
     )
 
 
@@ -137,7 +157,7 @@ class _Resolver:
                         return address.address
         return None
 
-    def node(self, draft: Draft, mtus: Mapping[str, int]) -> Node:
+    def node(self, draft: Draft) -> Node:
         fields = draft.fields
         self.check_seen(draft)
         time: Fields | None = fields.value("namespaces", Fields()).value("time")
@@ -146,7 +166,7 @@ class _Resolver:
             name=draft.name,
             hostname=fields.value("hostname", draft.name),
             roles=draft.roles,
-            interfaces=tuple(_interface(wire, mtus[wire.segment]) for wire in draft.wires),
+            interfaces=tuple(self.interface(wire) for wire in draft.wires),
             loopbacks=tuple(f"{a.address}/{a.length}" for a in draft.loopbacks),
             routes=routes(self.source, self.every, draft),
             sysctls=parts.sysctls(fields),
@@ -181,6 +201,28 @@ class _Resolver:
         from hostlab.spec.routing_jobs import with_daemons
 
         return with_daemons(self.source, draft, msgspec.structs.replace(node, routing=routing))
+
+    def interface(self, wire: Wire) -> Interface:
+        of_segment: Fields = wire.net.fields.value("impair", Fields())
+        sending, receiving = impairment_tables.resolved(self.source, of_segment, wire.impair)
+        if (sending or receiving) and wire.net.kind is not SegmentKind.BRIDGE:
+            message = f"a {wire.net.kind} has no cable that could be impaired"
+            at = next(iter((wire.impair or of_segment).values())).key
+            self.source.report("clash", message, at, "impair what it goes over")
+        is_macvlan = wire.net.kind is SegmentKind.MACVLAN
+        return Interface(
+            name=wire.name,
+            segment=wire.segment,
+            addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
+            mac=wire.assigned_mac,
+            mtu=wire.effective_mtu,
+            tunnel=wire.tunnel,
+            bridge=wire.bridge,
+            device=wire.net.details.value("device", ""),
+            mode=wire.net.details.value("mode", "bridge") if is_macvlan else "",
+            sending=sending,
+            receiving=receiving,
+        )
 
     def check_seen(self, draft: Draft) -> None:
         seen: set[str] = set()
@@ -330,13 +372,3 @@ def _listed_once(list_files: ListFiles) -> ListFiles:
         return found[path]
 
     return list_once
-
-
-def _interface(wire: Wire, segment_mtu: int) -> Interface:
-    return Interface(
-        name=wire.name,
-        segment=wire.segment,
-        addresses=tuple(f"{a.address}/{a.length}" for a in wire.addresses),
-        mac=wire.assigned_mac,
-        mtu=wire.mtu or segment_mtu,
-    )

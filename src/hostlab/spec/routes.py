@@ -24,7 +24,7 @@ def routes(source: Source, every: Mapping[str, Draft], draft: Draft) -> tuple[Ro
                 message = f"a second gateway for IPv{via.version}"
                 source.report("clash", message, said.at, "give `routes` with a `metric` instead")
             else:
-                found.append(Route(to=to, via=str(via), interface=wire.name))
+                found.append(Route(to=to, via=str(via), interface=wire.holder))
     for said in draft.fields.value("routes", []):
         if not said.value.flawed:
             found += _route(source, every, draft, said)
@@ -49,10 +49,10 @@ def _route(source: Source, every: Mapping[str, Draft], draft: Draft, said: Said)
             source.report("missing", message, said.at)
             return []
         tos = DEFAULTS.values() if to.value == "default" else [str(to.value)]
-        return [Route(to=t, interface=interface.value, metric=metric) for t in tos]
+        return [Route(to=t, interface=wires[0].holder, metric=metric) for t in tos]
     wanted = None if to.value == "default" else to.value.version
     found = hops(source, every, draft, via, wires, wanted)
-    name = interface.value if interface else None
+    name = wires[0].holder if interface else None
     result = []
     for hop, _ in found:
         if wanted is not None and hop.version != wanted:
@@ -93,7 +93,8 @@ def hops(
         return []
     found: dict[int, tuple[Address, Wire]] = {}
     for wire in wires:
-        for theirs in other.on.get(wire.segment, []) if other is not draft else []:
+        on_it = [w for name in wire.net.joined for w in other.on.get(name, [])]
+        for theirs in on_it if other is not draft else []:
             for address in theirs.addresses:
                 if _on_link([wire], address.address):
                     found.setdefault(address.address.version, (address.address, wire))

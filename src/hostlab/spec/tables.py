@@ -9,7 +9,9 @@ from functools import partial
 
 from hostlab.spec import capabilities, forms, job_forms, names, units
 from hostlab.spec.check_tables import CHECK
+from hostlab.spec.fault_tables import FAULT
 from hostlab.spec.firewall_tables import FIREWALL
+from hostlab.spec.impairment_tables import IMPAIRMENTS
 from hostlab.spec.job_tables import BOOT, JOB
 from hostlab.spec.model import MAX_NODES
 from hostlab.spec.routing_tables import LOOPBACK, ROUTING
@@ -43,6 +45,7 @@ from hostlab.spec.scalars import (
     USERNAME,
     VARIABLE,
 )
+from hostlab.spec.segment_tables import SEGMENT
 from hostlab.spec.shapes import (
     Fields,
     Forms,
@@ -53,31 +56,6 @@ from hostlab.spec.shapes import (
     Text,
     names_only,
     under,
-)
-
-SEGMENT = Table(
-    "segment",
-    "A layer-2 network: what is plugged into one switch.",
-    (
-        Key(
-            "subnets",
-            ListOf(SUBNET),
-            "Where addresses are assigned from, at most one prefix for IPv4 and one for IPv6. "
-            "Left out, both are assigned.",
-            "[10.1.0.0/24, 'fd01::/64']",
-            "10.N.0.0/24 and fd00:0:0:N::/64",
-            aliases=("subnet",),
-        ),
-        Key("mtu", MTU, "The largest packet of its interfaces, in bytes.", "9000", "1500"),
-        Key(
-            "machine",
-            ListOf(PREFIXED),
-            "Addresses of an interface that the machine itself gets on this segment. "
-            "Left out, the machine sees nothing of it.",
-            "10.1.0.254",
-            "none",
-        ),
-    ),
 )
 
 INTERFACE = Table(
@@ -98,6 +76,10 @@ INTERFACE = Table(
         Key("mac", MAC,
             "Its Ethernet address.", "'02:00:00:00:00:05'", "02:…, from its name"),
         Key("mtu", MTU, "The largest packet, in bytes.", "1400", "the segment's"),
+        Key("over", IFNAME, "Where the segment is a tunnel: the node's interface that carries it.",
+            "eth1", "its first that is none"),
+        Key("impair", IMPAIRMENTS, "What happens to packets on its cable, both ways; key by key it "
+            "stands before the segment's.", "{delay: 20ms, out: {loss: 1%}}", "nothing"),
     ),
 )  # fmt: skip
 
@@ -413,5 +395,7 @@ LAB = Table(
             "nothing, a segment, a list of segments, or a mapping.", "[alice, bob]"),
         Key("checks", _CHECKS, "What must hold in it.",
             "[{on: [alice], reaches: bob}]", aliases=("check",)),
+        Key("faults", ListOf(FAULT), "What `hostlab fault run` breaks, and when.",
+            "[{at: 1s, do: link-down, on: lan, for: 3s}]", aliases=("fault",)),
     ),
 )  # fmt: skip

@@ -30,9 +30,9 @@ from hostlab.firewall.beside import read_sysctls, sysctl
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Maker, Phase, boottime
 from hostlab.firewall.difference import text_difference
 from hostlab.firewall.here import run_here
-from hostlab.firewall.nft_text import nft_tables
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.linux.procfs import boot_id, children, command_line, start_time
+from hostlab.plan.nft_text import nft_tables
 
 WITHIN_S = 0.3
 DEADLINE_S = 60.0

@@ -50,14 +50,16 @@ LISTENING = (22, 24, 53, 80, 81)
 
 def replace(node: StageNode, ruleset: Ruleset) -> None:
     """The node holds this ruleset and nothing else."""
-    node.shell("nft flush ruleset; ipset destroy 2>/dev/null")
+    node.shell("nft flush ruleset")
     empty = ""
     for table, chains in _BUILT_IN.items():
         empty += f"*{table}\n" + "".join(f":{each} ACCEPT [0:0]\n" for each in chains) + "COMMIT\n"
     for field in ("legacy_iptables", "legacy_ip6tables"):
         tool = "iptables" if field == "legacy_iptables" else "ip6tables"
-        if node.shell(f"{tool}-legacy-save").stdout and not getattr(ruleset, field):
+        if node.shell(f"{tool}-legacy-save").stdout:
             node.execute((f"{tool}-legacy-restore",), stdin=empty.encode())
+    # A set stays while a rule names it.
+    node.shell("ipset destroy")
     node.load(ruleset)
 
 

@@ -7,8 +7,10 @@ switch_over.py switch COUNT              between the rulesets in the file on sta
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
+import subprocess
 import sys
 import time
 
@@ -21,6 +23,42 @@ from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.transaction import transaction
 
 ACCEPTED, CLOSED = 7000, (7001, 7002, 7003)
+PROGRAM = __file__
+RATE = 10_000
+WITNESS = """\
+table inet witness {
+	counter came { }
+	counter passed { }
+	counter closed { }
+	chain first {
+		type filter hook prerouting priority -500; policy accept;
+		udp dport 7000 counter name came
+	}
+	chain last {
+		type filter hook input priority 500; policy accept;
+		udp dport 7000 counter name passed
+		udp dport 7001-7003 counter name closed
+	}
+}
+"""
+"""Somebody else's table, that counts what comes, and what comes through."""
+
+
+def sending(pid: int, address: str) -> subprocess.Popen[bytes]:
+    """A stream that has begun, from the node of process `pid`, until its standard input ends."""
+    namespaces = [f"--{name}=/proc/{pid}/ns/{name}" for name in ("user", "net")]
+    command = (sys.executable, "-P", PROGRAM, "send", address, str(RATE))
+    pipe = subprocess.PIPE
+    sender = subprocess.Popen(("nsenter", *namespaces, *command), stdin=pipe, stdout=pipe)
+    assert sender.stdout is not None
+    assert sender.stdout.readline() == b"begun\n"
+    return sender
+
+
+def counted(listed: str) -> dict[str, int]:
+    """The witness' counters by their names."""
+    found = re.findall(r"counter (\w+) \{\s+packets (\d+)", listed)
+    return {name: int(packets) for name, packets in found}
 
 
 def send(address: str, rate: int) -> int:
@@ -28,6 +66,8 @@ def send(address: str, rate: int) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         start = time.monotonic()
         sent = 0
+        sys.stdout.write("begun\n")
+        sys.stdout.flush()
         # The time of one packet; and the end of what is asked.
         while not select.select([sys.stdin], [], [], 1 / rate)[0]:
             while sent < (time.monotonic() - start) * rate:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from hostlab.firewall.meaning import Meaning, meaning_difference
-from hostlab.firewall.packet import Protocol, State
+from hostlab.firewall.packet import Protocol, State, parse_packet
+from hostlab.firewall.prober import Prober
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.stage import Stage
 from hostlab.firewall.target import Target, TargetInterface, TargetRoute
@@ -155,6 +156,23 @@ def test_sets_and_both_families_of_nft(stage: Stage) -> None:
 def test_what_no_packet_varies_is_said(stage: Stage) -> None:
     limited = with_rule(4, "INPUT -p icmp -m limit --limit 1/min -j ACCEPT")
     assert compare(stage, limited, limited).beyond == ("limit",)
+
+
+def test_what_only_three_rules_together_tell_is_not_found(stage: Stage) -> None:
+    """A limit, told in docs/firewall.md: a rule that differs is tried with one other at a time."""
+    rules = (
+        "INPUT -p tcp ! --dport 7777 -j DROP",
+        "INPUT -s 192.0.2.0/24 -j DROP",
+        "INPUT -i lan0 -p tcp -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+    )
+    found = compare(stage, saved(*rules), saved(rules[0], rules[2]))
+    assert found.disagreements == ()
+    packet = parse_packet("tcp 192.0.2.7 -> 10.0.0.1:7777 in lan0 established")
+    verdicts = []
+    for name in ("old", "new"):
+        with Prober(stage, name) as prober:
+            verdicts.append(prober.ask((packet,))[0].verdict.value)
+    assert verdicts == ["drop", "accept"]
 
 
 def test_a_translation_is_proved(stage: Stage) -> None:

@@ -269,6 +269,18 @@ def test_two_hundred_at_once_are_told_apart(stage: Stage) -> None:
         assert answer.verdict == wanted
 
 
+def test_the_copy_of_what_goes_to_all_is_not_taken_for_a_packet_before(stage: Stage) -> None:
+    """A copy may have the identity that the packet before it had; found by a random pair."""
+    chain = "chain c {\ntype filter hook output priority 0;\nct state new reject\n}\n"
+    replace(stage.nodes["new"], Ruleset(nft=f"table ip f {{\n{chain}}}\n"))
+    to_all = "tcp 198.51.100.1:7 -> 10.0.0.255:9 out"
+    frame = "udp 198.51.100.1:7 -> 10.0.0.9:9 in wan0"
+    asked = packets(*(to_all, frame, f"{to_all} invalid flags A", frame) * 50)
+    with Prober(stage, "new") as prober:
+        verdicts = [each.verdict.value for each in prober.ask(asked)]
+    assert verdicts == ["reject", "accept", "accept", "accept"] * 50
+
+
 def test_what_cannot_be_asked_is_said(stage: Stage) -> None:
     replace(stage.nodes["new"], Ruleset())
     with Prober(stage, "new") as prober:

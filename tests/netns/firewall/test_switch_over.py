@@ -9,37 +9,17 @@ the number of switches.
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from hostlab.firewall.ruleset import Ruleset
 from tests.netns.firewall.machine_site import Machine
+from tests.netns.firewall.switch_over import PROGRAM, WITNESS, counted, sending
 
 pytestmark = pytest.mark.netns
-PROGRAM = str(Path(__file__).with_name("switch_over.py"))
 SHORT = 10
-RATE = 10_000
-WITNESS = """\
-table inet witness {
-	counter came { }
-	counter passed { }
-	counter closed { }
-	chain first {
-		type filter hook prerouting priority -500; policy accept;
-		udp dport 7000 counter name came
-	}
-	chain last {
-		type filter hook input priority 500; policy accept;
-		udp dport 7000 counter name passed
-		udp dport 7001-7003 counter name closed
-	}
-}
-"""
 FILLING = "".join(f"-A INPUT -s 192.0.2.{n}/32 -p udp -j DROP\n" for n in range(1, 200))
 SAVED = "*filter\n:INPUT DROP [0:0]\n:{chain} - [0:0]\n{filling}-A INPUT -j {chain}\n{rule}COMMIT\n"
 NFT = """\
@@ -88,18 +68,12 @@ def test_no_packet_of_a_stream_is_lost_or_let_in_between(host: Machine) -> None:
     order = msgspec.json.encode(RULESETS)
     first = host.server.execute((*program, "switch", "2"), stdin=order)
     assert first.status == 0, first.stderr
-    namespaces = [f"--{name}=/proc/{host.admin.pid}/ns/{name}" for name in ("user", "net")]
-    sending = ("nsenter", *namespaces, *program, "send", "10.44.0.1", str(RATE))
-    with subprocess.Popen(sending, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sender:
+    with sending(host.admin.pid, "10.44.0.1") as sender:
         done = host.server.execute((*program, "switch", str(count)), stdin=order)
         out, _ = sender.communicate(b"", timeout=60)
     assert done.status == 0, done.stderr
-    listed = host.shell("nft list counters table inet witness")
-    counted = {
-        name: int(packets)
-        for name, packets in re.findall(r"counter (\w+) \{\s+packets (\d+)", listed)
-    }
-    report(f"{count} switches, {int(out)} packets sent: {counted}")
-    assert counted["came"] > 0
-    assert counted["came"] == counted["passed"]
-    assert counted["closed"] == 0
+    counts = counted(host.shell("nft list counters table inet witness"))
+    report(f"{count} switches, {int(out)} packets sent: {counts}")
+    assert counts["came"] > 0
+    assert counts["came"] == counts["passed"]
+    assert counts["closed"] == 0

@@ -138,3 +138,29 @@ def test_a_refused_transaction_leaves_the_old_rules_whole(node: StageNode) -> No
     with pytest.raises(Failed, match="NOWHERE"):
         change(node, NEW, bad)
     assert text_difference(before, node.read()) == ()
+
+
+def test_a_chain_may_become_another(node: StageNode) -> None:
+    """A hook, a priority, a policy that changes; a chain that comes, goes, or has one no more."""
+    base = "\t\ttype filter hook {} priority filter{}; policy {};\n\t\ttcp dport 22 accept\n"
+    bodies = [
+        base.format("input", "", "drop"),
+        base.format("input", "", "accept"),
+        base.format("input", " + 10", "drop"),
+        base.format("forward", "", "drop"),
+        "\t\ttcp dport 22 accept\n",
+        None,
+    ]
+    tables = [
+        Ruleset(
+            nft="table inet mine {\n"
+            + (f"\tchain c {{\n{body}\t}}\n\n" if body is not None else "")
+            + "\tchain last {\n\t\taccept\n\t}\n}\n"
+        )
+        for body in bodies
+    ]
+    first, *others = tables
+    change(node, None, first)
+    for each in others:
+        change(node, first, each)
+        change(node, each, first)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -258,23 +259,29 @@ def test_a_pid_that_is_not_the_jobs_is_refused(any_site: Site) -> None:
 # The watchdog
 
 
-def test_a_missed_watchdog_ends_the_process(any_site: Site) -> None:
+def test_a_missed_watchdog_ends_the_process(tmp_path: Path) -> None:
+    """With a cgroup and without one, both at the same time: it is a matter of waiting."""
     how = Readiness(kind=Expect.NOTIFY, watchdog_s=3.0)
-    spawn = start(
-        any_site,
-        'assert os.environ["WATCHDOG_USEC"] == "3000000"',
-        'say("READY=1")',
-        "import time",
-        'for _ in range(8):\n    say("WATCHDOG=1"); time.sleep(0.5)',
-        'open("alive", "w").close()',
-        STAY,
-        how=how,
-        directory=str(any_site.directory),
-    )
-    (end,) = any_site.wait(spawn, "Ended")
-    assert os.WTERMSIG(end["status"]) == signal.SIGABRT
-    assert (any_site.directory / "alive").exists()
-    assert "alive, sending SIGABRT" in any_site.call("warnings")[0]
+    with ExitStack() as stack:
+        sites = []
+        for has_cgroup in (True, False):
+            directory = tmp_path / f"{has_cgroup}"
+            directory.mkdir()
+            sites.append(stack.enter_context(ready_site(directory, has_cgroup=has_cgroup)))
+        lines = (
+            'assert os.environ["WATCHDOG_USEC"] == "3000000"',
+            'say("READY=1")',
+            "import time",
+            'for _ in range(8):\n    say("WATCHDOG=1"); time.sleep(0.5)',
+            'open("alive", "w").close()',
+            STAY,
+        )
+        spawns = [start(site, *lines, how=how, directory=str(site.directory)) for site in sites]
+        for site, spawn in zip(sites, spawns, strict=True):
+            (end,) = site.wait(spawn, "Ended")
+            assert os.WTERMSIG(end["status"]) == signal.SIGABRT
+            assert (site.directory / "alive").exists()
+            assert "alive, sending SIGABRT" in site.call("warnings")[0]
 
 
 def test_one_that_survives_sigabrt_is_killed(site: Site) -> None:

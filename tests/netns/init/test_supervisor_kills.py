@@ -22,7 +22,7 @@ from hostlab.sync import Node
 from tests.netns.lab.lab_site import Site, site, wait_until
 
 pytestmark = pytest.mark.netns
-SHORT = 25
+SHORT = 15
 SEED = 4
 LONGEST_PAUSE_S = 0.08
 ANSWERS_WITHIN_S = 60.0

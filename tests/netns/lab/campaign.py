@@ -35,16 +35,19 @@ TAIL = 1.2
 
 BEFORE = """
 name: {name}
-segments: {{left: {{subnets: [10.71.0.0/24]}}, right: {{subnets: [10.72.0.0/24]}}}}
+segments:
+  left: {{subnets: [10.71.0.0/24], impair: {{delay: 1ms}}}}
+  right: {{subnets: [10.72.0.0/24]}}
+  over: {{subnets: [10.74.0.0/24], vxlan: {{vni: 7, group: 239.0.0.7}}}}
 nodes:
   web:
-    interfaces: left
+    interfaces: [left, over]
     gateway: router
     publish: ["127.0.0.1:{port}:80"]
     jobs: {{web: python3 -m http.server 80}}
-  router: {{interfaces: [left, right], forwarding: true}}
+  router: {{interfaces: [left, right, over], forwarding: true}}
   client: {{interfaces: right, gateway: router}}
-  other: {{interfaces: right}}
+  other: {{interfaces: {{eth0: {{segment: right, impair: {{out: {{loss: 0.01%}}}}}}}}}}
 checks:
   - {{on: [client, router], http: "http://web/", within: 50s}}
 """
@@ -52,18 +55,23 @@ checks:
 AFTER = """
 name: {name}
 segments:
-  left: {{subnets: [10.71.0.0/24], mtu: 1400}}
+  left: {{subnets: [10.71.0.0/24], mtu: 1400, impair: {{rate: 100mbit}}}}
   right: {{subnets: [10.72.0.0/24]}}
-  third: {{subnets: [10.73.0.0/24]{machine}}}
+  third: {{subnets: [10.73.0.0/24], taps: [t1]{machine}}}
+  over: {{subnets: [10.74.0.0/24], vxlan: {{vni: 8, remotes: [web, router]}}}}
+  behind: {{extends: over}}
 nodes:
   web:
-    interfaces: left
+    interfaces: [left, over]
     gateway: router
     publish: ["127.0.0.1:{port}:80"]
     files: {{/srv/hello: hello}}
     jobs: {{web: python3 -m http.server 80, idle: sleep 1000}}
-  router: {{interfaces: [left, right, third], forwarding: true}}
-  client: {{interfaces: right, gateway: router, hostname: renamed}}
+  router: {{interfaces: [left, right, over, third, behind], forwarding: true}}
+  client:
+    interfaces: {{eth0: {{segment: right, impair: {{delay: 1ms}}}}}}
+    gateway: router
+    hostname: renamed
   late: {{interfaces: third, gateway: router}}
   sharer: {{namespaces: {{net: late}}}}
 checks:

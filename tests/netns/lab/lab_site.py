@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import select
@@ -28,9 +29,14 @@ def probe() -> None:
     """Skip where no lab can be staged at all."""
     if shutil.which("unshare") is None:
         pytest.skip("no unshare(1) to try namespaces with")
-    tried = ["unshare", "-U", "-r", "-n", "-m", "true"]
-    if subprocess.run(tried, capture_output=True, check=False).returncode:
+    if not _can_unshare():
         pytest.skip("namespaces cannot be made here")
+
+
+@functools.cache
+def _can_unshare() -> bool:
+    tried = ["unshare", "-U", "-r", "-n", "-m", "true"]
+    return not subprocess.run(tried, capture_output=True, check=False).returncode
 
 
 def needs_hostlab_in_nodes() -> None:
@@ -77,11 +83,14 @@ class Site:
 
 
 @contextmanager
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A place for one lab; nothing of it is left afterwards."""
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kind: str = "test") -> Iterator[Site]:
+    """A place for one lab; nothing of it is left afterwards.
+
+    A lab that a module's tests share is of another kind than those of single tests beside it.
+    """
     probe()
     monkeypatch.setenv("HOSTLAB_RUN", str(tmp_path / "run"))
-    name = f"test-{os.getpid()}"
+    name = f"{kind}-{os.getpid()}"
     with ExitStack() as stack:
         stack.callback(_take_down, name)
         yield Site(name)

@@ -52,6 +52,28 @@ def test_the_step_that_failed_is_named(
     assert node.execute(["true"]).status == 0
 
 
+def test_what_comes_in_pieces_is_whole(node: Node) -> None:
+    """A slow writer is looked at now and then, a fast one at once, and each at its end."""
+    lines = "i=0; while [ $i -lt 300 ]; do echo $i; echo e$i >&2; i=$((i+1)); done"
+    fast = "head -c 3000000 /dev/zero"
+    said = "".join(f"{n}\n" for n in range(300)).encode()
+    assert node.shell(lines).stdout == said
+    done = node.shell(f"{lines}; {fast}; {lines}; (sleep 1000 &) ; exit 4")
+    assert (done.status, done.stdout) == (4, said + bytes(3_000_000) + said)
+    assert done.stderr == 2 * "".join(f"e{n}\n" for n in range(300)).encode()
+    with pytest.raises(TimeoutError, match="more than 1000 bytes"):
+        node.execute(["sh", "-c", "while :; do echo more; done"], output_limit_bytes=1000)
+
+
+def test_what_is_read_at_its_end_is_whole(node: Node) -> None:
+    script = "cat; head -c 3000000 /dev/zero; echo error >&2; (sleep 1000 &) ; exit 3"
+    done = node.execute_unheard(["sh", "-c", script], stdin=b"typed")
+    assert (done.status, done.stderr) == (3, b"error\n")
+    assert done.stdout == b"typed" + bytes(3_000_000)
+    with pytest.raises(TimeoutError, match="not ended in time"):
+        node.execute_unheard(["sleep", "1000"], timeout_s=0.01)
+
+
 def test_many_at_once_get_their_own_output(node: Node) -> None:
     with ThreadPoolExecutor(20) as pool:
         done = list(pool.map(lambda n: node.shell(f"echo {n}; exit {n}"), range(60)))

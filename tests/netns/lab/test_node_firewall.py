@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hostlab.plan.firewall import render, text
 from hostlab.spec.firewall import Verdict
 from hostlab.spec.services import SERVICES
 from hostlab.sync import Lab, Node
+from tests.netns.firewall.switch_over import WITNESS, counted, sending
 from tests.netns.lab import lab_site
 from tests.netns.lab.lab_site import Site, wait_until
 from tests.netns.lab.wall_site import Site as UserSite
@@ -43,6 +45,7 @@ nodes:
         socketserver.ThreadingTCPServer(("", 7000), Echo).serve_forever()
   client: {{}}
 """
+SWITCHES = int(os.environ.get("HOSTLAB_SWITCHES", "10"))
 HOSTLAB = str(Path(sys.executable).with_name("hostlab"))
 OPEN = "{zones: [lan], allow: 7000 from lan}"
 SHUT = "{zones: [lan], allow: ssh from lan}"
@@ -61,6 +64,8 @@ print("both")
 TRY = "import socket; socket.create_connection(('server', 7000), 0.3)"
 FOREIGN = "add table ip other; add chain ip other c; add rule ip other c counter packets 7 bytes 9"
 
+report = print
+
 
 def described(firewall: str) -> str:
     return LAB.format(firewall=firewall)
@@ -68,6 +73,12 @@ def described(firewall: str) -> str:
 
 def filters(node: Node) -> str:
     return node.succeed("nft -s list ruleset")
+
+
+def handles(node: Node) -> list[tuple[str, str]]:
+    """The kernel's numbers of the table and its chains: one that is made anew has another."""
+    listed = node.succeed("nft -a list table inet hostlab")
+    return re.findall(r"(?:table inet|chain) (\w+) \{ # handle (\d+)", listed)
 
 
 def connects(node: Node) -> bool:
@@ -133,6 +144,44 @@ def test_a_refused_rule_names_its_line_and_leaves_the_old_ruleset_whole(place: S
         place.up(refused)
     with pytest.raises(Problem, match="no lab"):
         lab.status()
+
+
+STREAMED = """
+segments: {{lan: 10.7.0.0/24}}
+nodes:
+  server:
+    firewall:
+      zones: [lan]
+      allow: [{allow}]
+      raw: |
+        chain input {{
+        {filling}
+        }}
+  client: lan
+"""
+FILLING = "\n        ".join(f"ip saddr 192.0.2.{n} drop" for n in range(1, 200))
+
+
+def test_no_packet_of_a_stream_is_lost_or_let_in_while_it_changes(place: Site) -> None:
+    """7000 is allowed by both descriptions, 7001 to 7003 by neither."""
+    texts = [
+        STREAMED.format(allow=allow, filling=FILLING)
+        for allow in ("7000/udp from lan", "ssh, 7000/udp from lan")
+    ]
+    lab = place.up(texts[0])
+    server, client = lab["server"], lab["client"]
+    server.succeed(f"nft -f - <<'END'\n{WITNESS}END")
+    made = handles(server)
+    with sending(client.pid, "10.7.0.1") as sender:
+        for number in range(SWITCHES):
+            place.up(texts[(number + 1) % 2])
+        out, _ = sender.communicate(b"", timeout=60)
+    assert handles(server) == made
+    counts = counted(server.succeed("nft list counters table inet witness"))
+    report(f"{SWITCHES} changes, {int(out)} packets sent: {counts}")
+    assert counts["came"] > 0
+    assert counts["came"] == counts["passed"]
+    assert counts["closed"] == 0
 
 
 EVERY = """

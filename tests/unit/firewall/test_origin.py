@@ -90,6 +90,48 @@ def test_a_dumps_lines() -> None:
     assert [each.place.line for each in found] == [13, 14]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-A INPUT -s 10.0.0.1/32 -j DROP",
+        "-A INPUT  -s 10.0.0.1/32\t-j DROP",
+        "-A INPUT ! -i lo -j DROP",
+        "-A INPUT -s 10.0.0.1,10.0.0.2 -j DROP",
+        "-A INPUT -j DROP -t nat",
+        "-A INPUT -t nat -j DROP",
+        "-A INPUT --table=nat -j DROP",
+        "-A INPUT --table nat -j DROP",
+        "-A INPUT -c 3 4 -j DROP",
+        "-A INPUT -w 5 -j DROP",
+        "-A INPUT --wait",
+        "-A INPUT 1 -j DROP",
+        '-A INPUT -m comment --comment "-t nat" -j DROP',
+        "-A INPUT",
+    ],
+)
+def test_a_dumps_plain_line_is_followed_as_one_with_counters_is(line: str) -> None:
+    """Such a line is not taken apart, unless it has what is no part of its rule."""
+    held = chains(
+        filter_of("INPUT -j ACCEPT", "INPUT -s 10.0.0.1/32 -j DROP", "INPUT -s 10.0.0.2/32 -j DROP")
+    ) + chains(filter_of("INPUT -j ACCEPT", "INPUT -s 10.0.0.1/32 -j DROP"))
+
+    def places(shown: str) -> list[tuple[str, int, int]]:
+        text = f"*filter\n-A INPUT -j ACCEPT\n{shown}\n*nat\nCOMMIT\n"
+        part = Part(kind=Kind.DUMP, path="dump", text=text)
+        call = Call(
+            text="",
+            words=("iptables-restore",),
+            place=Place("dump", 1, 1),
+            status=0,
+            part=part,
+        )
+        texts = Texts(lambda _: None, {})
+        found = origins([call], held, texts, iptables_is_legacy=False, read=nothing)
+        return [(each.chain, each.number, each.place.line) for each in found]
+
+    assert places(line) == places(f"[1:2] {line}")
+
+
 NFT = """\
 #!/usr/sbin/nft -f
 define ports = { 22,

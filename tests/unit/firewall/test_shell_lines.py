@@ -69,6 +69,15 @@ def test_any_text_is_read_to_its_end(text: str) -> None:
     assert all(1 <= found.line <= found.end_line <= lines for found in commands(text))
 
 
+@given(st.lists(st.sampled_from(["a -b", " c=d\te,f ", "then x", "! y", "", "{ z", "done"])))
+def test_a_plain_line_is_read_as_one_that_is_not(lines: list[str]) -> None:
+    """A line without any quoting is taken at once."""
+    quoted = [f"{line[:-1]}\\{line[-1]}" if line else "" for line in lines]
+    plain = commands("".join(f"{line}\n" for line in lines))
+    assert plain == commands("".join(f"{line}\n" for line in quoted))
+    assert len(plain) == sum(line not in ("", "done") for line in lines)
+
+
 def test_many_expansions_do_not_take_long() -> None:
     (found,) = commands(" ".join(["$a"] * 40) + " DROP")
     assert not found.can_be("x " * 4000 + "ACCEPT")

@@ -6,8 +6,9 @@ import pytest
 
 from hostlab.errors import DecodeError
 from hostlab.firewall.difference import text_difference
-from hostlab.firewall.nft_text import parse_nft, print_nft
+from hostlab.firewall.listing import chains
 from hostlab.firewall.ruleset import Ruleset
+from hostlab.plan.nft_text import nft_tables, parse_nft, print_nft
 
 pytestmark = pytest.mark.unit
 
@@ -98,3 +99,29 @@ def test_an_ipset_is_compared_without_what_the_kernel_chose() -> None:
         ("x", "removed", 0, "10.0.0.1"),
         ("x", "added", 0, "10.0.0.2"),
     ]
+
+
+def test_a_listing_is_its_tables() -> None:
+    first = "table ip a {\n\tchain c {\n\t\taccept\n\t}\n}\n"
+    second = 'table inet b { # handle 7\n\tcomment "}"\n}'
+    found = [(("ip", "a"), first), (("inet", "b"), second)]
+    assert list(nft_tables(f"# a remark\n{first}{second}")) == found
+    assert list(nft_tables(f"{first}{second[:-1]}")) == found[:1]
+
+
+def test_the_elements_of_a_set_hide_no_rule() -> None:
+    text = """table ip a {
+\tset s {
+\t\ttype ipv4_addr
+\t\telements = { 1.1.1.1 comment "a } b",
+\t\t\t     2.2.2.2 comment "}", 3.3.3.3 }
+\t}
+\tchain c {
+\t\ttcp dport { 1,
+\t\t\t 2 } accept
+\t\tdrop
+\t}
+}
+"""
+    (chain,) = chains(Ruleset(nft=text))
+    assert (chain.name, chain.rules) == ("c", ("tcp dport { 1, 2 } accept", "drop"))

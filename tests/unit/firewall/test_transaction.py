@@ -83,8 +83,8 @@ def test_a_base_chain_that_can_stay_does() -> None:
     assert step.text.removesuffix(wanted.nft).splitlines() == [
         "flush table inet a", "delete map inet a ways", "delete chain inet a ssh",
     ]  # fmt: skip
-    moved = Ruleset(nft=NFT.replace("HOOK", "filter + 1"))
-    (step,) = transaction(own, own, moved)
+    dormant = Ruleset(nft=own.nft.replace("inet a {", "inet a {\n\tflags dormant"))
+    (step,) = transaction(own, own, dormant)
     assert step.text.startswith("add table inet a\ndelete table inet a\n")
 
 

@@ -47,6 +47,12 @@ def test_what_no_container_reproduces() -> None:
     assert "6.18" in found["kernel"].here
 
 
+def test_an_impaired_cable_says_how_and_how_well_it_is_impaired() -> None:
+    here = msgspec.structs.replace(GRANTED, impaired=(("eth0", "by the wire: so exact"),))
+    assert topics(node(), here)["impairments of eth0"].here == "by the wire: so exact"
+    assert "impairments of eth0" not in topics(node())
+
+
 def test_a_missing_capability_names_its_use() -> None:
     found = topics(node(capabilities=("CHOWN", "SYS_TIME")))
     assert "CAP_CHOWN" not in found

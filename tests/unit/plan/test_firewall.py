@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from hostlab.errors import Place
 from hostlab.plan.difference import difference
-from hostlab.plan.firewall import removal, render, text
+from hostlab.plan.firewall import render, text
 from hostlab.plan.operations import Kind
 from hostlab.spec import load
 from hostlab.spec.firewall import Ends, Firewall, Rule, Service, Verdict
@@ -96,7 +96,28 @@ def test_the_text_is_what_a_person_would_write() -> None:
 
 def test_without_a_firewall_the_table_is_taken_away_whether_it_is_there_or_not() -> None:
     assert text(render("r", None)) == "add table inet hostlab\ndelete table inet hostlab\n"
-    assert render("r", None) == removal()
+    assert render("r", None, RENDERED) == render("r", None)
+
+
+def test_a_table_that_is_there_keeps_its_base_chains() -> None:
+    firewall = firewall_of(LAB)
+    listed = (
+        "table inet hostlab {\n"
+        "\tset strange {\n\t\ttype ipv4_addr\n\t}\n\n"
+        "\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n"
+        "\t\tjump own\n\t}\n\n"
+        "\tchain own {\n\t}\n"
+        "\tchain late {\n\t\ttype filter hook input priority 9; policy drop;\n\t}\n}\n"
+    )
+    anew = "add table inet hostlab\ndelete table inet hostlab\n"
+    assert anew in RENDERED
+    before = (
+        "flush table inet hostlab\ndelete set inet hostlab strange\ndelete chain inet hostlab own\n"
+    )
+    expected = RENDERED.replace(anew, before) + "delete chain inet hostlab late\n"
+    assert text(render("r", firewall, listed)) == expected
+    dormant = listed.replace("hostlab {\n", "hostlab {\n\tflags dormant\n")
+    assert text(render("r", firewall, dormant)) == RENDERED
 
 
 @pytest.mark.parametrize(

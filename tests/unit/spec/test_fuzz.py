@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, load
 from hostlab.spec.json_schema import tables
+from hostlab.spec.segment_tables import KINDS
 from hostlab.spec.shapes import Key, Table
 
 pytestmark = pytest.mark.unit
@@ -183,11 +184,17 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
         "lab": f"{word}: {value}",
         "node": f"segments: [lan]\nroles: {{r: {{{word}: {value}}}}}\nnodes: {{a: {{role: r}}}}",
         "segment": f"segments: {{lan: {{{word}: {value}}}}}\nnodes: [a, b]",
+        **{
+            kind: f"segments: {{lan: , t: {{{kind}: {{{word}: {value}}}}}}}\nnodes: {{a: [lan, t]}}"
+            for kind in KINDS
+        },
         "check": f"segments: [lan]\nnodes: {{a: {{checks: [{{{word}: {value}}}]}}}}",
     }.get(name)
     if inside is None:
         holders = {
-            "interface": "interfaces: {eth0: {%s}}", "route": "routes: [{%s}]",
+            "interface": "interfaces: {eth0: {%s}}",
+            "impairments": "interfaces: {eth0: {impair: {%s}}}",
+            "impairment": "interfaces: {eth0: {impair: {out: {%s}}}}", "route": "routes: [{%s}]",
             "file": "files: {/x: {%s}}", "user": "users: {u: {%s}}",
             "volume": "volumes: [{%s}]", "publish": "publish: [{%s}]", "limits": "limits: {%s}",
             "capabilities": "capabilities: {%s}", "root": "root: {%s}",

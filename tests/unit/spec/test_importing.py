@@ -22,7 +22,7 @@ def new(text: str = "a: 1", **variables: str) -> Import:
 
 
 def notes(parent: Import) -> list[str]:
-    return [str(note) for note in parent.done({}, kind_of_file="a test").notes]
+    return [str(note) for note in parent.done("", kind_of_file="a test").notes]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def test_every_word_of_a_table_is_one_key() -> None:
 
 def test_the_usual_suspects_are_there() -> None:
     assert set(KINDS) < {key.name for table in tables() for key in table.keys}
-    assert {"name", "segments", "roles", "nodes", "checks"} == {key.name for key in LAB.keys}
+    top = {"name", "segments", "roles", "nodes", "checks", "faults"}
+    assert top == {key.name for key in LAB.keys}
     assert "interfaces" in NODE.by_word
 
 

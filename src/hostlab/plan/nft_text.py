@@ -15,9 +15,8 @@ import msgspec
 from hostlab.errors import DecodeError
 
 _TABLE: Final = re.compile(r"table (\S+) (\S+) \{(?: # handle \d+)?")
-_WHOLE: Final = re.compile(
-    r"^table (\S+) (\S+) \{(?: # handle \d+)?$.*?^\}$\n?", re.MULTILINE | re.DOTALL
-)
+_BEGIN: Final = re.compile(r"^table (\S+) (\S+) \{(?: # handle \d+)?$", re.MULTILINE)
+_END: Final = "\n}\n"
 _OBJECT: Final = re.compile(r"\t(.+?) \{(?: # handle \d+)?")
 _HANDLE: Final = re.compile(r" # handle \d+$")
 _HOOK: Final = re.compile(r"type \S+ hook ")
@@ -56,8 +55,13 @@ class NftTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def nft_tables(listed: str) -> Iterator[tuple[tuple[str, str], str]]:
     """Each table of a listing by family and name, with its text as it is."""
-    for found in _WHOLE.finditer(listed):
-        yield (found[1], found[2]), found[0]
+    at = 0
+    while found := _BEGIN.search(listed, at):
+        end = listed.find(_END, found.end())
+        if end < 0 and not listed.endswith(_END[:-1]):
+            return
+        at = end + len(_END) if end >= 0 else len(listed)
+        yield (found[1], found[2]), listed[found.start() : at]
 
 
 def parse_nft(text: str) -> tuple[NftTable, ...]:

@@ -1,0 +1,1 @@
+"""Faults: broken on purpose, taken back, tried at random. `docs/decisions/faults.md` says why."""

@@ -1,0 +1,223 @@
+"""The routing tables of a lab's nodes, read by rtnetlink in the namespace of each.
+
+A socket is made inside and read from here, so a node costs one child that lives for a moment,
+however long its tables are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from hostlab.linux.entering import from_inside
+from hostlab.linux.netlink import Netlink
+from hostlab.linux.route_lookup import KINDS, RTN_UNICAST, protocol_name
+from hostlab.linux.rtmonitor import RouteTold, dump
+from hostlab.linux.rtnetlink import RTM_GETROUTE, Link, addresses, links
+from hostlab.spec.model import Lab, Node
+
+MACHINE: Final = "(machine)"
+"""Who has an address that the machine's own interface has on a segment."""
+_NETWORK: Final = ("user", "net")
+_MULTICAST: Final = ip_network("ff00::/8")
+_LINK_LOCAL: Final = ip_network("fe80::/10")
+_DEFAULTS: Final = {"inet": "0.0.0.0/0", "inet6": "::/0"}
+_VERSIONS: Final = {"inet": 4, "inet6": 6}
+
+
+class NextHop(NamedTuple):
+    """Where a route leads."""
+
+    interface: str | None
+    """None of a route without one, as a blackhole."""
+    via: str | None
+    """The gateway; None for what is on the link itself."""
+    node: str | None
+    """Who has the gateway's address, as described; None when it is nobody's."""
+
+
+class TableRoute(NamedTuple):
+    """A route of a node, as its kernel has it."""
+
+    node: str
+    to: str
+    """A prefix; the default routes are `0.0.0.0/0` and `::/0`."""
+    hops: tuple[NextHop, ...]
+    """Several are of equal cost."""
+    protocol: str
+    """Who put it there, by the kernel's number: kernel, static, bird, ospf, bgp, …"""
+    metric: int
+    table: int
+    kind: str
+    """`unicast`, or what becomes of packets instead: blackhole, unreachable, prohibit, throw."""
+
+
+class Network:
+    """The network namespace of a node, seen through one socket."""
+
+    def __init__(self, pid: int) -> None:
+        """OSError when the process is gone or its namespaces are not ours to enter."""
+
+        def work() -> tuple[bytes, list[int]]:
+            return b"", [Netlink().socket.detach()]
+
+        _, (fd,) = from_inside(pid, _NETWORK, work)
+        self.netlink = Netlink(adopted=socket.socket(fileno=fd))
+        try:
+            self.links: Mapping[int, Link] = {link.index: link for link in links(self.netlink)}
+            self.addresses = addresses(self.netlink)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Look no more."""
+        self.netlink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def interface(self, index: int) -> str | None:
+        """The name of an interface; None when there is none of this index."""
+        link = self.links.get(index)
+        return None if link is None else link.name
+
+    def routes(self) -> Iterator[RouteTold]:
+        """Every route of every table but the local one, without what each link has by itself."""
+        for told in dump(self.netlink, RTM_GETROUTE):
+            if isinstance(told, RouteTold) and not _is_of_every_link(told):
+                yield told
+
+
+def _is_of_every_link(told: RouteTold) -> bool:
+    """IPv6 gives each link a route to its neighbours and one to multicast groups."""
+    if told.family != "inet6" or told.to == "default":
+        return False
+    network = ip_network(told.to)
+    return network in (_MULTICAST, _LINK_LOCAL, ip_network("fe80::/64"))
+
+
+class Owners:
+    """Who has which address on which segment, as a lab is described."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._owners: dict[tuple[str, str], str] = {}
+        self._segments: dict[tuple[str, str], str] = {}
+        self._shared = {node.name: _network_owner(node) for node in lab.nodes}
+        for segment in lab.segments:
+            for address in segment.machine:
+                self._owners[segment.name, _bare(address)] = MACHINE
+        for node in lab.nodes:
+            for interface in node.interfaces:
+                self._segments[node.name, interface.name] = interface.segment
+                own = (*map(_bare, interface.addresses), link_local(interface.mac))
+                for each in own:
+                    self._owners.setdefault((interface.segment, each), node.name)
+
+    def segment(self, node: str, interface: str | None) -> str | None:
+        """The segment of an interface; None of one that is not described."""
+        return self._segments.get((self._shared.get(node, node), interface or ""))
+
+    def at(self, node: str, interface: str | None, address: str) -> str | None:
+        """Who has an address on the segment where an interface of a node is."""
+        segment = self.segment(node, interface)
+        return None if segment is None else self._owners.get((segment, address))
+
+
+def _network_owner(node: Node) -> str:
+    return dict(node.namespaces).get("net", node.name)
+
+
+def _bare(address: str) -> str:
+    return str(ip_interface(address).ip)
+
+
+def link_local(mac: str) -> str:
+    """The link-local address that a kernel makes of a MAC address (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return str(IPv6Address(bytes((0xFE, 0x80, *bytes(6))) + identifier))
+
+
+def table_of(node: str, network: Network, owners: Owners) -> tuple[TableRoute, ...]:
+    """A node's routes, by family and prefix."""
+    found = (table_route(node, told, network, owners) for told in network.routes())
+    return tuple(sorted(found, key=_order))
+
+
+def table_route(node: str, told: RouteTold, network: Network, owners: Owners) -> TableRoute:
+    """A route with its interfaces and gateways by name."""
+    hops = tuple(
+        NextHop(name, via or None, owners.at(node, name, via) if via else None)
+        for via, index in told.hops
+        for name in (network.interface(index),)
+        if told.type == RTN_UNICAST
+    )
+    return TableRoute(
+        node=node,
+        to=_DEFAULTS[told.family] if told.to == "default" else told.to,
+        hops=tuple(sorted(hops, key=lambda hop: (hop.interface or "", hop.via or ""))),
+        protocol=protocol_name(told.protocol),
+        metric=told.metric,
+        table=told.table,
+        kind=KINDS.get(told.type, str(told.type)),
+    )
+
+
+def _order(route: TableRoute) -> tuple[int, int, int, int, int, int]:
+    network = ip_network(route.to)
+    first = int(network.network_address)
+    return (
+        network.version,
+        route.table != 254,
+        route.table,
+        first,
+        network.prefixlen,
+        route.metric,
+    )
+
+
+def leads_to(route: TableRoute, wanted: str) -> bool:
+    """Whether a route is to a part of a prefix, or an address is in what it is to."""
+    network = ip_network(route.to)
+    if "/" not in wanted:
+        address = ip_address(wanted)
+        return address.version == network.version and address in network
+    prefix = ip_network(wanted, strict=False)
+    if prefix.version == 4 and network.version == 4:
+        return network.subnet_of(prefix)
+    if prefix.version == 6 and network.version == 6:
+        return network.subnet_of(prefix)
+    return False
+
+
+def tables(
+    lab: Lab, pids: Mapping[str, int], *, to: str | None = None
+) -> dict[str, tuple[TableRoute, ...]]:
+    """By node: its routes, or those that lead to an address (the longest first) or a prefix.
+
+    Nodes that share a network have the same. OSError when a node has ended meanwhile.
+    """
+    owners = Owners(lab)
+    found: dict[str, tuple[TableRoute, ...]] = {}
+    for name, pid in pids.items():
+        with contextlib.closing(Network(pid)) as network:
+            routes = table_of(name, network, owners)
+        if to is not None:
+            routes = tuple(route for route in routes if leads_to(route, to))
+            if "/" not in to:
+                routes = tuple(sorted(routes, key=lambda r: -ip_network(r.to).prefixlen))
+        found[name] = routes
+    return found

@@ -1,0 +1,382 @@
+"""What can be broken on purpose: the kinds of faults, their targets and options, as a table.
+
+A fault is a word, a target and options: `one-way-loss r1:eth0 loss=30%`. The table says what each
+kind takes, so that a description, a command line and a random schedule are read by one reader; the
+hands that do it are in `hostlab.faults`. Here is also which faults contradict each other, and whom
+a fault touches.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+
+from hostlab.errors import UsageError
+from hostlab.spec import units
+from hostlab.spec.model import Fault, Interface, Lab, Node
+from hostlab.spec.source import Wrong, quoted
+
+MOST_TARGETS: Final = 1000
+"""Of one set."""
+CABLE_ENDS: Final = 2
+MOST_DELAY_S: Final = 30
+"""The resolver's own limit (RES_MAXRETRANS, resolv.h)."""
+
+
+class Form(StrEnum):
+    """What a target may be."""
+
+    NODE = "NODE"
+    LINK = "NODE:INTERFACE"
+    SEGMENT = "SEGMENT"
+    JOB = "NODE/JOB"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One `NAME=VALUE` of a kind."""
+
+    name: str
+    meaning: str
+    parse: Callable[[str], Any]
+    default: str | None = None
+    """None: it must be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of fault."""
+
+    name: str
+    meaning: str
+    forms: tuple[Form, ...]
+    options: tuple[Option, ...] = ()
+    silences: bool = False
+    """Its node cannot be asked as long as it lasts: checks about it are not judged."""
+    place: str = ""
+    """What only one fault at a time may hold of its target; empty: the links themselves."""
+    needs_init: bool = False
+    """It is done by asking the node's init."""
+
+    @property
+    def usage(self) -> str:
+        """The kind as it is written."""
+        targets = "|".join(self.forms)
+        words = (o.name + "=…" if o.default is None else f"[{o.name}=…]" for o in self.options)
+        return " ".join((self.name, targets, *words))
+
+
+def percent(word: str) -> float:
+    """A share: `30%` or `0.3`, above 0 and at most 1."""
+    number = units.number(word.removesuffix("%"))
+    share = number / 100 if word.endswith("%") else number
+    if not 0 < share <= 1:
+        raise Wrong(f"{quoted(word)} is no share", "write `30%`; more than 0%, at most 100%")
+    return share
+
+
+def _direction(word: str) -> str:
+    if word not in ("in", "out"):
+        raise Wrong(f"{quoted(word)} is neither in nor out", "seen from the node")
+    return word
+
+
+def _names(word: str) -> tuple[str, ...]:
+    return tuple(filter(None, word.split("+")))
+
+
+def _whole_seconds(word: str) -> int:
+    seconds = units.duration(word)
+    if seconds not in range(1, MOST_DELAY_S + 1):
+        raise Wrong(f"{quoted(word)} is not 1 to {MOST_DELAY_S} whole seconds")
+    return int(seconds)
+
+
+def _prefixes(word: str) -> tuple[str, ...]:
+    if word == "default":
+        return ("0.0.0.0/0", "::/0")
+    return (str(units.prefix(word)),)
+
+
+def _host(word: str) -> str:
+    return units.text(word).lower()
+
+
+_PATH: Final = "the file system at this path"
+
+_KINDS: Final = (
+    Kind("link-down", "The cable is pulled at the switch: the node loses its carrier, and on a "
+         "segment of two both ends do.", (Form.LINK, Form.SEGMENT)),
+    Kind("flap", "A link goes down and comes up again, several times.", (Form.LINK, Form.SEGMENT),
+         (Option("times", "how often it goes down", partial(units.between, 1, 1000), "5"),
+          Option("period", "from one time to the next", units.duration, "200ms"))),
+    Kind("one-way-loss", "Packets are lost in one direction only, seen from the node.",
+         (Form.LINK,),
+         (Option("direction", "in or out", _direction, "in"),
+          Option("loss", "which share", percent, "100%")), place="loss"),
+    Kind("partition", "The nodes of a segment fall into two sets that do not hear each other.",
+         (Form.SEGMENT,),
+         (Option("apart", "the nodes of one set, as `a+b`; the others are the other", _names),),
+         place="partition"),
+    Kind("node-cut-off", "A node hears nobody and nobody hears it; its carrier stays.",
+         (Form.NODE,), silences=True, place="cut"),
+    Kind("node-killed", "The node's plug is pulled; cleared, it is staged again.",
+         (Form.NODE,), silences=True, place="node"),
+    Kind("node-frozen", "Everything in the node stands still.", (Form.NODE,), silences=True,
+         place="freezer"),
+    Kind("job-killed", "A job's process gets SIGKILL; cleared, the job is started if it is down.",
+         (Form.JOB,), place="job", needs_init=True),
+    Kind("job-stopped", "A job's processes get SIGSTOP.", (Form.JOB,), place="job",
+         needs_init=True),
+    Kind("cpu-slow", "The node gets a small share of one CPU.", (Form.NODE,),
+         (Option("share", "of one CPU", percent, "10%"),), place="cpu"),
+    Kind("memory-pressure", "The node's memory is bounded to what it has, and a little.",
+         (Form.NODE,), (Option("room", "what it may still take", units.size, "4M"),),
+         place="memory"),
+    Kind("disk-full", "Nothing more can be written.", (Form.NODE,),
+         (Option("path", _PATH, units.absolute_path, "/"),), place="files"),
+    Kind("read-only", "Nothing can be written.", (Form.NODE,),
+         (Option("path", _PATH, units.absolute_path, "/"),), place="files"),
+    Kind("descriptors-exhausted", "A job can open no further file or connection.", (Form.JOB,),
+         place="descriptors", needs_init=True),
+    Kind("clock-skew", "The node's clocks are wrong; only where the description says so.",
+         (Form.NODE,), place="clock"),
+    Kind("dns-slow", "Every look-up of a name takes this much longer, then answers as ever.",
+         (Form.NODE,),
+         (Option("delay", f"whole seconds, up to {MOST_DELAY_S}s", _whole_seconds, "2s"),),
+         place="names"),
+    Kind("dns-wrong", "A name has another address.", (Form.NODE,),
+         (Option("name", "the name", _host),
+          Option("address", "its address now", lambda word: str(units.address(word)),
+                 "192.0.2.1")), place="names"),
+    Kind("port-filtered", "What comes to a port of the node is dropped on the way.",
+         (Form.NODE,),
+         (Option("port", "which", units.port),
+          Option("protocol", "tcp or udp", units.protocol, "tcp")), place="port"),
+    Kind("route-withdrawn", "The node has no route to a prefix any more.", (Form.NODE,),
+         (Option("to", "the prefix, or `default`", _prefixes),), place="route"),
+)  # fmt: skip
+
+KINDS: Final = {kind.name: kind for kind in _KINDS}
+
+
+def option(fault: Fault, name: str) -> Any:
+    """An option's value, said or by default; UsageError when it must be said and is not."""
+    found = next(each for each in KINDS[fault.kind].options if each.name == name)
+    said = dict(fault.options).get(name, found.default)
+    if said is None:
+        hint = f"{name}=…: {found.meaning}"
+        raise UsageError("fault-option", f"{fault.kind} needs {name}", hint=hint)
+    try:
+        return found.parse(said)
+    except Wrong as wrong:
+        raise UsageError("fault-option", f"{name}: {wrong.message}", hint=wrong.hint) from None
+
+
+def parse(words: Sequence[str], lab: Lab) -> tuple[Fault, ...]:
+    """`KIND TARGET NAME=VALUE …` as faults, one for each target of a set; UsageError."""
+    if len(words) < 2:
+        raise UsageError("fault", "a fault is KIND TARGET [NAME=VALUE …]", hint=_HINT)
+    kind, on, *rest = words
+    pairs = []
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError("fault-option", f"{quoted(word)} is not NAME=VALUE", hint=_HINT)
+        pairs.append((name, value))
+    return tuple(
+        checked(Fault(kind=kind, on=each, options=tuple(pairs)), lab) for each in _set(on, lab)
+    )
+
+
+_HINT: Final = "`hostlab fault kinds` lists them"
+
+
+def _set(text: str, lab: Lab) -> Iterator[str]:
+    """The targets of a set with commas; a role, and `*`, stand for their nodes."""
+    count = 0
+    for word in text.split(","):
+        nodes = [n.name for n in lab.nodes if word == "*" or word in n.roles]
+        for target in nodes if nodes and word not in _node_names(lab) else [word]:
+            count += 1
+            if count > MOST_TARGETS:
+                raise UsageError("fault-target", f"more than {MOST_TARGETS} targets")
+            yield target
+
+
+def checked(fault: Fault, lab: Lab) -> Fault:
+    """The fault, if there is such a kind, such a target, and its options are whole; UsageError."""
+    kind = KINDS.get(fault.kind)
+    if kind is None:
+        message = f"there is no fault {quoted(fault.kind)}"
+        raise UsageError("fault-kind", message, hint=_suggest(fault.kind, KINDS) or _HINT)
+    form(fault, lab)
+    known = [each.name for each in kind.options]
+    for name, _ in fault.options:
+        if name not in known:
+            hint = _suggest(name, known) or (f"it takes: {', '.join(known)}" if known else None)
+            message = f"{kind.name} has no option {quoted(name)}"
+            raise UsageError("fault-option", message, hint=hint)
+    for name in known:
+        option(fault, name)
+    if kind.name == "partition":
+        _check_sides(fault, lab)
+    return fault
+
+
+def _check_sides(fault: Fault, lab: Lab) -> None:
+    attached = {node for node, _ in links_of(lab, fault.on)}
+    apart = set(option(fault, "apart"))
+    if wrong := sorted(apart - attached):
+        hint = "nodes on it: " + ", ".join(sorted(attached))
+        raise UsageError("fault-target", f"{wrong[0]} is not on segment {fault.on}", hint=hint)
+    if not apart or apart == attached:
+        message = f"a partition of {fault.on} needs nodes on both sides"
+        raise UsageError("fault-target", message)
+
+
+def form(fault: Fault, lab: Lab) -> Form:
+    """What the target is; UsageError when there is no such thing, or the kind takes none such."""
+    kind, on = KINDS[fault.kind], fault.on
+    if ":" in on:
+        found = Form.LINK
+        _interface(lab, *on.split(":", 1))
+    elif "/" in on:
+        found = Form.JOB
+        _job(lab, *on.split("/", 1))
+    elif on in _node_names(lab) and (Form.NODE in kind.forms or on not in _segment_names(lab)):
+        found = Form.NODE
+    elif on in _segment_names(lab):
+        found = Form.SEGMENT
+    else:
+        known = [*_node_names(lab), *_segment_names(lab)]
+        raise _unknown(f"lab {lab.name} has no node or segment", on, known)
+    if found not in kind.forms:
+        wanted = " or ".join(kind.forms)
+        message = f"{kind.name} is done to {wanted}, not to {quoted(on)}"
+        raise UsageError("fault-target", message, hint=kind.usage)
+    return found
+
+
+def _node_names(lab: Lab) -> list[str]:
+    return [node.name for node in lab.nodes]
+
+
+def _segment_names(lab: Lab) -> list[str]:
+    return [segment.name for segment in lab.segments]
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> UsageError:
+    hint = _suggest(name, known) or (f"there are: {', '.join(known[:20])}" if known else None)
+    return UsageError("fault-target", f"{what} {quoted(name)}", hint=hint)
+
+
+def _suggest(word: str, known: Iterable[str]) -> str | None:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def _node(lab: Lab, name: str) -> Node:
+    try:
+        return lab.node(name)
+    except KeyError:
+        raise _unknown(f"lab {lab.name} has no node", name, _node_names(lab)) from None
+
+
+def _interface(lab: Lab, node: str, name: str) -> Interface:
+    interfaces = {each.name: each for each in _node(lab, node).interfaces}
+    if name not in interfaces:
+        raise _unknown(f"{node} has no interface", name, list(interfaces))
+    return interfaces[name]
+
+
+def _job(lab: Lab, node: str, name: str) -> None:
+    """A described job is there; of files and units only the node's init knows."""
+    found = _node(lab, node)
+    if name not in [job.name for job in found.jobs] and not (
+        found.job_files or found.units or found.crontabs
+    ):
+        raise _unknown(f"{node} has no job", name, [job.name for job in found.jobs])
+
+
+def links_of(lab: Lab, segment: str) -> tuple[tuple[str, str], ...]:
+    """(node, interface) of everything that is plugged into a segment."""
+    return tuple(
+        (node.name, interface.name)
+        for node in lab.nodes
+        for interface in node.interfaces
+        if interface.segment == segment
+    )
+
+
+def links(fault: Fault, lab: Lab) -> tuple[tuple[str, str], ...]:
+    """(node, interface) of every link that a fault is about.
+
+    A segment of two, of which the machine is not one, is a cable: who pulls it pulls both ends.
+    """
+    found = form(fault, lab)
+    if found is Form.SEGMENT:
+        return links_of(lab, fault.on)
+    if found is Form.LINK:
+        node, name = fault.on.split(":", 1)
+        segment = _interface(lab, node, name).segment
+        both = links_of(lab, segment)
+        machine = next(s.machine for s in lab.segments if s.name == segment)
+        is_cable = len(both) == CABLE_ENDS and not machine
+        return both if is_cable and KINDS[fault.kind].place == "" else ((node, name),)
+    if found is Form.NODE:
+        return tuple((fault.on, interface.name) for interface in lab.node(fault.on).interfaces)
+    return ()
+
+
+def node_of(fault: Fault) -> str:
+    """The node of a target that is a node, or something of one."""
+    return fault.on.partition(":")[0].partition("/")[0]
+
+
+def touched(fault: Fault, lab: Lab) -> frozenset[str]:
+    """The nodes that must be there for a fault to be done, and to be taken back."""
+    if form(fault, lab) in (Form.LINK, Form.SEGMENT):
+        return frozenset(node for node, _ in links(fault, lab))
+    return frozenset((node_of(fault),))
+
+
+def silenced(faults: Iterable[Fault]) -> frozenset[str]:
+    """The nodes about which no check can be judged as long as these last."""
+    return frozenset(node_of(fault) for fault in faults if KINDS[fault.kind].silences)
+
+
+def held(fault: Fault, lab: Lab) -> frozenset[str]:
+    """What no second fault may hold at the same time."""
+    place = KINDS[fault.kind].place
+    match place:
+        case "":
+            return frozenset(f"link {node}:{name}" for node, name in links(fault, lab))
+        case "port":
+            return frozenset((f"port {fault.on} {option(fault, 'port')}",))
+        case "route":
+            return frozenset((f"route {fault.on} {option(fault, 'to')}",))
+        case "loss":
+            return frozenset((f"loss {fault.on} {option(fault, 'direction')}",))
+        case _:
+            return frozenset((f"{place} {fault.on}",))
+
+
+def contradiction(active: Iterable[Fault], new: Fault, lab: Lab) -> str | None:
+    """Why a fault cannot be beside these, in words; None when it can."""
+    mine, nodes = held(new, lab), touched(new, lab)
+    for other in active:
+        theirs = touched(other, lab)
+        if node_of(other) in nodes and other.kind == "node-killed":
+            return f"{node_of(other)} is dead on purpose ({other})"
+        if new.kind == "node-killed" and new.on in theirs:
+            return f"{new.on} has another fault ({other}), which would end with it"
+        if KINDS[new.kind].needs_init and other.kind == "node-frozen" and other.on in nodes:
+            return f"{other.on} is frozen on purpose, so its init cannot be asked ({other})"
+        if mine & held(other, lab):
+            return f"{quoted(str(other))} holds {min(mine & held(other, lab))} already"
+    return None

@@ -1,0 +1,1 @@
+"""Networks as graphs: read from GraphML, DOT and lists of edges, generated, described. Pure."""
