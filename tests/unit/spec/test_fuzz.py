@@ -189,7 +189,10 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             for kind in KINDS
         },
         "check": f"segments: [lan]\nnodes: {{a: {{checks: [{{{word}: {value}}}]}}}}",
+        "fault": f"segments: [lan]\nnodes: [a, b]\nfaults: [{{{word}: {value}}}]",
     }.get(name)
+    if name in KINDS:
+        inside = f"segments: {{lan: {{{name}: {{{word}: {value}}}}}}}\nnodes: [a, b]"
     if inside is None:
         holders = {
             "interface": "interfaces: {eth0: {%s}}",
