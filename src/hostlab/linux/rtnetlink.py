@@ -312,6 +312,17 @@ def links(netlink: Netlink) -> tuple[Link, ...]:
     return tuple(decode_link(body) for kind, body in netlink.dump(request) if kind == RTM_NEWLINK)
 
 
+def link_of(netlink: Netlink, index: int) -> Link:
+    """One link; OSError ENODEV when there is none of this index.
+
+    Asked so, since Linux 6.8, the kernel first does what is still to be done about its carrier
+    (rtnl_getlink, linkwatch_sync_dev): then a bridge forwards to it, and what is sent leaves.
+    """
+    request = Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"look at link {index}")
+    (body,) = netlink.ask(request)
+    return decode_link(body)
+
+
 def decode_link(body: bytes) -> Link:
     """What a message of a link says; DecodeError of a broken one."""
     if len(body) < _IFINFO.size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -16,6 +17,9 @@ DEADLINE_S = 60.0
 KIND = 0x88B5
 """An EtherType for experiments (IEEE 802, local experimental 1)."""
 BYTES = 120
+KNOCK = (b"\xff" * 6 + bytes.fromhex("020000009902") + struct.pack("!H", KIND)).ljust(60, b"\xaa")
+KNOCK_AGAIN_MS = 200
+"""A frame that was lost tells nobody."""
 
 
 def frame(number: int, *, tag: int | None = None) -> bytes:
@@ -47,6 +51,18 @@ class End:
             assert poll.poll(DEADLINE_S * 1000), f"{len(self.got)} of {count} frames have come"
             self.got += [(at, data) for at, data in self.ring.frames() if b"\x55" * 40 in data]
         return [data for _, data in self.got]
+
+
+def knock(here: End, there: End) -> None:
+    """Send until something arrives: a port whose carrier is new may not be open yet."""
+    deadline = time.monotonic() + DEADLINE_S
+    poll = select.poll()
+    poll.register(there.ring.socket, select.POLLIN)
+    here.send(KNOCK)
+    while KNOCK not in [data for _, data in there.ring.frames()]:
+        assert time.monotonic() < deadline, "no frame gets through"
+        if not poll.poll(KNOCK_AGAIN_MS):
+            here.send(KNOCK)
 
 
 @contextmanager

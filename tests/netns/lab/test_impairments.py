@@ -24,7 +24,7 @@ from hostlab.linux.entering import from_inside
 from hostlab.linux.running import run_inside
 from hostlab.spec.impairments import Impairment
 from hostlab.sync import Lab, Node
-from tests.netns.lab.frames import End, end_of, frame
+from tests.netns.lab.frames import End, end_of, frame, knock
 from tests.netns.lab.lab_site import Site, described, site, wait_until
 from tests.netns.lab.wall_site import Site as UserSite
 
@@ -85,13 +85,18 @@ import socket, sys
 link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 link.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR: nobody listens, and the host says so
 link.connect((sys.argv[1], 9))
-link.settimeout(50 if sys.argv[1] == "slow" else 0.5)
-link.send(b"?")
-try:
-    link.recv(1)
-except ConnectionRefusedError:
-    print("through")
-except TimeoutError:
+link.settimeout(0.5)
+# A port whose carrier is new may not be open yet: what is to get through is sent again.
+for _ in range(100 if sys.argv[1] == "slow" else 1):
+    try:
+        link.send(b"?")
+        link.recv(1)
+    except ConnectionRefusedError:
+        print("through")
+        break
+    except TimeoutError:
+        continue
+else:
     print("lost")
 """
 
@@ -107,6 +112,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Lab
         for name in "abc":
             # Their supervisors stay from the first command on.
             lab[name].succeed("true")
+        open_ports(lab)
         yield found, lab
 
 
@@ -116,6 +122,13 @@ def lab(shared: tuple[Site, Lab]) -> Iterator[Lab]:
     yield shared[1]
     shared[1].up()
     assert links(shared[1]) == {}
+
+
+def open_ports(lab: Lab) -> None:
+    """Every node hears every other one."""
+    with end_of(lab["a"]) as a, end_of(lab["b"]) as b, end_of(lab["c"]) as c:
+        for here, there in ((a, b), (b, c), (c, a)):
+            knock(here, there)
 
 
 def ask(lab: Lab, operation: str, **message: Any) -> dict[str, Any]:
@@ -345,7 +358,7 @@ def test_a_port_that_goes_down_and_up_is_carried_on(lab: Lab) -> None:
 
 
 def carrier(node: Node) -> bool:
-    return node.succeed("cat /sys/class/net/eth0/carrier") == "1\n"
+    return node.succeed("cat /sys/class/net/eth0/operstate") == "up\n"
 
 
 def test_with_the_last_cable_the_wire_goes(lab: Lab) -> None:
@@ -404,6 +417,7 @@ def test_a_description_changes_its_cables_in_place_and_a_failure_takes_it_back(
     changed.up()
     with end_of(changed["a"], mtu=4000) as a, end_of(changed["c"], mtu=4000) as c:
         for sender, taker in ((a, c), (c, a)):
+            knock(sender, taker)
             long = frame(1).ljust(4014, b"\x55")
             sender.send(long)
             wait_for(taker, long)
@@ -414,13 +428,14 @@ def test_a_killed_supervisor_loses_no_frame_under_way(place: Site) -> None:
     link(lab, node="b", sending={"rate": 10_000_000, "loss": 0.000001})
     before, carrying = links(lab), wire(lab)
     with end_of(lab["b"]) as b, end_of(lab["a"]) as a:
+        knock(a, b)
         a.send(frame(1))
         supervisor = ask(lab, "status")["pid"]
         kill(supervisor)
         assert ask(lab, "status")["pid"] != supervisor
         assert b.take(1) == [frame(1)]
         after = links(lab)
-        assert after["a"].pop("passed")["out"].pop("carried") == 1
+        assert after["a"].pop("passed")["out"].pop("carried") > 1
         before["a"].pop("passed")
         after["a"].pop("passed", None)
         assert after == before
@@ -454,6 +469,7 @@ def test_a_dead_nodes_cable_cannot_be_changed(place: Site) -> None:
     lab.up()
     assert [row["out"] for row in links(lab).values()] == [{"delay_s": 0.001}] * 3
     with end_of(lab["b"]) as b, end_of(lab["c"]) as c:
+        knock(c, b)
         c.send(frame(1))
         assert b.take(1) == [frame(1)]
 

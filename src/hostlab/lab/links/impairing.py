@@ -255,6 +255,9 @@ class Impairing:
                 rtnetlink.link_set(pair.outer, master=switch.bridges[interface.segment]),
             ]
         )
+        for index in (pair.inner, pair.outer):
+            # The first frame is to find the bridge's port open.
+            rtnetlink.link_of(switch.netlink, index)
         self.carrier.put(placed.put())
 
     def _set_offload(self, placed: _Placed, *, on: bool) -> None:
