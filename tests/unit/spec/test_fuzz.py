@@ -17,6 +17,7 @@ from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, load
 from hostlab.spec.json_schema import tables
 from hostlab.spec.segment_tables import KINDS
+from hostlab.spec.segment_tables import KINDS
 from hostlab.spec.shapes import Key, Table
 
 pytestmark = pytest.mark.unit
@@ -189,7 +190,10 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             for kind in KINDS
         },
         "check": f"segments: [lan]\nnodes: {{a: {{checks: [{{{word}: {value}}}]}}}}",
+        "fault": f"segments: [lan]\nnodes: [a, b]\nfaults: [{{{word}: {value}}}]",
     }.get(name)
+    if name in KINDS:
+        inside = f"segments: {{lan: {{{name}: {{{word}: {value}}}}}}}\nnodes: [a, b]"
     if inside is None:
         holders = {
             "interface": "interfaces: {eth0: {%s}}",
