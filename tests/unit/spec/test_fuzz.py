@@ -17,7 +17,6 @@ from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, load
 from hostlab.spec.json_schema import tables
 from hostlab.spec.segment_tables import KINDS
-from hostlab.spec.segment_tables import KINDS
 from hostlab.spec.shapes import Key, Table
 
 pytestmark = pytest.mark.unit
