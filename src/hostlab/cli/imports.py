@@ -33,6 +33,9 @@ _engine = click.option(
     show_default=True,
     help="Whose daemons speak OSPF on the routers.",
 )
+_no_impair = click.option(
+    "--no-impair", "perfect", is_flag=True, help="Leave the links' speeds and delays out."
+)
 
 
 @import_command.command("compose", epilog="Example: hostlab import compose compose.yaml > lab.yaml")
@@ -66,50 +69,54 @@ def import_containerlab_command(file: str, *, as_json: bool) -> None:
 )
 @_foreign
 @_engine
+@_no_impair
 @json_option
-def import_graphml_command(file: str, *, engine: str, as_json: bool) -> None:
+def import_graphml_command(file: str, *, engine: str, perfect: bool, as_json: bool) -> None:
     """Turn a network in GraphML into a description, as those of the Internet Topology Zoo.
 
     Each node becomes a router, each edge a segment, each hyperedge a segment that several share.
     `-` is standard input.
     """
-    _import_network(file, "graphml", engine, as_json=as_json)
+    _import_network(file, "graphml", _options(engine, perfect=perfect), as_json=as_json)
 
 
 @import_command.command("dot", epilog="Example: hostlab import dot network.dot > network.yaml")
 @_foreign
 @_engine
+@_no_impair
 @json_option
-def import_dot_command(file: str, *, engine: str, as_json: bool) -> None:
+def import_dot_command(file: str, *, engine: str, perfect: bool, as_json: bool) -> None:
     """Turn a graph in Graphviz' language into a description; `-` is standard input."""
-    _import_network(file, "dot", engine, as_json=as_json)
+    _import_network(file, "dot", _options(engine, perfect=perfect), as_json=as_json)
 
 
 @import_command.command("edges", epilog="Example: hostlab import edges network.txt > network.yaml")
 @_foreign
 @_engine
+@_no_impair
 @json_option
-def import_edges_command(file: str, *, engine: str, as_json: bool) -> None:
+def import_edges_command(file: str, *, engine: str, perfect: bool, as_json: bool) -> None:
     """Turn a list of edges into a description: two names a line, then `rate=`, `delay=`, `cost=`.
 
     `-` is standard input.
     """
-    _import_network(file, "edges", engine, as_json=as_json)
+    _import_network(file, "edges", _options(engine, perfect=perfect), as_json=as_json)
 
 
-def _import_network(file: str, kind: str, engine: str, *, as_json: bool) -> None:
+def _import_network(file: str, kind: str, options: Options, *, as_json: bool) -> None:
     from hostlab.topologies.importing import import_network
 
     text = _read(file)
-    found = import_network(text, file=_shown(file), kind=kind, options=_options(engine))
+    found = import_network(text, file=_shown(file), kind=kind, options=options)
     _print_imported(found, as_json=as_json, are_losses=False)
 
 
-def _options(engine: str) -> Options:
+def _options(engine: str, *, perfect: bool = False) -> Options:
     from hostlab.spec.routing import Engine
     from hostlab.topologies.description import Options
 
-    return Options(engine=None if engine == "none" else Engine(engine))
+    chosen = None if engine == "none" else Engine(engine)
+    return Options(engine=chosen, is_impaired=not perfect)
 
 
 def _shown(file: str) -> str:

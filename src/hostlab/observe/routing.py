@@ -17,16 +17,13 @@ from hostlab.linux.entering import from_inside
 from hostlab.linux.netlink import Netlink
 from hostlab.linux.route_lookup import KINDS, RTN_UNICAST, protocol_name
 from hostlab.linux.rtmonitor import RouteTold, dump
-from hostlab.linux.rtnetlink import RTM_GETROUTE, Link, addresses, links
+from hostlab.linux.rtnetlink import RT_TABLE_MAIN, RTM_GETROUTE, Link, addresses, links
 from hostlab.spec.model import Lab, Node
 
 MACHINE: Final = "(machine)"
 """Who has an address that the machine's own interface has on a segment."""
 _NETWORK: Final = ("user", "net")
-_MULTICAST: Final = ip_network("ff00::/8")
-_LINK_LOCAL: Final = ip_network("fe80::/10")
 _DEFAULTS: Final = {"inet": "0.0.0.0/0", "inet6": "::/0"}
-_VERSIONS: Final = {"inet": 4, "inet6": 6}
 
 
 class NextHop(NamedTuple):
@@ -103,10 +100,7 @@ class Network:
 
 def _is_of_every_link(told: RouteTold) -> bool:
     """IPv6 gives each link a route to its neighbours and one to multicast groups."""
-    if told.family != "inet6" or told.to == "default":
-        return False
-    network = ip_network(told.to)
-    return network in (_MULTICAST, _LINK_LOCAL, ip_network("fe80::/64"))
+    return told.to in ("fe80::/64", "ff00::/8")
 
 
 class Owners:
@@ -176,31 +170,39 @@ def table_route(node: str, told: RouteTold, network: Network, owners: Owners) ->
     )
 
 
-def _order(route: TableRoute) -> tuple[int, int, int, int, int, int]:
-    network = ip_network(route.to)
-    first = int(network.network_address)
+class _Prefix(NamedTuple):
+    """A prefix as numbers: tables have tens of thousands, and `ip_network` takes its time."""
+
+    version: int
+    first: int
+    length: int
+
+
+def _prefix(text: str) -> _Prefix:
+    address, _, length = text.partition("/")
+    version = 6 if ":" in address else 4
+    family, bits = (socket.AF_INET6, 128) if version == 6 else (socket.AF_INET, 32)
+    first = int.from_bytes(socket.inet_pton(family, address))
+    return _Prefix(version, first, int(length) if length else bits)
+
+
+def _order(route: TableRoute) -> tuple[int, bool, int, int, int, int]:
+    prefix = _prefix(route.to)
+    is_beside = route.table != RT_TABLE_MAIN
     return (
-        network.version,
-        route.table != 254,
-        route.table,
-        first,
-        network.prefixlen,
-        route.metric,
-    )
+        prefix.version, is_beside, route.table, prefix.first, prefix.length, route.metric
+    )  # fmt: skip
 
 
 def leads_to(route: TableRoute, wanted: str) -> bool:
     """Whether a route is to a part of a prefix, or an address is in what it is to."""
-    network = ip_network(route.to)
-    if "/" not in wanted:
-        address = ip_address(wanted)
-        return address.version == network.version and address in network
-    prefix = ip_network(wanted, strict=False)
-    if prefix.version == 4 and network.version == 4:
-        return network.subnet_of(prefix)
-    if prefix.version == 6 and network.version == 6:
-        return network.subnet_of(prefix)
-    return False
+    ours, asked = _prefix(route.to), _prefix(wanted)
+    if ours.version != asked.version:
+        return False
+    bits = 128 if ours.version == 6 else 32
+    shorter, longer = (ours, asked) if "/" not in wanted else (asked, ours)
+    unlike = (shorter.first ^ longer.first) >> (bits - shorter.length)
+    return shorter.length <= longer.length and not unlike
 
 
 def tables(
@@ -208,8 +210,11 @@ def tables(
 ) -> dict[str, tuple[TableRoute, ...]]:
     """By node: its routes, or those that lead to an address (the longest first) or a prefix.
 
-    Nodes that share a network have the same. OSError when a node has ended meanwhile.
+    Nodes that share a network have the same. ValueError when `to` is neither; OSError when a node
+    has ended meanwhile.
     """
+    if to is not None:
+        to = str(ip_network(to, strict=False)) if "/" in to else str(ip_address(to))
     owners = Owners(lab)
     found: dict[str, tuple[TableRoute, ...]] = {}
     for name, pid in pids.items():
@@ -218,6 +223,6 @@ def tables(
         if to is not None:
             routes = tuple(route for route in routes if leads_to(route, to))
             if "/" not in to:
-                routes = tuple(sorted(routes, key=lambda r: -ip_network(r.to).prefixlen))
+                routes = tuple(sorted(routes, key=lambda r: -_prefix(r.to).length))
         found[name] = routes
     return found

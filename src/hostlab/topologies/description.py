@@ -1,7 +1,7 @@
 """A network as a description: a router for each vertex, a segment for each edge.
 
 What the network says and a description has no words for stands there as a comment: labels as they
-were, places, speeds and delays.
+were, and places.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from hostlab.spec.impairment_tables import MAX_DELAY_S, MAX_RATE, MIN_RATE
+from hostlab.spec.impairments import NONE, Impairment
 from hostlab.spec.importing import Description, Notes, emit, without_nothing
 from hostlab.spec.routing import Engine
 from hostlab.spec.source import START, quoted
@@ -30,6 +32,8 @@ class Options(NamedTuple):
 
     engine: Engine | None = Engine.BIRD
     """Whose daemons speak OSPF on the routers; None: they only forward."""
+    is_impaired: bool = True
+    """Whether links have their speeds and delays; else these are comments."""
 
 
 USUAL: Final = Options()
@@ -73,13 +77,27 @@ def describe(network: Network, notes: Notes, *, name: str, options: Options) -> 
     description: Description = {
         "name": lab_name(network.name) or lab_name(name) or "network",
         "roles": {v.role: _role(v.role, options) for v in nodes},
-        "segments": {link.name: None for link in plan.links},
+        "segments": {link.name: _segment(link, options) for link in plan.links},
         "nodes": {plan.names[v.id]: _node(v, on[v.id], plan, options) for v in nodes},
     }
-    comments = {("segments", link.name): _link_comment(link) for link in plan.links}
+    comments = {("segments", link.name): _link_comment(link, options) for link in plan.links}
     comments |= {("nodes", plan.names[v.id]): _node_comment(v, plan.names[v.id]) for v in nodes}
     _tell_parts(network, plan, notes)
     return commented(emit(description), comments)
+
+
+def _segment(link: Link, options: Options) -> Description | None:
+    words = dict(_impairment(link).words())
+    return {"impair": words} if words and options.is_impaired else None
+
+
+def _impairment(link: Link) -> Impairment:
+    """What its packets meet; a speed that no impairment can have stays a comment."""
+    rate = None if link.rate_bps is None else round(link.rate_bps)
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        rate = None
+    delay_s = min(round(link.delay_s or 0.0, 6), MAX_DELAY_S)
+    return Impairment(delay_s=delay_s, rate=rate)
 
 
 def _role(role: str, options: Options) -> Description | None:
@@ -246,11 +264,12 @@ def _tell_parts(network: Network, plan: Plan, notes: Notes) -> None:
         notes.note(START, message)
 
 
-def _link_comment(link: Link) -> str:
+def _link_comment(link: Link, options: Options) -> str:
     said = [link.label] if link.label else []
-    if link.rate_bps is not None:
+    kept = _impairment(link) if options.is_impaired else NONE
+    if link.rate_bps is not None and kept.rate is None:
         said.append(rate_text(link.rate_bps))
-    if link.delay_s is not None:
+    if link.delay_s is not None and not kept.delay_s:
         said.append(f"{link.delay_s * 1000:.3g} ms")
     if link.distance_m is not None:
         said.append(f"{link.distance_m / 1000:.0f} km")

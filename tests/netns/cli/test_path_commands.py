@@ -110,6 +110,8 @@ def test_routes_tell_who_has_which_from_whom(lab: Lab, capsys: pytest.CaptureFix
         ["bob", "10.1.0.0/24", "-", "eth0", "kernel", "-"],
         ["bob", "0.0.0.0/0", "10.1.0.1", "(r1)", "eth0", "static", "-"],
     ]
+    for same in ("10.1.0.0/255.255.255.0", "10.1.0.77/24"):
+        assert Ran(capsys, "routes", "r1", "--to", same).out.split()[6:8] == ["r1", "10.1.0.0/24"]
     assert Ran(capsys, "routes", "r1", "--to", "172.16.0.0/12").out.split()[-6:] == [
         "r1", "no", "route", "-", "-", "-", "-"
     ][-6:]  # fmt: skip

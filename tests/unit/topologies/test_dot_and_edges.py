@@ -137,8 +137,8 @@ def test_a_list_of_edges_becomes_a_lab() -> None:
     lab = lab_of(EDGES, "edges")
     assert [node.name for node in lab.nodes] == ["bern", "basel", "new-york", "zurich", "alone"]
     text = imported(EDGES, "edges").text
-    assert "  bern_basel:  # 10 Gbit/s, 1 ms\n" in text
-    assert "  basel_zurich:  # 2.5 Gbit/s\n" in text
+    assert "  bern_basel:\n    impair: {delay: 1ms, rate: 10gbit}\n" in text
+    assert "  basel_zurich:\n    impair: {rate: 2.5gbit}\n" in text
     assert [segment.name for segment in lab.segments][1] == "new-york_bern"
     found = {edge.ends: edge.cost for edge in edges.read(*_source(EDGES)).edges}
     assert found["basel", "zürich"] == 10

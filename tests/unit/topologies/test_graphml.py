@@ -16,6 +16,7 @@ from hostlab.spec import Lab, load
 from hostlab.spec.importing import Imported, Notes
 from hostlab.spec.source import Source
 from hostlab.topologies import graphml
+from hostlab.topologies.description import Options
 from hostlab.topologies.importing import import_network
 
 pytestmark = pytest.mark.unit
@@ -118,7 +119,8 @@ def test_abilene_has_its_names_links_speeds_and_delays() -> None:
     text = imported(corpus("Abilene")).text
     for line in (
         "name: Abilene",
-        "  seattle_denver:  # OC-192c, 9.953 Gbit/s, 8.21 ms, 1641 km",
+        "  seattle_denver:  # OC-192c, 1641 km",
+        "    impair: {delay: 8.206ms, rate: 9.95328gbit}",
         "  los-angeles:  # Los Angeles, 34.0522 -118.2437",
         "    interfaces: [sunnyvale_los-angeles, los-angeles_houston]",
     ):
@@ -200,10 +202,24 @@ def test_coordinates_give_delays_and_missing_ones_are_told() -> None:
         node("a", "A", (0, 0)) + node("b", "B", (0, 1)) + node("c", "C") + node("d", "D", (99, 0))
     )
     text = document(body + edge("a", "b") + edge("a", "c"))
-    assert "  a_b:  # 1 Mbit/s, 0.556 ms, 111 km" in imported(text).text
-    assert "  a_c:  # 1 Mbit/s\n" in imported(text).text
+    interfaces = [each for host in lab_of(text).nodes for each in host.interfaces]
+    sending = {each.segment: each.sending for each in interfaces}
+    assert sending["a_b"].describe() == "delay=0.556ms rate=1mbit"
+    assert sending["a_c"].describe() == "rate=1mbit"
+    perfect = import_network(
+        text, file="net.graphml", kind="graphml", options=Options(is_impaired=False)
+    ).text
+    assert "  a_b:  # 1 Mbit/s, 0.556 ms, 111 km\n" in perfect
+    assert "impair" not in perfect
     assert "no coordinates, so no delay of their links: c, d" in messages(text)
     assert "`99` is no latitude" in messages(text)
+
+
+def test_a_speed_that_no_link_can_have_stays_a_comment() -> None:
+    keys = KEYS.replace("1000000<", "1000000000000<")
+    text = document(node("a", "A") + node("b", "B") + edge("a", "b"), keys=keys)
+    assert "  a_b:  # 1000 Gbit/s\n" in imported(text).text
+    assert "impair" not in imported(text).text
 
 
 def test_there_and_back_of_a_directed_graph_are_one_link() -> None:
