@@ -265,8 +265,9 @@ def status_command(lab: str | None, *, as_json: bool) -> int:
     for row in status["nodes"]:
         node = nodes.get(row["name"])
         described = found.description.node(row["name"])
-        has_jobs = described.has_jobs
-        jobs = node.job_table() if node is not None and has_jobs else []
+        # One that is frozen would not answer.
+        is_asked = node is not None and described.has_jobs and not row["frozen"]
+        jobs = node.job_table() if node is not None and is_asked else []
         rows.append({**row, "jobs": jobs})
     if as_json:
         print_json({**status, "nodes": rows})
@@ -281,7 +282,7 @@ def _print_status(rows: list[dict[str, Any]]) -> None:
     table = []
     for row in rows:
         jobs = ", ".join(f"{j['name']} {j['state']}" for j in row["jobs"]) or "-"
-        state = "up" if row["pid"] else "down"
+        state = "frozen" if row["frozen"] else "up" if row["pid"] else "down"
         if row.get("exceeded"):
             state += f" (hit its limit: {', '.join(row['exceeded'])})"
         table.append((row["name"], state, row["pid"], jobs))

@@ -43,6 +43,7 @@ from hostlab.lab.publishing import KEY as PUBLISHER
 from hostlab.lab.publishing import Publishing
 from hostlab.lab.rootfs import Survey
 from hostlab.lab.segments import Switch, own_namespace
+from hostlab.linux import cgroups
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
 from hostlab.spec.model import Lab, Node, Segment
@@ -162,10 +163,12 @@ class HubSupervisor(Supervisor):
 
     def _status_of(self, node: Node) -> dict[str, Any]:
         handle = self.nodes.get(node.name)
-        exceeded = limits.exceeded(self.config.unified, self.config.v1, node.name)
+        unified = self.config.unified
+        exceeded = limits.exceeded(unified, self.config.v1, node.name)
         return {
             "name": node.name,
             "pid": handle.pid if handle is not None else None,
+            "frozen": unified is not None and cgroups.is_frozen(f"{unified}/{node.name}"),
             "exceeded": exceeded,
         }
 

@@ -248,6 +248,15 @@ def freeze(directory: str, *, frozen: bool, timeout_s: float) -> bool:
         os.close(fd)
 
 
+def is_frozen(directory: str) -> bool:
+    """Whether everything in a v2 cgroup stands still; not where there is none."""
+    try:
+        with open(f"{directory}/cgroup.events", "rb") as file:
+            return b"frozen 1" in file.read()
+    except FileNotFoundError:
+        return False
+
+
 def _wait_event(directory: int, wanted: bytes, *, timeout_s: float) -> bool:
     """Wait for a line of cgroup.events: the kernel tells of a change by POLLPRI (cgroups(7))."""
     deadline = time.monotonic() + timeout_s

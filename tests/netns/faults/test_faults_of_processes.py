@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from hostlab.cli.labs import status_command
 from hostlab.errors import Failed, UsageError
 from hostlab.faults import injecting, witness
 from hostlab.lab import driver
@@ -79,6 +81,19 @@ def test_a_node_that_died_by_itself_is_said_to_be_dead(
         settle(site)
         assert asks(site, "c") == HELLO
         assert_whole(site, before)
+
+
+def test_a_node_that_is_frozen_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broken_lab(tmp_path, monkeypatch) as site:
+        if lacking(site, "node-frozen s"):
+            pytest.skip("here: no cgroup v2 that can be frozen")
+        inject(site, "node-frozen s")
+        told = CliRunner().invoke(status_command, [site.lab.name], standalone_mode=False)
+        states = dict(line.split()[:2] for line in told.stdout.splitlines()[1:])
+        assert states.pop("s") == "frozen"
+        assert set(states.values()) == {"up"}
 
 
 def test_down_ends_whatever_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
