@@ -26,7 +26,8 @@ import pytest
 pytestmark = pytest.mark.netns
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
+"""Of a command, on a machine that is busy; `up` waits for routing that long, too."""
 FENCE = re.compile(r"^```(?P<kind>\w+)(?: title=(?P<title>\S+))?\n(?P<text>.*?)^```$", re.M | re.S)
 VARYING = (
     (re.compile(r"\b\d+(\.\d+)? (ms|s)\b"), "TIME"),
