@@ -320,7 +320,7 @@ def test_what_is_missing_is_named_when_it_is_late(
 ) -> None:
     needs(Engine.BIRD)
     with lab_site.site(tmp_path, monkeypatch) as place:
-        lab = Lab(lab_site.described(place.name, TWO.replace("HELLO", "3s")))
+        lab = Lab(lab_site.described(place.name, TWO.replace("HELLO", "60s")))
         lab.up(wait_s=0)
         for node in lab:
             node.wait_settled()
