@@ -259,6 +259,14 @@ def test_a_pid_that_is_not_the_jobs_is_refused(any_site: Site) -> None:
 # The watchdog
 
 
+def beat(period_s: float) -> str:
+    """A line that has SIGALRM come every so often, to be waited for."""
+    return (
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM});"
+        f" signal.setitimer(signal.ITIMER_REAL, {period_s}, {period_s})"
+    )
+
+
 def test_a_missed_watchdog_ends_the_process(tmp_path: Path) -> None:
     """With a cgroup and without one, both at the same time: it is a matter of waiting."""
     how = Readiness(kind=Expect.NOTIFY, watchdog_s=3.0)
@@ -271,8 +279,8 @@ def test_a_missed_watchdog_ends_the_process(tmp_path: Path) -> None:
         lines = (
             'assert os.environ["WATCHDOG_USEC"] == "3000000"',
             'say("READY=1")',
-            "import time",
-            'for _ in range(8):\n    say("WATCHDOG=1"); time.sleep(0.5)',
+            beat(0.5),
+            'for _ in range(8):\n    say("WATCHDOG=1"); signal.sigwait({signal.SIGALRM})',
             'open("alive", "w").close()',
             STAY,
         )
@@ -302,8 +310,8 @@ def test_a_watchdog_of_its_own_and_none_while_stopping(site: Site) -> None:
     spawn = start(site, 'say("READY=1\\nWATCHDOG_USEC=50000")', STAY)
     (end,) = site.wait(spawn, "Ended")
     assert os.WTERMSIG(end["status"]) == signal.SIGABRT
-    lines = ('say("READY=1\\nWATCHDOG_USEC=100000\\nSTOPPING=1")', "import time", "time.sleep(0.3)")
-    spawn = start(site, *lines)
+    lines = (beat(0.3), 'say("READY=1\\nWATCHDOG_USEC=100000\\nSTOPPING=1")')
+    spawn = start(site, *lines, "signal.sigwait({signal.SIGALRM})")
     (end,) = site.wait(spawn, "Ended")
     assert end["status"] == 0
 
