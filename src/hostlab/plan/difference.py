@@ -56,6 +56,7 @@ NOT_STAGED: Final = (
     "job_files",
     "crontabs",
     "units",
+    "unsupported",
 )
 """Fields with an operation of their own, or that only the loader reads."""
 

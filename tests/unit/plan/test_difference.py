@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hostlab.plan.difference import difference
+from hostlab.plan.difference import NETWORK, NOT_STAGED, REPLACING, difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
 from hostlab.spec.condition import parse_condition
 from hostlab.spec.firewall import Firewall, Verdict
@@ -92,7 +92,7 @@ def labs(draw: st.DrawFn) -> Lab:
 
 
 CHANGED_BY = {
-    Kind.CHANGE_NETWORK: ("interfaces", "routes", "sysctls"),
+    Kind.CHANGE_NETWORK: ("interfaces", "loopbacks", "routes", "sysctls"),
     Kind.CHANGE_FIREWALL: ("firewall",),
     Kind.CHANGE_LIMITS: ("limits",),
     Kind.CHANGE_FILES: ("files",),
@@ -254,3 +254,7 @@ def test_another_boot_is_another_start_of_the_host() -> None:
 
     kinds = [o.kind for o in difference(lab(Boot()), lab(Boot(runlevel="3"))).operations]
     assert kinds == [Kind.REMOVE_NODE, Kind.ADD_NODE]
+
+
+def test_every_field_of_a_node_has_its_way_of_changing() -> None:
+    assert sorted((*REPLACING, *NETWORK, *NOT_STAGED)) == sorted(Node.__struct_fields__)
