@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from hostlab.cli.output import coloured, json_option, plain, print_json, print_table
+from hostlab.cli.output import (
+    coloured,
+    json_option,
+    plain,
+    print_json,
+    print_table,
+    write_text,
+)
 from hostlab.cli.targets import complete_lab, lab_named
 
 if TYPE_CHECKING:
@@ -111,7 +118,7 @@ def _show(verdict: Verdict) -> None:
 def _write(
     run: Run, *, report: str | None, junit: str | None, tap: str | None, prometheus: str | None
 ) -> None:
-    from hostlab.cli.reports import write_report, write_text
+    from hostlab.cli.reports import write_report
 
     if report:
         write_report(report, run)

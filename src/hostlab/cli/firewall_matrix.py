@@ -10,8 +10,7 @@ import click
 
 from hostlab.cli.firewall_ask import RULESET, answer_row, expect_option, opened, read_expect
 from hostlab.cli.firewall_stage import stage_options
-from hostlab.cli.output import coloured, json_option, print_json, print_table
-from hostlab.errors import UsageError
+from hostlab.cli.output import coloured, json_option, print_json, print_table, write_text
 
 if TYPE_CHECKING:
     from hostlab.firewall.matrix import Cell, Matrix
@@ -48,22 +47,14 @@ def matrix_command(
         zones, lines = read_zones(read_expect(expect), file=expect, target=found.target)
         made = matrix.made(zones, lines, found.prober.ask)
     if html is not None:
-        _write(html, made, ruleset, expect)
+        from hostlab.firewall.matrix_page import page
+
+        write_text(html, page(made, ruleset=ruleset, intent=expect))
     if as_json:
         print_json(_row(made))
     else:
         _print(made)
     return 1 if made.wrong else 0
-
-
-def _write(path: str, made: Matrix, ruleset: str, expect: str) -> None:
-    from hostlab.firewall.matrix_page import page
-
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(page(made, ruleset=ruleset, intent=expect))
-    except OSError as error:
-        raise UsageError("output", f"{path}: {error.strerror}") from None
 
 
 def _row(made: Matrix) -> dict[str, Any]:

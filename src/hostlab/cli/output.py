@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from typing import Any, Final
 
 import click
 import msgspec
+
+from hostlab.errors import UsageError
 
 PROGRESS_AFTER_S: Final = 0.5
 """Work that is done sooner shows no progress."""
@@ -51,6 +54,20 @@ def plain(text: str) -> str:
         each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
         for each in text
     )
+
+
+def write_text(path: str, text: str) -> None:
+    """A file whole or not at all; something that is no file, as /dev/stdout, is written to."""
+    from hostlab.lab.paths import write_whole
+
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        else:
+            write_whole(path, text.encode())
+    except OSError as error:
+        raise UsageError("output", f"{path}: {error.strerror}") from None
 
 
 class Progress:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hostlab.cli.output import coloured, json_option, plain, print_json, print_table
+from hostlab.cli.output import (
+    coloured,
+    json_option,
+    plain,
+    print_json,
+    print_table,
+    write_text,
+)
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,17 +136,3 @@ def write_report(directory: str, run: Run) -> None:
         raise UsageError("output", f"{directory}: {error.strerror}") from None
     write_text(f"{directory}/{FILE}", msgspec.json.encode(run).decode())
     write_text(f"{directory}/index.html", page(run))
-
-
-def write_text(path: str, text: str) -> None:
-    """A file whole or not at all; something that is no file, as /dev/stdout, is written to."""
-    from hostlab.lab.paths import write_whole
-
-    try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        else:
-            write_whole(path, text.encode())
-    except OSError as error:
-        raise UsageError("output", f"{path}: {error.strerror}") from None
