@@ -29,8 +29,6 @@ NLM_F_APPEND: Final = 0x800
 NUD_PERMANENT: Final = 0x80
 NUD_NOARP: Final = 0x40
 NTF_SELF: Final = 0x02
-NTF_MASTER: Final = 0x04
-NTF_ROUTER: Final = 0x80
 NDA_MASTER: Final = 9
 UNKNOWN: Final = "00:00:00:00:00:00"
 """Stands in a VXLAN's table for every MAC address that is not in it, and for those of many."""

@@ -29,7 +29,6 @@ RUN: Final = "/run/frr"
 ZEBRA: Final = "zebra"
 PROFILE: Final = "hostlab"
 _FAMILIES: Final = {4: "ip", 6: "ipv6"}
-_REDISTRIBUTED: Final = ("connected", "static", "ospf", "bgp")
 _CONNECT_RETRY_S: Final = 2
 _EXTERNAL_METRIC: Final = 20
 _DEFAULT_METRIC: Final = 10
