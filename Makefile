@@ -5,8 +5,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# What `make test PYTEST="-k checks"` adds.
+# What `make test PYTEST="-k checks"` adds, and how many tests run at once; WORKERS=0 is one by one.
 PYTEST ?=
+WORKERS ?= 3
 # How long the campaigns are; HOSTLAB_SEED repeats one of kills, or an input of job files.
 KILLS ?= 300
 CONNECTIONS ?= 10000
@@ -26,7 +27,7 @@ demo:
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/demo.sh
 
 test: dev
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 check: dev
 	$(BIN)/ruff format --check .
@@ -34,7 +35,7 @@ check: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/pages.py --check
-	$(BIN)/python -m pytest -q -m unit
+	$(BIN)/python -m pytest -n $(WORKERS) -q -m unit
 
 bench: dev
 	$(BIN)/python -m bench --write

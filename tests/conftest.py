@@ -19,12 +19,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 import hostlab
 from hostlab.lab import remains
@@ -32,6 +34,8 @@ from hostlab.lab.paths import INIT
 from hostlab.tasks.survey import task_cgroups
 
 TIERS = ("unit", "netns", "vm")
+ALONE = "test_documents.py"
+"""Its tests are long and share nothing."""
 TOKEN = f"HOSTLAB_TEST_RUN={os.getpid()}"
 """In the environment of every process that a test starts, and so of every lab's hub and nodes."""
 EXPECTED_SKIP = "here: "
@@ -41,7 +45,8 @@ MOST_LOOKS = 100
 """At this process' threads; each look is repeated only when one has ended during it."""
 LEAVES_S = 10.0
 """So long something may take to go, before it is taken for left behind."""
-OUTCOMES = pytest.StashKey[Counter[tuple[str, str]]]()
+OUTCOMES = Counter[tuple[str, str]]()
+"""Tier and how it went -> tests; of several processes only the one that tells of them counts."""
 
 
 # How long something takes on a busy machine is no property of it. The same examples each time: new
@@ -57,10 +62,9 @@ settings.register_profile(
 settings.load_profile("hostlab")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     name, _, value = TOKEN.partition("=")
     os.environ[name] = value
-    config.stash[OUTCOMES] = Counter()
     _keep_bytecode()
 
 
@@ -99,6 +103,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped.
+    """Where tests run side by side, those of a module stay together, as they may share a lab.
+
+    In the order of the folders: many small modules come last, and so all end at about one time.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.split("::", 1)[0]
+        return nodeid if module.endswith(ALONE) else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
+    config.option.loadscopereorder = False
+    return ByModule(config, log)
+
+
 def _folder(item: pytest.Item) -> str:
     return item.path.relative_to(Path(__file__).parent).parts[0]
 
@@ -107,44 +127,36 @@ def _tiers(item: pytest.Item) -> list[str]:
     return [tier for tier in TIERS if item.get_closest_marker(tier)]
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count what was run and what was skipped, by tier."""
-    report = yield
-    (tier,) = _tiers(item)
+    (tier,) = (each for each in TIERS if each in report.keywords)
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
         expected = reason.removeprefix("Skipped: ").startswith(EXPECTED_SKIP)
-        item.config.stash[OUTCOMES][tier, "allowed" if expected else "skipped"] += 1
+        OUTCOMES[tier, "allowed" if expected else "skipped"] += 1
     elif report.when == "call":
-        item.config.stash[OUTCOMES][tier, "run"] += 1
-    return report
+        OUTCOMES[tier, "run"] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail when a tier that is expected was not run in full."""
-    if _incomplete(session.config) and session.exitstatus == pytest.ExitCode.OK:
+    side_by_side = hasattr(session.config, "workerinput")
+    if _incomplete() and not side_by_side and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _incomplete(config: pytest.Config) -> list[str]:
-    outcomes = config.stash[OUTCOMES]
+def _incomplete() -> list[str]:
     expected = os.environ.get("HOSTLAB_EXPECT_TIERS", "").split()
-    return [t for t in expected if outcomes[t, "skipped"] or not outcomes[t, "run"]]
+    return [t for t in expected if OUTCOMES[t, "skipped"] or not OUTCOMES[t, "run"]]
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A line a tier; before pytest's own closing line."""
-    outcomes = config.stash[OUTCOMES]
     for tier in TIERS:
-        run, skipped, allowed = (outcomes[tier, k] for k in ("run", "skipped", "allowed"))
+        run, skipped, allowed = (OUTCOMES[tier, k] for k in ("run", "skipped", "allowed"))
         if run or skipped or allowed:
             terminalreporter.write_line(f"{tier}: {run} run, {skipped + allowed} skipped")
-    for tier in _incomplete(config):
+    for tier in _incomplete():
         terminalreporter.write_line(f"{tier}: expected in full, and was not", red=True)
 
 
