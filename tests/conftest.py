@@ -65,6 +65,9 @@ settings.load_profile("hostlab")
 def pytest_configure() -> None:
     name, _, value = TOKEN.partition("=")
     os.environ[name] = value
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores it, and so would whatever a test starts and interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _keep_bytecode()
 
 

@@ -47,17 +47,18 @@ def test_an_interrupt_ends_script_and_stage(
     probe()
     monkeypatch.setenv("HOSTLAB_RUN", str(tmp_path / "run"))
     script = tmp_path / "rules.sh"
-    script.write_text("#!/bin/sh\ntrap '' INT HUP TERM\nsleep 86397\nsleep 86397\n")
+    seconds = f"86397.{os.getpid()}"
+    script.write_text(f"#!/bin/sh\ntrap '' INT HUP TERM\nsleep {seconds}\nsleep {seconds}\n")
     argv = (sys.executable, "-m", "hostlab.cli.main", "firewall", "stage", str(script))
     with subprocess.Popen((*argv, "--interface", "eth0")) as maker:
         try:
-            wait_until(lambda: _runs("86397"), "the script runs")
+            wait_until(lambda: _runs(seconds), "the script runs")
             os.kill(maker.pid, signal.SIGINT)
             assert maker.wait(60) == 130
         finally:
             maker.kill()
     assert labs() == []
-    assert not _runs("86397")
+    assert not _runs(seconds)
 
 
 def _runs(word: str) -> bool:
