@@ -15,6 +15,7 @@ but its socket and imports nothing once it is inside.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -85,6 +86,8 @@ class Inside:
         text = answer[1:].decode(errors="replace")
         if answer[:1] == b"!":
             number, _, text = text.partition(" ")
+            if int(number) == errno.ESRCH:  # Who had a pidfd of it when it ended.
+                raise Gone("node-gone", "the node ended before it was looked at")
             raise OSError(int(number), text)
         if answer[:1] == b"?":
             raise Problem("inside", f"a question inside the node ended with {text}")
