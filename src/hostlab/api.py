@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hostlab import spec
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
+from hostlab.checks.access import OUTPUT_BYTES, TooMuch
 from hostlab.errors import Failed
 from hostlab.lab import driver, limits
-from hostlab.lab.access import Completed, NodeConnection, known_node
+from hostlab.lab.access import Completed, CutOff, NodeConnection, known_node
 from hostlab.lab.description import read_lab, staged
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
@@ -38,7 +39,12 @@ class Node(NodeConnection):
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a shell command; TimeoutError when it has not ended in time (checks.NodeAccess)."""
-        done = self.shell(command, timeout_s=timeout_s)
+        try:
+            done = self.shell(command, timeout_s=timeout_s, output_limit_bytes=OUTPUT_BYTES)
+        except CutOff as error:
+            if len(error.stdout) + len(error.stderr) > OUTPUT_BYTES:
+                raise TooMuch(str(error), error.stdout) from error
+            raise
         status = done.status if done.signal is None else -done.signal
         return CommandResult(status=status, stdout=done.stdout, stderr=done.stderr)
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from hostlab.jobs.report import JobState
+from hostlab.jobs.job_state import JobState
+
+OUTPUT_BYTES: Final = 1 << 24
+"""As much may a command write."""
+
+
+class TooMuch(TimeoutError):
+    """A command that wrote more than anybody reads, and was ended for it."""
+
+    def __init__(self, message: str, stdout: bytes) -> None:
+        super().__init__(message)
+        self.stdout = stdout
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +55,10 @@ class NodeAccess(Protocol):
         ...
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
-        """Run a shell command in the node; `TimeoutError` when it has not ended in time."""
+        """Run a shell command in the node; `TimeoutError` when it has not ended in time.
+
+        `TooMuch` when it has written more than `OUTPUT_BYTES`.
+        """
         ...
 
     def jobs(self) -> Mapping[str, JobStatus]:

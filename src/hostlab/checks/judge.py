@@ -21,16 +21,14 @@ import msgspec
 from hostlab.checks.access import NodeAccess
 from hostlab.checks.expectations import (
     KINDS,
-    Expectation,
-    InsideExpectation,
     Listens,
-    OutsideExpectation,
     attempt_inside,
     expectation,
     failed_jobs,
     line,
 )
 from hostlab.checks.inside import Crew, Inside
+from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
 from hostlab.checks.patience import Patience, Seen, Waited
 from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem
@@ -58,6 +56,7 @@ class _Question(msgspec.Struct, frozen=True):
     within_s: float
     always_s: float | None = None
     never_s: float | None = None
+    once: bool = False
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -75,6 +74,12 @@ class _Row:
     check: Check
     node: str
     expectation: Expectation
+    once: bool = False
+    """The first attempt decides: it is a condition."""
+
+    @property
+    def patience(self) -> Patience:
+        return _patience(self.check, self.expectation, once=self.once)
 
 
 @dataclass
@@ -84,10 +89,31 @@ class _Judging:
     access: Mapping[str, NodeAccess]
     lab: str | None
     crew: Crew
+    at_once: int
+    progress: Progress | None
     verdicts: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = field(
         default_factory=queue.SimpleQueue
     )
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    def decide(self, rows: list[_Row], found: dict[int, Verdict]) -> None:
+        """Judge these rows; their verdicts go to `found` by position."""
+        wanted = len(found) + len(rows)
+        with ThreadPoolExecutor(max_workers=self.at_once) as pool:
+            for work in _units(self, rows):
+                pool.submit(_guarded, self, work)
+            try:
+                while len(found) < wanted:
+                    said = self.verdicts.get()
+                    if isinstance(said, BaseException):
+                        raise said
+                    found[said[0]] = said[1]
+                    if self.progress:
+                        self.progress(said[1])
+            except BaseException:
+                self.stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def say(self, row: _Row, waited: Waited) -> None:
         self.verdicts.put((row.position, _verdict(row, waited, self.lab)))
@@ -115,26 +141,55 @@ def judge(
     """
     rows = _rows(checks)
     started = time.monotonic()
-    found: dict[int, Verdict] = {}
     with Crew(answer_inside) as crew:
-        judging = _Judging(access, lab, crew)
-        with ThreadPoolExecutor(max_workers=max(1, at_once)) as pool:
-            for work in _units(judging, rows):
-                pool.submit(_guarded, judging, work)
-            try:
-                while len(found) < len(rows):
-                    said = judging.verdicts.get()
-                    if isinstance(said, BaseException):
-                        raise said
-                    found[said[0]] = said[1]
-                    if progress:
-                        progress(said[1])
-            except BaseException:
-                judging.stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        judging = _Judging(access, lab, crew, max(1, at_once), progress)
+        found = _unasked(judging, rows)
+        judging.decide([row for row in rows if row.position not in found], found)
     ordered = tuple(found[row.position] for row in rows)
     return Report(rows=ordered, took_s=time.monotonic() - started)
+
+
+def _unasked(judging: _Judging, rows: Sequence[_Row]) -> dict[int, Verdict]:
+    """The verdicts of rows whose condition does not hold, or cannot be judged."""
+    conditions = _conditions(rows)
+    said: dict[int, Verdict] = {}
+    replace(judging, progress=None).decide([row for row, _ in conditions], said)
+    found: dict[int, Verdict] = {}
+    for row, waiting in conditions:
+        seen = said[row.position]
+        if seen.outcome is Outcome.HOLDS:
+            continue
+        unknown = seen.outcome is Outcome.UNKNOWN
+        why = "its condition cannot be judged" if unknown else "it is asked only under a condition"
+        waited = Waited(
+            seen=Seen(ok=False, unknown=unknown, text=f"{why}: {seen.check}: {seen.seen}"),
+            tries=1,
+            took_s=seen.took_s,
+        )
+        for each in waiting:
+            verdict = _verdict(each, waited, judging.lab)
+            if not unknown:
+                verdict = msgspec.structs.replace(verdict, outcome=Outcome.SKIPPED)
+            found[each.position] = verdict
+            if judging.progress:
+                judging.progress(verdict)
+    return found
+
+
+def _conditions(rows: Sequence[_Row]) -> list[tuple[_Row, list[_Row]]]:
+    """The conditions, each once for a node, and the rows that wait for it."""
+    found: dict[bytes, tuple[_Row, list[_Row]]] = {}
+    for row in rows:
+        condition = row.check.condition
+        if condition is None:
+            continue
+        key = msgspec.json.encode((row.node, condition))
+        if key not in found:
+            check = Check(nodes=(row.node,), kind=condition.kind, arguments=condition.arguments)
+            typed = expectation(condition.kind, condition.arguments)
+            found[key] = (_Row(len(found), check, row.node, typed, once=True), [])
+        found[key][1].append(row)
+    return list(found.values())
 
 
 def _rows(checks: Sequence[Check]) -> list[_Row]:
@@ -178,7 +233,7 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
     if access is None:
         judging.say_unknown([row], f"the node {row.node} is not there", started)
         return
-    patience = replace(_patience(row.check, outside), pause=judging.stopped.wait)
+    patience = replace(row.patience, pause=judging.stopped.wait)
 
     def attempt(timeout_s: float) -> Seen:
         if judging.stopped.is_set():
@@ -216,10 +271,16 @@ def _converse(
         arguments = msgspec.to_builtins(row.expectation)
         check = row.check
         question = _Question(
-            row.position, check.kind, arguments, check.within_s, check.always_s, check.never_s
+            position=row.position,
+            kind=check.kind,
+            arguments=arguments,
+            within_s=check.within_s,
+            always_s=check.always_s,
+            never_s=check.never_s,
+            once=row.once,
         )
         inside.submit(msgspec.json.encode(question))
-    longest_s = (_patience(row.check, row.expectation).longest_s for row in pending.values())
+    longest_s = (row.patience.longest_s for row in pending.values())
     late = started + max(longest_s) + GRACE_S
     look_at_jobs = started + HOPE_S
     while pending:
@@ -244,7 +305,7 @@ def _may_despair(pending: dict[int, _Row]) -> bool:
 
 def _is_awaited(row: _Row) -> bool:
     """Whether somebody is expected to listen."""
-    return isinstance(row.expectation, Listens) and row.check.never_s is None
+    return isinstance(row.expectation, Listens) and row.check.never_s is None and not row.once
 
 
 def _despair(
@@ -265,18 +326,19 @@ def answer_inside(request: bytes) -> bytes:
     question = msgspec.json.decode(request, type=_Question)
     judged = msgspec.convert(question.arguments, KINDS[question.kind])
     assert isinstance(judged, InsideExpectation)
-    patience = _patience(question, judged)
+    patience = _patience(question, judged, once=question.once)
     waited = patience.judged(lambda timeout_s: attempt_inside(judged, timeout_s))
     return msgspec.json.encode(_Reply(question.position, waited))
 
 
-def _patience(said: Check | _Question, judged: Expectation) -> Patience:
+def _patience(said: Check | _Question, judged: Expectation, *, once: bool = False) -> Patience:
     return Patience(
         said.within_s,
         judged.attempt_s,
         lasting=judged.lasting,
         always_s=said.always_s,
         never_s=said.never_s,
+        once=once,
     )
 
 
@@ -290,7 +352,7 @@ def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
         outcome=outcome,
         expected=_expected(check, judged),
         seen=seen.text,
-        within_s=_patience(check, judged).longest_s,
+        within_s=row.patience.longest_s,
         took_s=waited.took_s,
         tries=waited.tries,
         place=check.place,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
-SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?"}
+SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?", "skipped": "–"}
 
 
 def _file_option(name: str, text: str) -> Callable[[Command], Command]:

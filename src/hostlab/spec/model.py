@@ -274,6 +274,13 @@ class Place(Value, frozen=True, kw_only=True):
     column: int
 
 
+class Condition(Value, frozen=True, kw_only=True):
+    """What must be so for a check to be asked; a check's kind and arguments."""
+
+    kind: str
+    arguments: dict[str, Any]
+
+
 class Check(Value, frozen=True, kw_only=True):
     """An expectation about nodes."""
 
@@ -289,6 +296,8 @@ class Check(Value, frozen=True, kw_only=True):
     """How long it must go on being true, once it is."""
     never_s: float | None = None
     """It must not be true, for this long."""
+    condition: Condition | None = None
+    """It is asked only of nodes where this holds, looked at once before it."""
     place: Place | None = None
 
 
