@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hostlab import spec
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
-from hostlab.checks.access import OUTPUT_BYTES, TooMuch
+from hostlab.checks.access import OUTPUT_BYTES, HostAccess, TooMuch
 from hostlab.errors import Failed
 from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, CutOff, NodeConnection, known_node
@@ -246,10 +246,12 @@ class Lab:
         checks: Sequence[spec.Check] | None = None,
         *,
         progress: Callable[[Verdict], None] | None = None,
+        access: Mapping[str, HostAccess] | None = None,
     ) -> Report:
-        """Judge every check of the description, or these."""
+        """Judge every check of the description, or these; on hosts outside of it by `access`."""
         asked = self.description.checks if checks is None else checks
-        return judge(asked, self.nodes(), lab=self.name, progress=progress)
+        found = self.nodes() if access is None else access
+        return judge(asked, found, lab=self.name, progress=progress)
 
     def __enter__(self) -> Self:
         was_up = self.is_up()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -39,6 +40,36 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of its last run; the negative number of the signal that killed it."""
     log: tuple[str, ...] = ()
     """Its last lines."""
+
+
+class Conversation(Protocol):
+    """Questions to one host, answered in any order, each in bytes."""
+
+    def submit(self, request: bytes) -> None:
+        """Ask; `receive` says when nobody is there to be asked."""
+        ...
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next answer; None when there is none in time.
+
+        `Problem` or `OSError`, which say why, when there will be none.
+        """
+        ...
+
+
+@runtime_checkable
+class HostAccess(Protocol):
+    """A host outside of a lab, which answers questions by one connection."""
+
+    name: str
+
+    def connected(self) -> AbstractContextManager[Conversation]:
+        """A connection; `Problem` or `OSError`, which say why, when there is none."""
+        ...
+
+    def repeat(self, by_hand: tuple[str, ...]) -> str:
+        """A command line that runs this command on the host."""
+        ...
 
 
 class NodeAccess(Protocol):

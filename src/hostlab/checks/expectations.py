@@ -439,6 +439,9 @@ class JobIs(OutsideExpectation, frozen=True, kw_only=True):
     def repeat(self, lab: str | None, node: str, within_s: float) -> str:
         return hostlab_line("status", lab, node)
 
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        return ("initctl", "status", self.name)
+
     def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
         jobs = access.jobs()
         found = jobs.get(self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final
@@ -11,6 +12,7 @@ from hostlab.checks import host_state
 from hostlab.checks.access import CommandResult, JobStatus, NodeAccess
 from hostlab.checks.kind import InsideExpectation, OutsideExpectation, last_lines
 from hostlab.checks.patience import Seen
+from hostlab.errors import Unsupported
 from hostlab.jobs.job_state import JobState
 
 _SHOWN: Final = 8
@@ -274,30 +276,32 @@ class ServiceIs(OutsideExpectation, frozen=True, kw_only=True):
         return ("systemctl", "status", self.name)
 
     def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
-        jobs = access.jobs()
+        try:
+            jobs = access.jobs()
+        except Unsupported:  # a host without an init of ours
+            jobs = {}
         job = jobs.get(self.name) or jobs.get(f"{self.name}.service")
         if job is None or self.enabled is not None:
             return self._of_systemctl(access, timeout_s, job)
         return self._judged(job.state is JobState.RUNNING, None, f"job {self.name} is {job.state}")
 
     def _of_systemctl(self, access: NodeAccess, timeout_s: float, job: JobStatus | None) -> Seen:
-        quoted = "'" + self.name.replace("'", "'\\''") + "'"
+        name = shlex.quote(self.name)
+        command = (
+            f'a="$(systemctl is-active -- {name})"; b="$(systemctl is-enabled -- {name})";'
+            ' printf "%s\\n%s\\n" "$a" "$b"'
+        )
         try:
-            said = access.run(
-                f"systemctl is-active -- {quoted}; systemctl is-enabled -- {quoted}",
-                timeout_s=timeout_s,
-            )
+            said = access.run(command, timeout_s=timeout_s)
         except TimeoutError:
             return Seen(ok=False, heard=0, text="systemctl has not answered in time")
-        words = said.stdout.decode(errors="replace").split()
-        if not words:
+        active, enabled = (*said.stdout.decode(errors="replace").split("\n"), "", "")[:2]
+        if not active and job is None:
             return _untold(said)
-        active = words[0] == "active" if job is None else job.state is JobState.RUNNING
-        state = words[0] if job is None else f"job {self.name} is {job.state}"
-        enabled = words[1] if len(words) > 1 else "not there"
-        return self._judged(
-            active, enabled in ("enabled", "enabled-runtime"), f"{state}, {enabled}"
-        )
+        runs = active == "active" if job is None else job.state is JobState.RUNNING
+        state = active if job is None else f"job {self.name} is {job.state}"
+        is_enabled = enabled in ("enabled", "enabled-runtime")
+        return self._judged(runs, is_enabled, f"{state}, {enabled or 'not there'}")
 
     def _judged(self, running: bool, enabled: bool | None, text: str) -> Seen:  # noqa: FBT001
         good = self.running in {None, running} and self.enabled in {None, enabled}

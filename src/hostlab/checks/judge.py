@@ -14,22 +14,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from hostlab.checks.access import NodeAccess
+from hostlab.checks.access import Conversation, HostAccess, NodeAccess
 from hostlab.checks.expectations import (
-    KINDS,
     Listens,
-    attempt_inside,
     expectation,
     failed_jobs,
     line,
 )
-from hostlab.checks.inside import Crew, Inside
+from hostlab.checks.inside import Crew
 from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
 from hostlab.checks.patience import Patience, Seen, Waited
+from hostlab.checks.questions import Question, Reply, answered, attempt_outside
 from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem
 from hostlab.spec.model import Check
@@ -47,25 +46,6 @@ and how often from then on. Asking starts the node's supervisor."""
 Progress = Callable[[Verdict], None]
 
 
-class _Question(msgspec.Struct, frozen=True):
-    """What goes into a node."""
-
-    position: int
-    kind: str
-    arguments: dict[str, Any]
-    within_s: float
-    always_s: float | None = None
-    never_s: float | None = None
-    once: bool = False
-
-
-class _Reply(msgspec.Struct, frozen=True):
-    """What comes back."""
-
-    position: int
-    waited: Waited
-
-
 @dataclass(frozen=True)
 class _Row:
     """One check of one node: a cell of the report to come."""
@@ -78,15 +58,27 @@ class _Row:
     """The first attempt decides: it is a condition."""
 
     @property
+    def question(self) -> Question:
+        return Question(
+            position=self.position,
+            kind=self.check.kind,
+            arguments=msgspec.to_builtins(self.expectation),
+            within_s=self.check.within_s,
+            always_s=self.check.always_s,
+            never_s=self.check.never_s,
+            once=self.once,
+        )
+
+    @property
     def patience(self) -> Patience:
-        return _patience(self.check, self.expectation, once=self.once)
+        return self.question.patience(self.expectation)
 
 
 @dataclass
 class _Judging:
     """What the threads of one judgement share."""
 
-    access: Mapping[str, NodeAccess]
+    access: Mapping[str, NodeAccess | HostAccess]
     lab: str | None
     crew: Crew
     at_once: int
@@ -116,7 +108,14 @@ class _Judging:
                 raise
 
     def say(self, row: _Row, waited: Waited) -> None:
-        self.verdicts.put((row.position, _verdict(row, waited, self.lab)))
+        self.verdicts.put((row.position, _verdict(row, waited, self.repeat(row))))
+
+    def repeat(self, row: _Row) -> str:
+        """A command line that asks the same by hand."""
+        access, within_s = self.access.get(row.node), row.check.within_s
+        if isinstance(access, HostAccess):
+            return access.repeat(row.expectation.by_hand(within_s))
+        return row.expectation.repeat(self.lab, row.node, within_s)
 
     def say_unknown(self, rows: Iterable[_Row], text: str, since: float) -> None:
         seen = Seen(ok=False, unknown=True, text=text)
@@ -126,7 +125,7 @@ class _Judging:
 
 def judge(
     checks: Sequence[Check],
-    access: Mapping[str, NodeAccess],
+    access: Mapping[str, NodeAccess | HostAccess],
     *,
     lab: str | None = None,
     progress: Progress | None = None,
@@ -167,7 +166,7 @@ def _unasked(judging: _Judging, rows: Sequence[_Row]) -> dict[int, Verdict]:
             took_s=seen.took_s,
         )
         for each in waiting:
-            verdict = _verdict(each, waited, judging.lab)
+            verdict = _verdict(each, waited, judging.repeat(each))
             if not unknown:
                 verdict = msgspec.structs.replace(verdict, outcome=Outcome.SKIPPED)
             found[each.position] = verdict
@@ -204,15 +203,21 @@ def _rows(checks: Sequence[Check]) -> list[_Row]:
 def _units(judging: _Judging, rows: list[_Row]) -> Iterable[Callable[[], None]]:
     """What a thread does at a time: the inside of one node, or one question to a control."""
     inside: dict[str, list[_Row]] = {}
+    there: dict[str, list[_Row]] = {}
     for row in rows:
-        if isinstance(row.expectation, InsideExpectation):
+        if isinstance(judging.access.get(row.node), HostAccess):
+            there.setdefault(row.node, []).append(row)
+        elif isinstance(row.expectation, InsideExpectation):
             inside.setdefault(row.node, []).append(row)
+    for node, mine in there.items():
+        yield partial(_judge_there, judging, node, mine)
     for node, mine in inside.items():
         for first in range(0, len(mine), QUESTIONS_AT_ONCE):
             batch = mine[first : first + QUESTIONS_AT_ONCE]
             yield partial(_judge_inside, judging, node, batch)
     for row in rows:
-        if isinstance(row.expectation, OutsideExpectation):
+        is_there = isinstance(judging.access.get(row.node), HostAccess)
+        if isinstance(row.expectation, OutsideExpectation) and not is_there:
             yield partial(_judge_outside, judging, row)
 
 
@@ -230,6 +235,7 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
     outside = row.expectation
     assert isinstance(outside, OutsideExpectation)
     access = judging.access.get(row.node)
+    assert not isinstance(access, HostAccess)
     if access is None:
         judging.say_unknown([row], f"the node {row.node} is not there", started)
         return
@@ -238,11 +244,7 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
     def attempt(timeout_s: float) -> Seen:
         if judging.stopped.is_set():
             return Seen(ok=False, unknown=True, hopeless=True, text="given up")
-        try:
-            return outside.attempt(access, timeout_s)
-        except (Problem, OSError) as error:
-            text = f"the node cannot be asked: {error}"
-            return Seen(ok=False, unknown=True, hopeless=True, text=text)
+        return attempt_outside(outside, access, timeout_s)
 
     judging.say(row, patience.judged(attempt))
 
@@ -252,6 +254,7 @@ def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
     started = time.monotonic()
     pending = {row.position: row for row in rows}
     access = judging.access.get(node)
+    assert not isinstance(access, HostAccess)
     if access is None:
         judging.say_unknown(rows, f"the node {node} is not there", started)
         return
@@ -262,39 +265,45 @@ def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
         judging.say_unknown(pending.values(), f"the node cannot be looked at: {error}", started)
 
 
+def _judge_there(judging: _Judging, host: str, rows: list[_Row]) -> None:
+    """All checks of a host outside of a lab, by one connection."""
+    started = time.monotonic()
+    pending = {row.position: row for row in rows}
+    access = judging.access[host]
+    assert isinstance(access, HostAccess)
+    try:
+        with access.connected() as conversation:
+            _converse(judging, None, conversation, pending)
+    except (Problem, OSError) as error:
+        judging.say_unknown(pending.values(), str(error), started)
+
+
 def _converse(
-    judging: _Judging, access: NodeAccess, inside: Inside, pending: dict[int, _Row]
+    judging: _Judging,
+    access: NodeAccess | None,
+    inside: Conversation,
+    pending: dict[int, _Row],
 ) -> None:
     """Ask everything, and take answers until none is missing, in time or hopeless."""
     started = time.monotonic()
     for row in pending.values():
-        arguments = msgspec.to_builtins(row.expectation)
-        check = row.check
-        question = _Question(
-            position=row.position,
-            kind=check.kind,
-            arguments=arguments,
-            within_s=check.within_s,
-            always_s=check.always_s,
-            never_s=check.never_s,
-            once=row.once,
-        )
-        inside.submit(msgspec.json.encode(question))
+        inside.submit(msgspec.json.encode(row.question))
     longest_s = (row.patience.longest_s for row in pending.values())
     late = started + max(longest_s) + GRACE_S
     look_at_jobs = started + HOPE_S
     while pending:
-        wakes = min(late, look_at_jobs) if _may_despair(pending) else late
+        despairs = access is not None and _may_despair(pending)
+        wakes = min(late, look_at_jobs) if despairs else late
         answer = inside.receive(wakes - time.monotonic())
         now = time.monotonic()
         if answer is not None:
-            reply = msgspec.json.decode(answer, type=_Reply)
+            reply = msgspec.json.decode(answer, type=Reply)
             if reply.position in pending:
                 judging.say(pending.pop(reply.position), reply.waited)
         elif now >= late:
             judging.say_unknown(pending.values(), "no answer from inside the node", started)
             pending.clear()
-        else:
+        elif access is not None:
             _despair(judging, access, pending, now - started)
             look_at_jobs = time.monotonic() + HOPE_S
 
@@ -323,26 +332,11 @@ def _despair(
 
 def answer_inside(request: bytes) -> bytes:
     """The crew's handler: one check, tried until it is decided. Runs inside a node."""
-    question = msgspec.json.decode(request, type=_Question)
-    judged = msgspec.convert(question.arguments, KINDS[question.kind])
-    assert isinstance(judged, InsideExpectation)
-    patience = _patience(question, judged, once=question.once)
-    waited = patience.judged(lambda timeout_s: attempt_inside(judged, timeout_s))
-    return msgspec.json.encode(_Reply(question.position, waited))
+    question = msgspec.json.decode(request, type=Question)
+    return msgspec.json.encode(answered(question, None))
 
 
-def _patience(said: Check | _Question, judged: Expectation, *, once: bool = False) -> Patience:
-    return Patience(
-        said.within_s,
-        judged.attempt_s,
-        lasting=judged.lasting,
-        always_s=said.always_s,
-        never_s=said.never_s,
-        once=once,
-    )
-
-
-def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
+def _verdict(row: _Row, waited: Waited, repeat: str) -> Verdict:
     check, judged, seen = row.check, row.expectation, waited.seen
     outcome = Outcome.HOLDS if seen.ok else Outcome.UNKNOWN if seen.unknown else Outcome.FAILS
     return Verdict(
@@ -357,7 +351,7 @@ def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
         tries=waited.tries,
         place=check.place,
         log=() if seen.ok else seen.log,
-        repeat=judged.repeat(lab, row.node, check.within_s),
+        repeat=repeat,
     )
 
 

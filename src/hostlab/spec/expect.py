@@ -85,18 +85,21 @@ def checks(source: Source, top: Fields, every: Mapping[str, Draft]) -> tuple[Che
             continue
         nodes = known.on(source, fields["on"].value)
         if nodes is not None:
-            found += _check(source, known, said, nodes)
+            found += _check(source, known, said, nodes, ())
     for name, role in roles.items():
         for said in role.value.value("checks", []):
-            found += _check(source, known, said, _implied(source, known, said, known.groups[name]))
+            found += _check(
+                source, known, said, _implied(source, known, said, known.groups[name]), (name,)
+            )
     groups: dict[int, list[Draft]] = {}
     for draft in every.values():
         groups.setdefault(id(draft.own), []).append(draft)
     for drafts in groups.values():
         nodes_here = [draft.name for draft in drafts]
         for said in drafts[0].own.value("checks", []):
-            found += _check(source, known, said, _implied(source, known, said, nodes_here))
-    return tuple(check for check in found if check.nodes)
+            nodes = _implied(source, known, said, nodes_here)
+            found += _check(source, known, said, nodes, tuple(nodes_here))
+    return tuple(found)
 
 
 def _implied(source: Source, known: Names, said: Said, nodes: list[str]) -> tuple[str, ...]:
@@ -105,7 +108,9 @@ def _implied(source: Source, known: Names, said: Said, nodes: list[str]) -> tupl
     return tuple(nodes)
 
 
-def _check(source: Source, known: Names, said: Said, nodes: tuple[str, ...]) -> Iterator[Check]:
+def _check(
+    source: Source, known: Names, said: Said, nodes: tuple[str, ...], about: tuple[str, ...]
+) -> Iterator[Check]:
     fields: Fields = said.value
     kinds = [kind for kind in KINDS if kind in fields]
     if not kinds:
@@ -126,6 +131,7 @@ def _check(source: Source, known: Names, said: Said, nodes: tuple[str, ...]) -> 
             never_s=fields.value("never"),
             condition=condition,
             place=Place(file=place.file, line=place.line, column=place.column),
+            about=tuple(each.value for each in fields.value("on", [])) or about,
         )
 
 

@@ -285,7 +285,7 @@ class Check(Value, frozen=True, kw_only=True):
     """An expectation about nodes."""
 
     nodes: tuple[str, ...]
-    """Every one of them must satisfy it."""
+    """Every one of them must satisfy it; none where it is of a role that no node has."""
     kind: str
     """As `spec.check_tables.KINDS` has them."""
     arguments: dict[str, Any]
@@ -299,6 +299,8 @@ class Check(Value, frozen=True, kw_only=True):
     condition: Condition | None = None
     """It is asked only of nodes where this holds, looked at once before it."""
     place: Place | None = None
+    about: tuple[str, ...] = ()
+    """The nodes and roles that it names, or whose it is."""
 
 
 class Fault(Value, frozen=True, kw_only=True):

@@ -439,7 +439,10 @@ def test_a_check_of_a_node_may_be_about_another_and_one_about_nobody_is_none() -
           a: {checks: [{on: b, listens: 2}]}
           b:
     """)
-    assert [(check.nodes, check.arguments["port"]) for check in lab.checks] == [(("b",), 2)]
+    assert [(check.nodes, check.arguments["port"]) for check in lab.checks] == [
+        ((), 1),
+        (("b",), 2),
+    ]
 
 
 @pytest.mark.parametrize(
