@@ -299,6 +299,8 @@ class Check(Value, frozen=True, kw_only=True):
     condition: Condition | None = None
     """It is asked only of nodes where this holds, looked at once before it."""
     place: Place | None = None
+    name: str | None = None
+    """What it is called in reports; None: by what it expects."""
     about: tuple[str, ...] = ()
     """The nodes and roles that it names, or whose it is."""
 
