@@ -396,6 +396,8 @@ class Lab(Value, frozen=True, kw_only=True):
     segments: tuple[Segment, ...] = ()
     nodes: tuple[Node, ...] = ()
     checks: tuple[Check, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """Texts that no output of checks tells."""
     faults: tuple[TimedFault, ...] = ()
     """A timeline, in the order of the description."""
     source: str = ""

@@ -13,6 +13,7 @@ import pytest
 
 from hostlab.checks import Outcome
 from hostlab.checks.run import Run, read_run
+from tests.chromium import browser, program
 from tests.netns.lab.lab_site import probe
 
 pytestmark = pytest.mark.netns
@@ -90,3 +91,24 @@ def test_one_cell_is_red_and_the_page_shows_why(fleet: Fleet) -> None:
         "total=$(cat /etc/memory)",
     ):
         assert word in told
+
+
+def test_the_page_of_the_fleet_in_a_browser(fleet: Fleet, tmp_path: Path) -> None:
+    if program() is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    with browser(tmp_path) as chromium:
+        chromium.size(1400, 1240)
+        chromium.open(f"file://{fleet.place}/out/index.html")
+        chromium.click("#scroll td .f")
+        detail = chromium.tell("document.querySelector('#detail').innerText")
+        assert "cache6" in detail
+        assert "it is 112" in detail
+        here = chromium.tell("document.querySelector('#detail .here').textContent")
+        assert "name: memcached uses almost all memory" in here
+        assert chromium.tell("document.querySelectorAll('#topology .node').length") == 24
+        assert chromium.tell("document.querySelectorAll('#topology .node.f').length") == 1
+        assert chromium.errors() == []
+        if pictures := os.environ.get("HOSTLAB_SCREENSHOTS"):
+            chromium.tell("scrollTo(0, 0)")
+            chromium.drawn()
+            chromium.picture(Path(pictures, "report-24.png"))
