@@ -112,7 +112,8 @@ class MultiplexedSshBackend(_WithModules, SshBackend):
     def __init__(self, hostspec: str, *args: Any, **keywords: Any) -> None:
         keywords.pop("connection", None)
         if not keywords.get("controlpath"):
-            keywords["controlpath"] = f"{_sockets()}/%C"
+            # testinfra formats the command once.
+            keywords["controlpath"] = f"{_sockets()}/%%C"
         super().__init__(hostspec, *args, **keywords)
 
     def get_pytest_id(self) -> str:

@@ -88,7 +88,7 @@ class Namespaces(InstanceModule):
 
     def of_process(self, pid: int) -> dict[str, int]:
         """Kind -> number of the namespaces of a process, as `lsns` numbers them."""
-        output = self.check_output("cd /proc/%s/ns && readlink *", str(pid))
+        output = self.check_output("readlink /proc/%s/ns/*", str(pid))
         pairs = (line.rstrip("]").split(":[") for line in output.splitlines())
         return {kind: int(number) for kind, number in pairs}
 

@@ -157,7 +157,7 @@ def test_a_failed_test_keeps_its_lab_and_says_how_to_enter(runs: Runs) -> None:
     assert "PASSED test_shop.py::test_next_one_has_another" in done.stdout
     entered = re.search(r"^enter: hostlab shell ((shop-\d+)/web1)$", done.stdout, re.M)
     assert entered, done.stdout
-    hostlab = Path(sys.executable).with_name("hostlab")
+    hostlab = str(Path(sys.executable).with_name("hostlab"))
     words = [hostlab, "exec", f"{entered[2]}/client", "--", "test", "-e", "/tmp/evidence"]
     assert subprocess.run(words, check=False).returncode == 0
     driver.unstage(entered[2])
