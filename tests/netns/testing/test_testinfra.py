@@ -61,7 +61,7 @@ def test_one(host):
 
 def test_two(host):
     assert host.neighbours.table("lo") == []
-    assert host.run("printf '\303\251'").stdout_bytes == b"\xc3\xa9"
+    assert host.run("printf '\\303\\251'").stdout_bytes == b"\xc3\xa9"
     with host.sudo("www-data"):
         assert host.user().name == "www-data"
 """
