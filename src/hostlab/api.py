@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 from hostlab import spec
 from hostlab.awaiting import AwaitedNode
 from hostlab.checks import CommandResult, JobStatus, Report, Verdict, judge
+from hostlab.checks.access import OUTPUT_BYTES, HostAccess, TooMuch
 from hostlab.errors import Failed
 from hostlab.lab import driver, limits
-from hostlab.lab.access import Completed, known_node
+from hostlab.lab.access import Completed, CutOff, known_node
 from hostlab.lab.description import read_lab, staged
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
@@ -39,7 +40,12 @@ class Node(AwaitedNode):
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a shell command; TimeoutError when it has not ended in time (checks.NodeAccess)."""
-        done = self.shell(command, timeout_s=timeout_s)
+        try:
+            done = self.shell(command, timeout_s=timeout_s, output_limit_bytes=OUTPUT_BYTES)
+        except CutOff as error:
+            if len(error.stdout) + len(error.stderr) > OUTPUT_BYTES:
+                raise TooMuch(str(error), error.stdout) from error
+            raise
         status = done.status if done.signal is None else -done.signal
         return CommandResult(status=status, stdout=done.stdout, stderr=done.stderr)
 
@@ -232,10 +238,12 @@ class Lab:
         checks: Sequence[spec.Check] | None = None,
         *,
         progress: Callable[[Verdict], None] | None = None,
+        access: Mapping[str, HostAccess] | None = None,
     ) -> Report:
-        """Judge every check of the description, or these."""
+        """Judge every check of the description, or these; on hosts outside of it by `access`."""
         asked = self.description.checks if checks is None else checks
-        return judge(asked, self.nodes(), lab=self.name, progress=progress)
+        found = self.nodes() if access is None else access
+        return judge(asked, found, lab=self.name, progress=progress)
 
     def __enter__(self) -> Self:
         was_up = self.is_up()

@@ -13,7 +13,7 @@ from hostlab.awaiting.places import AwaitedPath
 from hostlab.awaiting.ports import LOOK_S, AwaitedPort
 from hostlab.awaiting.wait import Awaited, Wait, quoted
 from hostlab.checks import JobState, JobStatus
-from hostlab.checks.expectations import OUTPUT_LINES
+from hostlab.checks.kind import OUTPUT_LINES
 from hostlab.checks.patience import Patience, Seen
 from hostlab.errors import Failed, UsageError
 from hostlab.lab.access import Completed, NodeConnection

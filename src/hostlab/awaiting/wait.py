@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from hostlab.checks import JobState, JobStatus
-from hostlab.checks.expectations import OUTPUT_LINES, failed_jobs, status_text
+from hostlab.checks.expectations import failed_jobs, status_text
+from hostlab.checks.kind import OUTPUT_LINES
 from hostlab.errors import Failed, Problem
 from hostlab.init.client import Control, InitClient, result
 from hostlab.init.protocol import HUNG_UP

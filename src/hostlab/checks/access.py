@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
-from hostlab.jobs.report import JobState
+from hostlab.jobs.job_state import JobState
+
+OUTPUT_BYTES: Final = 1 << 24
+"""As much may a command write."""
+
+
+class TooMuch(TimeoutError):
+    """A command that wrote more than anybody reads, and was ended for it."""
+
+    def __init__(self, message: str, stdout: bytes) -> None:
+        super().__init__(message)
+        self.stdout = stdout
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +42,36 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Its last lines."""
 
 
+class Conversation(Protocol):
+    """Questions to one host, answered in any order, each in bytes."""
+
+    def submit(self, request: bytes) -> None:
+        """Ask; `receive` says when nobody is there to be asked."""
+        ...
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next answer; None when there is none in time.
+
+        `Problem` or `OSError`, which say why, when there will be none.
+        """
+        ...
+
+
+@runtime_checkable
+class HostAccess(Protocol):
+    """A host outside of a lab, which answers questions by one connection."""
+
+    name: str
+
+    def connected(self) -> AbstractContextManager[Conversation]:
+        """A connection; `Problem` or `OSError`, which say why, when there is none."""
+        ...
+
+    def repeat(self, by_hand: tuple[str, ...]) -> str:
+        """A command line that runs this command on the host."""
+        ...
+
+
 class NodeAccess(Protocol):
     """A running node. Its methods are called from several threads at once.
 
@@ -44,7 +86,10 @@ class NodeAccess(Protocol):
         ...
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
-        """Run a shell command in the node; `TimeoutError` when it has not ended in time."""
+        """Run a shell command in the node; `TimeoutError` when it has not ended in time.
+
+        `TooMuch` when it has written more than `OUTPUT_BYTES`.
+        """
         ...
 
     def jobs(self) -> Mapping[str, JobStatus]:

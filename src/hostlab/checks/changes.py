@@ -74,8 +74,11 @@ def _change(old: Verdict | None, new: Verdict | None) -> Change | None:
     if new is None:
         return Change.GONE
     was = old.outcome if old else None
+    if new.outcome is Outcome.SKIPPED:
+        return None
     if new.outcome is Outcome.HOLDS:
-        return {None: Change.NEW, Outcome.HOLDS: None}.get(was, Change.MENDED)
+        quiet = {None: Change.NEW, Outcome.HOLDS: None, Outcome.SKIPPED: Change.NEW}
+        return quiet.get(was, Change.MENDED)
     if was is new.outcome:
         return Change.STILL
     return Change.BROKEN if new.outcome is Outcome.FAILS else Change.LOST

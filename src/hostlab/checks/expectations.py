@@ -1,10 +1,6 @@
-"""What can be expected of a node: a kind of check a class, and the table of them.
+"""What can be expected of a node: a kind of check a class (see `kind.py`), and the table of them.
 
-A class holds a kind's arguments, typed; says in words what is expected; and makes one attempt to
-see whether it is so. A kind that looks from inside the node (`InsideExpectation`) is attempted by
-a process that has entered the node's namespaces; the others ask the node's `NodeAccess`. Waiting,
-deadlines and verdicts are the same for all and stand in `judge.py`: a new kind is one class here
-and one entry in `KINDS`.
+A new kind is one class and one entry in `KINDS`.
 """
 
 from __future__ import annotations
@@ -14,27 +10,38 @@ import math
 import os
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
 from hostlab.checks import file_state, probes, web
-from hostlab.checks.access import CommandResult, JobStatus, NodeAccess
+from hostlab.checks.access import CommandResult, JobStatus, NodeAccess, TooMuch
+from hostlab.checks.host_kinds import GroupIs, MountIs, PackageIs, ProcessIs, ServiceIs, UserIs
+from hostlab.checks.kind import (
+    OUTPUT_LINES,
+    Expectation,
+    InsideExpectation,
+    OutsideExpectation,
+    Texts,
+    content_differs,
+    hostlab_line,
+    last_lines,
+    texts,
+)
 from hostlab.checks.names import UnknownName, addresses
-from hostlab.checks.patience import ATTEMPT_S, Seen
-from hostlab.checks.verdict import hostlab_line
+from hostlab.checks.network_kinds import AddressIs, InterfaceIs, RouteIs
+from hostlab.checks.patience import Seen
 from hostlab.errors import SpecError, Unsupported
-from hostlab.jobs.report import JobState
+from hostlab.jobs.job_state import JobState
 from hostlab.linux.sockdiag import Listener, listeners
-from hostlab.spec.model import Check
+
+if TYPE_CHECKING:
+    from hostlab.spec.model import Check
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-OUTPUT_LINES: Final = 20
-OUTPUT_BYTES: Final = 4096
-"""How much of a command's output goes into a verdict."""
 ADDRESSES: Final = 8
 """As many addresses of one name are tried."""
 
@@ -45,48 +52,6 @@ class Transport(StrEnum):
     TCP = "tcp"
     UDP = "udp"
     ICMP = "icmp"
-
-
-class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The arguments of a check, and how it is judged."""
-
-    kind: ClassVar[str]
-    lasting: ClassVar[bool] = False
-    """It has to stay true for a while, instead of to become true once."""
-    attempt_s: ClassVar[float] = ATTEMPT_S
-    """The longest attempt."""
-
-    def text(self) -> str:
-        """The arguments in one line, as a description has them."""
-        raise NotImplementedError
-
-    def expected(self) -> str:
-        """What is expected, in words that follow "expected"."""
-        raise NotImplementedError
-
-    def by_hand(self, within_s: float) -> tuple[str, ...]:
-        """A command that, run in the node, lets a person see the same."""
-        raise NotImplementedError
-
-    def repeat(self, lab: str | None, node: str, within_s: float) -> str:
-        """The whole command line for that."""
-        return hostlab_line("exec", lab, node, "--", *self.by_hand(within_s))
-
-
-class InsideExpectation(Expectation, frozen=True, kw_only=True):
-    """One that is attempted within the node's namespaces."""
-
-    def attempt(self, timeout_s: float) -> Seen:
-        """Look once; runs inside the node."""
-        raise NotImplementedError
-
-
-class OutsideExpectation(Expectation, frozen=True, kw_only=True):
-    """One that is attempted through the node's control."""
-
-    def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
-        """Look once."""
-        raise NotImplementedError
 
 
 class Listens(InsideExpectation, frozen=True, kw_only=True):
@@ -171,9 +136,9 @@ class Http(InsideExpectation, frozen=True, kw_only=True):
         answered = f"status {page.status} {page.reason} from {page.address}"
         if page.status != self.status:
             moved = f", to {page.location}" if page.location else ""
-            return Seen(ok=False, text=answered + moved, log=_lines(page.body))
+            return Seen(ok=False, text=answered + moved, log=last_lines(page.body))
         if self.body is not None and self.body.encode() not in page.body:
-            return Seen(ok=False, text=f"{answered}, without that text", log=_lines(page.body))
+            return Seen(ok=False, text=f"{answered}, without that text", log=last_lines(page.body))
         return Seen(ok=True, text=answered)
 
 
@@ -265,16 +230,41 @@ class Command(OutsideExpectation, frozen=True, kw_only=True):
     attempt_s = math.inf
 
     run: str
-    stdout: str | None = None
-    """A text that its standard output contains."""
+    stdout: Texts = None
+    """What its output contains, all of it."""
+    stderr: Texts = None
+    matches: Texts = None
+    """Regular expressions, each found somewhere in its output; `^` and `$` are of lines."""
+    lacks: Texts = None
+    """What its output does not contain."""
+    above: float | None = None
+    """Its output is a number above this."""
+    below: float | None = None
     status: int = 0
 
     def text(self) -> str:
         return self.run
 
     def expected(self) -> str:
-        output = f" and {self.stdout!r} in its output" if self.stdout is not None else ""
-        return f"exit status {self.status}{output} from `{self.run}`"
+        parts = [f"exit status {self.status}", *self._wanted()]
+        *most, last = parts
+        return (", ".join(most) + " and " if most else "") + f"{last} from `{self.run}`"
+
+    def _wanted(self) -> Iterator[str]:
+        for wanted in texts(self.stdout):
+            yield f"{wanted!r} in its output"
+        for wanted in texts(self.stderr):
+            yield f"{wanted!r} in its errors"
+        for wanted in texts(self.matches):
+            yield f"a match of /{wanted}/ in its output"
+        for wanted in texts(self.lacks):
+            yield f"no {wanted!r} in its output"
+        if self._is_number:
+            yield f"a number{_limits(self.above, self.below)}"
+
+    @property
+    def _is_number(self) -> bool:
+        return self.above is not None or self.below is not None
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         return ("sh", "-c", self.run)
@@ -282,13 +272,31 @@ class Command(OutsideExpectation, frozen=True, kw_only=True):
     def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
         try:
             result = access.run(self.run, timeout_s=timeout_s)
+        except TooMuch as error:
+            return Seen(ok=False, hopeless=True, text=str(error), log=last_lines(error.stdout))
         except TimeoutError:
             return Seen(ok=False, heard=0, text=f"still running after {timeout_s:.1f} s")
         if result.status != self.status:
-            return Seen(ok=False, text=_ended(result), log=_lines(result.stderr or result.stdout))
-        if self.stdout is not None and self.stdout.encode() not in result.stdout:
-            return Seen(ok=False, text="its output lacks that text", log=_lines(result.stdout))
+            log = last_lines(result.stderr or result.stdout)
+            return Seen(ok=False, text=_ended(result), log=log)
+        if wrong := content_differs(
+            result.stdout, texts(self.stdout), texts(self.matches), texts(self.lacks)
+        ):
+            return Seen(ok=False, text=f"its output {wrong}", log=last_lines(result.stdout))
+        if wrong := content_differs(result.stderr, texts(self.stderr)):
+            return Seen(ok=False, text=f"its errors: it {wrong}", log=last_lines(result.stderr))
+        if self._is_number:
+            return self._compared(result.stdout)
         return Seen(ok=True, text=_ended(result))
+
+    def _compared(self, output: bytes) -> Seen:
+        try:
+            number = float(output)
+        except ValueError:
+            return Seen(ok=False, text="its output is no number", log=last_lines(output))
+        above = self.above is None or number > self.above
+        below = self.below is None or number < self.below
+        return Seen(ok=above and below, text=f"it is {number:.15g}")
 
 
 class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file": "is"}):
@@ -301,8 +309,15 @@ class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file
     mode: int | None = None
     owner: str | None = None
     """`USER`, `USER:GROUP` or `:GROUP`."""
-    contains: str | None = None
-    """A text that its first MiB contains."""
+    contains: Texts = None
+    """What its first MiB contains, all of it."""
+    matches: Texts = None
+    """Regular expressions, each found in it; `^` and `$` are of lines."""
+    lacks: Texts = None
+    """What it does not contain."""
+    size: int | None = None
+    """In bytes."""
+    sha256: str | None = None
     target: str | None = None
     """What the link says."""
 
@@ -320,14 +335,18 @@ class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file
                 self.kind_of_file,
                 None if self.mode is None else f"mode {self.mode:04o}",
                 self.owner and f"owner {self.owner}",
-                None if self.contains is None else f"contains {self.contains!r}",
+                *(f"contains {text!r}" for text in texts(self.contains)),
+                *(f"matches /{text}/" for text in texts(self.matches)),
+                *(f"lacks {text!r}" for text in texts(self.lacks)),
+                None if self.size is None else f"size {self.size}",
+                self.sha256 and f"sha256 {self.sha256[:12]}…",
                 self.target and f"leads to {self.target}",
             )
             if text
         )
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        if self.contains is not None:
+        if self._is_read:
             return ("cat", self.path)
         return ("stat", self.path)
 
@@ -347,9 +366,15 @@ class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file
             return Seen(ok=False, text=f"it is a {text}")
         if self.target is not None and (leads := os.readlink(self.path)) != self.target:
             return Seen(ok=False, text=f"it leads to {leads}")
-        if self.contains is not None:
-            return self._content(text)
-        return Seen(ok=True, text=text)
+        if self.size not in {None, found.st_size}:
+            return Seen(ok=False, text=f"it has {found.st_size} bytes")
+        if self.sha256 is not None and (digest := file_state.sha256_of(self.path)) != self.sha256:
+            return Seen(ok=False, text=f"its SHA-256 is {digest}")
+        return self._content(text) if self._is_read else Seen(ok=True, text=text)
+
+    @property
+    def _is_read(self) -> bool:
+        return any(texts(each) for each in (self.contains, self.matches, self.lacks))
 
     def _owned(self, found: os.stat_result, user: str, group: str) -> bool:
         wanted_user, _, wanted_group = (self.owner or "").partition(":")
@@ -363,8 +388,9 @@ class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file
         content = file_state.read_regular(self.path)
         if content is None:
             return Seen(ok=False, text="it is no regular file, so it is not read")
-        if self.contains is not None and self.contains.encode() not in content:
-            return Seen(ok=False, text=f"{text}, without that text", log=_lines(content))
+        wanted = (texts(self.contains), texts(self.matches), texts(self.lacks))
+        if wrong := content_differs(content, *wanted):
+            return Seen(ok=False, text=f"{text}: it {wrong}", log=last_lines(content))
         return Seen(ok=True, text=text)
 
 
@@ -413,6 +439,9 @@ class JobIs(OutsideExpectation, frozen=True, kw_only=True):
     def repeat(self, lab: str | None, node: str, within_s: float) -> str:
         return hostlab_line("status", lab, node)
 
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        return ("initctl", "status", self.name)
+
     def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
         jobs = access.jobs()
         found = jobs.get(self.name)
@@ -430,7 +459,11 @@ class JobIs(OutsideExpectation, frozen=True, kw_only=True):
 
 KINDS: Final[Mapping[str, type[Expectation]]] = {
     kind.kind: kind
-    for kind in (Listens, Http, Reaches, NotReaches, Command, FileIs, SysctlIs, JobIs)
+    for kind in (
+        *(Listens, Http, Reaches, NotReaches, Command, FileIs, SysctlIs, JobIs),
+        *(ServiceIs, ProcessIs, PackageIs, UserIs, GroupIs, MountIs),
+        *(InterfaceIs, AddressIs, RouteIs),
+    )
 }
 """Every kind of check by the name that a description gives it."""
 
@@ -483,6 +516,12 @@ def _exit_text(status: int) -> str:
     return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
 
 
+def _limits(above: float | None, below: float | None) -> str:
+    low = "" if above is None else f" above {above:g}"
+    high = "" if below is None else f" below {below:g}"
+    return f"{low} and{high}" if low and high else low or high
+
+
 def _ended(result: CommandResult) -> str:
     return _exit_text(result.status)
 
@@ -493,8 +532,3 @@ def _heard(answers: list[probes.Answer]) -> int:
 
 def _joined(items: list[Any]) -> str:
     return ", ".join(str(item) for item in items)
-
-
-def _lines(output: bytes) -> tuple[str, ...]:
-    """The last lines of an output, bounded."""
-    return tuple(output[-OUTPUT_BYTES:].decode(errors="replace").splitlines()[-OUTPUT_LINES:])

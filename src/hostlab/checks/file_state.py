@@ -7,6 +7,7 @@ read only where they are regular, up to a mebibyte, and users are looked up in /
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from typing import Final
@@ -43,6 +44,15 @@ def read_regular(path: str) -> bytes | None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
         return file.read(READ_BYTES)
+
+
+def sha256_of(path: str) -> str | None:
+    """The SHA-256 of a regular file, of all of it; None when it is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def owner_of(found: os.stat_result) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def junit(run: Run) -> str:
                 "tests": str(len(cases)),
                 "failures": _count(cases, Outcome.FAILS),
                 "errors": _count(cases, Outcome.UNKNOWN),
-                "skipped": "0",
+                "skipped": _count(cases, Outcome.SKIPPED),
                 "time": f"{sum(verdict.took_s for _, verdict in cases):.3f}",
             },
         )
@@ -66,6 +66,8 @@ def _junit_case(suite: ElementTree.Element, run: Run, check: str, verdict: Verdi
     if verdict.place:
         case.set("file", _xml(verdict.place.file))
         case.set("line", str(verdict.place.line))
+    if verdict.outcome is Outcome.SKIPPED:
+        ElementTree.SubElement(case, "skipped", {"message": _xml(verdict.seen)})
     if not verdict.ok:
         tag = "failure" if verdict.outcome is Outcome.FAILS else "error"
         why = {"message": _xml(verdict.detail), "type": verdict.kind}
@@ -97,7 +99,9 @@ def tap(run: Run) -> str:
         zip(cells_of(run.report.rows), run.report.rows, strict=True), 1
     ):
         state = "ok" if verdict.ok else "not ok"
-        lines.append(f"{state} {number} - {_tap(f'{host}: {check}')}")
+        skipped = verdict.outcome is Outcome.SKIPPED
+        skip = f" # SKIP {_one_line(verdict.seen)}" if skipped else ""
+        lines.append(f"{state} {number} - {_tap(f'{host}: {check}')}{skip}")
         if not verdict.ok:
             lines += _tap_why(verdict)
     return "\n".join(lines) + "\n"
@@ -138,7 +142,8 @@ def _one_line(text: str) -> str:
 def prometheus(run: Run) -> str:
     """The text format, for the textfile collector of node_exporter.
 
-    What cannot be judged has no `hostlab_check_holds`, and is 1 in `hostlab_check_unknown`.
+    What is not asked has no `hostlab_check_holds`; nor has what cannot be judged, which is 1 in
+    `hostlab_check_unknown`.
     """
     rows = list(zip(cells_of(run.report.rows), run.report.rows, strict=True))
 
@@ -152,7 +157,8 @@ def prometheus(run: Run) -> str:
                 yield f"{name}{{{labels}}} {number:g}"
 
     def holds(verdict: Verdict) -> float | None:
-        return None if verdict.outcome is Outcome.UNKNOWN else float(verdict.ok)
+        is_known = verdict.outcome in (Outcome.HOLDS, Outcome.FAILS)
+        return float(verdict.ok) if is_known else None
 
     lab = _label(run.lab)
     return "\n".join(

@@ -14,24 +14,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from hostlab.checks.access import NodeAccess
+from hostlab.checks.access import Conversation, HostAccess, NodeAccess
 from hostlab.checks.expectations import (
-    KINDS,
-    Expectation,
-    InsideExpectation,
     Listens,
-    OutsideExpectation,
-    attempt_inside,
     expectation,
     failed_jobs,
     line,
 )
-from hostlab.checks.inside import Crew, Inside
+from hostlab.checks.inside import Crew
+from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
 from hostlab.checks.patience import Patience, Seen, Waited
+from hostlab.checks.questions import Question, Reply, answered, attempt_outside
 from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem
 from hostlab.spec.model import Check
@@ -49,24 +46,6 @@ and how often from then on. Asking starts the node's supervisor."""
 Progress = Callable[[Verdict], None]
 
 
-class _Question(msgspec.Struct, frozen=True):
-    """What goes into a node."""
-
-    position: int
-    kind: str
-    arguments: dict[str, Any]
-    within_s: float
-    always_s: float | None = None
-    never_s: float | None = None
-
-
-class _Reply(msgspec.Struct, frozen=True):
-    """What comes back."""
-
-    position: int
-    waited: Waited
-
-
 @dataclass(frozen=True)
 class _Row:
     """One check of one node: a cell of the report to come."""
@@ -75,22 +54,68 @@ class _Row:
     check: Check
     node: str
     expectation: Expectation
+    once: bool = False
+    """The first attempt decides: it is a condition."""
+
+    @property
+    def question(self) -> Question:
+        return Question(
+            position=self.position,
+            kind=self.check.kind,
+            arguments=msgspec.to_builtins(self.expectation),
+            within_s=self.check.within_s,
+            always_s=self.check.always_s,
+            never_s=self.check.never_s,
+            once=self.once,
+        )
+
+    @property
+    def patience(self) -> Patience:
+        return self.question.patience(self.expectation)
 
 
 @dataclass
 class _Judging:
     """What the threads of one judgement share."""
 
-    access: Mapping[str, NodeAccess]
+    access: Mapping[str, NodeAccess | HostAccess]
     lab: str | None
     crew: Crew
+    at_once: int
+    progress: Progress | None
     verdicts: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = field(
         default_factory=queue.SimpleQueue
     )
     stopped: threading.Event = field(default_factory=threading.Event)
 
+    def decide(self, rows: list[_Row], found: dict[int, Verdict]) -> None:
+        """Judge these rows; their verdicts go to `found` by position."""
+        wanted = len(found) + len(rows)
+        with ThreadPoolExecutor(max_workers=self.at_once) as pool:
+            for work in _units(self, rows):
+                pool.submit(_guarded, self, work)
+            try:
+                while len(found) < wanted:
+                    said = self.verdicts.get()
+                    if isinstance(said, BaseException):
+                        raise said
+                    found[said[0]] = said[1]
+                    if self.progress:
+                        self.progress(said[1])
+            except BaseException:
+                self.stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
     def say(self, row: _Row, waited: Waited) -> None:
-        self.verdicts.put((row.position, _verdict(row, waited, self.lab)))
+        self.verdicts.put((row.position, _verdict(row, waited, self.repeat(row))))
+
+    def repeat(self, row: _Row) -> str:
+        """A command line that asks the same by hand."""
+        access, within_s = self.access.get(row.node), row.check.within_s
+        if isinstance(access, HostAccess):
+            return access.repeat(row.expectation.by_hand(within_s))
+        return row.expectation.repeat(self.lab, row.node, within_s)
 
     def say_unknown(self, rows: Iterable[_Row], text: str, since: float) -> None:
         seen = Seen(ok=False, unknown=True, text=text)
@@ -100,7 +125,7 @@ class _Judging:
 
 def judge(
     checks: Sequence[Check],
-    access: Mapping[str, NodeAccess],
+    access: Mapping[str, NodeAccess | HostAccess],
     *,
     lab: str | None = None,
     progress: Progress | None = None,
@@ -115,26 +140,55 @@ def judge(
     """
     rows = _rows(checks)
     started = time.monotonic()
-    found: dict[int, Verdict] = {}
     with Crew(answer_inside) as crew:
-        judging = _Judging(access, lab, crew)
-        with ThreadPoolExecutor(max_workers=max(1, at_once)) as pool:
-            for work in _units(judging, rows):
-                pool.submit(_guarded, judging, work)
-            try:
-                while len(found) < len(rows):
-                    said = judging.verdicts.get()
-                    if isinstance(said, BaseException):
-                        raise said
-                    found[said[0]] = said[1]
-                    if progress:
-                        progress(said[1])
-            except BaseException:
-                judging.stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        judging = _Judging(access, lab, crew, max(1, at_once), progress)
+        found = _unasked(judging, rows)
+        judging.decide([row for row in rows if row.position not in found], found)
     ordered = tuple(found[row.position] for row in rows)
     return Report(rows=ordered, took_s=time.monotonic() - started)
+
+
+def _unasked(judging: _Judging, rows: Sequence[_Row]) -> dict[int, Verdict]:
+    """The verdicts of rows whose condition does not hold, or cannot be judged."""
+    conditions = _conditions(rows)
+    said: dict[int, Verdict] = {}
+    replace(judging, progress=None).decide([row for row, _ in conditions], said)
+    found: dict[int, Verdict] = {}
+    for row, waiting in conditions:
+        seen = said[row.position]
+        if seen.outcome is Outcome.HOLDS:
+            continue
+        unknown = seen.outcome is Outcome.UNKNOWN
+        why = "its condition cannot be judged" if unknown else "it is asked only under a condition"
+        waited = Waited(
+            seen=Seen(ok=False, unknown=unknown, text=f"{why}: {seen.check}: {seen.seen}"),
+            tries=1,
+            took_s=seen.took_s,
+        )
+        for each in waiting:
+            verdict = _verdict(each, waited, judging.repeat(each))
+            if not unknown:
+                verdict = msgspec.structs.replace(verdict, outcome=Outcome.SKIPPED)
+            found[each.position] = verdict
+            if judging.progress:
+                judging.progress(verdict)
+    return found
+
+
+def _conditions(rows: Sequence[_Row]) -> list[tuple[_Row, list[_Row]]]:
+    """The conditions, each once for a node, and the rows that wait for it."""
+    found: dict[bytes, tuple[_Row, list[_Row]]] = {}
+    for row in rows:
+        condition = row.check.condition
+        if condition is None:
+            continue
+        key = msgspec.json.encode((row.node, condition))
+        if key not in found:
+            check = Check(nodes=(row.node,), kind=condition.kind, arguments=condition.arguments)
+            typed = expectation(condition.kind, condition.arguments)
+            found[key] = (_Row(len(found), check, row.node, typed, once=True), [])
+        found[key][1].append(row)
+    return list(found.values())
 
 
 def _rows(checks: Sequence[Check]) -> list[_Row]:
@@ -149,15 +203,21 @@ def _rows(checks: Sequence[Check]) -> list[_Row]:
 def _units(judging: _Judging, rows: list[_Row]) -> Iterable[Callable[[], None]]:
     """What a thread does at a time: the inside of one node, or one question to a control."""
     inside: dict[str, list[_Row]] = {}
+    there: dict[str, list[_Row]] = {}
     for row in rows:
-        if isinstance(row.expectation, InsideExpectation):
+        if isinstance(judging.access.get(row.node), HostAccess):
+            there.setdefault(row.node, []).append(row)
+        elif isinstance(row.expectation, InsideExpectation):
             inside.setdefault(row.node, []).append(row)
+    for node, mine in there.items():
+        yield partial(_judge_there, judging, node, mine)
     for node, mine in inside.items():
         for first in range(0, len(mine), QUESTIONS_AT_ONCE):
             batch = mine[first : first + QUESTIONS_AT_ONCE]
             yield partial(_judge_inside, judging, node, batch)
     for row in rows:
-        if isinstance(row.expectation, OutsideExpectation):
+        is_there = isinstance(judging.access.get(row.node), HostAccess)
+        if isinstance(row.expectation, OutsideExpectation) and not is_there:
             yield partial(_judge_outside, judging, row)
 
 
@@ -175,19 +235,16 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
     outside = row.expectation
     assert isinstance(outside, OutsideExpectation)
     access = judging.access.get(row.node)
+    assert not isinstance(access, HostAccess)
     if access is None:
         judging.say_unknown([row], f"the node {row.node} is not there", started)
         return
-    patience = replace(_patience(row.check, outside), pause=judging.stopped.wait)
+    patience = replace(row.patience, pause=judging.stopped.wait)
 
     def attempt(timeout_s: float) -> Seen:
         if judging.stopped.is_set():
             return Seen(ok=False, unknown=True, hopeless=True, text="given up")
-        try:
-            return outside.attempt(access, timeout_s)
-        except (Problem, OSError) as error:
-            text = f"the node cannot be asked: {error}"
-            return Seen(ok=False, unknown=True, hopeless=True, text=text)
+        return attempt_outside(outside, access, timeout_s)
 
     judging.say(row, patience.judged(attempt))
 
@@ -197,6 +254,7 @@ def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
     started = time.monotonic()
     pending = {row.position: row for row in rows}
     access = judging.access.get(node)
+    assert not isinstance(access, HostAccess)
     if access is None:
         judging.say_unknown(rows, f"the node {node} is not there", started)
         return
@@ -207,33 +265,45 @@ def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
         judging.say_unknown(pending.values(), f"the node cannot be looked at: {error}", started)
 
 
+def _judge_there(judging: _Judging, host: str, rows: list[_Row]) -> None:
+    """All checks of a host outside of a lab, by one connection."""
+    started = time.monotonic()
+    pending = {row.position: row for row in rows}
+    access = judging.access[host]
+    assert isinstance(access, HostAccess)
+    try:
+        with access.connected() as conversation:
+            _converse(judging, None, conversation, pending)
+    except (Problem, OSError) as error:
+        judging.say_unknown(pending.values(), str(error), started)
+
+
 def _converse(
-    judging: _Judging, access: NodeAccess, inside: Inside, pending: dict[int, _Row]
+    judging: _Judging,
+    access: NodeAccess | None,
+    inside: Conversation,
+    pending: dict[int, _Row],
 ) -> None:
     """Ask everything, and take answers until none is missing, in time or hopeless."""
     started = time.monotonic()
     for row in pending.values():
-        arguments = msgspec.to_builtins(row.expectation)
-        check = row.check
-        question = _Question(
-            row.position, check.kind, arguments, check.within_s, check.always_s, check.never_s
-        )
-        inside.submit(msgspec.json.encode(question))
-    longest_s = (_patience(row.check, row.expectation).longest_s for row in pending.values())
+        inside.submit(msgspec.json.encode(row.question))
+    longest_s = (row.patience.longest_s for row in pending.values())
     late = started + max(longest_s) + GRACE_S
     look_at_jobs = started + HOPE_S
     while pending:
-        wakes = min(late, look_at_jobs) if _may_despair(pending) else late
+        despairs = access is not None and _may_despair(pending)
+        wakes = min(late, look_at_jobs) if despairs else late
         answer = inside.receive(wakes - time.monotonic())
         now = time.monotonic()
         if answer is not None:
-            reply = msgspec.json.decode(answer, type=_Reply)
+            reply = msgspec.json.decode(answer, type=Reply)
             if reply.position in pending:
                 judging.say(pending.pop(reply.position), reply.waited)
         elif now >= late:
             judging.say_unknown(pending.values(), "no answer from inside the node", started)
             pending.clear()
-        else:
+        elif access is not None:
             _despair(judging, access, pending, now - started)
             look_at_jobs = time.monotonic() + HOPE_S
 
@@ -244,7 +314,7 @@ def _may_despair(pending: dict[int, _Row]) -> bool:
 
 def _is_awaited(row: _Row) -> bool:
     """Whether somebody is expected to listen."""
-    return isinstance(row.expectation, Listens) and row.check.never_s is None
+    return isinstance(row.expectation, Listens) and row.check.never_s is None and not row.once
 
 
 def _despair(
@@ -262,25 +332,11 @@ def _despair(
 
 def answer_inside(request: bytes) -> bytes:
     """The crew's handler: one check, tried until it is decided. Runs inside a node."""
-    question = msgspec.json.decode(request, type=_Question)
-    judged = msgspec.convert(question.arguments, KINDS[question.kind])
-    assert isinstance(judged, InsideExpectation)
-    patience = _patience(question, judged)
-    waited = patience.judged(lambda timeout_s: attempt_inside(judged, timeout_s))
-    return msgspec.json.encode(_Reply(question.position, waited))
+    question = msgspec.json.decode(request, type=Question)
+    return msgspec.json.encode(answered(question, None))
 
 
-def _patience(said: Check | _Question, judged: Expectation) -> Patience:
-    return Patience(
-        said.within_s,
-        judged.attempt_s,
-        lasting=judged.lasting,
-        always_s=said.always_s,
-        never_s=said.never_s,
-    )
-
-
-def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
+def _verdict(row: _Row, waited: Waited, repeat: str) -> Verdict:
     check, judged, seen = row.check, row.expectation, waited.seen
     outcome = Outcome.HOLDS if seen.ok else Outcome.UNKNOWN if seen.unknown else Outcome.FAILS
     return Verdict(
@@ -290,12 +346,12 @@ def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
         outcome=outcome,
         expected=_expected(check, judged),
         seen=seen.text,
-        within_s=_patience(check, judged).longest_s,
+        within_s=row.patience.longest_s,
         took_s=waited.took_s,
         tries=waited.tries,
         place=check.place,
         log=() if seen.ok else seen.log,
-        repeat=judged.repeat(lab, row.node, check.within_s),
+        repeat=repeat,
     )
 
 

@@ -24,7 +24,12 @@ from hostlab.spec.model import Place
 MOST_TOLD: Final = 200
 """Verdicts that do not hold and are told in full at the top; the table has all."""
 NO_ROLE: Final = "no role"
-LETTERS: Final = {Outcome.HOLDS: "h", Outcome.FAILS: "f", Outcome.UNKNOWN: "u"}
+LETTERS: Final = {
+    Outcome.HOLDS: "h",
+    Outcome.FAILS: "f",
+    Outcome.UNKNOWN: "u",
+    Outcome.SKIPPED: "s",
+}
 NOT_ASKED: Final = "-"
 
 

@@ -11,8 +11,9 @@ SCRIPT: Final = """
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const find = id => document.getElementById(id);
-const SIGNS = {h: '✓', f: '✗', u: '?', '-': '–'};
-const WORDS = {h: 'holds', f: 'does not hold', u: 'could not be judged', '-': 'is not asked'};
+const SIGNS = {h: '✓', f: '✗', u: '?', s: '–', '-': '–'};
+const WORDS = {h: 'holds', f: 'does not hold', u: 'could not be judged',
+  s: 'is not asked: its condition does not hold', '-': 'is not asked'};
 const HEIGHT = 30, AROUND = 6, LINES = 3, MOST_PRINTED = 40000;
 const scroll = find('scroll'), detail = find('detail'), search = find('search');
 const only = find('only');
@@ -109,7 +110,7 @@ function line(row, number) {
 
 function square(host, column, number, place) {
   const state = host.states[column], cell = make('td');
-  const sign = make('span', SIGNS[state], state === '-' ? 'none' : state);
+  const sign = make('span', SIGNS[state], state === '-' || state === 's' ? 'none' : state);
   cell.append(sign);
   cell.ariaLabel = host.name + ', ' + data.columns[column] + ': ' + WORDS[state];
   cell.title = data.columns[column];
@@ -147,7 +148,8 @@ function open(host, column) {
   const close = make('button', 'close');
   close.addEventListener('click', shut);
   const title = make('h3');
-  title.append(make('span', SIGNS[state], 'mark', state), host.name + ' ',
+  const shade = state === '-' || state === 's' ? 'none' : state;
+  title.append(make('span', SIGNS[state], 'mark', shade), host.name + ' ',
     make('code', data.columns[column]));
   const list = make('dl');
   const say = (word, text) => list.append(make('dt', word), make('dd', text));

@@ -66,6 +66,8 @@ class Patience:
     """How long it has to go on being true."""
     never_s: float | None = None
     """How long it must not be true."""
+    once: bool = False
+    """The first attempt decides."""
     pause: Callable[[float], object] = pause
     now: Callable[[], float] = time.monotonic
 
@@ -78,6 +80,8 @@ class Patience:
 
     def judged(self, attempt: Callable[[float], Seen]) -> Waited:
         """Try until it is decided; `attempt` is told how many seconds it has."""
+        if self.once:
+            return self._repeat(attempt, self.within_s, lambda _: True)
         if self.never_s is not None:
             return self._as_long_as_true(lambda left_s: _opposite(attempt(left_s)), self.never_s)
         if self.lasting:

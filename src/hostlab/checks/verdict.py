@@ -7,7 +7,6 @@ log of the job at fault, and a line to repeat it by hand.
 
 from __future__ import annotations
 
-import shlex
 from enum import StrEnum
 
 import msgspec
@@ -22,6 +21,8 @@ class Outcome(StrEnum):
     FAILS = "fails"
     UNKNOWN = "unknown"
     """It could not be judged: the node is not there, a program or a right is missing."""
+    SKIPPED = "skipped"
+    """It was not asked: its condition does not hold on this node."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +46,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the expectation holds."""
-        return self.outcome is Outcome.HOLDS
+        """Whether nothing is wrong: the expectation holds, or is not asked of this node."""
+        return self.outcome in (Outcome.HOLDS, Outcome.SKIPPED)
 
     @property
     def detail(self) -> str:
@@ -78,8 +79,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether every expectation holds."""
-        return self.count(Outcome.HOLDS) == len(self.rows)
+        """Whether every expectation that was asked holds."""
+        return all(row.ok for row in self.rows)
 
     @property
     def exit_code(self) -> int:
@@ -90,15 +91,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def summary(self) -> str:
         """The counts in one line."""
-        texts = [f"{self.count(Outcome.HOLDS)} of {len(self.rows)} checks hold"]
+        skipped = self.count(Outcome.SKIPPED)
+        texts = [f"{self.count(Outcome.HOLDS)} of {len(self.rows) - skipped} checks hold"]
         if failed := self.count(Outcome.FAILS):
             texts.append(f"{failed} do not" if failed > 1 else "1 does not")
         if unknown := self.count(Outcome.UNKNOWN):
             texts.append(f"{unknown} could not be judged")
+        if skipped:
+            texts.append(f"{skipped} {'is' if skipped == 1 else 'are'} not asked")
         return ", ".join(texts)
-
-
-def hostlab_line(command: str, lab: str | None, node: str, *rest: str) -> str:
-    """A hostlab command line about a node, to be pasted into a shell."""
-    place = f"{lab}/{node}" if lab else node
-    return shlex.join(("hostlab", command, place, *rest))

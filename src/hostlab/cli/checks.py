@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,18 +17,20 @@ from hostlab.cli.output import (
     write_text,
 )
 from hostlab.cli.targets import complete_lab, lab_named
+from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hostlab.api import Lab
     from hostlab.checks import Verdict
+    from hostlab.checks.access import HostAccess
     from hostlab.checks.run import Run
     from hostlab.spec import Check
 
     Command = Callable[..., Any]
 
-SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?"}
+SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?", "skipped": "–"}
 
 
 def _file_option(name: str, text: str) -> Callable[[Command], Command]:
@@ -49,10 +52,20 @@ def _file_option(name: str, text: str) -> Callable[[Command], Command]:
 @_file_option("--junit", "Write JUnit's XML.")
 @_file_option("--tap", "Write TAP version 14.")
 @_file_option("--prometheus", "Write metrics for node_exporter's textfile collector.")
+@click.option("--live", is_flag=True, help="On this machine itself, not in a lab.")
+@click.option(
+    "--ssh",
+    "inventory",
+    type=click.Path(dir_okay=False),
+    metavar="INVENTORY",
+    help="On these hosts: of Ansible, an ssh_config, or a file of names.",
+)
 @json_option
 def check_command(
     lab: str | None,
     *,
+    live: bool,
+    inventory: str | None,
     hosts: tuple[str, ...],
     roles: tuple[str, ...],
     words: tuple[str, ...],
@@ -66,16 +79,16 @@ def check_command(
     """Judge the checks of a lab, by its name or its description; exit 1 if one does not hold.
 
     Exit 3 if none fails but one could not be judged. `--host`, `--role` and `-k` may be given
-    several times.
+    several times. With `--live` or `--ssh` LAB is a description's file, and no lab has to be up.
     """
     from hostlab.checks.selecting import selected
 
-    found = lab_named(lab)
+    found, access = _place(lab, hosts, live=live, inventory=inventory)
     checks = selected(found.description, hosts=hosts, roles=roles, words=words)
     if only_list:
         _list(checks, as_json=as_json)
         return 0
-    run = judged(found, checks, as_json=as_json)
+    run = judged(found, checks, as_json=as_json, access=access)
     _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
     if report and not as_json:
         print(f"the page: {report}/index.html")
@@ -98,12 +111,46 @@ def _list(checks: Sequence[Check], *, as_json: bool) -> None:
         print_table(("HOST", "CHECK"), [(row["host"], row["check"]) for row in rows])
 
 
-def judged(lab: Lab, checks: Sequence[Check] | None = None, *, as_json: bool) -> Run:
-    """The lab's checks, or these, judged and shown."""
+def _place(
+    lab: str | None, hosts: tuple[str, ...], *, live: bool, inventory: str | None
+) -> tuple[Lab, Mapping[str, HostAccess] | None]:
+    """What is judged, and where: None is the lab itself."""
+    if live and inventory:
+        raise UsageError("place", "--live and --ssh exclude each other")
+    if not live and inventory is None:
+        return lab_named(lab), None
+    from hostlab.api import Lab
+    from hostlab.checks import outside
+    from hostlab.checks.inventory import parse
+
+    if lab is None:
+        hint = "its checks need no lab: `hostlab check FILE --live`"
+        raise UsageError("place", "the file of a description is wanted", hint=hint)
+    described = lab_named(lab).description
+    if inventory is None:
+        only, access = outside.live(described, hosts, socket.gethostname())
+        return Lab(only), access
+    try:
+        with open(inventory, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError("inventory", f"{inventory}: {error.strerror}") from None
+    several, ways = outside.by_ssh(described, parse(text, inventory), inventory)
+    return Lab(several), ways
+
+
+def judged(
+    lab: Lab,
+    checks: Sequence[Check] | None = None,
+    *,
+    as_json: bool,
+    access: Mapping[str, HostAccess] | None = None,
+) -> Run:
+    """The lab's checks, or these, judged and shown; elsewhere than in the lab by `access`."""
     from hostlab.checks.run import run_of
 
     began = time.time()
-    report = lab.check(checks, progress=None if as_json else _show)
+    report = lab.check(checks, progress=None if as_json else _show, access=access)
     if as_json:
         print_json(report)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from hostlab.jobs.report import JobState
+from hostlab.jobs.job_state import JobState
 
 STATE_COLOURS: Final[Mapping[JobState, str]] = {
     JobState.FAILED: "#F4A6A0",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import assert_never
 
 import msgspec
@@ -10,26 +9,13 @@ import msgspec
 from hostlab.jobs.classes import JobClass, Last
 from hostlab.jobs.engine import Engine
 from hostlab.jobs.instance import Instance
+from hostlab.jobs.job_state import JobState
 from hostlab.jobs.states import Goal, State
 from hostlab.spec.job import Step
 from hostlab.spec.signals import signal_name
 
 SIGNALLED = 128
 """A shell's exit status of a command that a signal ended is this and the signal's number."""
-
-
-class JobState(StrEnum):
-    """What a job is doing, as far as most people care; the exact state stands beside it."""
-
-    WAITING = "waiting"
-    """It has not been started yet."""
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    """Its last run ended well, or was ended on purpose."""
-    FAILED = "failed"
-    """Its last run did not; it will not be started again by itself."""
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from hostlab.spec import forms, names, units
+from hostlab.spec.check_host_tables import (
+    COUNT,
+    HOST_KEYS,
+    NUMBER,
+    REGEXES,
+    SHA256,
+    TEXTS,
+)
 from hostlab.spec.scalars import (
     ADDRESS,
     DURATION,
@@ -49,7 +57,12 @@ COMMAND = Table(
     (
         Key("run", TEXT, "The command line.", "test -e /etc/motd"),
         Key("status", STATUS, "Its exit status.", "1", "0"),
-        Key("stdout", TEXT, "Something its output contains.", "hello"),
+        Key("stdout", TEXTS, "What its output contains, all of it.", "hello"),
+        Key("stderr", TEXTS, "What it writes to standard error contains.", "warning"),
+        Key("matches", REGEXES, "Regular expressions, each found in its output.", "'^7[.]'"),
+        Key("lacks", TEXTS, "What its output does not contain.", "error"),
+        Key("above", NUMBER, "Its output is a number above this one.", "0"),
+        Key("below", NUMBER, "Its output is a number below this one.", "2000"),
     ),
     required=("run",),
 )
@@ -64,7 +77,12 @@ CHECKED_FILE = Table(
             "anything; file with `contains`, link with `target`"),
         Key("mode", MODE, "Permission bits, in octal.", "'0640'"),
         Key("owner", TEXT, "`USER`, `USER:GROUP` or `:GROUP`; names or numbers.", "www-data"),
-        Key("contains", TEXT, "A text that its first MiB contains.", "hello"),
+        Key("contains", TEXTS, "What its first MiB contains, all of it.", "hello"),
+        Key("matches", REGEXES, "Regular expressions, each found in its first MiB.", "'^a=1$'"),
+        Key("lacks", TEXTS, "What its first MiB does not contain.", "debug"),
+        Key("size", COUNT, "Its bytes.", "0"),
+        Key("sha256", SHA256, "The SHA-256 of all of it.", "e3b0c44298fc1c149afbf4c8996fb924"
+            "27ae41e4649b934ca495991b7852b855"),
         Key("target", TEXT, "Where the link leads, as it is written.", "/run/motd"),
     ),
     required=("path",),
@@ -74,37 +92,45 @@ _REACH = Text("`HOST`, `HOST:PORT` or `HOST:PORT/udp`", forms.target, {"type": [
 _ON = ListOf(Text("a node or a role", names.name, {"type": "string"}))
 
 
-def _check_keys() -> tuple[Key, ...]:
-    return (
-        Key("listens", Forms(scalar=(ENDPOINT, forms.listens), mapping=(LISTENS, None)),
-            "Something listens on this port.", "80"),
-        Key("http", Forms(scalar=(HTTP.by_word["url"].shape, under("url")), mapping=(HTTP, None)),
-            "A GET is answered.", "http://web1/"),
-        Key("reaches", _REACH, "The node reaches a port of a host, or without a port gets an echo.",
-            "web1:80"),
-        Key("not_reaches", _REACH, "The opposite.", "web1:22"),
-        Key("command", Forms(scalar=(TEXT, under("run")), mapping=(COMMAND, None)),
-            "A command in the node ends as it should.", "test -e /etc/motd"),
-        Key("file", Forms(scalar=(PATH, under("path")), mapping=(CHECKED_FILE, None)),
-            "A file of the node is there, and is as said.", "/etc/motd"),
-        Key("sysctl", MapOf(Text("a sysctl", forms.any_sysctl, {"type": "string"}), TEXT),
-            "A kernel parameter of the node has this value.", "{net.ipv4.ip_forward: 1}"),
-        Key("job", MapOf(Text("a job's name", forms.job_name, {"type": "string"}),
-                         choice("a state", ("running", "stopped", "failed"))),
-            "A job of the node is in this state.", "{web: running}"),
+_KIND_KEYS = (
+    Key("listens", Forms(scalar=(ENDPOINT, forms.listens), mapping=(LISTENS, None)),
+        "Something listens on this port.", "80"),
+    Key("http", Forms(scalar=(HTTP.by_word["url"].shape, under("url")), mapping=(HTTP, None)),
+        "A GET is answered.", "http://web1/"),
+    Key("reaches", _REACH, "The node reaches a port of a host, or without a port gets an echo.",
+        "web1:80"),
+    Key("not_reaches", _REACH, "The opposite.", "web1:22"),
+    Key("command", Forms(scalar=(TEXT, under("run")), mapping=(COMMAND, None)),
+        "A command in the node ends as it should.", "test -e /etc/motd"),
+    Key("file", Forms(scalar=(PATH, under("path")), mapping=(CHECKED_FILE, None)),
+        "A file of the node is there, and is as said.", "/etc/motd"),
+    Key("sysctl", MapOf(Text("a sysctl", forms.any_sysctl, {"type": "string"}), TEXT),
+        "A kernel parameter of the node has this value.", "{net.ipv4.ip_forward: 1}"),
+    Key("job", MapOf(Text("a job's name", forms.job_name, {"type": "string"}),
+                     choice("a state", ("running", "stopped", "failed"))),
+        "A job of the node is in this state.", "{web: running}"),
+    *HOST_KEYS,
+)  # fmt: skip
+KINDS = tuple(key.name for key in _KIND_KEYS)
+CONDITION = Table(
+    "condition",
+    "What must be so for a check to be asked of a node; looked at once, before it.",
+    _KIND_KEYS,
+    exclusive=(KINDS,),
+)
+CHECK = Table(
+    "check",
+    "An expectation about nodes: what is expected, where, and how soon.",
+    (
+        *_KIND_KEYS,
+        Key("if", CONDITION, "It is asked only of nodes where this is so.",
+            "{file: /sys/class/net/bond0}", "of all"),
         Key("on", _ON, "The nodes and roles it is about; needed at the top, implied elsewhere.",
             "[web1, clients]"),
         Key("within", DURATION, "How long it may take to become true.", "10s", "5s"),
         Key("always", DURATION, "How long it must go on being true, once it is.", "5s",
             "not at all"),
         Key("never", DURATION, "It must not be true, for this long.", "5s", "may be"),
-    )  # fmt: skip
-
-
-KINDS = ("listens", "http", "reaches", "not_reaches", "command", "file", "sysctl", "job")
-CHECK = Table(
-    "check",
-    "An expectation about nodes: what is expected, where, and how soon.",
-    _check_keys(),
+    ),
     exclusive=(KINDS, ("always", "never"), ("within", "never")),
-)
+)  # fmt: skip

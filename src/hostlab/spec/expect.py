@@ -9,6 +9,9 @@
 | file | path, is, mode, owner, contains, target, all but the first or null |
 | sysctl | name, value; a check for each of them |
 | job | name, state; a check for each of them |
+| those of `check_host_tables` | what was said |
+
+`command` and `file` have beside these what else was said.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from hostlab.spec.check_host_tables import HOST_KINDS, plain
 from hostlab.spec.check_tables import KINDS
 from hostlab.spec.drafts import Draft
-from hostlab.spec.model import Check, Place
+from hostlab.spec.model import Check, Condition, Place
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
 
@@ -81,18 +85,21 @@ def checks(source: Source, top: Fields, every: Mapping[str, Draft]) -> tuple[Che
             continue
         nodes = known.on(source, fields["on"].value)
         if nodes is not None:
-            found += _check(source, known, said, nodes)
+            found += _check(source, known, said, nodes, ())
     for name, role in roles.items():
         for said in role.value.value("checks", []):
-            found += _check(source, known, said, _implied(source, known, said, known.groups[name]))
+            found += _check(
+                source, known, said, _implied(source, known, said, known.groups[name]), (name,)
+            )
     groups: dict[int, list[Draft]] = {}
     for draft in every.values():
         groups.setdefault(id(draft.own), []).append(draft)
     for drafts in groups.values():
         nodes_here = [draft.name for draft in drafts]
         for said in drafts[0].own.value("checks", []):
-            found += _check(source, known, said, _implied(source, known, said, nodes_here))
-    return tuple(check for check in found if check.nodes)
+            nodes = _implied(source, known, said, nodes_here)
+            found += _check(source, known, said, nodes, tuple(nodes_here))
+    return tuple(found)
 
 
 def _implied(source: Source, known: Names, said: Said, nodes: list[str]) -> tuple[str, ...]:
@@ -101,7 +108,9 @@ def _implied(source: Source, known: Names, said: Said, nodes: list[str]) -> tupl
     return tuple(nodes)
 
 
-def _check(source: Source, known: Names, said: Said, nodes: tuple[str, ...]) -> Iterator[Check]:
+def _check(
+    source: Source, known: Names, said: Said, nodes: tuple[str, ...], about: tuple[str, ...]
+) -> Iterator[Check]:
     fields: Fields = said.value
     kinds = [kind for kind in KINDS if kind in fields]
     if not kinds:
@@ -111,6 +120,7 @@ def _check(source: Source, known: Names, said: Said, nodes: tuple[str, ...]) -> 
         return
     place = source.place(said.at)
     kind = kinds[0]
+    condition = _condition(source, known, fields, nodes)
     for arguments in _arguments(source, known, kind, fields[kind], nodes):
         yield Check(
             nodes=nodes,
@@ -119,8 +129,29 @@ def _check(source: Source, known: Names, said: Said, nodes: tuple[str, ...]) -> 
             within_s=fields.value("within", 5.0),
             always_s=fields.value("always"),
             never_s=fields.value("never"),
+            condition=condition,
             place=Place(file=place.file, line=place.line, column=place.column),
+            about=tuple(each.value for each in fields.value("on", [])) or about,
         )
+
+
+def _condition(
+    source: Source, known: Names, fields: Fields, nodes: tuple[str, ...]
+) -> Condition | None:
+    """What a check is asked under; None when always, or when it is reported as wrong."""
+    if "if" not in fields:
+        return None
+    said: Fields = fields.value("if")
+    kinds = [kind for kind in KINDS if kind in said]
+    if not kinds:
+        if not said.flawed:
+            source.report("missing", "this condition says nothing", fields["if"].at)
+        return None
+    found = list(_arguments(source, known, kinds[0], said[kinds[0]], nodes))
+    if len(found) != 1:
+        source.report("clash", "a condition is one thing", fields["if"].at)
+        return None
+    return Condition(kind=kinds[0], arguments=found[0])
 
 
 def _arguments(
@@ -152,23 +183,45 @@ def _arguments(
                 known.check_host(source, value.host, said)
             yield {"host": value.host, "port": value.port, "protocol": value.protocol}
         case "command":
-            yield {
-                "run": value.value("run"),
-                "status": value.value("status", 0),
-                "stdout": value.value("stdout"),
-            }
+            yield {"status": 0, "stdout": None} | _one_or_several(value)
         case "file":
             _check_file(source, value)
-            yield {"path": value.value("path")} | {
-                key: value.value(key) for key in ("is", "mode", "owner", "contains", "target")
-            }
+            keys = ("is", "mode", "owner", "contains", "target")
+            yield dict.fromkeys(keys) | _one_or_several(value)
         case "sysctl":
             for name, text in value.items():
                 yield {"name": name, "value": text.value}
+        case _ if kind in HOST_KINDS:
+            _check_host_kind(source, kind, said)
+            yield plain(value)
         case _:
             for name, state in value.items():
                 _check_job(source, known, name, state, nodes)
                 yield {"name": name, "state": state.value}
+
+
+def _one_or_several(fields: Fields) -> dict[str, Any]:
+    """What was said, a list of one as that one."""
+    said: dict[str, Any] = plain(fields)
+    return {
+        key: value[0] if isinstance(value, list) and len(value) == 1 else value
+        for key, value in said.items()
+    }
+
+
+def _check_host_kind(source: Source, kind: str, said: Said) -> None:
+    """What must be said with each other, or cannot be."""
+    fields: Fields = said.value
+    if kind == "service" and not fields.flawed and not {"running", "enabled"} & fields.keys():
+        hint = "`running: true`, `enabled: true`, or both"
+        source.report("missing", "this service is expected to be nothing", said.at, hint)
+    if kind == "package" and "version" in fields and not fields.flag("installed", default=True):
+        source.report("clash", "what is not installed has no version", fields["version"].key)
+    if kind == "interface" and fields.value("state") == "absent":
+        for key in ("mtu", "mac", "addresses"):
+            if key in fields:
+                message = f"an interface that is absent has no `{key}`"
+                source.report("clash", message, fields[key].key)
 
 
 def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple[str, ...]) -> None:

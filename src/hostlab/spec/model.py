@@ -274,11 +274,18 @@ class Place(Value, frozen=True, kw_only=True):
     column: int
 
 
+class Condition(Value, frozen=True, kw_only=True):
+    """What must be so for a check to be asked; a check's kind and arguments."""
+
+    kind: str
+    arguments: dict[str, Any]
+
+
 class Check(Value, frozen=True, kw_only=True):
     """An expectation about nodes."""
 
     nodes: tuple[str, ...]
-    """Every one of them must satisfy it."""
+    """Every one of them must satisfy it; none where it is of a role that no node has."""
     kind: str
     """As `spec.check_tables.KINDS` has them."""
     arguments: dict[str, Any]
@@ -289,7 +296,11 @@ class Check(Value, frozen=True, kw_only=True):
     """How long it must go on being true, once it is."""
     never_s: float | None = None
     """It must not be true, for this long."""
+    condition: Condition | None = None
+    """It is asked only of nodes where this holds, looked at once before it."""
     place: Place | None = None
+    about: tuple[str, ...] = ()
+    """The nodes and roles that it names, or whose it is."""
 
 
 class Fault(Value, frozen=True, kw_only=True):

@@ -130,6 +130,6 @@ def _sockets() -> str:
 
 def _hang_up(directory: str) -> None:
     for name in os.listdir(directory):
-        words = ["ssh", "-o", f"ControlPath={directory}/{name}", "-O", "exit", "-"]
+        words = ["ssh", "-o", f"ControlPath={directory}/{name}", "-O", "exit", "host"]
         subprocess.run(words, capture_output=True, check=False)
     shutil.rmtree(directory, ignore_errors=True)

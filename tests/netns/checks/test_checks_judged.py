@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 
 from hostlab.checks import JobState, JobStatus, Outcome, Report, Verdict, judge
 from hostlab.errors import SpecError
-from hostlab.spec.model import Check, Place
+from hostlab.spec.model import Check, Condition, Place
 from tests.netns.lab.lab_site import wait_until
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def test_command(lab: Lab) -> None:
     green(lab, "command", run="exit 3", status=3)
     verdict = red(lab, "command", "exit status 4", run="echo why >&2; exit 4")
     assert verdict.log == ("why",)
-    red(lab, "command", "its output lacks that text", run="echo a", stdout="b")
+    red(lab, "command", "its output is without that text", run="echo a", stdout="b")
     verdict = one(lab, "command", run="read never < /proc/self/fd/1")
     assert reds(verdict).startswith("still running")
     assert verdict.repeat.startswith("hostlab exec small/web -- sh -c ")
@@ -277,7 +278,7 @@ def test_file(lab: Lab, tmp_path: Path) -> None:
     red(lab, "file", "it leads to note", path=str(link), target="/note")
     red(lab, "file", "no regular file", path=str(fifo), contains="7.2")
     red(lab, "file", "no regular file", path="/dev/zero", contains="7.2")
-    lacks = red(lab, "file", "without that text", path=str(note), contains="7.3")
+    lacks = red(lab, "file", "it is without that text", path=str(note), contains="7.3")
     assert lacks.log == ("a release 7.2",)
     assert lacks.check == f"file: {note} (contains '7.3')"
     assert lacks.repeat == f"hostlab exec small/web -- cat {note}"
@@ -290,6 +291,113 @@ def test_sysctl(lab: Lab) -> None:
     red(lab, "sysctl", "it is 0", name="net.ipv4.ip_forward", value="1")
     red(lab, "sysctl", "has no net.ipv4.none", name="net.ipv4.none", value="1")
     green(lab, "sysctl", name="net.ipv4.conf.eth0.forwarding", value="0")
+
+
+def test_what_a_command_says(lab: Lab) -> None:
+    green(lab, "command", run="echo 7.2; echo x >&2", matches="^7[.]", stderr="x", lacks="8")
+    green(lab, "command", run="echo 3; echo 4", stdout=["3", "4"], matches=["^3$", "^4$"])
+    assert green(lab, "command", run="echo 3548", above=0, below=4000) == "it is 3548"
+    assert red(lab, "command", "it is", run="echo 2000", above=0, below=2000).seen == "it is 2000"
+    red(lab, "command", "no number", run="echo many", above=0)
+    red(lab, "command", "no match of /^8/", run="echo 7.2", matches="^8")
+    red(lab, "command", "lacks '4'", run="echo 3", stdout=["3", "4"])
+    red(lab, "command", "its output has '3'", run="echo 3", lacks="3")
+    red(lab, "command", "its errors", run="echo 3", stderr="3")
+
+
+def test_users_groups_and_packages(lab: Lab, tmp_path: Path) -> None:
+    assert "shell /bin/" in green(lab, "user", name="root", uid=0, home="/root", groups=["root"])
+    red(lab, "user", "no such user", name="nobody-here")
+    assert red(lab, "user", "its uid", name="root", uid=1).seen == "its uid is 0"
+    red(lab, "user", "its groups is root", name="root", groups=["root", "adm"])
+    green(lab, "group", name="root", gid=0)
+    red(lab, "group", "its members is none", name="root", members=["www-data"])
+    red(lab, "group", "no such group", name="nobody-here")
+    if not Path("/var/lib/dpkg/status").exists():
+        pytest.skip("dpkg is not here")
+    words = ["dpkg-query", "-W", "-f", "${Version} ${Architecture}", "dpkg"]
+    told = subprocess.run(words, capture_output=True, check=True, text=True).stdout
+    version, architecture = told.split()
+    assert green(lab, "package", name="dpkg", version=version) == f"version {version} is installed"
+    green(lab, "package", name=f"dpkg:{architecture}", version=f"{version[0]}*")
+    green(lab, "package", name="dpkg-none", installed=False)
+    red(lab, "package", "is installed", name="dpkg", installed=False)
+    red(lab, "package", f"version {version}", name="dpkg", version="0.1")
+    red(lab, "package", "it is not installed", name="dpkg:none")
+
+
+def test_mounts_and_processes(lab: Lab) -> None:
+    green(lab, "mount", path="/proc", type="proc")
+    red(lab, "mount", "nothing is mounted", path="/etc/passwd")
+    red(lab, "mount", "its type is proc", path="/proc", type="ext4")
+    red(lab, "mount", "its options is", path="/proc", options=["no-such"])
+    with lab.serving("web", "mute:tcp:127.0.0.1:80"):
+        name = Path(sys.executable).name
+        some: dict[str, Any] = {"name": name, "args": "mute:tcp:127.0.0.1:80"}
+        green(lab, "process", count=1, **some)
+        green(lab, "process", user=str(os.getuid()) if lab.is_root else "root", **some)
+        red(lab, "process", "none as said", name=name, args="no:such:words")
+        assert red(lab, "process", "1 of them run", count=2, **some).log
+        red(lab, "process", "1 of them run", count=0, **some)
+    green(lab, "process", name="no-such-program", count=0)
+    red(lab, "process", "no such process", name="no-such-program")
+
+
+def test_interfaces_addresses_and_routes(lab: Lab) -> None:
+    seen = green(lab, "interface", name="eth0", mac="02:00:00:00:00:01", mtu=1500)
+    assert seen.startswith("it is up, mtu 1500, 02:00:00:00:00:01, 10.9.0.1/24, fd09::1/64")
+    green(lab, "interface", name="eth0", addresses=["10.9.0.1", "fd09::1/64"])
+    green(lab, "interface", name="eth7", state="absent")
+    red(lab, "interface", "it is up", name="eth0", state="down")
+    red(lab, "interface", "there is none", name="eth7")
+    red(lab, "interface", "mtu 1500", name="eth0", mtu=9000)
+    red(lab, "interface", "10.9.0.1/24", name="eth0", addresses=["10.9.0.9"])
+    assert green(lab, "address", address="10.9.0.1") == "on eth0"
+    green(lab, "address", address="fd09::1/64", interface="eth0")
+    red(lab, "address", "only eth0 has it", address="10.9.0.1", interface="lo")
+    red(lab, "address", "10.9.0.1/24 on eth0", address="10.9.0.1/8")
+    assert green(lab, "route", to="10.9.0.0/24", interface="eth0") == "10.9.0.0/24 dev eth0"
+    enter = ["nsenter", "-t", str(lab["web"].pid), "-n", *([] if lab.is_root else ["-U"])]
+    words = ["ip", "route", "add", "10.8.0.0/16", "via", "10.9.0.2", "metric", "7"]
+    subprocess.run([*enter, *words], check=True)
+    green(lab, "route", to="10.8.0.0/16", via="db", metric=7)
+    red(lab, "route", "only 10.8.0.0/16 via 10.9.0.2", to="10.8.0.0/16", via="web")
+    red(lab, "route", "no route to default", to="default")
+
+
+def test_services_are_jobs(lab: Lab) -> None:
+    lab["web"].states = {
+        "www": JobStatus(state=JobState.RUNNING, pid=1),
+        "mail.service": JobStatus(state=JobState.FAILED, exit_status=1),
+    }
+    try:
+        assert green(lab, "service", name="www", running=True) == "job www is running"
+        green(lab, "service", name="mail", running=False)
+        red(lab, "service", "is failed", name="mail", running=True)
+    finally:
+        lab["web"].states = {}
+
+
+def test_what_is_asked_only_under_a_condition(lab: Lab) -> None:
+    there = Condition(kind="file", arguments={"path": "/etc/hosts"})
+    wrong = Condition(kind="command", arguments={"run": "test $(hostname) = nobody"})
+    missing = Condition(kind="file", arguments={"path": "/none"})
+    check = Check(nodes=("web", "db", "gone"), kind="listens", arguments={"port": 9},
+                  within_s=SHORT_S, condition=there)  # fmt: skip
+    told: list[Verdict] = []
+    asked = [check, replace(check, condition=missing), replace(check, condition=wrong)]
+    report = judge(asked, lab, progress=told.append)
+    assert "".join(row.outcome[0] for row in report.rows) == "ffussussu"
+    assert sorted(told, key=str) == sorted(report.rows, key=str)
+    assert report.rows[3].seen == (
+        "it is asked only under a condition: file: /none: it is not there"
+    )
+    assert report.rows[2].seen.startswith("its condition cannot be judged: file: /etc/hosts: ")
+    assert (
+        report.summary() == "0 of 5 checks hold, 2 do not, 3 could not be judged, 4 are not asked"
+    )
+    skipped = judge([replace(check, nodes=("web",), condition=missing)], lab)
+    assert (skipped.ok, skipped.exit_code) == (True, 0)
 
 
 def test_what_must_last_and_what_must_never_be(lab: Lab) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hostlab.jobs.drawing_states import STATE_COLOURS
-from hostlab.jobs.report import JobState
+from hostlab.jobs.job_state import JobState
 from tests.netns.cli.cli_site import Hostlab
 from tests.netns.lab.lab_site import wait_until
 

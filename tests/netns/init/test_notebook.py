@@ -15,7 +15,7 @@ import pytest
 
 from hostlab.init.initctl.script import SESSION_PREFIX
 from hostlab.jobs.drawing_states import STATE_COLOURS
-from hostlab.jobs.report import JobState
+from hostlab.jobs.job_state import JobState
 from hostlab.sync import Lab, Node
 from tests.netns.cli.cli_site import Hostlab, plain_users_python
 from tests.netns.lab.lab_site import needs_hostlab_in_nodes, site, wait_until

@@ -10,7 +10,7 @@ import pytest
 from hostlab.checks.access import JobStatus
 from hostlab.checks.expectations import KINDS, expectation, failed_jobs
 from hostlab.errors import SpecError
-from hostlab.jobs.report import JobState
+from hostlab.jobs.job_state import JobState
 
 pytestmark = pytest.mark.unit
 
@@ -26,6 +26,19 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
      "/etc/motd (link, mode 0640, owner :www, leads to x)"),
     ("sysctl", {"name": "net.ipv4.ip_forward", "value": "1"}, "net.ipv4.ip_forward: 1"),
     ("job", {"name": "www", "state": "running"}, "www: running"),
+    ("service", {"name": "www", "running": True, "enabled": False}, "www (running, not enabled)"),
+    ("process", {"name": "cron", "count": 1, "args": "-f"}, "cron (count 1, args '-f')"),
+    ("package", {"name": "nginx", "version": "1.22.*"}, "nginx 1.22.*"),
+    ("package", {"name": "nginx", "installed": False}, "nginx (not installed)"),
+    ("user", {"name": "www", "uid": 33, "groups": ["adm", "ssl"]},
+     "www (uid 33, groups adm and ssl)"),
+    ("group", {"name": "adm", "members": ["www"]}, "adm (members www)"),
+    ("mount", {"path": "/srv", "type": "ext4", "options": ["ro"]}, "/srv (type ext4, options ro)"),
+    ("interface", {"name": "eth0", "state": "down"}, "eth0 (down)"),
+    ("interface", {"name": "eth0", "mtu": 9000, "addresses": ["10.0.0.1"]},
+     "eth0 (mtu 9000, addresses 10.0.0.1)"),
+    ("address", {"address": "10.0.0.1/24", "interface": "eth0"}, "10.0.0.1/24 dev eth0"),
+    ("route", {"to": "default", "via": "r1", "metric": 5}, "default via r1 metric 5"),
 ]  # fmt: skip
 
 

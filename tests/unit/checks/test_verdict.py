@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hostlab.checks.verdict import Outcome, Report, Verdict, hostlab_line
+from hostlab.checks.kind import hostlab_line
+from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.spec.model import Place
 
 pytestmark = pytest.mark.unit

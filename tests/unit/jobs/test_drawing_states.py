@@ -7,8 +7,8 @@ import pytest
 from hostlab.jobs.drawing import Colours, dot, mermaid
 from hostlab.jobs.drawing_states import STATE_COLOURS, colours_of
 from hostlab.jobs.drawing_svg import svg
+from hostlab.jobs.job_state import JobState
 from hostlab.jobs.relations import Graph
-from hostlab.jobs.report import JobState
 
 pytestmark = pytest.mark.unit
 

@@ -339,6 +339,46 @@ def test_checks_and_their_arguments() -> None:
     assert (place.file, place.line, place.column) == ("lab.yaml", 10, 9)
 
 
+def test_checks_of_a_hosts_own_state() -> None:
+    lab = lab_of("""
+        segments: [lan]
+        nodes:
+          a:
+            checks:
+              - service: nginx
+              - {service: {name: cron, enabled: false}}
+              - {process: {name: cron, count: 1}}
+              - package: nginx-light
+              - {user: {name: www, groups: adm}, if: {file: /etc/passwd}}
+              - group: adm
+              - {mount: {path: /srv, options: [ro, nosuid]}}
+              - interface: lo
+              - address: 10.0.0.1/24 dev eth0
+              - route: default via r1
+              - {command: {run: x, matches: "^7", above: -1.5, stdout: [a, b]}}
+              - {file: {path: /x, lacks: debug, size: 0}}
+    """)
+    assert [(c.kind, c.arguments) for c in lab.checks] == [
+        ("service", {"name": "nginx", "running": True}),
+        ("service", {"name": "cron", "enabled": False}),
+        ("process", {"name": "cron", "count": 1}),
+        ("package", {"name": "nginx-light"}),
+        ("user", {"name": "www", "groups": ["adm"]}),
+        ("group", {"name": "adm"}),
+        ("mount", {"path": "/srv", "options": ["ro", "nosuid"]}),
+        ("interface", {"name": "lo"}),
+        ("address", {"address": "10.0.0.1/24", "interface": "eth0"}),
+        ("route", {"to": "default", "via": "r1"}),
+        ("command", {"run": "x", "status": 0, "matches": "^7", "above": -1.5,
+                     "stdout": ["a", "b"]}),
+        ("file", {"path": "/x", "is": None, "mode": None, "owner": None, "contains": None,
+                  "target": None, "lacks": "debug", "size": 0}),
+    ]  # fmt: skip
+    condition = lab.checks[4].condition
+    assert condition is not None
+    assert (condition.kind, condition.arguments["path"]) == ("file", "/etc/passwd")
+
+
 FILES = {
     "motd": b"\xff\x00",
     "t/hosts.in": b"${node} ${lab} ${hostname} $address ${address6} ${b-1.address} $$ $colour\n",
@@ -399,7 +439,10 @@ def test_a_check_of_a_node_may_be_about_another_and_one_about_nobody_is_none() -
           a: {checks: [{on: b, listens: 2}]}
           b:
     """)
-    assert [(check.nodes, check.arguments["port"]) for check in lab.checks] == [(("b",), 2)]
+    assert [(check.nodes, check.arguments["port"]) for check in lab.checks] == [
+        ((), 1),
+        (("b",), 2),
+    ]
 
 
 @pytest.mark.parametrize(
