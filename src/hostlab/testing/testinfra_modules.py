@@ -165,7 +165,7 @@ class Capabilities(InstanceModule):
 
 
 class Job(Module):
-    """A job of a node's init."""
+    """A job of a node's init; a unit's by its name without the suffix, too."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -175,7 +175,8 @@ class Job(Module):
         node = _node(self)
         if node is None:
             raise NotImplementedError("jobs are told by a node's init; this host is no node")
-        return node.jobs().get(self.name)
+        jobs = node.jobs()
+        return jobs.get(self.name) or jobs.get(f"{self.name}.service")
 
     @property
     def exists(self) -> bool:
