@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from hostlab.checks.run import report_schema
 from hostlab.cli.main import COMMANDS, cli
 from hostlab.init.systemctl import reference as systemctl
 from hostlab.jobs import boot, source_events
@@ -47,6 +49,7 @@ def pages() -> dict[str, str]:
         "events.md": BOOT.sub(_boot, events),
         "systemd-directives.md": directives.page(),
         "systemctl.md": systemctl.page(),
+        "report.schema.json": json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n",
         "sources.md": SOURCES.sub(_sources, (DOCS / "sources.md").read_text()),
     }
 

@@ -243,7 +243,8 @@ class Lab:
         """Judge every check of the description, or these; on hosts outside of it by `access`."""
         asked = self.description.checks if checks is None else checks
         found = self.nodes() if access is None else access
-        return judge(asked, found, lab=self.name, progress=progress)
+        secrets = self.description.secrets
+        return judge(asked, found, lab=self.name, secrets=secrets, progress=progress)
 
     def __enter__(self) -> Self:
         was_up = self.is_up()

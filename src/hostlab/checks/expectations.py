@@ -480,10 +480,11 @@ def expectation(kind: str, arguments: Mapping[str, Any]) -> Expectation:
 
 
 def line(check: Check, typed: Expectation) -> str:
-    """A check in one line, as its verdict and reports have it: `listens: 80`."""
+    """A check in one line, as its verdict and reports have it: `listens: 80`, or its name."""
     always = "" if check.always_s is None else f" always for {check.always_s:g} s"
     never = "" if check.never_s is None else f" never for {check.never_s:g} s"
-    return f"{check.kind}: {typed.text()}{always}{never}"
+    said = check.name or f"{check.kind}: {typed.text()}"
+    return f"{said}{always}{never}"
 
 
 def attempt_inside(judged: InsideExpectation, timeout_s: float) -> Seen:

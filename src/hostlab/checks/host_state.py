@@ -112,7 +112,10 @@ def package_version(name: str, status: str = DPKG_STATUS) -> str | None:
 
 def mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
     """Every mount, those that lie over others last."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    if not os.path.exists(path):
+        # Who has entered a node is no process of its own there; its first one sees the same.
+        path = "/proc/1/mountinfo"
+    with open(path, encoding="utf-8", errors="replace") as file:
         return [_mount(line.split()) for line in file if " - " in line]
 
 

@@ -29,6 +29,7 @@ from hostlab.checks.inside import Crew
 from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
 from hostlab.checks.patience import Patience, Seen, Waited
 from hostlab.checks.questions import Question, Reply, answered, attempt_outside
+from hostlab.checks.secrets import Masking
 from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem
 from hostlab.spec.model import Check
@@ -81,6 +82,7 @@ class _Judging:
     access: Mapping[str, NodeAccess | HostAccess]
     lab: str | None
     crew: Crew
+    masking: Masking
     at_once: int
     progress: Progress | None
     verdicts: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = field(
@@ -108,7 +110,8 @@ class _Judging:
                 raise
 
     def say(self, row: _Row, waited: Waited) -> None:
-        self.verdicts.put((row.position, _verdict(row, waited, self.repeat(row))))
+        verdict = self.masking.of(_verdict(row, waited, self.repeat(row)))
+        self.verdicts.put((row.position, verdict))
 
     def repeat(self, row: _Row) -> str:
         """A command line that asks the same by hand."""
@@ -128,6 +131,7 @@ def judge(
     access: Mapping[str, NodeAccess | HostAccess],
     *,
     lab: str | None = None,
+    secrets: Sequence[str] = (),
     progress: Progress | None = None,
     at_once: int = AT_ONCE,
 ) -> Report:
@@ -136,12 +140,13 @@ def judge(
     Returns when every verdict is there; `progress` is told each as it is reached, in the calling
     thread. A node that is missing or dies gives UNKNOWN, and disturbs no other. `SpecError` when a
     check's kind or arguments do not exist, before anything is asked. `lab` is for the lines that
-    repeat a check by hand.
+    repeat a check by hand; `secrets` are in no verdict.
     """
     rows = _rows(checks)
     started = time.monotonic()
     with Crew(answer_inside) as crew:
-        judging = _Judging(access, lab, crew, max(1, at_once), progress)
+        masking = Masking(secrets)
+        judging = _Judging(access, lab, crew, masking, max(1, at_once), progress)
         found = _unasked(judging, rows)
         judging.decide([row for row in rows if row.position not in found], found)
     ordered = tuple(found[row.position] for row in rows)
@@ -166,7 +171,7 @@ def _unasked(judging: _Judging, rows: Sequence[_Row]) -> dict[int, Verdict]:
             took_s=seen.took_s,
         )
         for each in waiting:
-            verdict = _verdict(each, waited, judging.repeat(each))
+            verdict = judging.masking.of(_verdict(each, waited, judging.repeat(each)))
             if not unknown:
                 verdict = msgspec.structs.replace(verdict, outcome=Outcome.SKIPPED)
             found[each.position] = verdict
@@ -352,6 +357,7 @@ def _verdict(row: _Row, waited: Waited, repeat: str) -> Verdict:
         place=check.place,
         log=() if seen.ok else seen.log,
         repeat=repeat,
+        trace=waited.trace if len(waited.trace) > 1 else (),
     )
 
 

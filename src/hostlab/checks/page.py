@@ -69,6 +69,7 @@ _CONTROLS: Final = """<h2>Hosts and checks</h2>
 <li><span class="mark u">?</span>could not be judged</li>
 <li><span class="mark none">–</span>is not asked of this host</li>
 </ul>
+<section id=topology hidden><h2>Topology</h2></section>
 <p class="soft keys">Arrows move, Enter opens a cell, Escape closes it, / searches.</p>"""
 
 
@@ -119,6 +120,12 @@ def _told(verdict: Verdict, excerpts: tuple[Excerpt, ...]) -> Iterator[str]:
                     mark = " class=here" if number == place.line else ""
                     yield f"<span{mark}>{number:4}  {escape(line)}\n</span>"
             yield "</pre>"
+    if verdict.trace:
+        yield "<ol class=trace>"
+        yield from (
+            f"<li><b>{step.at_s:.2f} s</b> {escape(step.text)}</li>" for step in verdict.trace
+        )
+        yield "</ol>"
     if verdict.log:
         yield f"<pre class=log>{escape(chr(10).join(verdict.log))}</pre>"
     if verdict.repeat:
@@ -187,6 +194,7 @@ def _hosts(run: Run) -> list[Host]:
 def _row(host: Host, verdicts: list[Verdict | None], shared: _Shared) -> dict[str, Any]:
     return {
         "name": host.name,
+        "on": [shared.text(each) for each in host.segments],
         "states": "".join(LETTERS[each.outcome] if each else NOT_ASKED for each in verdicts),
         "seen": [shared.text(each.seen) if each else -1 for each in verdicts],
         "at": [shared.place(each.place) if each else -1 for each in verdicts],
@@ -204,5 +212,6 @@ def _more(verdict: Verdict) -> dict[str, Any]:
         "within": verdict.within_s,
         "tries": verdict.tries,
         "log": verdict.log,
+        "trace": [[step.at_s, step.text] for step in verdict.trace],
         "repeat": verdict.repeat,
     }

@@ -160,6 +160,15 @@ function open(host, column) {
     + (more.tries ? ' of ' + more.within + ' s, ' + more.tries + ' tries' : ''));
   detail.replaceChildren(close, title, list);
   if (host.at[column] >= 0) source(...data.places[host.at[column]]);
+  if (more.trace && more.trace.length) {
+    const steps = make('ol', undefined, 'trace');
+    for (const [at, text] of more.trace) {
+      const step = make('li');
+      step.append(make('b', at.toFixed(2) + ' s'), ' ' + text);
+      steps.append(step);
+    }
+    detail.append(steps);
+  }
   if (more.log && more.log.length) detail.append(make('pre', more.log.join('\\n'), 'log'));
   if (more.repeat) {
     const line = make('p', 'repeat: ');
@@ -206,6 +215,42 @@ function link() {
   focus(true);
 }
 
+function topology() {
+  const segments = new Map();
+  for (const group of data.groups) for (const host of group.hosts) for (const at of host.on) {
+    if (!segments.has(at)) segments.set(at, []);
+    segments.get(at).push(host);
+  }
+  if (!segments.size) return;
+  const place = find('topology');
+  place.hidden = false;
+  for (const [at, hosts] of segments) {
+    const card = make('div', undefined, 'segment');
+    card.append(make('h3', data.texts[at]), ...hosts.map(node));
+    place.append(card);
+  }
+}
+
+function node(host) {
+  const bad = [...host.states].filter(state => state === 'f').length;
+  const unsure = [...host.states].filter(state => state === 'u').length;
+  const state = bad ? 'f' : unsure ? 'u' : 'h';
+  const made = make('button', SIGNS[state] + ' ' + host.name, 'node', state);
+  made.type = 'button';
+  made.title = host.name + ': ' + (bad ? bad + ' do not hold' : unsure
+    ? unsure + ' could not be judged' : 'nothing is wrong');
+  made.addEventListener('click', () => {
+    search.value = '';
+    only.checked = false;
+    choose();
+    const column = Math.max(0, [...host.states].findIndex(each => each === state));
+    cursor = [rows.findIndex(each => each.host === host), columns.indexOf(column)];
+    open(host, column);
+    focus(true);
+  });
+  return made;
+}
+
 function openAt(cell) {
   cursor = cell.dataset.at.split(',').map(Number);
   open(rows[cursor[0]].host, columns[cursor[1]]);
@@ -243,5 +288,6 @@ only.addEventListener('change', choose);
 document.querySelector('.controls').hidden = false;
 cursor = [1, 0];
 choose();
+topology();
 link();
 """

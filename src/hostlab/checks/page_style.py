@@ -83,6 +83,15 @@ td > span { display: grid; place-items: center; width: 34px; height: 26px; borde
 td:focus { outline: none; }
 td:focus-visible > span, td > span:hover, td.open > span { outline: 2px solid var(--accent);
   outline-offset: 1px; }
+.trace { margin: 0 0 8px; padding: 0; list-style: none; font-size: 14px; }
+.trace b { color: var(--soft); font-weight: 500; font-variant-numeric: tabular-nums; }
+#topology .segment { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+  border-top: 6px solid var(--accent); padding: 10px 14px; margin: 0 0 12px; display: flex;
+  flex-wrap: wrap; gap: 6px; align-items: center; }
+#topology h3 { flex: 0 0 100%; margin: 0; }
+.node { font: inherit; font-size: 14px; border: 1px solid transparent; border-radius: 7px;
+  padding: 2px 10px; cursor: pointer; }
+.node:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .legend { display: flex; flex-wrap: wrap; gap: 8px 18px; margin: 12px 0 8px; padding: 0;
   list-style: none; font-size: 14px; }
 .legend li { display: flex; gap: 8px; align-items: center; }

@@ -21,6 +21,7 @@ ATTEMPT_S: Final = 1.0
 """The longest attempt: a lost first packet is sent anew by a new attempt, not by TCP's timers."""
 SHORTEST_ATTEMPT_S: Final = 0.1
 """What an attempt gets even when its deadline is nearer, so that `within: 0` can be judged."""
+MOST_STEPS: Final = 16
 LASTING_S: Final = 1.0
 """How long what must not be reached has to stay so, unless `within` is shorter."""
 
@@ -41,12 +42,22 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     log: tuple[str, ...] = ()
 
 
+class Step(msgspec.Struct, frozen=True):
+    """What was seen from a moment on."""
+
+    at_s: float
+    """From the first attempt's start."""
+    text: str
+
+
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
     """The attempt that decided, and what it took to get there."""
 
     seen: Seen
     tries: int
     took_s: float
+    trace: tuple[Step, ...] = ()
+    """What the first attempt saw, and those that saw something else; not more than 16."""
 
 
 def pause(seconds: float) -> None:
@@ -91,8 +102,12 @@ class Patience:
         if self.always_s is None or not first.seen.ok:
             return first
         then = self._as_long_as_true(attempt, self.always_s)
+        later = tuple(Step(first.took_s + step.at_s, step.text) for step in then.trace)
         return Waited(
-            seen=then.seen, tries=first.tries + then.tries, took_s=first.took_s + then.took_s
+            seen=then.seen,
+            tries=first.tries + then.tries,
+            took_s=first.took_s + then.took_s,
+            trace=(first.trace + later)[:MOST_STEPS],
         )
 
     def _as_long_as_true(self, attempt: Callable[[float], Seen], period_s: float) -> Waited:
@@ -104,15 +119,20 @@ class Patience:
         started = self.now()
         until = started + period_s
         tries, wait_s, said = 0, FIRST_PAUSE_S, None
+        trace: list[Step] = []
         while True:
             tries += 1
             left_s = until - self.now()
+            at_s = self.now() - started
             seen = attempt(min(self.attempt_s, max(SHORTEST_ATTEMPT_S, left_s)))
+            if len(trace) < MOST_STEPS and (not trace or trace[-1].text != seen.text):
+                trace.append(Step(round(at_s, 3), seen.text))
             if decides(seen) or said is None or seen.heard >= said.heard:
                 said = seen
             left_s = until - self.now()
             if decides(seen) or left_s <= 0:
-                return Waited(seen=said, tries=tries, took_s=self.now() - started)
+                took_s = self.now() - started
+                return Waited(seen=said, tries=tries, took_s=took_s, trace=tuple(trace))
             self.pause(min(wait_s, left_s))
             wait_s = min(2 * wait_s, LONGEST_PAUSE_S)
 

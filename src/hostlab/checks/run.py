@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from hostlab.checks.secrets import Masking
 from hostlab.checks.verdict import Report, Verdict
 from hostlab.errors import UsageError
 from hostlab.spec.model import Lab
@@ -34,6 +35,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     roles: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+    """Those that it is on."""
 
 
 class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +71,7 @@ def run_of(lab: Lab, report: Report, *, began: float) -> Run:
 
     `began` is in seconds since the epoch. A description that is not where it was has no lines.
     """
+    masking = Masking(lab.secrets)
     judged = {row.node for row in report.rows}
     files = {row.place.file for row in report.rows if row.place is not None}
     return Run(
@@ -75,10 +79,19 @@ def run_of(lab: Lab, report: Report, *, began: float) -> Run:
         began=began,
         version=__version__,
         hosts=tuple(
-            Host(name=node.name, roles=node.roles) for node in lab.nodes if node.name in judged
+            Host(
+                name=node.name,
+                roles=node.roles,
+                segments=tuple(dict.fromkeys(each.segment for each in node.interfaces)),
+            )
+            for node in lab.nodes
+            if node.name in judged
         ),
         report=report,
-        excerpts=excerpts(report.rows, {file: _text(file) for file in files}),
+        excerpts=tuple(
+            masking.of(each)
+            for each in excerpts(report.rows, {file: _text(file) for file in files})
+        ),
     )
 
 
@@ -155,6 +168,17 @@ def parse_run(data: bytes, *, file: str) -> Run:
         return msgspec.json.decode(data, type=Run)
     except msgspec.DecodeError as error:
         raise UsageError("report", f"{file} is no whole report: {error}") from None
+
+
+def report_schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12, of a report's file."""
+    (top,), definitions = msgspec.json.schema_components([Run], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "hostlab report",
+        **top,
+        "$defs": definitions,
+    }
 
 
 class _Format(msgspec.Struct):

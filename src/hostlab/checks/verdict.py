@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from hostlab.checks.patience import Step
 from hostlab.spec.model import Place
 
 
@@ -43,6 +44,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The last lines of the job at fault, or of the command's output."""
     repeat: str = ""
     """A command line that asks the same by hand."""
+    trace: tuple[Step, ...] = ()
+    """What was seen first, and each time that it changed, where it changed."""
 
     @property
     def ok(self) -> bool:

@@ -86,7 +86,7 @@ def check_command(
     found, access = _place(lab, hosts, live=live, inventory=inventory)
     checks = selected(found.description, hosts=hosts, roles=roles, words=words)
     if only_list:
-        _list(checks, as_json=as_json)
+        _list(checks, found.description.secrets, as_json=as_json)
         return 0
     run = judged(found, checks, as_json=as_json, access=access)
     _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
@@ -95,11 +95,18 @@ def check_command(
     return run.report.exit_code
 
 
-def _list(checks: Sequence[Check], *, as_json: bool) -> None:
+def _list(checks: Sequence[Check], secrets: Sequence[str], *, as_json: bool) -> None:
+    from hostlab.checks.secrets import Masking
     from hostlab.checks.selecting import said
 
+    masking = Masking(secrets)
     rows = [
-        {"host": node, "check": said(check), "within_s": check.within_s, "place": check.place}
+        {
+            "host": node,
+            "check": masking.text(said(check)),
+            "within_s": check.within_s,
+            "place": check.place,
+        }
         for check in checks
         for node in check.nodes
     ]

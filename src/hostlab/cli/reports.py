@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,33 @@ def merge_command(directory: str, reports: tuple[str, ...]) -> int:
     write_report(directory, run)
     print(run.report.summary())
     return run.report.exit_code
+
+
+@report_command.command("serve", epilog="Example: hostlab report serve out --port 8000")
+@_REPORT
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0, any that is free.")
+def serve_command(report: str, port: int) -> None:
+    """Serve a report's page, or a directory of several, on 127.0.0.1, until ^C."""
+    from hostlab.checks.run import read_run
+    from hostlab.checks.serving import reports_in, server
+
+    if not list(reports_in(report)):
+        read_run(report)
+    try:
+        serving = server(report, port)
+    except OSError as error:
+        raise UsageError("port", f"port {port}: {error.strerror}") from None
+    with serving, contextlib.suppress(KeyboardInterrupt):
+        print(f"http://127.0.0.1:{serving.server_port}/", flush=True)
+        serving.serve_forever()
+
+
+@report_command.command("schema", epilog="Example: hostlab report schema > report.schema.json")
+def schema_command() -> None:
+    """Print the JSON Schema of report.json."""
+    from hostlab.checks.run import report_schema
+
+    print_json(report_schema())
 
 
 def write_report(directory: str, run: Run) -> None:

@@ -123,6 +123,8 @@ CHECK = Table(
     "An expectation about nodes: what is expected, where, and how soon.",
     (
         *_KIND_KEYS,
+        Key("name", TEXT, "What it is called in reports.", "memcached uses almost all memory",
+            "what it expects, in one line"),
         Key("if", CONDITION, "It is asked only of nodes where this is so.",
             "{file: /sys/class/net/bond0}", "of all"),
         Key("on", _ON, "The nodes and roles it is about; needed at the top, implied elsewhere.",

@@ -39,7 +39,8 @@ class Names:
             if draft.said != draft.name:
                 self.groups.setdefault(draft.said, []).append(draft.name)
             for role in draft.roles:
-                self.groups[role].append(draft.name)
+                if draft.name not in self.groups[role][-1:]:  # a role may be called as its nodes
+                    self.groups[role].append(draft.name)
         self.every = every
         self.hosts = {name.lower() for name in every}
         for draft in every.values():
@@ -131,6 +132,7 @@ def _check(
             never_s=fields.value("never"),
             condition=condition,
             place=Place(file=place.file, line=place.line, column=place.column),
+            name=fields.value("name"),
             about=tuple(each.value for each in fields.value("on", [])) or about,
         )
 

@@ -299,6 +299,8 @@ class Check(Value, frozen=True, kw_only=True):
     condition: Condition | None = None
     """It is asked only of nodes where this holds, looked at once before it."""
     place: Place | None = None
+    name: str | None = None
+    """What it is called in reports; None: by what it expects."""
     about: tuple[str, ...] = ()
     """The nodes and roles that it names, or whose it is."""
 
@@ -394,6 +396,8 @@ class Lab(Value, frozen=True, kw_only=True):
     segments: tuple[Segment, ...] = ()
     nodes: tuple[Node, ...] = ()
     checks: tuple[Check, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """Texts that no output of checks tells."""
     faults: tuple[TimedFault, ...] = ()
     """A timeline, in the order of the description."""
     source: str = ""

@@ -85,6 +85,7 @@ def resolve(source: Source, top: Fields, inputs: Inputs) -> Lab:
         nodes=nodes,
         checks=checks(source, top, every),
         source=source.file,
+        secrets=tuple(source.secrets),
     )
     return with_timeline(source, top, lab)
 

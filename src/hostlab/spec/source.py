@@ -76,6 +76,8 @@ class Source:
         self.text = text
         self.file = file
         self.lines = _LINE_BREAK.split(text)
+        self.secrets: dict[str, None] = {}
+        """Texts that are marked as secret."""
         self._errors: dict[tuple[int, int, str], SpecError] = {}
         self._comparisons_left = MAX_COMPARISONS
         self._dropped = 0

@@ -20,6 +20,10 @@ MAX_DEPTH = 64
 MAX_ALIASED = 500_000
 """Nodes that aliases may stand for together: what bounds a "billion laughs"."""
 
+SECRET = "!secret"
+"""The tag of a text that is masked in every output of checks."""
+SHORTEST_SECRET = 4
+
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
@@ -135,7 +139,10 @@ class _Composer:
             )
 
     def scalar(self, event: yaml.ScalarEvent) -> None:
-        self.check_tag(event.tag, _start(event))
+        if event.tag == SECRET:
+            self.secret(event.value, _start(event))
+        else:
+            self.check_tag(event.tag, _start(event))
         self.count += 1
         plain = event.style is None or event.style == ""
         null = plain and event.value in _NULLS and (event.tag is None or event.tag[-4:] == "null")
@@ -143,6 +150,14 @@ class _Composer:
         if event.anchor is not None:
             self.anchors[event.anchor] = (node, 1)
         self.add(node)
+
+    def secret(self, value: str, at: Mark) -> None:
+        """A text that nobody is to be told."""
+        if len(value) < SHORTEST_SECRET:
+            message = f"a secret has at least {SHORTEST_SECRET} characters"
+            self.source.report("value", message, at, "shorter ones would be masked everywhere")
+        else:
+            self.source.secrets[value] = None
 
     def alias(self, event: yaml.AliasEvent) -> None:
         assert event.anchor is not None

@@ -13,6 +13,7 @@ import yaml
 
 from hostlab.checks.formats import junit, prometheus, tap
 from hostlab.checks.page import page, table
+from hostlab.checks.verdict import Outcome
 from tests.unit.checks.run_site import HARM, a_run, verdict
 
 pytestmark = pytest.mark.unit
@@ -41,6 +42,24 @@ def test_junit_has_a_suite_for_each_host() -> None:
     case = suites[0].find("testcase")
     assert case is not None
     assert (case.get("file"), case.get("line"), case.get("time")) == ("lab.yaml", "2", "0.250")
+
+
+def test_what_is_not_asked_is_skipped() -> None:
+    skipped = msgspec.structs.replace(
+        verdict("web1", "file: /x"), outcome=Outcome.SKIPPED, seen="no bond0"
+    )
+    run = a_run(verdict("web1", "listens: 80"), skipped)
+    suite = ElementTree.fromstring(junit(run)).find("testsuite")
+    assert suite is not None
+    assert (suite.get("skipped"), suite.get("failures")) == ("1", "0")
+    case = suite.find("testcase/skipped")
+    assert case is not None
+    assert case.get("message") == "no bond0"
+    assert tap(run).splitlines()[-1] == "ok 2 - web1: file: /x # SKIP no bond0"
+    assert "/x" not in prometheus(run).partition("hostlab_check_unknown")[0]
+    (group,) = table(run)["groups"]
+    assert group["hosts"][0]["states"] == "hs"
+    assert "What does not hold" not in page(run)
 
 
 def test_tap_has_a_line_for_each_verdict_and_says_why() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hostlab.checks.patience import Patience, Seen, Waited
+from hostlab.checks.patience import MOST_STEPS, Patience, Seen, Step, Waited
 
 pytestmark = pytest.mark.unit
 
@@ -43,8 +43,26 @@ class Clock:
 def test_what_is_true_at_once_is_not_waited_for() -> None:
     clock = Clock()
     waited = clock.patience(5).judged(clock.attempts(YES))
-    assert waited == Waited(seen=YES, tries=1, took_s=0.0)
+    trace = (Step(0.0, YES.text),)
+    assert waited == Waited(seen=YES, tries=1, took_s=0.0, trace=trace)
     assert clock.pauses == []
+
+
+def test_the_trace_has_what_was_seen_each_time_that_it_changed() -> None:
+    clock = Clock()
+    other = Seen(ok=False, text="other")
+    waited = clock.patience(5).judged(clock.attempts(NO, NO, other, NO, YES))
+    assert [step.text for step in waited.trace] == [NO.text, "other", NO.text, YES.text]
+    assert [round(1000 * step.at_s) for step in waited.trace] == [0, 3, 7, 15]
+    busy = Clock()
+    changing = busy.attempts(*(Seen(ok=False, text=str(number)) for number in range(50)))
+    assert len(busy.patience(3).judged(changing).trace) == MOST_STEPS
+
+
+def test_once_is_one_attempt() -> None:
+    clock = Clock()
+    patience = clock.patience(5, once=True)
+    assert patience.judged(clock.attempts(NO, YES)).seen is NO
 
 
 def test_pauses_double_up_to_a_bound() -> None:

@@ -339,6 +339,15 @@ def test_checks_and_their_arguments() -> None:
     assert (place.file, place.line, place.column) == ("lab.yaml", 10, 9)
 
 
+def test_a_role_that_is_called_as_its_nodes_are_asks_each_once() -> None:
+    lab = lab_of("""
+        roles: {web: {checks: [{listens: 80, name: it listens}]}}
+        nodes: {web: {count: 2, role: web}}
+    """)
+    (check,) = lab.checks
+    assert (check.nodes, check.name, check.about) == (("web1", "web2"), "it listens", ("web",))
+
+
 def test_checks_of_a_hosts_own_state() -> None:
     lab = lab_of("""
         segments: [lan]
