@@ -14,11 +14,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hostlab import spec
-from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
+from hostlab.awaiting import AwaitedNode
+from hostlab.checks import CommandResult, JobStatus, Report, Verdict, judge
 from hostlab.checks.access import OUTPUT_BYTES, HostAccess, TooMuch
 from hostlab.errors import Failed
 from hostlab.lab import driver, limits
-from hostlab.lab.access import Completed, CutOff, NodeConnection, known_node
+from hostlab.lab.access import Completed, CutOff, known_node
 from hostlab.lab.description import read_lab, staged
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from hostlab.spec.device import Device
 
 
-class Node(NodeConnection):
+class Node(AwaitedNode):
     """A running node."""
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
@@ -118,16 +119,7 @@ class Node(NodeConnection):
 
     def jobs(self) -> Mapping[str, JobStatus]:
         """The node's jobs by name; those of a failed one come with their log's last lines."""
-        found = {}
-        for row in self.job_table():
-            state = JobState(row["state"])
-            log = self.log_tail(row["name"]) if state is JobState.FAILED else ()
-            if state is JobState.FAILED and not log and row["reason"]:
-                log = (row["reason"],)
-            found[row["name"]] = JobStatus(
-                state=state, pid=row["pid"], exit_status=row["status"], log=log
-            )
-        return found
+        return self.job_statuses(self.job_table())
 
 
 class Lab:

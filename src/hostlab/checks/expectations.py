@@ -448,7 +448,7 @@ class JobIs(OutsideExpectation, frozen=True, kw_only=True):
         if found is None:
             known = f"; its jobs are {', '.join(jobs)}" if jobs else ", nor any other"
             return Seen(ok=False, text=f"there is no job {self.name}{known}", hopeless=True)
-        text = f"{self.name} is {_status_text(found)}"
+        text = f"{self.name} is {status_text(found)}"
         is_idle = self.state is JobState.STOPPED and found.state is JobState.WAITING
         if found.state is self.state or is_idle:
             return Seen(ok=True, text=text)
@@ -502,11 +502,12 @@ def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:
     if not failed or any(status.state not in idle for status in jobs.values()):
         return None
     status = jobs[failed[0]]
-    text = f"nothing will: job {failed[0]} is {_status_text(status)} and no other runs"
+    text = f"nothing will: job {failed[0]} is {status_text(status)} and no other runs"
     return Seen(ok=False, text=text, hopeless=True, log=status.log[-OUTPUT_LINES:])
 
 
-def _status_text(status: JobStatus) -> str:
+def status_text(status: JobStatus) -> str:
+    """A job's state in words, with how it ended."""
     if status.exit_status is None or status.state in (JobState.RUNNING, JobState.STARTING):
         return str(status.state)
     return f"{status.state} ({_exit_text(status.exit_status)})"

@@ -64,6 +64,16 @@ def import_containerlab_command(file: str, *, as_json: bool) -> None:
     )
 
 
+@import_command.command("goss", epilog="Example: hostlab import goss goss.yaml > checks.yaml")
+@_foreign
+@json_option
+def import_goss_command(file: str, *, as_json: bool) -> None:
+    """Turn a goss file into a node with checks; `-` is standard input."""
+    from hostlab.spec.goss import import_goss
+
+    _print_imported(import_goss(_read(file), file=_shown(file)), as_json=as_json)
+
+
 @import_command.command(
     "graphml", epilog="Example: hostlab import graphml Abilene.graphml > abilene.yaml"
 )

@@ -8,7 +8,8 @@ from hostlab.errors import Failed, Problem, UsageError
 from hostlab.faults import record
 from hostlab.faults.hands import HANDS
 from hostlab.faults.record import Phase, Standing
-from hostlab.faults.site import NODE_GONE, Site
+from hostlab.faults.site import Site
+from hostlab.lab.access import NODE_GONE
 from hostlab.spec import faults
 from hostlab.spec.model import Fault
 

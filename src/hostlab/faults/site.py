@@ -18,6 +18,7 @@ import msgspec
 from hostlab.api import Lab
 from hostlab.errors import Failed
 from hostlab.lab import driver
+from hostlab.lab.access import NODE_GONE
 from hostlab.lab.description import staged
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, procfs, rtnetlink
@@ -30,7 +31,6 @@ State = dict[str, Any]
 """What must be known to take a fault back: JSON, written down before anything is done."""
 NETWORK: Final = ("user", "net")
 FILES: Final = ("user", "mnt")
-NODE_GONE: Final = "node-gone"
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from hostlab.init.client import Control, InitClient, result
 from hostlab.init.protocol import CONTROL
 from hostlab.lab.paths import LabDirectory
 
+NODE_GONE: Final = "node-gone"
 _PIPE_BYTES: Final = 1 << 16
 _PAUSE_MS: Final = 10
 """So long nobody looks at a pipe again, unless the command ends: a script that is traced writes two
@@ -59,22 +60,23 @@ class NodeConnection(InitClient):
             return Control.to(self.directory, CONTROL)
         except (FileNotFoundError, ConnectionRefusedError):
             raise Failed(
-                "node-gone",
+                NODE_GONE,
                 f"node {self.name} of lab {self.lab} is not there",
                 hint=f"`hostlab status {self.lab}` tells why; `hostlab up` brings it back",
             ) from None
 
     def execute(
         self,
-        argv: Sequence[str],
+        argv: str | Sequence[str],
         *,
         timeout_s: float | None = None,
         stdin: bytes = b"",
         output_limit_bytes: int | None = None,
         **options: Any,
     ) -> Completed:
-        """Run a program and collect what it writes; CutOff (and SIGHUP to it) when late, or when
-        it writes more than `output_limit_bytes`.
+        """Run a program, or a shell command line, and collect what it writes.
+
+        CutOff (and SIGHUP to it) when late, or when it writes more than `output_limit_bytes`.
 
         `options` go to the node's `exec`: user, directory, environment.
         """
@@ -85,7 +87,8 @@ class NodeConnection(InitClient):
             ours, theirs = zip(*(os.pipe2(os.O_CLOEXEC) for _ in range(2)), strict=True)
             for fd in ours:
                 stack.callback(os.close, fd)
-            number = control.send("exec", (null, *theirs), argv=list(argv), **options)
+            words = ("/bin/sh", "-c", argv) if isinstance(argv, str) else argv
+            number = control.send("exec", (null, *theirs), argv=list(words), **options)
             for fd in (null, *theirs):
                 os.close(fd)
             outputs, answer = _collect(control, number, ours, deadline, output_limit_bytes)
@@ -125,7 +128,7 @@ class NodeConnection(InitClient):
 
     def shell(self, command: str, **options: Any) -> Completed:
         """Run a shell command line."""
-        return self.execute(("/bin/sh", "-c", command), **options)
+        return self.execute(command, **options)
 
 
 def _memory(data: bytes) -> int:

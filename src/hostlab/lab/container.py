@@ -132,7 +132,8 @@ def _join(namespaces: Sequence[int]) -> None:
 
 def _hostname(node: Node) -> None:
     """The node's name, also as the process' own for `ps -o comm` (15 bytes of it)."""
-    set_process_name(f"hold {node.name}")
+    # Without a space, at which what reads `ps` would take it apart.
+    set_process_name(f"hold:{node.name}")
     if not any(kind == "uts" for kind, _ in node.namespaces):
         encoded = node.hostname.encode()
         sethostname(encoded, len(encoded))

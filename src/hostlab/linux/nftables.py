@@ -14,6 +14,8 @@ from hostlab.linux.netlink import Netlink, Request, attributes
 NETLINK_NETFILTER: Final = 12
 NFNL_SUBSYS_NFTABLES: Final = 10
 NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE = 0, 1
+NFT_MSG_GETGEN: Final = 16
+NFTA_GEN_ID: Final = 1
 NFTA_TABLE_NAME: Final = 1
 NFPROTO: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 """A family's number -> nft's word."""
@@ -34,6 +36,20 @@ def tables() -> tuple[tuple[str, str], ...]:
             for kind, body in netlink.dump(request)
             if kind == _KIND | NFT_MSG_NEWTABLE
         )
+
+
+def generation(netlink: Netlink) -> int:
+    """How often the ruleset of the namespace has been changed; `netlink` is NETLINK_NETFILTER's.
+
+    Of nf_tables, which iptables-nft speaks too. OSError as `tables`.
+    """
+    body = _NFGENMSG.pack(0, 0, 0)
+    request = Request(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0, body, "ask the generation")
+    for answer in netlink.ask(request):
+        found = dict(attributes(answer[_NFGENMSG.size :])).get(NFTA_GEN_ID, b"")
+        if len(found) == 4:
+            return int.from_bytes(found)
+    raise DecodeError("nftables", "no generation in the answer")
 
 
 def _decoded(body: bytes) -> tuple[str, str]:

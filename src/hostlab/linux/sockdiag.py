@@ -6,6 +6,7 @@ sock_diag(7). A dump is a request with a family, a protocol and a set of states,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -34,6 +35,8 @@ _PROTOCOLS: Final = {
     "tcp": (socket.IPPROTO_TCP, 1 << TCP_LISTEN),
     "udp": (socket.IPPROTO_UDP, 1 << TCP_CLOSE),
 }
+_DESTROYED: Final = {"tcp": (1, 3), "udp": (2, 4)}
+"""SKNLGRP_INET_TCP_DESTROY and its kin (include/uapi/linux/sock_diag.h)."""
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,13 +64,31 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
         return f"{host}:{self.port}"
 
 
-def listeners(protocol: str) -> tuple[Listener, ...]:
+def listeners(protocol: str, *, over: Netlink | None = None) -> tuple[Listener, ...]:
     """Every listening (`tcp`) or bound (`udp`) socket of this namespace, both families.
 
-    No capability is needed. `Unsupported` when the kernel lacks the diag module for the protocol,
-    `DecodeError` when it says something that is no dump.
+    Of the namespace in which `over` was made, if it is given. No capability is needed.
+    `Unsupported` when the kernel lacks the diag module for the protocol, `DecodeError` when it
+    says something that is no dump.
     """
-    return tuple(decode_listener(protocol, body) for body in _dump(protocol))
+    return tuple(decode_listener(protocol, body) for body in _dump(protocol, over))
+
+
+def destruction_socket(protocol: str) -> socket.socket:
+    """A socket that becomes readable when a socket of this namespace is destroyed (Linux 4.2).
+
+    Of the `tcp` or `udp` sockets of both families; not of one that was only shut down.
+    """
+    made = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG
+    )
+    try:
+        made.setblocking(False)  # noqa: FBT003 - that is its signature
+        made.bind((0, sum(1 << group - 1 for group in _DESTROYED[protocol])))
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def listening_inodes(protocol: str, port: int) -> frozenset[int]:
@@ -80,10 +101,11 @@ def listening_inodes(protocol: str, port: int) -> frozenset[int]:
     return frozenset(message[-1] for message in found if message[4][:2] == wanted)
 
 
-def _dump(protocol: str) -> list[bytes]:
+def _dump(protocol: str, over: Netlink | None = None) -> list[bytes]:
     number, states = _PROTOCOLS[protocol]
     found: list[bytes] = []
-    with Netlink(NETLINK_SOCK_DIAG) as netlink:
+    with contextlib.ExitStack() as stack:
+        netlink = over or stack.enter_context(Netlink(NETLINK_SOCK_DIAG))
         for family in (socket.AF_INET, socket.AF_INET6):
             body = _REQUEST.pack(family, number, 0, 0, states, bytes(48))
             request = Request(SOCK_DIAG_BY_FAMILY, 0, body, f"list {protocol} sockets")

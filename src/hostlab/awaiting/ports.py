@@ -1,0 +1,70 @@
+"""The listening sockets of a node, seen by netlink sockets of its own that the caller holds."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final
+
+from hostlab.errors import UsageError
+from hostlab.linux.entering import from_inside
+from hostlab.linux.netlink import Netlink
+from hostlab.linux.sockdiag import NETLINK_SOCK_DIAG, destruction_socket, listeners
+
+LOOK_S: Final = 0.003
+"""The pause between two looks for one that opens; a look takes about 0.1 ms."""
+_EVENT_BYTES: Final = 4096
+
+
+class AwaitedPort:
+    """A port in the network of process `pid`; `address` None is any."""
+
+    def __init__(self, pid: int, port: int, protocol: str, address: str | None) -> None:
+        if protocol not in ("tcp", "udp") or not 0 < port < 1 << 16:
+            raise UsageError("port", f"{port}/{protocol} is no port of tcp or udp")
+        try:
+            self._address = None if address is None else ip_address(address)
+        except ValueError as error:
+            raise UsageError("port", str(error)) from None
+        self._protocol = protocol
+        self._port = port
+        self._diag = Netlink(adopted=_made_in(pid, lambda: Netlink(NETLINK_SOCK_DIAG).socket))
+        try:
+            self._destroyed = _made_in(pid, lambda: destruction_socket(protocol))
+        except BaseException:
+            self._diag.close()
+            raise
+
+    def is_open(self) -> bool | None:
+        """True when something listens, else None."""
+        address = self._address
+        return (
+            any(
+                each.port == self._port and (address is None or each.takes(address))
+                for each in listeners(self._protocol, over=self._diag)
+            )
+            or None
+        )
+
+    def is_closed(self) -> bool | None:
+        """True when nothing listens, else None; `fileno` tells when it may be so."""
+        with contextlib.suppress(OSError):  # ENOBUFS: more have gone than there was room to tell
+            while self._destroyed.recv(_EVENT_BYTES):
+                pass
+        return None if self.is_open() else True
+
+    def fileno(self) -> int:
+        """Readable when a socket was destroyed."""
+        return self._destroyed.fileno()
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._diag.close()
+        self._destroyed.close()
+
+
+def _made_in(pid: int, make: Callable[[], socket.socket]) -> socket.socket:
+    _, (fd,) = from_inside(pid, ("user", "net"), lambda: (b"", [make().detach()]))
+    return socket.socket(fileno=fd)

@@ -1,0 +1,221 @@
+"""Waiting for ports, jobs, files, logs and commands of a node, and giving up when hope is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hostlab.errors import Failed, UsageError
+from hostlab.observe.in_node import pid_in
+from hostlab.sync import Lab, Node
+from tests.netns.lab.lab_site import DEADLINE_S, site
+
+pytestmark = pytest.mark.netns
+
+LAB = """
+segments: [lan]
+nodes:
+  bare:
+  web:
+    jobs:
+      www: {exec: python3 -u -m http.server 80, start_on: open-up}
+      idle: {exec: sleep infinity, manual: true}
+      broken:
+        exec: sh -c 'echo the key is missing >&2; exit 3'
+        start_on: break
+        task: true
+      talker: {exec: "sh -c 'echo ready at last; exec sleep infinity'", start_on: talk}
+  wrong:
+    jobs:
+      www: sh -c 'echo no such device >&2; exit 7'
+"""
+LISTEN = "import socket; s = socket.create_server(('', {port})); open('/tmp/up', 'w'); s.accept()"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        site(tmp_path_factory.mktemp("waits"), patch, kind="waits") as place,
+    ):
+        lab = place.up(LAB)
+        for node in lab:
+            node.job_table()  # From now on each has its supervisor, which is no test's.
+        yield lab
+
+
+@contextmanager
+def meanwhile(action: Callable[[], object]) -> Iterator[None]:
+    """Something that another thread does at the same time, whichever is first."""
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(DEADLINE_S)
+    assert not errors
+    assert not thread.is_alive()
+
+
+def test_a_port_opens_and_closes(lab: Lab) -> None:
+    web = lab["web"]
+    with meanwhile(lambda: web.emit("open-up")):
+        web.wait_for_open_port(80)
+    assert "Directory listing" in lab["bare"].succeed("curl -s http://web/")
+    web.wait_for_open_port(80, address="10.0.0.2")
+    with meanwhile(lambda: web.job("www", "stop")):
+        web.wait_for_closed_port(80)
+    assert lab["bare"].execute("curl -s http://web/").status
+
+
+def test_a_port_of_another_protocol_or_address_is_none(lab: Lab) -> None:
+    bare = lab["bare"]
+    with background(bare, "import socket; s = socket.create_server(('127.0.0.1', 81))"):
+        bare.wait_for_open_port(81, address="127.0.0.1")
+        for other in ({"address": "10.0.0.1"}, {"protocol": "udp"}):
+            with pytest.raises(Failed, match=r"bare: nothing listens on (tcp|udp) port 81"):
+                bare.wait_for_open_port(81, timeout_s=0, **other)
+    with pytest.raises(UsageError, match="is no port"):
+        bare.wait_for_open_port(0)
+    with pytest.raises(UsageError, match="does not appear to be"):
+        bare.wait_for_open_port(80, address="web")
+
+
+@contextmanager
+def background(node: Node, program: str) -> Iterator[None]:
+    """A Python program that runs in a node until the block's end."""
+    words = f"python3 -c {program + '; import signal; signal.pause()'!r}"
+    pid = node.succeed(f"{words} >/dev/null 2>&1 & echo $!").strip()
+    try:
+        yield
+    finally:
+        node.execute(f"kill {pid}")
+
+
+def test_what_closes_is_told_by_the_kernel_not_by_a_clock(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = lab["bare"]
+    monkeypatch.setattr("hostlab.awaiting.wait.HOPE_S", 2 * DEADLINE_S)
+    program = "import socket; s = socket.create_server(('', 82)); open('/tmp/82', 'w'); s.accept()"
+    bare.succeed(f"python3 -c {program!r} >/dev/null 2>&1 &")
+    bare.wait_for_file("/tmp/82")
+    with meanwhile(lambda: bare.succeed("bash -c ': < /dev/tcp/127.0.0.1/82'")):
+        bare.wait_for_closed_port(82, timeout_s=DEADLINE_S)
+
+
+def test_nothing_will_open_a_port_of_a_node_in_which_nothing_runs(lab: Lab) -> None:
+    bare = lab["bare"]
+    with pytest.raises(Failed, match="nothing will: nothing runs in the node"):
+        bare.wait_for_open_port(4242, timeout_s=float("inf"))
+    with pytest.raises(Failed, match="nothing will: nothing runs in the node"):
+        bare.wait_for_file("/tmp/never", timeout_s=float("inf"))
+
+
+def test_nothing_will_open_a_port_whose_job_has_failed(lab: Lab) -> None:
+    with pytest.raises(Failed) as failed:
+        lab["wrong"].wait_for_open_port(80, timeout_s=float("inf"))
+    assert "nothing will: job www is failed (exit status 7)" in str(failed.value)
+    assert "| no such device" in str(failed.value)
+
+
+def test_a_background_process_is_hope(lab: Lab) -> None:
+    bare = lab["bare"]
+    bare.execute(f"python3 -c {LISTEN.format(port=83)!r} >/dev/null 2>&1 &")
+    bare.wait_for_open_port(83)
+    bare.wait_for_file("/tmp/up")
+    bare.succeed("bash -c ': < /dev/tcp/127.0.0.1/83'")
+    bare.wait_for_closed_port(83)
+
+
+def test_a_job_that_is_started_meanwhile(lab: Lab) -> None:
+    web = lab["web"]
+    with meanwhile(lambda: web.emit("talk")):
+        assert web.wait_for_job("talker").pid
+        assert web.wait_for_log("talker", r"ready (at) last")[1] == "at"
+    with meanwhile(lambda: web.job("talker", "stop")):
+        web.wait_for_job("talker", "stopped")
+    web.wait_for_job("idle", "stopped")
+
+
+def test_a_job_that_nothing_starts_or_that_is_not_there(lab: Lab) -> None:
+    web = lab["web"]
+    with pytest.raises(Failed, match="idle is waiting, and nothing starts it"):
+        web.wait_for_job("idle", timeout_s=float("inf"))
+    with pytest.raises(Failed, match=r"no such job; the node's jobs: .*talker"):
+        web.wait_for_unit("nginx", timeout_s=float("inf"))
+    with pytest.raises(UsageError, match="none of running, stopped, failed"):
+        web.wait_for_job("idle", "up")
+
+
+def test_a_job_that_fails_is_told_with_its_last_lines(lab: Lab) -> None:
+    web = lab["web"]
+    with (
+        meanwhile(lambda: web.emit("break", wait=False)),
+        pytest.raises(Failed) as failed,
+    ):
+        web.wait_for_job("broken", timeout_s=float("inf"))
+    assert "broken is failed (exit status 3)" in str(failed.value)
+    assert "\n    | the key is missing" in str(failed.value)
+    assert web.wait_for_job("broken", "failed").exit_status == 3
+    web.wait_for_log("broken", "key is missing")
+    with pytest.raises(Failed, match="broken is failed"):
+        web.wait_for_log("broken", "never said", timeout_s=float("inf"))
+    with pytest.raises(UsageError, match="is no pattern"):
+        web.wait_for_log("broken", "(")
+
+
+def test_a_file_appears_in_a_directory_that_is_not_there_yet(lab: Lab) -> None:
+    bare = lab["bare"]
+    bare.succeed("ln -s /tmp/deep /tmp/link")
+    with meanwhile(lambda: bare.succeed("mkdir -p /tmp/deep/er && touch /tmp/deep/er/file")):
+        bare.wait_for_file("/tmp/link/er/file")
+    with meanwhile(lambda: bare.succeed("mv /tmp/deep /tmp/deeper")):
+        bare.wait_for_file("/tmp/deeper/er/file")
+
+
+def test_a_command_is_repeated_until_it_succeeds_or_fails(lab: Lab) -> None:
+    bare = lab["bare"]
+    count = "echo x >> /tmp/count; test $(wc -l < /tmp/count) -ge 3 && cat /tmp/count"
+    assert bare.wait_until_succeeds(count) == "x\nx\nx\n"
+    bare.succeed("rm /tmp/count")
+    assert bare.wait_until_fails(f"! {{ {count}; }}") == "x\nx\nx\n"
+    with pytest.raises(Failed) as failed:
+        bare.wait_until_succeeds("echo why >&2; exit 9", timeout_s=0)
+    assert "has not succeeded in 0 s, tried once: exit status 9\n    | why" in str(failed.value)
+    assert f"hostlab exec {lab.name}/bare -- sh -c" in str(failed.value)
+
+
+def test_a_killed_supervisor_ends_no_wait_and_a_killed_node_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site(tmp_path, monkeypatch, kind="kills") as place:
+        web = place.up(LAB)["web"]
+        with web.control() as control:
+            pid = pid_in(web.pid, control.call("ping")["pid"])
+
+        def act() -> None:
+            os.kill(pid, signal.SIGKILL)
+            web.emit("talk")
+
+        with meanwhile(act):
+            web.wait_for_job("talker")
+        with (
+            meanwhile(lambda: os.kill(web.pid, signal.SIGKILL)),
+            pytest.raises(Failed, match="the node has ended"),
+        ):
+            web.wait_for_log("talker", "never said", timeout_s=float("inf"))

@@ -1,0 +1,214 @@
+"""The pytest plugin, in pytest runs of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hostlab.lab import driver, remains
+from tests.netns.lab.lab_site import probe
+
+pytestmark = pytest.mark.netns
+
+DEADLINE_S = 110.0
+LAB = """
+name: shop
+segments: [lan]
+roles:
+  web: {jobs: {www: python3 -m http.server 80}, files: {/srv/release: "7.2"}}
+nodes:
+  web1: {role: web}
+  web2: {role: web}
+  client:
+"""
+CONFIG = "[pytest]\nhostlab_lab = shop.yaml\n"
+
+
+class Runs:
+    """Pytest in a directory with a lab."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "shop.yaml").write_text(LAB)
+        (directory / "pytest.ini").write_text(CONFIG)
+
+    def pytest(self, tests: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        (self.directory / "test_shop.py").write_text(tests)
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", *arguments],
+            cwd=self.directory,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    probe()
+    monkeypatch.setenv("HOSTLAB_RUN", str(tmp_path / "run"))
+    yield Runs(tmp_path)
+    run = tmp_path / "run"
+    left = [entry.name for entry in run.glob("*") if (entry / "journal").exists()]
+    for name in left:
+        driver.unstage(name)
+    assert not left, f"labs are left: {left}"
+
+
+CHANGES = """
+import json, os, pathlib, signal
+import pytest
+from hostlab.errors import Failed
+
+def remember(lab):
+    path = pathlib.Path("pids")
+    now = {node.name: node.pid for node in lab}
+    before = json.loads(path.read_text()) if path.exists() else now
+    path.write_text(json.dumps(now))
+    return [name for name in now if before[name] != now[name]]
+
+def test_a_breaks_things_that_are_undone_in_place(lab):
+    remember(lab)
+    client, web1 = lab["client"], lab["web1"]
+    client.execute("setsid sleep 1000 >/dev/null 2>&1 & sleep 1000 >/dev/null 2>&1 &")
+    web1.job("www", "stop")
+    web1.impair("eth0", sending={"loss": 1.0})
+    assert client.execute("curl -sm 1 http://web1/").status
+
+def test_b_finds_them_whole_and_changes_files_and_the_network(lab):
+    assert remember(lab) == []
+    client, web1, web2 = lab["client"], lab["web1"], lab["web2"]
+    assert client.execute("pgrep sleep").status
+    web1.wait_for_open_port(80)
+    client.succeed("curl -s http://web1/")
+    client.succeed("touch /etc/new")
+    web1.succeed("ip address add 192.0.2.1/24 dev eth0")
+    web2.succeed("echo 7.3 > /srv/release")
+
+def test_c_finds_new_nodes(lab):
+    assert sorted(remember(lab)) == ["client", "web1", "web2"]
+    client, web1, web2 = lab["client"], lab["web1"], lab["web2"]
+    assert client.execute("test -e /etc/new").status
+    assert "192.0.2.1" not in web1.succeed("ip address")
+    assert web2.succeed("cat /srv/release") == "7.2"
+    os.kill(web1.pid, signal.SIGKILL)
+    web2.succeed("sysctl -qw net.ipv4.conf.eth0.rp_filter=1")
+    client.succeed("nft add table ip mine")
+
+def test_d_finds_what_was_killed(lab):
+    assert sorted(remember(lab)) == ["client", "web1", "web2"]
+    assert "mine" not in lab["client"].succeed("nft list tables")
+
+def test_e_has_the_same_nodes_when_nothing_was_changed(lab):
+    assert remember(lab) == []
+    lab["client"].succeed("true")
+
+@pytest.mark.hostlab_nodes(role="web")
+def test_release(node):
+    assert node.succeed("cat /srv/release") == "7.2"
+
+@pytest.mark.hostlab_nodes("cli*")
+def test_client(node, subtest):
+    with subtest("names"):
+        node.succeed("getent hosts web1")
+
+def test_another_lab_beside(lab):
+    assert remember(lab) == []
+
+@pytest.mark.hostlab("name: other\\nsegments: [lan]\\nnodes: {a: , b: }\\n", scope="function")
+def test_one_of_its_own(lab):
+    assert sorted(node.name for node in lab) == ["a", "b"]
+    assert lab.name == f"other-{os.getpid()}-2"
+"""
+
+
+def test_a_lab_is_shared_and_set_back_after_each_test(runs: Runs) -> None:
+    done = runs.pytest(CHANGES)
+    assert done.returncode == 0, done.stdout
+    passed = re.findall(r"^PASSED test_shop.py::(\S+)", done.stdout, re.M)
+    assert {"test_release[web1]", "test_release[web2]", "test_client[client]"} <= set(passed)
+    assert len(passed) == 10
+
+
+FAILS = """
+import os
+def test_fails(lab, subtest):
+    lab["client"].execute("touch /tmp/evidence")
+    with subtest("the shop is open"):
+        lab["client"].succeed("echo closed >&2; exit 3")
+
+def test_next_one_has_another(lab):
+    assert lab["client"].execute("test -e /tmp/evidence").status
+"""
+
+
+def test_a_failed_test_keeps_its_lab_and_says_how_to_enter(runs: Runs) -> None:
+    done = runs.pytest(FAILS, "--hostlab-keep")
+    assert done.returncode == 1, done.stdout
+    assert "in subtest: the shop is open" in done.stdout
+    assert "PASSED test_shop.py::test_next_one_has_another" in done.stdout
+    entered = re.search(r"^enter: hostlab shell ((shop-\d+)/web1)$", done.stdout, re.M)
+    assert entered, done.stdout
+    hostlab = str(Path(sys.executable).with_name("hostlab"))
+    words = [hostlab, "exec", f"{entered[2]}/client", "--", "test", "-e", "/tmp/evidence"]
+    assert subprocess.run(words, check=False).returncode == 0
+    driver.unstage(entered[2])
+    assert not remains.marked_processes(entered[2])
+
+
+def test_without_keep_it_goes_and_the_report_says_how_it_would_stay(runs: Runs) -> None:
+    done = runs.pytest(FAILS)
+    assert "1 failed, 1 passed" in done.stdout
+    assert "--hostlab-keep leaves the lab of a failed test up" in done.stdout
+
+
+WORKERS = """
+import pytest
+@pytest.mark.parametrize("number", range(4))
+def test_name(lab, number, worker_id):
+    print("lab", lab.name, worker_id)
+    lab["client"].succeed("ping -c 1 -w 20 web1")
+"""
+
+
+def test_workers_of_xdist_have_labs_of_their_own(runs: Runs) -> None:
+    done = runs.pytest(WORKERS, "-n", "2")
+    assert done.returncode == 0, done.stdout
+    found = dict(re.findall(r"^lab (\S+) (gw\d)$", done.stdout, re.M))
+    assert sorted(found.values()) == ["gw0", "gw1"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"),
+    [
+        ("hostlab_lab = 'none.yaml'\ndef test_x(lab): pass", "none.yaml: No such file"),
+        ("hostlab_lab = 'none.yaml'\ndef test_x(node): pass", "none.yaml: No such file"),
+        ("hostlab_lab = 'nodes:\\n  a: {jbs: }\\n'\ndef test_x(lab): pass", "<test>:2:7: unknown"),
+        (
+            "import pytest\n@pytest.mark.hostlab(scope='class')\ndef test_x(node): pass",
+            "Invalid enum value 'class'",
+        ),
+        (
+            "import pytest\n@pytest.mark.hostlab_nodes('db*')\ndef test_x(node): pass",
+            "lab shop has no node like db*",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_without_a_traceback(runs: Runs, tests: str, said: str) -> None:
+    done = runs.pytest(tests)
+    assert done.returncode in (1, 2, 4)
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_run_without_any_lab_loads_nothing_of_it(runs: Runs) -> None:
+    done = runs.pytest("import sys\ndef test_x():\n    assert 'hostlab.api' not in sys.modules\n")
+    assert done.returncode == 0, done.stdout
