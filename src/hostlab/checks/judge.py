@@ -21,16 +21,14 @@ import msgspec
 from hostlab.checks.access import NodeAccess
 from hostlab.checks.expectations import (
     KINDS,
-    Expectation,
-    InsideExpectation,
     Listens,
-    OutsideExpectation,
     attempt_inside,
     expectation,
     failed_jobs,
     line,
 )
 from hostlab.checks.inside import Crew, Inside
+from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
 from hostlab.checks.patience import Patience, Seen, Waited
 from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem

@@ -26,6 +26,13 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
      "/etc/motd (link, mode 0640, owner :www, leads to x)"),
     ("sysctl", {"name": "net.ipv4.ip_forward", "value": "1"}, "net.ipv4.ip_forward: 1"),
     ("job", {"name": "www", "state": "running"}, "www: running"),
+    ("bgp", {"prefix": "2001:db8:30::1/128", "med": 100,
+             "paths": [{"name": "w1", "addresses": ["fd00::1"], "med": 102}],
+             "best": {"name": "w3", "addresses": ["fd00::3"]},
+             "next_hop": {"name": "w3", "addresses": ["fd00::3"]}},
+     "2001:db8:30::1/128, paths from w1 102, best from w3, next hop w3, med 100"),
+    ("bgp", {"prefix": "10.0.0.0/8", "paths": []}, "10.0.0.0/8, no path"),
+    ("bgp_session", {"peer": {"name": "w1", "addresses": ["fd00::1"]}, "state": "up"}, "w1: up"),
 ]  # fmt: skip
 
 
