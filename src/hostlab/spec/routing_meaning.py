@@ -235,7 +235,8 @@ class RoutingReader:
                     BfdSession(
                         address=str(way.address),
                         local=str(way.local),
-                        interface=way.interface,
+                        # As BGP with `hops` has it, on a segment in common, too.
+                        interface=None if far else way.interface,
                         place=self.place(neighbour.key),
                     )
                     for way in ways
@@ -531,6 +532,8 @@ class _Bgp:
         if routing is None or "raw" in routing or routing.flawed:
             return
         bgp: Fields | None = routing.value("bgp")
+        if bgp is None and "as" in said.value:
+            return  # Another program speaks BGP there, beside a daemon that only watches.
         own = {self.draft.name, *self.draft.roles}
         own |= {str(each.address) for each in addresses(self.draft)}
         if bgp is None or (not bgp.flawed and own.isdisjoint(bgp.value("peers", Fields()))):
