@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from hostlab.cli.fault_measure import measure_command
 from hostlab.cli.output import Progress, coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, only_lab
 
@@ -26,6 +26,7 @@ def fault_command() -> None:
     """Break something on purpose, see whether the checks still hold, mend it."""
 
 
+fault_command.add_command(measure_command)
 _lab_option = click.option(
     "-l", "--lab", help="Needed only where several labs are up.", shell_complete=complete_lab
 )
@@ -220,10 +221,10 @@ def try_command(faults: tuple[str, ...], *, lab: str | None, as_json: bool) -> i
     from hostlab.errors import Failed
     from hostlab.faults import witness
     from hostlab.faults.trials import trial
-    from hostlab.spec.faults import parse
+    from hostlab.spec.faults import parse_line
 
     site = _site(lab)
-    wanted = [fault for text in faults for fault in parse(shlex.split(text), site.lab)]
+    wanted = [fault for text in faults for fault in parse_line(text, site.lab)]
     found = trial(site, wanted, witness.take(site))
     if found.impossible is not None:
         raise Failed("fault", f"these cannot be done at once: {found.impossible}")
