@@ -166,7 +166,7 @@ def _run(
                 (there[step.number],) = injecting.inject(site, (step.fault,))
                 began = began or _begun(site, there[step.number]) - epoch
             done = time.monotonic()
-        recovered = recovers(done) is not None
+        steady = recovers(done)
     finally:
         injecting.clear(site, {each.number for each in there.values()})
         site.look()
@@ -177,7 +177,7 @@ def _run(
         done=done,
         epoch=epoch,
         left_out=requests.left_out - left_out,
-        recovered=recovered,
+        steady=steady,
     )
 
 

@@ -53,7 +53,7 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
     before: Mapping[str, int]
     """Who answered before the fault, and how often."""
     after: Mapping[str, int]
-    """Who answered from the first good answer on."""
+    """Who answered since it was steady."""
     errors: Mapping[str, int]
 
     @property
@@ -102,22 +102,25 @@ def outage(
     done: float,
     epoch: float,
     left_out: int,
-    recovered: bool,
+    steady: float | None,
 ) -> Outage:
     """What the answers of one run say; `began` and `done` by their clock.
 
-    `epoch` is what that clock is behind the epoch's. Unless `recovered`, no answer is the first
-    good one, for nobody knows whether more failed.
+    `epoch` is what that clock is behind the epoch's. `steady` is since when all was as it should
+    be; when that never came, no answer is the first good one, for more may have failed.
     """
     ordered = sorted(answers, key=lambda answer: answer.sent)
     good = [answer for answer in ordered if answer.ok]
     bad = [answer for answer in ordered if not answer.ok]
     earlier = [a.ended for a in good if a.sent < (bad[0].sent if bad else began)]
-    later = [a for a in good if a.sent > (bad[-1].sent if bad else began)] if recovered else []
+    later = (
+        [a for a in good if a.sent > (bad[-1].sent if bad else began)] if steady is not None else []
+    )
     last = max(earlier, default=None)
     first = min((answer.ended for answer in later), default=None)
     before = Counter(a.who for a in good if a.ended < began)
     moved = [a.ended for a in good if a.sent >= began and a.who not in before]
+    after = [a.who for a in later if steady is not None and a.sent > steady]
     lasted = None if first is None or last is None else first - last if bad else 0.0
     return Outage(
         number=number,
@@ -132,7 +135,7 @@ def outage(
         outage_s=None if lasted is None else round(lasted, 6),
         longest_gap_s=_longest_gap([answer.ended for answer in good]),
         before=dict(before),
-        after=dict(Counter(answer.who for answer in later)),
+        after=dict(Counter(after)),
         errors=dict(Counter(answer.error for answer in bad)),
     )
 
