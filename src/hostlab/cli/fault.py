@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from hostlab.cli.fault_measure import measure_command
-from hostlab.cli.output import Progress, coloured, json_option, print_json, print_table
+from hostlab.cli.output import Progress, clock, coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, only_lab
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ def list_command(*, history: bool, lab: str | None, as_json: bool) -> None:
     if as_json:
         print_json([_row(each) for each in there])
         return
-    table = [(e.number, e.fault, e.phase, _clock(e.since)) for e in there]
+    table = [(e.number, e.fault, e.phase, clock(e.since)) for e in there]
     print_table(("NUMBER", "FAULT", "STATE", "SINCE"), table)
     if not there:
         print("nothing is broken", file=sys.stderr)
@@ -169,7 +168,7 @@ def _print_history(site: Site, *, as_json: bool) -> None:
             ]
         )
         return
-    table = [(_clock(x.time), x.number, x.phase, named[x.number]) for x in shown]
+    table = [(clock(x.time), x.number, x.phase, named[x.number]) for x in shown]
     print_table(("TIME", "NUMBER", "WHAT", "FAULT"), table)
 
 
@@ -322,7 +321,3 @@ def _row(standing: Standing) -> dict[str, object]:
         "state": standing.phase,
         "since": standing.since,
     }
-
-
-def _clock(wall: float) -> str:
-    return datetime.fromtimestamp(wall).astimezone().strftime("%H:%M:%S.%f")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostlab.cli.output import coloured, json_option, plain, print_json, print_table
+from hostlab.cli.output import clock, coloured, json_option, plain, print_json, print_table
 from hostlab.cli.targets import complete_lab, only_lab
 from hostlab.errors import UsageError
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--then", metavar="NAME[,…]", help="A run goes on until these, and only they, answer."
 )
+@click.option("-f", "--follow", is_flag=True, help="Tell what changes, with the time.")
 @click.option("--within", help="Exit 1 when a run takes longer, from the fault to the first good.")
 @click.option(
     "-l", "--lab", help="Needed only where several labs are up.", shell_complete=complete_lab
@@ -61,6 +62,7 @@ def measure_command(
     settle: str,
     wait: str,
     then: str | None,
+    follow: bool,
     within: str | None,
     lab: str | None,
     as_json: bool,
@@ -93,6 +95,7 @@ def measure_command(
         settle_s=settle_s,
         wait_s=wait_s,
         then=None if then is None else frozenset(then.split(",")),
+        tell=_tell if follow and not as_json else None,
     )
     for each in course:
         found.append(each)
@@ -104,6 +107,10 @@ def measure_command(
     elif runs > 1:
         _print_spreads(found)
     return int(not all(_is_good(each, within_s) for each in found))
+
+
+def _tell(at: float, text: str) -> None:
+    print(f"  {clock(at)}  {plain(text)}", flush=True)
 
 
 def _probe(

@@ -19,7 +19,7 @@ from hostlab.checks.inside import Crew, Gone, Inside
 from hostlab.checks.requests import Answer, Probe, Requests, Taken, target_of
 from hostlab.errors import Failed
 from hostlab.faults import injecting, record
-from hostlab.faults.outage import Outage, outage
+from hostlab.faults.outage import Changes, Outage, outage
 from hostlab.faults.record import Phase, Standing
 from hostlab.faults.site import Site
 from hostlab.spec.fault_timeline import steps
@@ -31,11 +31,26 @@ SETTLE_S: Final = 1.0
 WAIT_S: Final = 60.0
 
 
+Tell = Callable[[float, str], None]
+"""Is told what changes: seconds of the epoch, and what."""
+
+
+def _epoch() -> float:
+    """What the monotonic clock is behind the epoch's."""
+    return time.time() - time.monotonic()
+
+
+def _silently(at: float, text: str) -> None:
+    """Nobody is told."""
+
+
 class Asking:
     """The requests that are sent from a node, and what has come of them."""
 
-    def __init__(self, inside: Inside, probe: Probe) -> None:
+    def __init__(self, inside: Inside, probe: Probe, tell: Tell) -> None:
         self._inside = inside
+        self._tell = tell
+        self._changes = Changes()
         self._probe = probe
         if inside.call(msgspec.json.encode(probe), BEGINS_S) is None:
             raise Failed("node-gone", "no request can be sent from inside the node")
@@ -56,6 +71,9 @@ class Asking:
         taken = msgspec.json.decode(said, type=Taken)
         self.log += taken.answers
         self._through, self.left_out = taken.through, taken.left_out
+        epoch = _epoch()
+        for at, text in self._changes.see(taken.answers, taken.through):
+            self._tell(at + epoch, text)
 
     def take_until(self, at: float) -> None:
         """Take what comes until then."""
@@ -98,12 +116,12 @@ class Asking:
 
 
 @contextmanager
-def asking(site: Site, node: str, probe: Probe) -> Iterator[Asking]:
+def asking(site: Site, node: str, probe: Probe, tell: Tell | None = None) -> Iterator[Asking]:
     """Send requests from a node for the length of the block; UsageError for what is no target."""
     target_of(probe)
     with Crew(Requests().handle) as crew, crew.enter(site.pid(node)) as inside:
         try:
-            yield Asking(inside, probe)
+            yield Asking(inside, probe, tell or _silently)
         except Gone:
             message = f"node {node}, from which the requests are sent, has ended"
             raise Failed("node-gone", message) from None
@@ -119,6 +137,7 @@ def measure(
     settle_s: float = SETTLE_S,
     wait_s: float = WAIT_S,
     then: frozenset[str] | None = None,
+    tell: Tell | None = None,
 ) -> Iterator[Outage]:
     """Do the faults `runs` times, and tell of each time what the requests from `node` saw.
 
@@ -126,7 +145,7 @@ def measure(
     for; a run in which it does not come has no first good answer. Failed when it does not come
     before a fault. With `then` a run goes on until these answer, all of them and nobody else.
     """
-    with asking(site, node, probe) as requests:
+    with asking(site, node, probe, tell) as requests:
         by: frozenset[str] | None = None
         for number in range(1, runs + 1):
             since = requests.steady(time.monotonic(), settle_s=settle_s, wait_s=wait_s, by=by)
@@ -136,7 +155,7 @@ def measure(
             requests.forget(since)
             by = by or frozenset(a.who for a in requests.log if a.ok)
             recovers = partial(requests.steady, settle_s=settle_s, wait_s=wait_s, by=then)
-            yield _run(site, timeline, requests, number, recovers)
+            yield _run(site, timeline, requests, number, recovers, tell or _silently)
 
 
 def _by(by: frozenset[str] | None) -> str:
@@ -150,11 +169,12 @@ def _run(
     requests: Asking,
     number: int,
     recovers: Callable[[float], float | None],
+    tell: Tell,
 ) -> Outage:
     """One run; whatever comes, all that it broke is mended at its end."""
     there: dict[int, Standing] = {}
     left_out = requests.left_out
-    epoch = time.time() - time.monotonic()
+    epoch = _epoch()
     started = done = time.monotonic()
     began: float | None = None
     try:
@@ -162,13 +182,17 @@ def _run(
             requests.take_until(started + step.at_s)
             if step.clears:
                 injecting.clear(site, {there.pop(step.number).number})
+                tell(time.time(), f"cleared {step.fault}")
             else:
                 (there[step.number],) = injecting.inject(site, (step.fault,))
-                began = began or _begun(site, there[step.number]) - epoch
+                at = _begun(site, there[step.number])
+                tell(at, str(step.fault))
+                began = at - epoch if began is None else began
             done = time.monotonic()
         steady = recovers(done)
     finally:
-        injecting.clear(site, {each.number for each in there.values()})
+        for cleared in injecting.clear(site, {each.number for each in there.values()}):
+            tell(time.time(), f"cleared {cleared.fault}")
         site.look()
     return outage(
         requests.log,

@@ -10,7 +10,7 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -70,6 +70,36 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     p95: float
     """The smallest value that is not below 95 % of them."""
     max: float
+
+
+class Changes:
+    """Who begins to answer, and when requests begin to fail: told in the order of the requests."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Answer] = []
+        self._serving: set[str] | None = set()
+        """Who has answered since a request failed; None: the last one did."""
+
+    def see(self, answers: Iterable[Answer], through: float) -> list[tuple[float, str]]:
+        """(time, text) of what has changed; every request that was sent before `through` is there.
+
+        An answer has the time when it came, a request that failed the one when it was sent.
+        """
+        self._waiting += answers
+        known = sorted((a for a in self._waiting if a.sent < through), key=lambda a: a.sent)
+        self._waiting = [a for a in self._waiting if a.sent >= through]
+        return [change for answer in known for change in self._change(answer)]
+
+    def _change(self, answer: Answer) -> Iterator[tuple[float, str]]:
+        if not answer.ok:
+            if self._serving is not None:
+                yield answer.sent, f"not answered: {answer.error}"
+            self._serving = None
+            return
+        serving = self._serving or set()
+        if answer.who not in serving:
+            yield answer.ended, f"{answer.who or 'somebody'} answers"
+        self._serving = serving | {answer.who}
 
 
 def spread(values: Sequence[float]) -> Spread | None:

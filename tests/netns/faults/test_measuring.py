@@ -197,13 +197,16 @@ def test_a_run_that_takes_too_long_fails(site: Site, before: Snapshot, hostlab: 
     text = hostlab(
         *("fault", "measure", "node-cut-off web1", "--lab", site.lab.name, "--from", "client"),
         *("--get", "http://10.9.9.9/", "--timeout", "300ms", "--settle", "300ms", "--runs", "2"),
-        *("--then", "web2", "--within", "1ms"),
+        *("--then", "web2", "--within", "1ms", "--follow"),
         status=1,
     )
     lines = text.splitlines()
     assert [line for line in lines if line.startswith("✗ run ")] == [
         line for line in lines if ": web1, then web2: last good " in line
     ]
+    told = [line.split("  ")[2] for line in lines if line.startswith("  ")]
+    assert [text for text in told if "web1" in text][:2] == ["web1 answers", "node-cut-off web1"]
+    assert {"web2 answers", "cleared node-cut-off web1"} < set(told)
     header = lines.index("             MIN      MEDIAN   P95      MAX")
     assert [line.split("  ")[0] for line in lines[header + 1 :]] == [*FIGURES]
     assert_restored(site, before)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.checks.requests import Answer
-from hostlab.faults.outage import Outage, outage, spread, spreads
+from hostlab.faults.outage import Changes, Outage, outage, spread, spreads
 
 pytestmark = pytest.mark.unit
 
@@ -73,6 +73,21 @@ def test_what_does_not_recover_has_no_first_good_answer() -> None:
 def test_the_order_of_the_answers_does_not_matter() -> None:
     answers = [good(-1), bad(0), good(1, "b"), bad(2), good(3, "b")]
     assert seen(answers[::-1]) == seen(answers)
+
+
+def test_changes_are_told_in_the_order_of_the_requests_as_soon_as_all_have_ended() -> None:
+    changes = Changes()
+    assert changes.see([good(0), good(3, "b")], BEGAN) == []
+    assert changes.see([good(4)], BEGAN + 1) == [(BEGAN + 0.125, "a answers")]
+    found = changes.see([bad(1, "refused"), bad(2)], BEGAN + 5)
+    assert found == [
+        (BEGAN + 1, "not answered: refused"),
+        (BEGAN + 3.125, "b answers"),
+        (BEGAN + 4.125, "a answers"),
+    ]
+    assert changes.see([good(5), good(6, "b"), good(7, "")], BEGAN + 8) == [
+        (BEGAN + 7.125, "somebody answers")
+    ]
 
 
 times = st.floats(-50, 50).map(lambda at: round(at, 3))
