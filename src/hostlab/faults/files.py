@@ -161,13 +161,16 @@ def look_present(site: Site, fault: Fault, number: int) -> State:
 
 
 def make_present(site: Site, fault: Fault, state: State) -> None:
-    """At once and with its content, by which it is known again."""
+    """At once and with its content, by which it is known again.
+
+    The other name stays: who is told by inotify sees by the two links that nobody is still writing
+    to the file, and a link alone is never told to be closed.
+    """
 
     def work() -> None:
         with open(state["whole"], "x") as file:
             file.write(state["whole"])
         os.link(state["whole"], state["path"])
-        os.unlink(state["whole"])
 
     site.in_files(fault.on, work)
 

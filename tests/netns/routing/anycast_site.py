@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,14 @@ def served(address: str, by: str, *, always_s: float | None = None) -> Check:
 def expect(lab: Lab, *checks: Check) -> None:
     """All of these come to hold."""
     report = lab.check(checks)
-    assert report.ok, "\n".join(str(row) for row in report.rows if not row.ok)
+    wrong = [str(row) for row in report.rows if not row.ok]
+    assert not wrong, "\n".join([*wrong, *map(partial(sessions, lab), ("rs4", "rs5"))])
+
+
+def sessions(lab: Lab, server: str) -> str:
+    """What a route server says of its sessions, for the message of a failure."""
+    shown = "birdc show protocols" if server == "rs4" else "vtysh -c 'show bgp summary'"
+    return f"{server}:\n{lab[server].run(shown, timeout_s=SOON_S).stdout.decode()}"
 
 
 def expect_all(lab: Lab) -> None:
