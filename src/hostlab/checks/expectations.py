@@ -19,6 +19,7 @@ import msgspec
 
 from hostlab.checks import file_state, probes, web
 from hostlab.checks.access import CommandResult, JobStatus, NodeAccess, TooMuch
+from hostlab.checks.bgp import BgpPaths, BgpSession
 from hostlab.checks.host_kinds import GroupIs, MountIs, PackageIs, ProcessIs, ServiceIs, UserIs
 from hostlab.checks.kind import (
     OUTPUT_LINES,
@@ -462,7 +463,7 @@ KINDS: Final[Mapping[str, type[Expectation]]] = {
     for kind in (
         *(Listens, Http, Reaches, NotReaches, Command, FileIs, SysctlIs, JobIs),
         *(ServiceIs, ProcessIs, PackageIs, UserIs, GroupIs, MountIs),
-        *(InterfaceIs, AddressIs, RouteIs),
+        *(InterfaceIs, AddressIs, RouteIs, BgpPaths, BgpSession),
     )
 }
 """Every kind of check by the name that a description gives it."""

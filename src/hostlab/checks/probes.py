@@ -189,21 +189,39 @@ def _datagram(
 
 
 def _echo_request(address: str) -> bytes:
-    """An echo request that no other can be taken for: RFC 792, RFC 4443 §4.1."""
-    kind = ICMPV6_ECHO if ":" in address else ICMP_ECHO
-    identifier, nonce = os.getpid() & 0xFFFF, os.urandom(16)
-    bare = _ECHO.pack(kind, 0, 0, identifier, 1) + nonce
+    """An echo request that no other can be taken for."""
+    return echo_request(os.urandom(16), 1, v6=":" in address)
+
+
+def echo_request(nonce: bytes, number: int, *, v6: bool) -> bytes:
+    """An echo request with a sequence number and data of even length; RFC 792, RFC 4443 §4.1."""
+    kind, identifier = ICMPV6_ECHO if v6 else ICMP_ECHO, os.getpid() & 0xFFFF
+    bare = _ECHO.pack(kind, 0, 0, identifier, number) + nonce
     # The kernel fills in the checksum of ICMPv6 (RFC 3542 §3.1), not that of ICMP.
-    checksum = 0 if kind == ICMPV6_ECHO else internet_checksum(bare)
-    return _ECHO.pack(kind, 0, checksum, identifier, 1) + nonce
+    checksum = 0 if v6 else internet_checksum(bare)
+    return _ECHO.pack(kind, 0, checksum, identifier, number) + nonce
+
+
+def echo_reply(packet: bytes, nonce: bytes, *, v6: bool) -> int | None:
+    """The sequence number of a raw socket's packet, if it answers a request with that data."""
+    message = _icmp(packet, v6=v6)
+    if message[:1] != _REPLY[v6] or message[_ECHO.size :] != nonce:
+        return None
+    return int(_ECHO.unpack_from(message)[4])
 
 
 def _is_reply(reply: bytes, request: bytes, *, v6: bool) -> bool:
-    """Whether a raw socket's packet answers `request`; an IPv4 one comes with its IP header."""
-    header = 0 if v6 or not reply else (reply[0] & 0x0F) * 4
-    message = reply[header:]
-    wanted = ICMPV6_ECHOREPLY if v6 else ICMP_ECHOREPLY
-    return message[:1] == bytes([wanted]) and message[4:] == request[4:]
+    """Whether a raw socket's packet answers `request`."""
+    message = _icmp(reply, v6=v6)
+    return message[:1] == _REPLY[v6] and message[4:] == request[4:]
+
+
+_REPLY: Final = {False: bytes([ICMP_ECHOREPLY]), True: bytes([ICMPV6_ECHOREPLY])}
+
+
+def _icmp(packet: bytes, *, v6: bool) -> bytes:
+    """The ICMP message of a raw socket's packet; an IPv4 one comes with its IP header."""
+    return packet[0 if v6 or not packet else (packet[0] & 0x0F) * 4 :]
 
 
 def internet_checksum(data: bytes) -> int:

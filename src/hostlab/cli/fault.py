@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from hostlab.cli.output import Progress, coloured, json_option, print_json, print_table
+from hostlab.cli.fault_measure import measure_command
+from hostlab.cli.output import Progress, clock, coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, only_lab
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ def fault_command() -> None:
     """Break something on purpose, see whether the checks still hold, mend it."""
 
 
+fault_command.add_command(measure_command)
 _lab_option = click.option(
     "-l", "--lab", help="Needed only where several labs are up.", shell_complete=complete_lab
 )
@@ -148,7 +148,7 @@ def list_command(*, history: bool, lab: str | None, as_json: bool) -> None:
     if as_json:
         print_json([_row(each) for each in there])
         return
-    table = [(e.number, e.fault, e.phase, _clock(e.since)) for e in there]
+    table = [(e.number, e.fault, e.phase, clock(e.since)) for e in there]
     print_table(("NUMBER", "FAULT", "STATE", "SINCE"), table)
     if not there:
         print("nothing is broken", file=sys.stderr)
@@ -168,7 +168,7 @@ def _print_history(site: Site, *, as_json: bool) -> None:
             ]
         )
         return
-    table = [(_clock(x.time), x.number, x.phase, named[x.number]) for x in shown]
+    table = [(clock(x.time), x.number, x.phase, named[x.number]) for x in shown]
     print_table(("TIME", "NUMBER", "WHAT", "FAULT"), table)
 
 
@@ -220,10 +220,10 @@ def try_command(faults: tuple[str, ...], *, lab: str | None, as_json: bool) -> i
     from hostlab.errors import Failed
     from hostlab.faults import witness
     from hostlab.faults.trials import trial
-    from hostlab.spec.faults import parse
+    from hostlab.spec.faults import parse_line
 
     site = _site(lab)
-    wanted = [fault for text in faults for fault in parse(shlex.split(text), site.lab)]
+    wanted = [fault for text in faults for fault in parse_line(text, site.lab)]
     found = trial(site, wanted, witness.take(site))
     if found.impossible is not None:
         raise Failed("fault", f"these cannot be done at once: {found.impossible}")
@@ -321,7 +321,3 @@ def _row(standing: Standing) -> dict[str, object]:
         "state": standing.phase,
         "since": standing.since,
     }
-
-
-def _clock(wall: float) -> str:
-    return datetime.fromtimestamp(wall).astimezone().strftime("%H:%M:%S.%f")

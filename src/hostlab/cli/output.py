@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -29,6 +30,11 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def print_json(value: Any) -> None:
     """A value as indented JSON."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def clock(wall: float) -> str:
+    """The time of the day of a time in seconds of the epoch, as the monitor tells it."""
+    return datetime.fromtimestamp(wall).astimezone().strftime("%H:%M:%S.%f")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -1,4 +1,4 @@
-"""A node's files: full, read-only, and those by which it resolves names.
+"""A node's files: full, read-only, one too many, and those by which it resolves names.
 
 What a node sees is changed by mounts in its own mount namespace, which are taken away again; they
 are known by their name, which has the fault's number. From a child that is in a node's mount
@@ -146,6 +146,45 @@ def make_files_readonly(site: Site, fault: Fault, state: State) -> None:
 def make_files_writable(site: Site, fault: Fault, state: State) -> None:
     """As it was."""
     site.in_files(fault.on, lambda: make_writable(state["mount"].encode()))
+
+
+def look_present(site: Site, fault: Fault, number: int) -> State:
+    """Refuse where the file is there, or can never be."""
+    path = option(fault, "path")
+    directory = os.path.dirname(path)
+    found = site.in_files(fault.on, lambda: (os.path.lexists(path), os.path.isdir(directory)))
+    if found[0]:
+        raise Failed("fault", f"{path} of node {fault.on} is there already")
+    if not found[1]:
+        raise UsageError("fault", f"node {fault.on} has no directory {directory}")
+    return {"path": path, "whole": f"{directory.rstrip('/')}/{_name(number)}"}
+
+
+def make_present(site: Site, fault: Fault, state: State) -> None:
+    """At once and with its content, by which it is known again.
+
+    The other name stays: who is told by inotify sees by the two links that nobody is still writing
+    to the file, and a link alone is never told to be closed.
+    """
+
+    def work() -> None:
+        with open(state["whole"], "x") as file:
+            file.write(state["whole"])
+        os.link(state["whole"], state["path"])
+
+    site.in_files(fault.on, work)
+
+
+def make_absent(site: Site, fault: Fault, state: State) -> None:
+    """Take it away, unless it is another's."""
+
+    def work() -> None:
+        if _text(state["path"]) == state["whole"]:
+            os.unlink(state["path"])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(state["whole"])
+
+    site.in_files(fault.on, work)
 
 
 def look_names(site: Site, fault: Fault, number: int) -> State:

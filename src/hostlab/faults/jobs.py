@@ -1,4 +1,4 @@
-"""A job's processes: killed, stopped, out of descriptors.
+"""A job's processes: ended, killed, stopped, out of descriptors.
 
 The node's init says which process a job is, the job's cgroup which others belong to it. What is
 done to them is done from outside; the init learns of it from the kernel, as of any other death.
@@ -86,6 +86,12 @@ def kill(site: Site, fault: Fault, state: State) -> None:
         _signal(state, signal.SIGKILL, most=1)
         while any(row["pid"] == state["inside"] for row in node.status_of(job)[0]):
             control.receive()
+
+
+def end(site: Site, fault: Fault, state: State) -> None:
+    """Have the init stop it; returns when it has ended."""
+    node, job = _init(site, fault)
+    node.job(job, "stop")
 
 
 def start_again(site: Site, fault: Fault, state: State) -> None:

@@ -18,7 +18,7 @@ from hostlab.spec.model import Fault, Lab
 
 T = TypeVar("T")
 
-NOT_DRAWN = ("flap", "clock-skew", "dns-wrong", "port-filtered")
+NOT_DRAWN = ("flap", "clock-skew", "dns-wrong", "port-filtered", "file-present")
 """What is no state but a course of them, cannot be done, or needs a word that only its user has."""
 
 

@@ -13,6 +13,7 @@ from hostlab.spec.check_host_tables import (
     SHA256,
     TEXTS,
 )
+from hostlab.spec.routing_tables import peer_name
 from hostlab.spec.scalars import (
     ADDRESS,
     DURATION,
@@ -25,7 +26,17 @@ from hostlab.spec.scalars import (
     STATUS,
     TEXT,
 )
-from hostlab.spec.shapes import Forms, Key, ListOf, MapOf, Table, Text, choice, under
+from hostlab.spec.shapes import (
+    Forms,
+    Key,
+    ListOf,
+    MapOf,
+    Table,
+    Text,
+    choice,
+    names_only,
+    under,
+)
 
 LISTENS = Table(
     "listens",
@@ -88,6 +99,31 @@ CHECKED_FILE = Table(
     required=("path",),
 )  # fmt: skip
 
+_SPEAKER = Text("a node or an address", peer_name, {"type": "string"})
+_MED = Text("a number", partial(units.between, 0, 2**32 - 1), {"type": "integer"})
+BGP_PATHS = Table(
+    "BGP paths",
+    "What the node's routing daemon has heard of a prefix by BGP, and what it chose.",
+    (
+        Key("prefix", Text("a prefix", lambda word: str(units.prefix(word)), {"type": "string"}),
+            "The prefix, exactly.", "2001:db8:30::1/128"),
+        Key(
+            "paths",
+            Forms(
+                sequence=(ListOf(_SPEAKER, alone=False), names_only),
+                mapping=(MapOf(_SPEAKER, Forms(scalar=(_MED, None), null=lambda: None,
+                                               words="a number")), None),
+                words="a list of nodes and addresses, or a mapping from them to numbers",
+            ),
+            "Who tells of it, these and no others, each with its multi-exit discriminator where "
+            "one is said; an empty list is nobody.", "{w1: 102, w2: 101, w3: 100}", "anybody"),
+        Key("best", _SPEAKER, "Who told of the path that is chosen.", "w3"),
+        Key("next_hop", _SPEAKER, "Where the path that is chosen leads.", "w3"),
+        Key("med", _MED, "The multi-exit discriminator of the path that is chosen.", "100"),
+    ),
+    required=("prefix",),
+)  # fmt: skip
+
 _REACH = Text("`HOST`, `HOST:PORT` or `HOST:PORT/udp`", forms.target, {"type": ["string"]})
 _ON = ListOf(Text("a node or a role", names.name, {"type": "string"}))
 
@@ -109,6 +145,10 @@ _KIND_KEYS = (
     Key("job", MapOf(Text("a job's name", forms.job_name, {"type": "string"}),
                      choice("a state", ("running", "stopped", "failed"))),
         "A job of the node is in this state.", "{web: running}"),
+    Key("bgp", BGP_PATHS, "What its routing daemon has heard of a prefix by BGP.",
+        "{prefix: '2001:db8:30::1/128', best: w3}"),
+    Key("bgp_session", MapOf(_SPEAKER, choice("up or down", ("up", "down"))),
+        "Whether its BGP sessions with a peer are up.", "{w1: up}"),
     *HOST_KEYS,
 )  # fmt: skip
 KINDS = tuple(key.name for key in _KIND_KEYS)

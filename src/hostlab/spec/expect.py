@@ -9,6 +9,8 @@
 | file | path, is, mode, owner, contains, target, all but the first or null |
 | sysctl | name, value; a check for each of them |
 | job | name, state; a check for each of them |
+| bgp | prefix, paths, best, next_hop, med; who is meant as name, addresses, med |
+| bgp_session | peer, state; a check for each of them |
 | those of `check_host_tables` | what was said |
 
 `command` and `file` have beside these what else was said.
@@ -24,6 +26,7 @@ from hostlab.spec.check_host_tables import HOST_KINDS, plain
 from hostlab.spec.check_tables import KINDS
 from hostlab.spec.drafts import Draft
 from hostlab.spec.model import Check, Condition, Place
+from hostlab.spec.routing_meaning import addresses
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source, quoted
 
@@ -193,6 +196,11 @@ def _arguments(
         case "sysctl":
             for name, text in value.items():
                 yield {"name": name, "value": text.value}
+        case "bgp":
+            yield _bgp(source, known, value)
+        case "bgp_session":
+            for name, state in value.items():
+                yield {"peer": _speaker(source, known, name, state), "state": state.value}
         case _ if kind in HOST_KINDS:
             _check_host_kind(source, kind, said)
             yield plain(value)
@@ -224,6 +232,32 @@ def _check_host_kind(source: Source, kind: str, said: Said) -> None:
             if key in fields:
                 message = f"an interface that is absent has no `{key}`"
                 source.report("clash", message, fields[key].key)
+
+
+def _bgp(source: Source, known: Names, fields: Fields) -> dict[str, Any]:
+    found: dict[str, Any] = {"prefix": fields.value("prefix"), "med": fields.value("med")}
+    if "paths" in fields:
+        found["paths"] = [
+            _speaker(source, known, name, said)
+            | {"med": said.value if isinstance(said.value, int) else None}
+            for name, said in fields.value("paths").items()
+        ]
+    for key in ("best", "next_hop"):
+        if key in fields:
+            said = fields[key]
+            found[key] = _speaker(source, known, said.value, said._replace(key=said.at))
+    return found
+
+
+def _speaker(source: Source, known: Names, name: str, said: Said) -> dict[str, Any]:
+    """A node with all its addresses, or an address; a name that means nobody is reported."""
+    draft = known.every.get(name)
+    if draft is not None:
+        return {"name": name, "addresses": [str(each.address) for each in addresses(draft)]}
+    if ":" not in name and not name.replace(".", "").isdigit():
+        hint = source.suggest_or_list(name, known.every)
+        source.report("unknown-name", f"there is no node {quoted(name)}", said.key, hint)
+    return {"name": name, "addresses": [name]}
 
 
 def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ a fault touches.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -130,6 +131,8 @@ _KINDS: Final = (
          place="freezer"),
     Kind("job-killed", "A job's process gets SIGKILL; cleared, the job is started if it is down.",
          (Form.JOB,), place="job", needs_init=True),
+    Kind("job-down", "A job ends as `job stop` has it, and stays down; cleared, it is started.",
+         (Form.JOB,), place="job", needs_init=True),
     Kind("job-stopped", "A job's processes get SIGSTOP.", (Form.JOB,), place="job",
          needs_init=True),
     Kind("cpu-slow", "The node gets a small share of one CPU.", (Form.NODE,),
@@ -141,6 +144,9 @@ _KINDS: Final = (
          (Option("path", _PATH, units.absolute_path, "/"),), place="files"),
     Kind("read-only", "Nothing can be written.", (Form.NODE,),
          (Option("path", _PATH, units.absolute_path, "/"),), place="files"),
+    Kind("file-present", "A file is there that was not, as one by which a health check is told of "
+         "maintenance.", (Form.NODE,), (Option("path", "which", units.absolute_path),),
+         place="file"),
     Kind("descriptors-exhausted", "A job can open no further file or connection.", (Form.JOB,),
          place="descriptors", needs_init=True),
     Kind("clock-skew", "The node's clocks are wrong; only where the description says so.",
@@ -191,6 +197,14 @@ def parse(words: Sequence[str], lab: Lab) -> tuple[Fault, ...]:
     return tuple(
         checked(Fault(kind=kind, on=each, options=tuple(pairs)), lab) for each in _set(on, lab)
     )
+
+
+def parse_line(text: str, lab: Lab) -> tuple[Fault, ...]:
+    """`parse` of a fault in one text, whose words are a shell's; UsageError."""
+    try:
+        return parse(shlex.split(text), lab)
+    except ValueError as error:
+        raise UsageError("fault", f"{quoted(text)}: {error}", hint=_HINT) from None
 
 
 _HINT: Final = "`hostlab fault kinds` lists them"
@@ -358,6 +372,8 @@ def held(fault: Fault, lab: Lab) -> frozenset[str]:
             return frozenset(f"link {node}:{name}" for node, name in links(fault, lab))
         case "port":
             return frozenset((f"port {fault.on} {option(fault, 'port')}",))
+        case "file":
+            return frozenset((f"file {fault.on} {option(fault, 'path')}",))
         case "route":
             return frozenset((f"route {fault.on} {option(fault, 'to')}",))
         case "loss":

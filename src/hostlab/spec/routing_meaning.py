@@ -227,16 +227,16 @@ class RoutingReader:
         sessions: list[BfdSession] = []
         for name, neighbour in fields.value("neighbours", Fields()).items():
             for other in self.ends(draft, name, neighbour):
-                ways = self.ways(
-                    draft, other, families(neighbour.value), far=neighbour.value.flag("hops")
-                )
+                far = neighbour.value.flag("hops")
+                ways = self.ways(draft, other, families(neighbour.value), far=far, hops=far)
                 if not ways:
                     self.no_way(draft, other, neighbour)
                 sessions += [
                     BfdSession(
                         address=str(way.address),
                         local=str(way.local),
-                        interface=way.interface,
+                        # As BGP with `hops` has it, on a segment in common, too.
+                        interface=None if far else way.interface,
                         place=self.place(neighbour.key),
                     )
                     for way in ways
@@ -283,6 +283,7 @@ class RoutingReader:
         wanted: Iterable[int],
         *,
         far: bool,
+        hops: bool = False,
         local: Address | None = None,
     ) -> list[_Way]:
         """The two ends of a session in each family that both have."""
@@ -291,7 +292,7 @@ class RoutingReader:
             if local is not None and local.version != family:
                 continue
             if isinstance(other, Draft):
-                way = _between_nodes(draft, other, family, far=far)
+                way = _between_nodes(draft, other, family, far=far, hops=hops)
             else:
                 way = _to_address(draft, other, family)
             if way is not None and local is not None:
@@ -304,7 +305,7 @@ class RoutingReader:
         """Report that two nodes have no addresses by which they could speak."""
         if isinstance(other, Draft):
             message = f"{quoted(draft.name)} and {quoted(other.name)} are on no segment together"
-            hint = "give both a `loopback`, and the peer `hops` when it is of another AS"
+            hint = "give the peer `hops` when it is of another AS, else both a `loopback`"
         else:
             message = f"{quoted(draft.name)} has no address to reach {other} from"
             hint = None
@@ -347,8 +348,13 @@ def families(fields: Fields) -> list[int]:
     return sorted({FAMILIES[each.value] for each in said}) or [4, 6]
 
 
-def _between_nodes(draft: Draft, other: Draft, family: int, *, far: bool) -> _Way | None:
-    """Between loopbacks (`far`, when both have one), else on the first segment in common."""
+def _between_nodes(
+    draft: Draft, other: Draft, family: int, *, far: bool, hops: bool
+) -> _Way | None:
+    """Between loopbacks (`far`, when both have one), else on the first segment in common.
+
+    With `hops` the two need not be on one: then it is between the first address of each.
+    """
     if far:
         own, theirs = (
             next((a.address for a in node.loopbacks if a.address.version == family), None)
@@ -364,6 +370,13 @@ def _between_nodes(draft: Draft, other: Draft, family: int, *, far: bool) -> _Wa
                         address.address in own_address.network
                     ):
                         return _Way(own_address.address, address.address, wire.name)
+    if hops:
+        firsts = [
+            next((a.address for a in addresses(node) if a.address.version == family), None)
+            for node in (draft, other)
+        ]
+        if firsts[0] is not None and firsts[1] is not None:
+            return _Way(firsts[0], firsts[1], None)
     return None
 
 
@@ -437,9 +450,14 @@ class _Bgp:
             internal = asn == self.asn
             if internal and not self._may_be_internal(fields, asn):
                 continue
-            far = internal or "hops" in fields
+            hops = "hops" in fields
             ways = self.reader.ways(
-                self.draft, other, families(fields), far=far, local=fields.value("local")
+                self.draft,
+                other,
+                families(fields),
+                far=internal or hops,
+                hops=hops,
+                local=fields.value("local"),
             )
             if not ways:
                 self.reader.no_way(self.draft, other, said)
@@ -514,6 +532,8 @@ class _Bgp:
         if routing is None or "raw" in routing or routing.flawed:
             return
         bgp: Fields | None = routing.value("bgp")
+        if bgp is None and "as" in said.value:
+            return  # Another program speaks BGP there, beside a daemon that only watches.
         own = {self.draft.name, *self.draft.roles}
         own |= {str(each.address) for each in addresses(self.draft)}
         if bgp is None or (not bgp.flawed and own.isdisjoint(bgp.value("peers", Fields()))):

@@ -176,7 +176,9 @@ PEER: Final = Table(
         Key("local", ADDRESS, "The own address of the session.", "10.255.0.1",
             "on the segment in common; the loopbacks' with `hops`, or within an AS"),
         Key("hops", Text("a number", partial(units.between, 1, 255), {"type": "integer"}),
-            "How far away a peer of another AS may be.", "10", "on a segment in common"),
+            "How far away a peer of another AS may be. With neither a segment in common nor "
+            "loopbacks, the session is between the first addresses of both.", "10",
+            "on a segment in common"),
         Key("hold", _HOLD, "After how long without a word the session is given up.", "6s",
             "`hold` of `bgp`"),
         Key("passive", FLAG, "Whether it is waited for instead of called.", "true", "false"),
@@ -267,7 +269,7 @@ BFD_NEIGHBOUR: Final = Table(
     "BFD neighbour",
     "Another that is watched though no protocol here asks for it.",
     (
-        Key("hops", FLAG, "Whether it is behind others: the loopbacks' addresses are used.", "true",
+        Key("hops", FLAG, "Whether it is behind others: as with `hops` of a BGP peer.", "true",
             "false"),
         Key("families", ListOf(choice("ipv4 or ipv6", ("ipv4", "ipv6"))), "A session each.",
             "[ipv6]", "those that both have", aliases=("family",)),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hostlab.errors import Unsupported, UsageError
+from hostlab.errors import Failed, Unsupported, UsageError
 from hostlab.faults import injecting, record, witness
 from hostlab.faults.hands import HANDS
 from hostlab.faults.record import Phase
@@ -81,6 +81,15 @@ def refuses(path: str, reason: str) -> Seen:
     return lambda site: in_files(site, "s", write) == reason
 
 
+def is_there(path: str) -> Seen:
+    def seen(site: Site) -> bool:
+        with pytest.raises(Failed, match="is there already"):
+            inject(site, "file-present s path=/etc/hosts")
+        return bool(in_files(site, "s", lambda: os.path.exists(path)))
+
+    return seen
+
+
 def is_stopped(site: Site) -> bool:
     path = Path(f"/proc/{job(site)}/stat")
     wait_until(lambda: path.read_text().rpartition(")")[2].split()[0] == "T", "the job stands")
@@ -147,6 +156,7 @@ WITHOUT_NEW_PROCESSES = [
     ("disk-full s path=/tmp", refuses("/tmp/more", "No space left on device")),
     ("read-only s", refuses("/srv/more", "Read-only file system")),
     ("read-only s path=/run", refuses("/run/more", "Read-only file system")),
+    ("file-present s path=/srv/off", is_there("/srv/off")),
     ("dns-slow c delay=1s", asked_in_vain),
     ("dns-wrong c name=s address=10.2.0.99", resolves("s", "10.2.0.99 ")),
     ("port-filtered s port=7000", unheard("d")),
@@ -285,5 +295,5 @@ def _die_before_it_is_told(kind: str) -> None:
 
 def test_every_kind_is_tried_here() -> None:
     tried = {words.split()[0] for words, _ in WITHOUT_NEW_PROCESSES}
-    assert tried | {"job-killed", "node-killed", "clock-skew", "flap"} == set(KINDS)
+    assert tried | {"job-down", "job-killed", "node-killed", "clock-skew", "flap"} == set(KINDS)
     assert set(HANDS) == set(KINDS) - {"flap"}

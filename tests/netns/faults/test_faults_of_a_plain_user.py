@@ -31,6 +31,8 @@ WORDS = (
     "dns-wrong c name=s",
     "port-filtered s port=7000",
     "route-withdrawn c to=default",
+    "file-present s path=/srv/off",
+    "job-down s/echo",
     "job-killed s/echo",
     "node-killed s",
 )

@@ -34,6 +34,12 @@ def test_processes_that_die_are_there_again(
     with broken_lab(tmp_path, monkeypatch) as site:
         before = witness.take(site)
         assert asks(site, "c") == HELLO
+        inject(site, "job-down s/echo")
+        with pytest.raises(Failed, match="does not run: it is"):
+            inject(site, "descriptors-exhausted s/echo")
+        injecting.clear(site)
+        assert asks(site, "c") == HELLO
+        assert_whole(site, before)
         old = job(site)
         inject(site, "job-killed s/echo")
         assert not os.path.exists(f"/proc/{old}") or is_dead(old)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from hostlab.checks import Outcome, Report, Verdict
-from hostlab.cli.main import run
 from hostlab.faults import injecting, schedules, witness
 from hostlab.faults.links import IFF_RUNNING
 from hostlab.faults.site import Site
@@ -21,7 +20,7 @@ from hostlab.observe.snapshot import Snapshot
 from hostlab.spec.fault_timeline import steps
 from hostlab.spec.faults import parse
 from hostlab.spec.model import Fault, TimedFault
-from tests.netns.faults.fault_site import assert_whole, broken_lab
+from tests.netns.faults.fault_site import Ran, assert_whole, broken_lab
 
 pytestmark = pytest.mark.netns
 
@@ -53,23 +52,6 @@ def holds(site: Site) -> None:
 
 def faults(site: Site, *texts: str) -> tuple[Fault, ...]:
     return tuple(each for text in texts for each in parse(text.split(), site.lab))
-
-
-Ran = Callable[..., str]
-
-
-@pytest.fixture
-def hostlab(capsys: pytest.CaptureFixture[str]) -> Ran:
-    """The command line, in this process; what it prints."""
-
-    def ran(*words: str, status: int) -> str:
-        capsys.readouterr()
-        ended = run([*words])
-        printed = "".join(capsys.readouterr())
-        assert ended == status, printed
-        return printed
-
-    return ran
 
 
 def way_of_c(site: Site, broken: Sequence[Fault]) -> Report:

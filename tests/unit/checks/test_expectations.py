@@ -39,6 +39,13 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
      "eth0 (mtu 9000, addresses 10.0.0.1)"),
     ("address", {"address": "10.0.0.1/24", "interface": "eth0"}, "10.0.0.1/24 dev eth0"),
     ("route", {"to": "default", "via": "r1", "metric": 5}, "default via r1 metric 5"),
+    ("bgp", {"prefix": "2001:db8:30::1/128", "med": 100,
+             "paths": [{"name": "w1", "addresses": ["fd00::1"], "med": 102}],
+             "best": {"name": "w3", "addresses": ["fd00::3"]},
+             "next_hop": {"name": "w3", "addresses": ["fd00::3"]}},
+     "2001:db8:30::1/128, paths from w1 102, best from w3, next hop w3, med 100"),
+    ("bgp", {"prefix": "10.0.0.0/8", "paths": []}, "10.0.0.0/8, no path"),
+    ("bgp_session", {"peer": {"name": "w1", "addresses": ["fd00::1"]}, "state": "up"}, "w1: up"),
 ]  # fmt: skip
 
 

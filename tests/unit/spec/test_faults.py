@@ -63,6 +63,8 @@ def one(words: str) -> Fault:
         ("dns-slow a delay=1.5s", "not 1 to 30 whole seconds", ""),
         ("dns-slow a delay=31s", "not 1 to 30 whole seconds", ""),
         ("port-filtered a port=0", "`0` is not a port", ""),
+        ("file-present a", "file-present needs path", "path=…"),
+        ("file-present a path=off", "path: `off` is not an absolute path", ""),
         ("dns-wrong a", "dns-wrong needs name", ""),
         ("flap r1:eth0 times=1001", "times: ", ""),
         ("link-down r1:eth0 x=1", "link-down has no option `x`", ""),
@@ -130,6 +132,9 @@ def test_a_name_of_a_node_and_a_segment_is_what_the_kind_takes() -> None:
         ("one-way-loss a:eth0", "one-way-loss a:eth0 direction=out", None),
         ("one-way-loss a:eth0", "one-way-loss a:eth0 loss=1%", "holds loss a:eth0 in"),
         ("partition lan apart=a", "partition lan apart=r1", "holds partition lan"),
+        ("file-present a path=/x", "file-present a path=/y", None),
+        ("file-present a path=/x", "file-present a path=/x", "holds file a /x"),
+        ("job-down a/web", "job-killed a/web", "holds job a/web already"),
         ("route-withdrawn r1 to=10.9.0.0/16", "route-withdrawn r1 to=10.9.0.0/16", "holds route"),
     ],
 )
@@ -145,7 +150,7 @@ def test_checks_of_a_silenced_node_are_known() -> None:
 
 def test_every_kind_has_a_usage_that_its_reader_takes() -> None:
     targets = {"NODE": "a", "NODE:INTERFACE": "r1:eth0", "SEGMENT": "cable", "NODE/JOB": "a/web"}
-    said = {"apart": "r1", "name": "web", "port": "80", "to": "default"}
+    said = {"apart": "r1", "path": "/x", "name": "web", "port": "80", "to": "default"}
     for kind in KINDS.values():
         needed = [f"{o.name}={said[o.name]}" for o in kind.options if o.default is None]
         for form in kind.forms:
