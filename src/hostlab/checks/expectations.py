@@ -12,23 +12,29 @@ from __future__ import annotations
 import http.client
 import math
 import os
-import ssl
 import stat
+import time
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from hostlab.checks import file_state, probes, web
+from hostlab.checks import file_state
 from hostlab.checks.access import CommandResult, JobStatus, NodeAccess
-from hostlab.checks.names import UnknownName, addresses
-from hostlab.checks.patience import ATTEMPT_S, Seen
+from hostlab.checks.base import Expectation, InsideExpectation, OutsideExpectation, unanswered
+from hostlab.checks.mail import Smtp
+from hostlab.checks.naming import Dns
+from hostlab.checks.network import Ntp, Ping, Ssh, Tcp, Tls, Udp, UnixSocket
+from hostlab.checks.patience import Seen
+from hostlab.checks.routed import Bgp, Ospf
 from hostlab.checks.verdict import hostlab_line
-from hostlab.errors import SpecError, Unsupported
+from hostlab.errors import DecodeError, SpecError, Unsupported
 from hostlab.jobs.report import JobState
 from hostlab.linux.sockdiag import Listener, listeners
+from hostlab.probes import reach, web
+from hostlab.probes.names import UnknownName, addresses
 from hostlab.spec.model import Check
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -45,48 +51,6 @@ class Transport(StrEnum):
     TCP = "tcp"
     UDP = "udp"
     ICMP = "icmp"
-
-
-class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The arguments of a check, and how it is judged."""
-
-    kind: ClassVar[str]
-    lasting: ClassVar[bool] = False
-    """It has to stay true for a while, instead of to become true once."""
-    attempt_s: ClassVar[float] = ATTEMPT_S
-    """The longest attempt."""
-
-    def text(self) -> str:
-        """The arguments in one line, as a description has them."""
-        raise NotImplementedError
-
-    def expected(self) -> str:
-        """What is expected, in words that follow "expected"."""
-        raise NotImplementedError
-
-    def by_hand(self, within_s: float) -> tuple[str, ...]:
-        """A command that, run in the node, lets a person see the same."""
-        raise NotImplementedError
-
-    def repeat(self, lab: str | None, node: str, within_s: float) -> str:
-        """The whole command line for that."""
-        return hostlab_line("exec", lab, node, "--", *self.by_hand(within_s))
-
-
-class InsideExpectation(Expectation, frozen=True, kw_only=True):
-    """One that is attempted within the node's namespaces."""
-
-    def attempt(self, timeout_s: float) -> Seen:
-        """Look once; runs inside the node."""
-        raise NotImplementedError
-
-
-class OutsideExpectation(Expectation, frozen=True, kw_only=True):
-    """One that is attempted through the node's control."""
-
-    def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
-        """Look once."""
-        raise NotImplementedError
 
 
 class Listens(InsideExpectation, frozen=True, kw_only=True):
@@ -140,41 +104,67 @@ class Http(InsideExpectation, frozen=True, kw_only=True):
     """The certificate must be good for the name, by the node's authorities."""
     follow: bool = False
     """Follow redirects."""
+    location: str | None = None
+    """Where it redirects to."""
+    days: float = 0.0
+    """For how long its certificate has to be good yet."""
+    method: str = "GET"
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    authorities: str | None = None
+    resolve: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def text(self) -> str:
         return self.url
 
     def expected(self) -> str:
         body = f" and a body that contains {self.body!r}" if self.body is not None else ""
-        return f"status {self.status}{body} from {self.url}"
+        to = f" to {self.location}" if self.location is not None else ""
+        days = f", its certificate good for {self.days:g} days yet" if self.days else ""
+        return f"status {self.status}{to}{body} from {self.url}{days}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         options = "-si" + ("L" if self.follow else "") + ("" if self.verify else "k")
         return ("curl", options, "--max-time", f"{max(1, within_s):g}", self.url)
 
     def attempt(self, timeout_s: float) -> Seen:
+        request = web.Request(
+            method=self.method,
+            headers=self.headers,
+            verify=self.verify,
+            authorities=self.authorities,
+            follow=self.follow,
+            resolve=self.resolve,
+        )
         try:
-            page = web.get(self.url, timeout_s=timeout_s, verify=self.verify, follow=self.follow)
+            page = web.ask(self.url, request, timeout_s=timeout_s)
         except http.client.InvalidURL as error:
             return Seen(ok=False, text=str(error), hopeless=True)
         except http.client.HTTPException as error:
             return Seen(ok=False, text=f"no HTTP answer: {type(error).__name__} {error}")
-        except UnknownName as error:
-            return Seen(ok=False, text=str(error))
-        except ssl.SSLCertVerificationError as error:
-            return Seen(ok=False, text=f"the certificate is refused: {error.verify_message}")
-        except TimeoutError as error:
-            return Seen(ok=False, heard=0, text=str(error))
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            return Seen(ok=False, text=f"no answer: {place}{error.strerror or error}")
+        except DecodeError as error:
+            return Seen(ok=False, text=error.message)
+        except (UnknownName, OSError) as error:
+            return unanswered(error)
+        return self._judged(page)
+
+    def _judged(self, page: web.Page) -> Seen:
         answered = f"status {page.status} {page.reason} from {page.address}"
+        facts = msgspec.to_builtins(page)
+        facts["body"] = page.body[:OUTPUT_BYTES].decode(errors="replace")
+        log = _lines(page.body)
         if page.status != self.status:
             moved = f", to {page.location}" if page.location else ""
-            return Seen(ok=False, text=answered + moved, log=_lines(page.body))
+            return Seen(ok=False, text=answered + moved, log=log, facts=facts)
+        if self.location not in (None, page.location):
+            return Seen(ok=False, text=f"{answered}, to {page.location}", log=log, facts=facts)
         if self.body is not None and self.body.encode() not in page.body:
-            return Seen(ok=False, text=f"{answered}, without that text", log=_lines(page.body))
-        return Seen(ok=True, text=answered)
+            return Seen(ok=False, text=f"{answered}, without that text", log=log, facts=facts)
+        if page.certificate is not None:
+            facts["days_left"] = days = page.certificate.days_left(time.time())
+            if days < self.days:
+                text = f"{answered}, and its certificate is good for {days:.1f} days"
+                return Seen(ok=False, text=text, log=log, facts=facts)
+        return Seen(ok=True, text=answered, log=log, facts=facts)
 
 
 class _Target(InsideExpectation, frozen=True, kw_only=True):
@@ -198,20 +188,20 @@ class _Target(InsideExpectation, frozen=True, kw_only=True):
         options = "-zvu" if self.protocol is Transport.UDP else "-zv"
         return ("nc", options, "-w", wait_s, self.host, str(self.port))
 
-    def _ask(self, address: str, timeout_s: float) -> probes.Answer:
+    def _ask(self, address: str, timeout_s: float) -> reach.Answer:
         if self.port is None or self.protocol is Transport.ICMP:
-            return probes.icmp(address, timeout_s=timeout_s)
+            return reach.icmp(address, timeout_s=timeout_s)
         if self.protocol is Transport.UDP:
-            return probes.udp(address, self.port, timeout_s=timeout_s)
-        return probes.tcp(address, self.port, timeout_s=timeout_s)
+            return reach.udp(address, self.port, timeout_s=timeout_s)
+        return reach.tcp(address, self.port, timeout_s=timeout_s)
 
-    def _answers(self, timeout_s: float) -> list[probes.Answer]:
+    def _answers(self, timeout_s: float) -> list[reach.Answer]:
         """The answers of the name's addresses, up to the first that is reached."""
         found = addresses(self.host)[:ADDRESSES]
-        answers: list[probes.Answer] = []
+        answers: list[reach.Answer] = []
         for address in found:
             answers.append(self._ask(address, timeout_s / len(found)))
-            if answers[-1].reach is probes.Reach.ANSWERED:
+            if answers[-1].reach is reach.Reach.ANSWERED:
                 break
         return answers
 
@@ -229,7 +219,7 @@ class Reaches(_Target, frozen=True, kw_only=True):
             answers = self._answers(timeout_s)
         except UnknownName as error:
             return Seen(ok=False, text=str(error))
-        if answers[-1].reach is probes.Reach.ANSWERED:
+        if answers[-1].reach is reach.Reach.ANSWERED:
             return Seen(ok=True, text=str(answers[-1]))
         return Seen(ok=False, heard=_heard(answers), text=_joined(answers))
 
@@ -253,7 +243,7 @@ class NotReaches(_Target, frozen=True, kw_only=True):
             answers = self._answers(timeout_s)
         except UnknownName as error:
             return Seen(ok=False, text=str(error), hopeless=True)
-        if answers[-1].reach is probes.Reach.ANSWERED:
+        if answers[-1].reach is reach.Reach.ANSWERED:
             return Seen(ok=False, text=str(answers[-1]))
         return Seen(ok=True, heard=_heard(answers), text=_joined(answers))
 
@@ -430,7 +420,27 @@ class JobIs(OutsideExpectation, frozen=True, kw_only=True):
 
 KINDS: Final[Mapping[str, type[Expectation]]] = {
     kind.kind: kind
-    for kind in (Listens, Http, Reaches, NotReaches, Command, FileIs, SysctlIs, JobIs)
+    for kind in (
+        Listens,
+        Http,
+        Reaches,
+        NotReaches,
+        Ping,
+        Tcp,
+        Udp,
+        Dns,
+        Tls,
+        Smtp,
+        Ssh,
+        Ntp,
+        UnixSocket,
+        Bgp,
+        Ospf,
+        Command,
+        FileIs,
+        SysctlIs,
+        JobIs,
+    )
 }
 """Every kind of check by the name that a description gives it."""
 
@@ -486,8 +496,8 @@ def _ended(result: CommandResult) -> str:
     return _exit_text(result.status)
 
 
-def _heard(answers: list[probes.Answer]) -> int:
-    return sum(answer.reach is not probes.Reach.SILENT for answer in answers)
+def _heard(answers: list[reach.Answer]) -> int:
+    return sum(answer.reach is not reach.Reach.SILENT for answer in answers)
 
 
 def _joined(items: list[Any]) -> str:

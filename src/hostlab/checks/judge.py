@@ -19,18 +19,17 @@ from typing import Any, Final
 import msgspec
 
 from hostlab.checks.access import NodeAccess
+from hostlab.checks.base import Expectation, InsideExpectation, OutsideExpectation
 from hostlab.checks.expectations import (
     KINDS,
-    Expectation,
-    InsideExpectation,
+    OUTPUT_LINES,
     Listens,
-    OutsideExpectation,
     attempt_inside,
     expectation,
     failed_jobs,
     line,
 )
-from hostlab.checks.inside import Crew, Inside
+from hostlab.checks.inside import MESSAGE_BYTES, Crew, Inside
 from hostlab.checks.patience import Patience, Seen, Waited
 from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem
@@ -58,6 +57,7 @@ class _Question(msgspec.Struct, frozen=True):
     within_s: float
     always_s: float | None = None
     never_s: float | None = None
+    once: bool = False
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -84,13 +84,14 @@ class _Judging:
     access: Mapping[str, NodeAccess]
     lab: str | None
     crew: Crew
+    once: bool
     verdicts: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = field(
         default_factory=queue.SimpleQueue
     )
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def say(self, row: _Row, waited: Waited) -> None:
-        self.verdicts.put((row.position, _verdict(row, waited, self.lab)))
+        self.verdicts.put((row.position, _verdict(row, waited, self.lab, once=self.once)))
 
     def say_unknown(self, rows: Iterable[_Row], text: str, since: float) -> None:
         seen = Seen(ok=False, unknown=True, text=text)
@@ -105,19 +106,23 @@ def judge(
     lab: str | None = None,
     progress: Progress | None = None,
     at_once: int = AT_ONCE,
+    once: bool = False,
 ) -> Report:
     """Judge every check on each of its nodes; `access` has the running nodes by name.
 
     Returns when every verdict is there; `progress` is told each as it is reached, in the calling
     thread. A node that is missing or dies gives UNKNOWN, and disturbs no other. `SpecError` when a
     check's kind or arguments do not exist, before anything is asked. `lab` is for the lines that
-    repeat a check by hand.
+    repeat a check by hand. `once` is for a question instead of an expectation: the first attempt
+    decides, has all of `within_s`, and its verdict has the whole log.
     """
     rows = _rows(checks)
+    for row in rows:
+        row.expectation.prepare()
     started = time.monotonic()
     found: dict[int, Verdict] = {}
     with Crew(answer_inside) as crew:
-        judging = _Judging(access, lab, crew)
+        judging = _Judging(access, lab, crew, once)
         with ThreadPoolExecutor(max_workers=max(1, at_once)) as pool:
             for work in _units(judging, rows):
                 pool.submit(_guarded, judging, work)
@@ -178,7 +183,7 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
     if access is None:
         judging.say_unknown([row], f"the node {row.node} is not there", started)
         return
-    patience = replace(_patience(row.check, outside), pause=judging.stopped.wait)
+    patience = replace(_patience(row.check, outside), pause=judging.stopped.wait, once=judging.once)
 
     def attempt(timeout_s: float) -> Seen:
         if judging.stopped.is_set():
@@ -216,7 +221,13 @@ def _converse(
         arguments = msgspec.to_builtins(row.expectation)
         check = row.check
         question = _Question(
-            row.position, check.kind, arguments, check.within_s, check.always_s, check.never_s
+            row.position,
+            check.kind,
+            arguments,
+            check.within_s,
+            check.always_s,
+            check.never_s,
+            judging.once,
         )
         inside.submit(msgspec.json.encode(question))
     longest_s = (_patience(row.check, row.expectation).longest_s for row in pending.values())
@@ -267,7 +278,12 @@ def answer_inside(request: bytes) -> bytes:
     assert isinstance(judged, InsideExpectation)
     patience = _patience(question, judged)
     waited = patience.judged(lambda timeout_s: attempt_inside(judged, timeout_s))
-    return msgspec.json.encode(_Reply(question.position, waited))
+    answer = msgspec.json.encode(_Reply(question.position, waited))
+    if len(answer) >= MESSAGE_BYTES:
+        short = msgspec.structs.replace(waited.seen, log=waited.seen.log[:OUTPUT_LINES], facts={})
+        waited = msgspec.structs.replace(waited, seen=short)
+        answer = msgspec.json.encode(_Reply(question.position, waited))
+    return answer
 
 
 def _patience(said: Check | _Question, judged: Expectation) -> Patience:
@@ -277,10 +293,11 @@ def _patience(said: Check | _Question, judged: Expectation) -> Patience:
         lasting=judged.lasting,
         always_s=said.always_s,
         never_s=said.never_s,
+        once=isinstance(said, _Question) and said.once,
     )
 
 
-def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
+def _verdict(row: _Row, waited: Waited, lab: str | None, *, once: bool) -> Verdict:
     check, judged, seen = row.check, row.expectation, waited.seen
     outcome = Outcome.HOLDS if seen.ok else Outcome.UNKNOWN if seen.unknown else Outcome.FAILS
     return Verdict(
@@ -294,8 +311,9 @@ def _verdict(row: _Row, waited: Waited, lab: str | None) -> Verdict:
         took_s=waited.took_s,
         tries=waited.tries,
         place=check.place,
-        log=() if seen.ok else seen.log,
+        log=() if seen.ok and not once else seen.log,
         repeat=judged.repeat(lab, row.node, check.within_s),
+        facts=seen.facts,
     )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -39,6 +39,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     does not replace what that one saw: hosts limit the rate of their ICMP errors, and a last
     attempt may be cut short."""
     log: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = {}
+    """What was found out, for programs."""
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,8 @@ class Patience:
     """How long it has to go on being true."""
     never_s: float | None = None
     """How long it must not be true."""
+    once: bool = False
+    """The first attempt decides, and has all the time there is."""
     pause: Callable[[float], object] = pause
     now: Callable[[], float] = time.monotonic
 
@@ -78,6 +82,10 @@ class Patience:
 
     def judged(self, attempt: Callable[[float], Seen]) -> Waited:
         """Try until it is decided; `attempt` is told how many seconds it has."""
+        if self.once:
+            started = self.now()
+            seen = attempt(self.within_s)
+            return Waited(seen=seen, tries=1, took_s=self.now() - started)
         if self.never_s is not None:
             return self._as_long_as_true(lambda left_s: _opposite(attempt(left_s)), self.never_s)
         if self.lasting:

@@ -8,7 +8,9 @@ log of the job at fault, and a line to repeat it by hand.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -42,6 +44,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The last lines of the job at fault, or of the command's output."""
     repeat: str = ""
     """A command line that asks the same by hand."""
+    facts: Mapping[str, Any] = {}
+    """What was found out beside: the records, the certificate, the dialogue."""
 
     @property
     def ok(self) -> bool:

@@ -5,6 +5,21 @@ from __future__ import annotations
 from functools import partial
 
 from hostlab.spec import forms, names, units
+from hostlab.spec.probe_tables import (
+    BGP,
+    DNS,
+    NTP,
+    NUMBER,
+    OSPF,
+    PING,
+    PROBES,
+    SMTP,
+    SSH,
+    TCP,
+    TLS,
+    UDP,
+    UNIX,
+)
 from hostlab.spec.scalars import (
     ADDRESS,
     DURATION,
@@ -40,6 +55,10 @@ HTTP = Table(
         Key("body", TEXT, "Something the body contains.", "hello"),
         Key("verify", FLAG, "Whether the certificate must be good.", "false", "true"),
         Key("follow", FLAG, "Whether redirects are followed.", "true", "false"),
+        Key("location", TEXT, "Where it redirects to.", "https://web1/"),
+        Key("days", NUMBER, "For how many days its certificate has to be good yet.", "14", "0"),
+        Key("resolve", MapOf(TEXT, ADDRESS), "Addresses to take for hosts, as `HOST` or"
+            " `HOST:PORT`.", "{www.example: 10.0.0.1}"),
     ),
     required=("url",),
 )  # fmt: skip
@@ -83,6 +102,17 @@ def _check_keys() -> tuple[Key, ...]:
         Key("reaches", _REACH, "The node reaches a port of a host, or without a port gets an echo.",
             "web1:80"),
         Key("not_reaches", _REACH, "The opposite.", "web1:22"),
+        Key("ping", PING, "Hosts answer echoes.", "web1"),
+        Key("tcp", TCP, "Ports of hosts take connections, or do not.", "web1:80,443"),
+        Key("udp", UDP, "A UDP port answers, or is silent, or refuses.", "ns1:53"),
+        Key("dns", DNS, "Name servers answer.", "www.example.com"),
+        Key("tls", TLS, "A server speaks TLS with a certificate that is good.", "web1:443"),
+        Key("smtp", SMTP, "A mail server takes part in a dialogue, or refuses to.", "mail1"),
+        Key("ssh", SSH, "A server of SSH introduces itself.", "web1"),
+        Key("ntp", NTP, "A server of NTP has the time.", "clock1"),
+        Key("unix", UNIX, "A Unix socket of the node takes a connection.", "/run/app.sock"),
+        Key("bgp", BGP, "The node's sessions of BGP are established.", "10.0.0.2"),
+        Key("ospf", OSPF, "The node's neighbours of OSPF are full.", "10.0.0.2"),
         Key("command", Forms(scalar=(TEXT, under("run")), mapping=(COMMAND, None)),
             "A command in the node ends as it should.", "test -e /etc/motd"),
         Key("file", Forms(scalar=(PATH, under("path")), mapping=(CHECKED_FILE, None)),
@@ -101,7 +131,9 @@ def _check_keys() -> tuple[Key, ...]:
     )  # fmt: skip
 
 
-KINDS = ("listens", "http", "reaches", "not_reaches", "command", "file", "sysctl", "job")
+KINDS = (
+    "listens", "http", "reaches", "not_reaches", *PROBES, "command", "file", "sysctl", "job",
+)  # fmt: skip
 CHECK = Table(
     "check",
     "An expectation about nodes: what is expected, where, and how soon.",

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, load
 from hostlab.spec.json_schema import tables
+from hostlab.spec.probe_tables import PROBES
 from hostlab.spec.segment_tables import KINDS
 from hostlab.spec.shapes import Key, Table
 
@@ -205,6 +206,7 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "job": "jobs: {j: {%s}}", "job namespaces": "jobs: {j: {exec: x, namespaces: {%s}}}",
             "listens": "checks: [{listens: {%s}}]", "http": "checks: [{http: {%s}}]",
             "command": "checks: [{command: {%s}}]", "checked file": "checks: [{file: {%s}}]",
+            **{kind: "checks: [{" + kind + ": {%s}}]" for kind in PROBES},
             "boot": "boot: {%s}",
             "process": "jobs: {j: {start_on: x, pre_start: {%s}}}",
             "respawn": "jobs: {j: {exec: x, respawn: {%s}}}",
