@@ -36,6 +36,7 @@ TOOLS = {
     "dot": "graphviz",
     "exabgp": "exabgp",
     "gdbus": "libglib2.0-bin",
+    "gdnsd": "gdnsd",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "ipset": "ipset",

@@ -1,13 +1,14 @@
 """What is expected of BGP on a node: read from the routing daemon's own socket.
 
-Who tells of a prefix, with which multi-exit discriminator, and which path is chosen; which sessions
-are up. The announcing side is not asked: what counts is what has arrived.
+Who tells of a prefix, with which multi-exit discriminator, and which path is chosen. The announcing
+side is not asked: what counts is what has arrived.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,16 +17,16 @@ from hostlab.checks.patience import Seen
 from hostlab.errors import Failed, Unsupported
 
 if TYPE_CHECKING:
-    from hostlab.routing.rib import Path, Rib
+    from hostlab.routing.rib import Path
 
 
-def _rib() -> Rib:
-    """What talks to the daemon. To hosts outside of a lab it is not sent with the rest."""
+@contextmanager
+def daemons_are_here() -> Iterator[None]:
+    """Around the import of what talks to daemons, which is not sent to hosts outside of a lab."""
     try:
-        from hostlab.routing.rib import Rib
+        yield
     except ImportError:
-        raise Unsupported("bgp", "only the daemons of a lab's nodes are asked for BGP") from None
-    return Rib()
+        raise Unsupported("routing", "only the daemons of a lab's nodes are asked") from None
 
 
 class Speaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,8 +85,10 @@ class BgpPaths(InsideExpectation, frozen=True, kw_only=True):
         return ("sh", "-c", f"if test -S /run/bird/bird.ctl; then {bird}; else {frr}; fi")
 
     def attempt(self, timeout_s: float) -> Seen:
+        with daemons_are_here():
+            from hostlab.routing.rib import Rib
         try:
-            with closing(_rib()) as rib:
+            with closing(Rib()) as rib:
                 found = rib.paths(self.prefix)
         except (Failed, Unsupported) as error:
             return Seen(ok=False, text=error.message)
@@ -125,37 +128,3 @@ class BgpPaths(InsideExpectation, frozen=True, kw_only=True):
 
 def _is_of(speaker: Speaker, path: Path) -> bool:
     return path.peer in speaker.addresses and speaker.med in {None, path.med}
-
-
-class BgpSession(InsideExpectation, frozen=True, kw_only=True):
-    """Every session with a peer is up, or none is."""
-
-    kind = "bgp_session"
-
-    peer: Speaker
-    state: Literal["up", "down"]
-
-    def text(self) -> str:
-        return f"{self.peer}: {self.state}"
-
-    def expected(self) -> str:
-        return f"BGP with {self.peer} to be {self.state}"
-
-    def by_hand(self, within_s: float) -> tuple[str, ...]:
-        frr = "vtysh -c 'show bgp summary'"
-        return (
-            "sh",
-            "-c",
-            f"if test -S /run/bird/bird.ctl; then birdc show protocols; else {frr}; fi",
-        )
-
-    def attempt(self, timeout_s: float) -> Seen:
-        try:
-            with closing(_rib()) as rib:
-                found = [each for each in rib.sessions() if each.peer in self.peer.addresses]
-        except (Failed, Unsupported) as error:
-            return Seen(ok=False, text=error.message)
-        if not found:
-            return Seen(ok=False, text=f"no session with {self.peer} is configured", hopeless=True)
-        text = ", ".join(f"{each.peer}: {each.state}" for each in found)
-        return Seen(ok=all(each.is_up is (self.state == "up") for each in found), text=text)

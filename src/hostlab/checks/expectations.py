@@ -8,8 +8,8 @@ from __future__ import annotations
 import http.client
 import math
 import os
-import ssl
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from ipaddress import ip_address
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
-from hostlab.checks import file_state, probes, web
+from hostlab.checks import file_state
 from hostlab.checks.access import CommandResult, JobStatus, NodeAccess, TooMuch
-from hostlab.checks.bgp import BgpPaths, BgpSession
+from hostlab.checks.bgp import BgpPaths
 from hostlab.checks.host_kinds import GroupIs, MountIs, PackageIs, ProcessIs, ServiceIs, UserIs
 from hostlab.checks.kind import (
+    OUTPUT_BYTES,
     OUTPUT_LINES,
     Expectation,
     InsideExpectation,
@@ -31,13 +32,19 @@ from hostlab.checks.kind import (
     hostlab_line,
     last_lines,
     texts,
+    unanswered,
 )
-from hostlab.checks.names import UnknownName, addresses
+from hostlab.checks.mail import Smtp
+from hostlab.checks.naming import Dns
+from hostlab.checks.network import Ntp, Ping, Ssh, Tcp, Tls, Udp, UnixSocket
 from hostlab.checks.network_kinds import AddressIs, InterfaceIs, RouteIs
 from hostlab.checks.patience import Seen
-from hostlab.errors import SpecError, Unsupported
+from hostlab.checks.routed import BgpSession, Ospf
+from hostlab.errors import DecodeError, SpecError, Unsupported
 from hostlab.jobs.job_state import JobState
 from hostlab.linux.sockdiag import Listener, listeners
+from hostlab.probes import reach, web
+from hostlab.probes.names import UnknownName, addresses
 
 if TYPE_CHECKING:
     from hostlab.spec.model import Check
@@ -106,41 +113,67 @@ class Http(InsideExpectation, frozen=True, kw_only=True):
     """The certificate must be good for the name, by the node's authorities."""
     follow: bool = False
     """Follow redirects."""
+    location: str | None = None
+    """Where it redirects to."""
+    days: float = 0.0
+    """For how long its certificate has to be good yet."""
+    method: str = "GET"
+    headers: Mapping[str, str] = {}
+    authorities: str | None = None
+    resolve: Mapping[str, str] = {}
 
     def text(self) -> str:
         return self.url
 
     def expected(self) -> str:
         body = f" and a body that contains {self.body!r}" if self.body is not None else ""
-        return f"status {self.status}{body} from {self.url}"
+        to = f" to {self.location}" if self.location is not None else ""
+        days = f", its certificate good for {self.days:g} days yet" if self.days else ""
+        return f"status {self.status}{to}{body} from {self.url}{days}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         options = "-si" + ("L" if self.follow else "") + ("" if self.verify else "k")
         return ("curl", options, "--max-time", f"{max(1, within_s):g}", self.url)
 
     def attempt(self, timeout_s: float) -> Seen:
+        request = web.Request(
+            method=self.method,
+            headers=self.headers,
+            verify=self.verify,
+            authorities=self.authorities,
+            follow=self.follow,
+            resolve=self.resolve,
+        )
         try:
-            page = web.get(self.url, timeout_s=timeout_s, verify=self.verify, follow=self.follow)
+            page = web.ask(self.url, request, timeout_s=timeout_s)
         except http.client.InvalidURL as error:
             return Seen(ok=False, text=str(error), hopeless=True)
         except http.client.HTTPException as error:
             return Seen(ok=False, text=f"no HTTP answer: {type(error).__name__} {error}")
-        except UnknownName as error:
-            return Seen(ok=False, text=str(error))
-        except ssl.SSLCertVerificationError as error:
-            return Seen(ok=False, text=f"the certificate is refused: {error.verify_message}")
-        except TimeoutError as error:
-            return Seen(ok=False, heard=0, text=str(error))
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            return Seen(ok=False, text=f"no answer: {place}{error.strerror or error}")
+        except DecodeError as error:
+            return Seen(ok=False, text=error.message)
+        except (UnknownName, OSError) as error:
+            return unanswered(error)
+        return self._judged(page)
+
+    def _judged(self, page: web.Page) -> Seen:
         answered = f"status {page.status} {page.reason} from {page.address}"
+        facts = msgspec.to_builtins(page)
+        facts["body"] = page.body[:OUTPUT_BYTES].decode(errors="replace")
+        log = last_lines(page.body)
         if page.status != self.status:
             moved = f", to {page.location}" if page.location else ""
-            return Seen(ok=False, text=answered + moved, log=last_lines(page.body))
+            return Seen(ok=False, text=answered + moved, log=log, facts=facts)
+        if self.location not in (None, page.location):
+            return Seen(ok=False, text=f"{answered}, to {page.location}", log=log, facts=facts)
         if self.body is not None and self.body.encode() not in page.body:
-            return Seen(ok=False, text=f"{answered}, without that text", log=last_lines(page.body))
-        return Seen(ok=True, text=answered)
+            return Seen(ok=False, text=f"{answered}, without that text", log=log, facts=facts)
+        if page.certificate is not None:
+            facts["days_left"] = days = page.certificate.days_left(time.time())
+            if days < self.days:
+                text = f"{answered}, and its certificate is good for {days:.1f} days"
+                return Seen(ok=False, text=text, log=log, facts=facts)
+        return Seen(ok=True, text=answered, log=log, facts=facts)
 
 
 class _Target(InsideExpectation, frozen=True, kw_only=True):
@@ -164,20 +197,20 @@ class _Target(InsideExpectation, frozen=True, kw_only=True):
         options = "-zvu" if self.protocol is Transport.UDP else "-zv"
         return ("nc", options, "-w", wait_s, self.host, str(self.port))
 
-    def _ask(self, address: str, timeout_s: float) -> probes.Answer:
+    def _ask(self, address: str, timeout_s: float) -> reach.Answer:
         if self.port is None or self.protocol is Transport.ICMP:
-            return probes.icmp(address, timeout_s=timeout_s)
+            return reach.icmp(address, timeout_s=timeout_s)
         if self.protocol is Transport.UDP:
-            return probes.udp(address, self.port, timeout_s=timeout_s)
-        return probes.tcp(address, self.port, timeout_s=timeout_s)
+            return reach.udp(address, self.port, timeout_s=timeout_s)
+        return reach.tcp(address, self.port, timeout_s=timeout_s)
 
-    def _answers(self, timeout_s: float) -> list[probes.Answer]:
+    def _answers(self, timeout_s: float) -> list[reach.Answer]:
         """The answers of the name's addresses, up to the first that is reached."""
         found = addresses(self.host)[:ADDRESSES]
-        answers: list[probes.Answer] = []
+        answers: list[reach.Answer] = []
         for address in found:
             answers.append(self._ask(address, timeout_s / len(found)))
-            if answers[-1].reach is probes.Reach.ANSWERED:
+            if answers[-1].reach is reach.Reach.ANSWERED:
                 break
         return answers
 
@@ -195,7 +228,7 @@ class Reaches(_Target, frozen=True, kw_only=True):
             answers = self._answers(timeout_s)
         except UnknownName as error:
             return Seen(ok=False, text=str(error))
-        if answers[-1].reach is probes.Reach.ANSWERED:
+        if answers[-1].reach is reach.Reach.ANSWERED:
             return Seen(ok=True, text=str(answers[-1]))
         return Seen(ok=False, heard=_heard(answers), text=_joined(answers))
 
@@ -219,7 +252,7 @@ class NotReaches(_Target, frozen=True, kw_only=True):
             answers = self._answers(timeout_s)
         except UnknownName as error:
             return Seen(ok=False, text=str(error), hopeless=True)
-        if answers[-1].reach is probes.Reach.ANSWERED:
+        if answers[-1].reach is reach.Reach.ANSWERED:
             return Seen(ok=False, text=str(answers[-1]))
         return Seen(ok=True, heard=_heard(answers), text=_joined(answers))
 
@@ -463,7 +496,8 @@ KINDS: Final[Mapping[str, type[Expectation]]] = {
     for kind in (
         *(Listens, Http, Reaches, NotReaches, Command, FileIs, SysctlIs, JobIs),
         *(ServiceIs, ProcessIs, PackageIs, UserIs, GroupIs, MountIs),
-        *(InterfaceIs, AddressIs, RouteIs, BgpPaths, BgpSession),
+        *(InterfaceIs, AddressIs, RouteIs, BgpPaths, BgpSession, Ospf),
+        *(Ping, Tcp, Udp, Dns, Tls, Smtp, Ssh, Ntp, UnixSocket),
     )
 }
 """Every kind of check by the name that a description gives it."""
@@ -528,8 +562,8 @@ def _ended(result: CommandResult) -> str:
     return _exit_text(result.status)
 
 
-def _heard(answers: list[probes.Answer]) -> int:
-    return sum(answer.reach is not probes.Reach.SILENT for answer in answers)
+def _heard(answers: list[reach.Answer]) -> int:
+    return sum(answer.reach is not reach.Reach.SILENT for answer in answers)
 
 
 def _joined(items: list[Any]) -> str:

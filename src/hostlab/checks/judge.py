@@ -25,8 +25,14 @@ from hostlab.checks.expectations import (
     failed_jobs,
     line,
 )
-from hostlab.checks.inside import Crew
-from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
+from hostlab.checks.inside import MESSAGE_BYTES, Crew
+from hostlab.checks.kind import (
+    OUTPUT_LINES,
+    Expectation,
+    InsideExpectation,
+    OutsideExpectation,
+    ProbeExpectation,
+)
 from hostlab.checks.patience import Patience, Seen, Waited
 from hostlab.checks.questions import Question, Reply, answered, attempt_outside
 from hostlab.checks.secrets import Masking
@@ -56,7 +62,7 @@ class _Row:
     node: str
     expectation: Expectation
     once: bool = False
-    """The first attempt decides: it is a condition."""
+    """The first attempt decides: it is a condition, or a question."""
 
     @property
     def question(self) -> Question:
@@ -117,7 +123,9 @@ class _Judging:
         """A command line that asks the same by hand."""
         access, within_s = self.access.get(row.node), row.check.within_s
         if isinstance(access, HostAccess):
-            return access.repeat(row.expectation.by_hand(within_s))
+            words = row.expectation.by_hand(within_s)
+            is_probe = isinstance(row.expectation, ProbeExpectation)
+            return access.repeat(("hostlab", "probe", *words) if is_probe else words)
         return row.expectation.repeat(self.lab, row.node, within_s)
 
     def say_unknown(self, rows: Iterable[_Row], text: str, since: float) -> None:
@@ -134,15 +142,19 @@ def judge(
     secrets: Sequence[str] = (),
     progress: Progress | None = None,
     at_once: int = AT_ONCE,
+    once: bool = False,
 ) -> Report:
     """Judge every check on each of its nodes; `access` has the running nodes by name.
 
     Returns when every verdict is there; `progress` is told each as it is reached, in the calling
     thread. A node that is missing or dies gives UNKNOWN, and disturbs no other. `SpecError` when a
     check's kind or arguments do not exist, before anything is asked. `lab` is for the lines that
-    repeat a check by hand; `secrets` are in no verdict.
+    repeat a check by hand; `secrets` are in no verdict. `once` is for a question instead of an
+    expectation: the first attempt decides, has all of `within_s`, and its verdict the whole log.
     """
-    rows = _rows(checks)
+    rows = _rows(checks, once=once)
+    for row in rows:
+        row.expectation.prepare()
     started = time.monotonic()
     with Crew(answer_inside) as crew:
         masking = Masking(secrets)
@@ -196,12 +208,14 @@ def _conditions(rows: Sequence[_Row]) -> list[tuple[_Row, list[_Row]]]:
     return list(found.values())
 
 
-def _rows(checks: Sequence[Check]) -> list[_Row]:
+def _rows(checks: Sequence[Check], *, once: bool) -> list[_Row]:
     """A row for each check and node, in the order of the description."""
     rows: list[_Row] = []
     for check in checks:
         typed = expectation(check.kind, check.arguments)
-        rows += [_Row(len(rows) + i, check, node, typed) for i, node in enumerate(check.nodes)]
+        rows += [
+            _Row(len(rows) + i, check, node, typed, once=once) for i, node in enumerate(check.nodes)
+        ]
     return rows
 
 
@@ -337,8 +351,14 @@ def _despair(
 
 def answer_inside(request: bytes) -> bytes:
     """The crew's handler: one check, tried until it is decided. Runs inside a node."""
-    question = msgspec.json.decode(request, type=Question)
-    return msgspec.json.encode(answered(question, None))
+    reply = answered(msgspec.json.decode(request, type=Question), None)
+    answer = msgspec.json.encode(reply)
+    if len(answer) < MESSAGE_BYTES:
+        return answer
+    seen = reply.waited.seen
+    seen = msgspec.structs.replace(seen, log=seen.log[:OUTPUT_LINES], facts={})
+    waited = msgspec.structs.replace(reply.waited, seen=seen)
+    return msgspec.json.encode(Reply(reply.position, waited))
 
 
 def _verdict(row: _Row, waited: Waited, repeat: str) -> Verdict:
@@ -355,9 +375,10 @@ def _verdict(row: _Row, waited: Waited, repeat: str) -> Verdict:
         took_s=waited.took_s,
         tries=waited.tries,
         place=check.place,
-        log=() if seen.ok else seen.log,
+        log=() if seen.ok and not row.once else seen.log,
         repeat=repeat,
         trace=waited.trace if len(waited.trace) > 1 else (),
+        facts=seen.facts,
     )
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import ssl
 from typing import ClassVar, Final
 
 import msgspec
 
 from hostlab.checks.access import NodeAccess
 from hostlab.checks.patience import ATTEMPT_S, Seen
+from hostlab.probes.names import UnknownName
 
 Texts = str | tuple[str, ...] | None
 """One text, several, or none."""
@@ -48,6 +50,9 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """A command that, run in the node, lets a person see the same."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Import what an attempt needs; told before anybody enters a node."""
+
     def repeat(self, lab: str | None, node: str, within_s: float) -> str:
         """The whole command line for that."""
         return hostlab_line("exec", lab, node, "--", *self.by_hand(within_s))
@@ -67,6 +72,20 @@ class OutsideExpectation(Expectation, frozen=True, kw_only=True):
     def attempt(self, access: NodeAccess, timeout_s: float) -> Seen:
         """Look once."""
         raise NotImplementedError
+
+
+class ProbeExpectation(InsideExpectation, frozen=True, kw_only=True):
+    """One whose question stands for itself: `hostlab probe` asks it, too."""
+
+    attempt_s = float("inf")
+
+    def by_hand(self, within_s: float) -> tuple[str, ...]:
+        """The words behind `hostlab probe`."""
+        raise NotImplementedError
+
+    def repeat(self, lab: str | None, node: str, within_s: float) -> str:
+        place = f"{lab}/{node}" if lab else node
+        return shlex.join(("hostlab", "probe", *self.by_hand(within_s), "--from", place))
 
 
 def texts(said: Texts) -> tuple[str, ...]:
@@ -105,3 +124,18 @@ def hostlab_line(command: str, lab: str | None, node: str, *rest: str) -> str:
     """A hostlab command line about a node, to be pasted into a shell."""
     place = f"{lab}/{node}" if lab else node
     return shlex.join(("hostlab", command, place, *rest))
+
+
+def unanswered(error: Exception) -> Seen:
+    """What a connection that came to nothing is, in words."""
+    if isinstance(error, UnknownName):
+        return Seen(ok=False, text=str(error))
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Seen(ok=False, text=f"the certificate is refused: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return Seen(ok=False, text=f"no TLS: {error.reason or error}")
+    if isinstance(error, TimeoutError):
+        return Seen(ok=False, heard=0, text="no whole answer in time")
+    assert isinstance(error, OSError)
+    place = f"{error.filename}: " if error.filename else ""
+    return Seen(ok=False, text=f"no answer: {place}{error.strerror or error}")

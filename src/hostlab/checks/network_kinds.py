@@ -7,11 +7,11 @@ from typing import Final
 
 from hostlab.checks.host_kinds import described
 from hostlab.checks.kind import InsideExpectation
-from hostlab.checks.names import UnknownName, addresses
 from hostlab.checks.patience import Seen
 from hostlab.linux.netlink import Netlink
 from hostlab.linux.rtnetlink import IFF_UP, Link, Route, links, routes
 from hostlab.linux.rtnetlink import addresses as interface_addresses
+from hostlab.probes.names import UnknownName, addresses
 
 IFF_RUNNING: Final = 0x40
 """It has a carrier; netdevice(7)."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,6 +40,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     does not replace what that one saw: hosts limit the rate of their ICMP errors, and a last
     attempt may be cut short."""
     log: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = {}
+    """What was found out, for programs."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ class Patience:
     never_s: float | None = None
     """How long it must not be true."""
     once: bool = False
-    """The first attempt decides."""
+    """The first attempt decides, and has all the time there is."""
     pause: Callable[[float], object] = pause
     now: Callable[[], float] = time.monotonic
 

@@ -28,9 +28,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from hostlab.checks.names import addresses, is_address
-from hostlab.checks.probes import echo_reply, echo_request
 from hostlab.errors import UsageError
+from hostlab.probes.names import addresses, is_address
+from hostlab.probes.reach import echo_reply, echo_request
 
 MOST_PER_S: Final = 1000.0
 LATE_S: Final = 0.05
@@ -269,8 +269,8 @@ class Sender:
         try:
             if self._raw is not None:
                 self._by_number[number] = request
-                v6 = self._family is socket.AF_INET6
-                self._raw.sendto(echo_request(self._nonce, number, v6=v6), self._sockaddr)
+                address = str(self._sockaddr[0])
+                self._raw.sendto(echo_request(address, self._nonce, number), self._sockaddr)
                 return
             get = self._probe.how is How.GET
             kind = socket.SOCK_STREAM if get else socket.SOCK_DGRAM

@@ -7,7 +7,9 @@ log of the job at fault, and a line to repeat it by hand.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -46,6 +48,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """A command line that asks the same by hand."""
     trace: tuple[Step, ...] = ()
     """What was seen first, and each time that it changed, where it changed."""
+    facts: Mapping[str, Any] = {}
+    """What was found out beside: the records, the certificate, the dialogue."""
 
     @property
     def ok(self) -> bool:

@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "up": ("labs", "Stage a lab, or change a running one into its description."),
     "apply": ("labs", "Change a running lab; only what differs is touched."),
     "check": ("checks", "Judge the checks of a lab."),
+    "probe": ("probe", "Ask a host one thing, from anywhere: tcp, http, dns, smtp and more."),
+    "talk": ("talk", "Talk to a server by hand or by a script: tcp, tls, unix."),
     "report": ("reports", "Look at reports of checks: show, page, compare, merge."),
     "down": ("labs", "Take a lab down and leave nothing."),
     "ls": ("labs", "List the labs that are up."),

@@ -12,6 +12,7 @@ import msgspec
 from hostlab.errors import UsageError
 from hostlab.linux.entering import from_inside
 from hostlab.linux.packet import capture_socket
+from hostlab.linux.sockdiag import Listener, listeners
 from hostlab.observe.capabilities import FileCapabilitiesInfo, file_capabilities
 
 _NETWORK: Final = ("user", "net")
@@ -37,6 +38,16 @@ def interfaces_in(pid: int) -> tuple[str, ...]:
 
     data, _ = from_inside(pid, _NETWORK, work)
     return msgspec.json.decode(data, type=tuple[str, ...])
+
+
+def listening_in(pid: int, protocol: str) -> tuple[Listener, ...]:
+    """The sockets that wait for tcp or udp in the network of process `pid`."""
+
+    def work() -> tuple[bytes, list[int]]:
+        return msgspec.json.encode(tuple(listeners(protocol))), []
+
+    data, _ = from_inside(pid, _NETWORK, work)
+    return msgspec.json.decode(data, type=tuple[Listener, ...])
 
 
 def file_capabilities_in(pid: int, path: str) -> FileCapabilitiesInfo:

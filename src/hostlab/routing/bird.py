@@ -136,15 +136,16 @@ class Bird:
         found = Sessions()
         for family in self._families:
             lines = self._bird.ask(f"show ospf neighbors ospf{family}")
-            for interface, neighbour in _neighbours(lines):
+            for interface, neighbour in neighbours(lines):
                 where = Adjacency(family, interface)
                 found.neighbours.setdefault(where, {})[neighbour.router_id] = neighbour
         if self._has_bgp:
-            found.peers = dict(_peers(self._bird.ask('show protocols all "bgp?_*"')))
+            found.peers = dict(peers(self._bird.ask('show protocols all "bgp?_*"')))
         return found
 
 
-def _neighbours(lines: list[str]) -> Iterator[tuple[str, Neighbour]]:
+def neighbours(lines: list[str]) -> Iterator[tuple[str, Neighbour]]:
+    """Interface and neighbour of each line of `show ospf neighbors`."""
     for line in lines:
         words = line.split()
         # Router ID, priority, state, time left, interface, address
@@ -153,7 +154,8 @@ def _neighbours(lines: list[str]) -> Iterator[tuple[str, Neighbour]]:
             yield words[4], Neighbour(words[0], words[2], state == "Full", state == "2-Way")
 
 
-def _peers(lines: list[str]) -> Iterator[tuple[str, str]]:
+def peers(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Address and state of each session of `show protocols all`."""
     state = ""
     for line in lines:
         key, colon, value = line.strip().partition(":")

@@ -73,10 +73,6 @@ class Rib:
         """Hang up."""
         self._daemon.close()
 
-    def sessions(self) -> tuple[Session, ...]:
-        """Every session that is configured."""
-        return tuple(self._daemon.sessions())
-
     def paths(self, prefix: str) -> tuple[Path, ...]:
         """The paths to exactly this prefix, those that other routers told of."""
         return tuple(self._daemon.paths(prefix))
@@ -98,10 +94,6 @@ class _Bird:
 
     def close(self) -> None:
         self._bird.close()
-
-    def sessions(self) -> Iterator[Session]:
-        for _, session in self._protocols():
-            yield session
 
     def paths(self, prefix: str) -> Iterator[Path]:
         peers = {name: session.peer for name, session in self._protocols()}
@@ -169,11 +161,6 @@ class _Frr:
 
     def close(self) -> None:
         self._bgpd.close()
-
-    def sessions(self) -> Iterator[Session]:
-        for part in self._json("show bgp summary json").values():
-            for address, peer in part.get("peers", {}).items():
-                yield Session(address, peer["state"])
 
     def paths(self, prefix: str) -> Iterator[Path]:
         family = "ipv6" if ":" in prefix else "ipv4"

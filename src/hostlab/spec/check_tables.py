@@ -13,6 +13,19 @@ from hostlab.spec.check_host_tables import (
     SHA256,
     TEXTS,
 )
+from hostlab.spec.probe_tables import (
+    AMOUNT,
+    DNS,
+    NTP,
+    OSPF,
+    PING,
+    SMTP,
+    SSH,
+    TCP,
+    TLS,
+    UDP,
+    UNIX,
+)
 from hostlab.spec.routing_tables import peer_name
 from hostlab.spec.scalars import (
     ADDRESS,
@@ -59,6 +72,10 @@ HTTP = Table(
         Key("body", TEXT, "Something the body contains.", "hello"),
         Key("verify", FLAG, "Whether the certificate must be good.", "false", "true"),
         Key("follow", FLAG, "Whether redirects are followed.", "true", "false"),
+        Key("location", TEXT, "Where it redirects to.", "https://web1/"),
+        Key("days", AMOUNT, "For how many days its certificate has to be good yet.", "14", "0"),
+        Key("resolve", MapOf(TEXT, ADDRESS), "Addresses to take for hosts, as `HOST` or"
+            " `HOST:PORT`.", "{www.example: 10.0.0.1}"),
     ),
     required=("url",),
 )  # fmt: skip
@@ -149,6 +166,16 @@ _KIND_KEYS = (
         "{prefix: '2001:db8:30::1/128', best: w3}"),
     Key("bgp_session", MapOf(_SPEAKER, choice("up or down", ("up", "down"))),
         "Whether its BGP sessions with a peer are up.", "{w1: up}"),
+    Key("ping", PING, "Hosts answer echoes.", "web1"),
+    Key("tcp", TCP, "Ports of hosts take connections, or do not.", "web1:80,443"),
+    Key("udp", UDP, "A UDP port answers, or is silent, or refuses.", "ns1:53"),
+    Key("dns", DNS, "Name servers answer.", "www.example.com"),
+    Key("tls", TLS, "A server speaks TLS with a certificate that is good.", "web1:443"),
+    Key("smtp", SMTP, "A mail server takes part in a dialogue, or refuses to.", "mail1"),
+    Key("ssh", SSH, "A server of SSH introduces itself.", "web1"),
+    Key("ntp", NTP, "A server of NTP has the time.", "clock1"),
+    Key("unix", UNIX, "A Unix socket of the node takes a connection.", "/run/app.sock"),
+    Key("ospf", OSPF, "The node's neighbours of OSPF are full.", "10.0.0.2"),
     *HOST_KEYS,
 )  # fmt: skip
 KINDS = tuple(key.name for key in _KIND_KEYS)

@@ -3,7 +3,8 @@
 | kind | arguments |
 |---|---|
 | listens | port, protocol, address or null |
-| http | url, status, body or null, verify, follow |
+| http | url, status, body or null, verify, follow, location or null, days, resolve |
+| ping, tcp, udp, dns, tls, smtp, ssh, ntp, unix, bgp, ospf | what was said, by `probe_tables` |
 | reaches, not_reaches | host, port or null, protocol (`icmp` without a port) |
 | command | run, status, stdout or null |
 | file | path, is, mode, owner, contains, target, all but the first or null |
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from hostlab.spec import probe_tables
 from hostlab.spec.check_host_tables import HOST_KINDS, plain
 from hostlab.spec.check_tables import KINDS
 from hostlab.spec.drafts import Draft
@@ -182,11 +184,16 @@ def _arguments(
                 "body": value.value("body"),
                 "verify": value.flag("verify", default=True),
                 "follow": value.flag("follow"),
+                **_of_certificates_and_redirects(value),
             }
         case "reaches" | "not_reaches":
             if ":" not in value.host:
                 known.check_host(source, value.host, said)
             yield {"host": value.host, "port": value.port, "protocol": value.protocol}
+        case _ if kind in probe_tables.PROBES:
+            for name, at in probe_tables.hosts_of(value):
+                known.check_host(source, name, at)
+            yield probe_tables.arguments(value)
         case "command":
             yield {"status": 0, "stdout": None} | _one_or_several(value)
         case "file":
@@ -258,6 +265,15 @@ def _speaker(source: Source, known: Names, name: str, said: Said) -> dict[str, A
         hint = source.suggest_or_list(name, known.every)
         source.report("unknown-name", f"there is no node {quoted(name)}", said.key, hint)
     return {"name": name, "addresses": [name]}
+
+
+def _of_certificates_and_redirects(fields: Fields) -> dict[str, Any]:
+    """What else is said of a page; nothing where nothing is."""
+    found = {key: fields.value(key) for key in ("location", "days") if key in fields}
+    if "resolve" in fields:
+        hosts: Fields = fields.value("resolve")
+        found["resolve"] = {name: str(said.value) for name, said in hosts.items()}
+    return found
 
 
 def _check_job(source: Source, known: Names, name: str, said: Said, nodes: tuple[str, ...]) -> None:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlab.checks.inside import MESSAGE_BYTES
-from hostlab.checks.probes import echo_reply, echo_request
 from hostlab.checks.requests import (
     BATCH,
     TEXT_BYTES,
@@ -21,6 +20,7 @@ from hostlab.checks.requests import (
     target_of,
 )
 from hostlab.errors import UsageError
+from hostlab.probes.reach import echo_reply, echo_request
 
 pytestmark = pytest.mark.unit
 
@@ -105,7 +105,7 @@ def test_any_answer_is_judged_and_fits(data: bytes) -> None:
 @pytest.mark.parametrize("v6", [False, True])
 def test_an_echo_reply_is_known_by_its_number_and_data(*, v6: bool) -> None:
     header = b"" if v6 else b"\x45" + bytes(19)
-    request = echo_request(b"ours", 7, v6=v6)
+    request = echo_request("::1" if v6 else "127.0.0.1", b"ours", 7)
     reply = header + bytes([129 if v6 else 0]) + request[1:]
     assert echo_reply(reply, b"ours", v6=v6) == 7
     assert echo_reply(reply, b"other", v6=v6) is None

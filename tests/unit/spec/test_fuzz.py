@@ -17,6 +17,7 @@ from hostlab.errors import SpecErrors
 from hostlab.spec import Lab, load
 from hostlab.spec.check_host_tables import HOST_KINDS
 from hostlab.spec.json_schema import tables
+from hostlab.spec.probe_tables import PROBES
 from hostlab.spec.segment_tables import KINDS
 from hostlab.spec.shapes import Key, Table
 
@@ -208,6 +209,7 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "command": "checks: [{command: {%s}}]", "checked file": "checks: [{file: {%s}}]",
             **{f"checked {kind}": "checks: [{" + kind + ": {%s}}]" for kind in HOST_KINDS},
             "condition": "checks: [{listens: 80, if: {%s}}]",
+            **{kind: "checks: [{" + kind + ": {%s}}]" for kind in PROBES},
             "boot": "boot: {%s}",
             "process": "jobs: {j: {start_on: x, pre_start: {%s}}}",
             "respawn": "jobs: {j: {exec: x, respawn: {%s}}}",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostlab.checks.probes import DATAGRAMS, _echo_request, _is_reply, internet_checksum
+from hostlab.probes.reach import DATAGRAMS, echo_request, internet_checksum, is_reply
 
 pytestmark = pytest.mark.unit
 
@@ -24,17 +24,17 @@ def test_data_with_its_checksum_sums_to_nothing(data: bytes) -> None:
 @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
 def test_only_the_reply_to_this_request_answers_it(address: str) -> None:
     v6 = ":" in address
-    request, other = _echo_request(address), _echo_request(address)
+    request, other = echo_request(address), echo_request(address)
     header = b"" if v6 else bytes([0x45]) + bytes(19)
     reply = header + bytes([129 if v6 else 0]) + request[1:]
-    assert _is_reply(reply, request, v6=v6)
-    assert not _is_reply(reply, other, v6=v6)
-    assert not _is_reply(header + request, request, v6=v6)
+    assert is_reply(reply, request, v6=v6)
+    assert not is_reply(reply, other, v6=v6)
+    assert not is_reply(header + request, request, v6=v6)
 
 
 @given(st.binary(max_size=80), st.booleans())
 def test_no_packet_confuses_it(packet: bytes, v6: bool) -> None:
-    assert not _is_reply(packet, _echo_request("::1" if v6 else "127.0.0.1"), v6=v6)
+    assert not is_reply(packet, echo_request("::1" if v6 else "127.0.0.1"), v6=v6)
 
 
 def test_questions_have_the_length_of_their_protocols() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostlab.checks.names import addresses, hosts_entries, is_address
+from hostlab.probes.names import addresses, hosts_entries, is_address
 
 pytestmark = pytest.mark.unit
 
