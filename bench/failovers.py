@@ -168,7 +168,7 @@ _TABLE: Final = re.compile(r"(?<=<!-- failovers -->\n\n).*?(?=\n<!-- end -->)", 
 
 def cells(line: Line) -> str:
     """A line of the table."""
-    times = ("-",) * 3
+    times: tuple[str, ...] = ("-",) * 3
     if line.outage_s is not None:
         figures = (line.outage_s.median, line.outage_s.p95, line.outage_s.max)
         times = tuple(f"{value:.3f} s" for value in figures)
