@@ -119,11 +119,17 @@ FLAVOURS: Final[dict[str, Flavour]] = {
         "failover/failover.yaml",
         {
             "nginx stopped": Case(
-                "job-down web1/web", "0.1–0.2 s: two checks, 100 ms apart, refused at once"
+                "job-down web1/web", "0.2–0.3 s: three checks, 100 ms apart, refused at once"
             ),
-            "node frozen": Case("node-frozen web1", "0.7–0.8 s: two checks of 300 ms"),
-            "node killed": Case("node-killed web1", "0.7–0.8 s: two checks of 300 ms"),
-            "link cut": Case("link-down web1:eth0", "0.7–0.8 s: two checks of 300 ms"),
+            "node frozen": Case(
+                "node-frozen web1", "1.1–1.2 s: three checks of 300 ms, 100 ms apart"
+            ),
+            "node killed": Case(
+                "node-killed web1", "1.1–1.2 s: three checks of 300 ms, 100 ms apart"
+            ),
+            "link cut": Case(
+                "link-down web1:eth0", "1.1–1.2 s: three checks of 300 ms, 100 ms apart"
+            ),
         },
         ("--from", "client", "--get", "http://10.9.9.9/", "--then", "web2"),
     ),

@@ -43,7 +43,7 @@ while True:
 """
 PAGE = Probe(how=How.GET, target="http://10.9.9.9/", rate=50, timeout_s=5)
 SETTLE_S = 0.3
-HASTY, PATIENT = "= 0.1, 0.3, 2, 3", "= 0.1, 0.3, 6, 3"
+HASTY, PATIENT = "= 0.1, 0.3, 3, 3", "= 0.1, 0.3, 6, 3"
 T = TypeVar("T")
 
 
