@@ -34,4 +34,5 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     firewall_cases.py rulesets, beside nft and iptables   firewall_switch.py a stream meanwhile
     wire_cases.py impaired cables, beside what was asked
     fault_cases.py faults, beside the kernel's operations
+    check_cases.py checks of many hosts, beside testinfra over ssh
 """

@@ -1,7 +1,7 @@
 """What is compared with what, and what was promised (issue 3, "Speed").
 
 What concerns the init is in `init_cases`, firewalls in `firewall_cases`, impaired
-cables in `wire_cases`, faults in `fault_cases`.
+cables in `wire_cases`, faults in `fault_cases`, checks in `check_cases`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import generate, ours, peers
+from bench.check_cases import CHECK_CASES
 from bench.fault_cases import FAULT_CASES
 from bench.firewall_cases import FIREWALL_CASES
 from bench.floors import FloorLab
@@ -336,5 +337,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **FIREWALL_CASES,
     **WIRE_CASES,
     **FAULT_CASES,
+    **CHECK_CASES,
 }
 """Every benchmark, in the order of the report."""

@@ -52,6 +52,16 @@ def _file_option(name: str, text: str) -> Callable[[Command], Command]:
 @_file_option("--junit", "Write JUnit's XML.")
 @_file_option("--tap", "Write TAP version 14.")
 @_file_option("--prometheus", "Write metrics for node_exporter's textfile collector.")
+@click.option("--watch", is_flag=True, help="Judge again when something happens, until ^C.")
+@click.option(
+    "--every",
+    type=float,
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: how often to look at what nobody tells of.",
+)
+@click.option("--count", type=click.IntRange(1), help="With --watch: end after so many changes.")
 @click.option("--live", is_flag=True, help="On this machine itself, not in a lab.")
 @click.option(
     "--ssh",
@@ -64,6 +74,9 @@ def _file_option(name: str, text: str) -> Callable[[Command], Command]:
 def check_command(
     lab: str | None,
     *,
+    watch: bool,
+    every: float,
+    count: int | None,
     live: bool,
     inventory: str | None,
     hosts: tuple[str, ...],
@@ -92,6 +105,16 @@ def check_command(
     _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
     if report and not as_json:
         print(f"the page: {report}/index.html")
+    if watch:
+        from hostlab.cli.check_watch import Watching
+
+        def again() -> tuple[Lab, Sequence[Check]]:
+            anew, _ = _place(lab, hosts, live=live, inventory=inventory)
+            return anew, selected(anew.description, hosts=hosts, roles=roles, words=words)
+
+        watching = Watching(again, access, every_s=every, count=count, as_json=as_json)
+        run = watching.follow(run, lab)
+        _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
     return run.report.exit_code
 
 
