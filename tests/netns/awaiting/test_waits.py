@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.api import AsyncNode
+from hostlab.checks import JobState, JobStatus
 from hostlab.errors import Failed, UsageError
 from hostlab.observe.in_node import pid_in
 from hostlab.sync import Lab, Node
@@ -198,6 +201,26 @@ def test_a_command_is_repeated_until_it_succeeds_or_fails(lab: Lab) -> None:
         bare.wait_until_succeeds("echo why >&2; exit 9", timeout_s=0)
     assert "has not succeeded in 0 s, tried once: exit status 9\n    | why" in str(failed.value)
     assert f"hostlab exec {lab.name}/bare -- sh -c" in str(failed.value)
+
+
+def test_several_nodes_are_waited_for_at_once_by_asyncio(lab: Lab) -> None:
+    async def all_of_them() -> tuple[JobStatus, None, str]:
+        web, bare = AsyncNode(lab["web"]), AsyncNode(lab["bare"])
+        return await asyncio.gather(
+            web.wait_for_job("talker"),
+            bare.wait_for_file("/tmp/at-last"),
+            bare.wait_until_succeeds("cat /tmp/at-last"),
+        )
+
+    def act() -> None:
+        lab["web"].emit("talk")
+        lab["bare"].succeed("echo it is > /tmp/new && mv /tmp/new /tmp/at-last")
+
+    with meanwhile(act):
+        job, _, said = asyncio.run(all_of_them())
+    assert job.state is JobState.RUNNING
+    assert said == "it is\n"
+    lab["web"].job("talker", "stop")
 
 
 def test_a_killed_supervisor_ends_no_wait_and_a_killed_node_does(
