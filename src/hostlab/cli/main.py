@@ -57,7 +57,7 @@ COMMANDS: Final = {
     "schema": ("machine", "Print the JSON Schema of descriptions, for editors."),
     "import": (
         "imports",
-        "Turn others' files into descriptions: Compose, goss, containerlab, GraphML.",
+        "Turn others' files into descriptions: Compose, GraphML, goss.",
     ),
     "generate": ("imports", "Print the description of a network with a regular form."),
     "completion": ("machine", "Print the completion script for a shell."),

@@ -30,9 +30,9 @@ nodes:
       www: {exec: python3 -u -m http.server 80, start_on: open-up}
       idle: {exec: sleep infinity, manual: true}
       broken:
-        exec: sh -c 'echo the key is missing >&2; exit 3'
+        pre_start: sh -c 'echo the key is missing >&2; exit 3'
+        exec: sleep infinity
         start_on: break
-        task: true
       talker: {exec: "sh -c 'echo ready at last; exec sleep infinity'", start_on: talk}
   wrong:
     jobs:
@@ -172,9 +172,9 @@ def test_a_job_that_fails_is_told_with_its_last_lines(lab: Lab) -> None:
         pytest.raises(Failed) as failed,
     ):
         web.wait_for_job("broken", timeout_s=float("inf"))
-    assert "broken is failed (exit status 3)" in str(failed.value)
+    assert "job broken is not running: broken is failed" in str(failed.value)
     assert "\n    | the key is missing" in str(failed.value)
-    assert web.wait_for_job("broken", "failed").exit_status == 3
+    assert web.wait_for_job("broken", "failed").log == ("the key is missing",)
     web.wait_for_log("broken", "key is missing")
     with pytest.raises(Failed, match="broken is failed"):
         web.wait_for_log("broken", "never said", timeout_s=float("inf"))
