@@ -1,7 +1,8 @@
 """What is compared with what, and what was promised (issue 3, "Speed").
 
 What concerns the init is in `init_cases`, firewalls in `firewall_cases`, impaired
-cables in `wire_cases`, faults in `fault_cases`, checks in `check_cases`.
+cables in `wire_cases`, faults in `fault_cases`, checks in `check_cases`, what tests wait for in
+`testing_cases`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
 from bench.reach import verify
 from bench.socket_cases import SOCKET_CASES
+from bench.testing_cases import TESTING_CASES
 from bench.warm import warm_memory
 from bench.wire_cases import WIRE_CASES
 
@@ -338,5 +340,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **WIRE_CASES,
     **FAULT_CASES,
     **CHECK_CASES,
+    **TESTING_CASES,
 }
 """Every benchmark, in the order of the report."""

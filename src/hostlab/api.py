@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hostlab import spec
-from hostlab.awaiting import AwaitedNode
+from hostlab.awaiting import WAIT_S, AwaitedNode
 from hostlab.checks import CommandResult, JobStatus, Report, Verdict, judge
 from hostlab.checks.access import OUTPUT_BYTES, HostAccess, TooMuch
 from hostlab.errors import Failed
@@ -294,6 +295,56 @@ class AsyncNode:
     async def fail(self, command: str, *, timeout_s: float | None = 60.0) -> str:
         """See `Node.fail`."""
         return await asyncio.to_thread(self.sync.fail, command, timeout_s=timeout_s)
+
+    async def wait_until_succeeds(self, command: str, *, timeout_s: float = WAIT_S) -> str:
+        """See `AwaitedNode.wait_until_succeeds`."""
+        return await asyncio.to_thread(self.sync.wait_until_succeeds, command, timeout_s=timeout_s)
+
+    async def wait_until_fails(self, command: str, *, timeout_s: float = WAIT_S) -> str:
+        """See `AwaitedNode.wait_until_fails`."""
+        return await asyncio.to_thread(self.sync.wait_until_fails, command, timeout_s=timeout_s)
+
+    async def wait_for_open_port(
+        self,
+        port: int,
+        *,
+        address: str | None = None,
+        protocol: str = "tcp",
+        timeout_s: float = WAIT_S,
+    ) -> None:
+        """See `AwaitedNode.wait_for_open_port`."""
+        wait = self.sync.wait_for_open_port
+        await asyncio.to_thread(wait, port, address=address, protocol=protocol, timeout_s=timeout_s)
+
+    async def wait_for_closed_port(
+        self,
+        port: int,
+        *,
+        address: str | None = None,
+        protocol: str = "tcp",
+        timeout_s: float = WAIT_S,
+    ) -> None:
+        """See `AwaitedNode.wait_for_closed_port`."""
+        wait = self.sync.wait_for_closed_port
+        await asyncio.to_thread(wait, port, address=address, protocol=protocol, timeout_s=timeout_s)
+
+    async def wait_for_job(
+        self, name: str, state: str = "running", *, timeout_s: float = WAIT_S
+    ) -> JobStatus:
+        """See `AwaitedNode.wait_for_job`."""
+        return await asyncio.to_thread(self.sync.wait_for_job, name, state, timeout_s=timeout_s)
+
+    async def wait_for_file(self, path: str, *, timeout_s: float = WAIT_S) -> None:
+        """See `AwaitedNode.wait_for_file`."""
+        await asyncio.to_thread(self.sync.wait_for_file, path, timeout_s=timeout_s)
+
+    async def wait_for_log(
+        self, job: str, pattern: str, *, instance: str = "", timeout_s: float = WAIT_S
+    ) -> re.Match[str]:
+        """See `AwaitedNode.wait_for_log`."""
+        return await asyncio.to_thread(
+            self.sync.wait_for_log, job, pattern, instance=instance, timeout_s=timeout_s
+        )
 
     async def plug(self, device: str | os.PathLike[str] | Device) -> Sequence[str]:
         """See `Node.plug`."""

@@ -10,6 +10,6 @@ Each wait also watches for the end of hope: the node that dies, the job that fai
 which nothing runs that could still do it. Then it fails at once, with the log's last lines.
 """
 
-from hostlab.awaiting.node import AwaitedNode
+from hostlab.awaiting.node import WAIT_S, AwaitedNode
 
-__all__ = ["AwaitedNode"]
+__all__ = ["WAIT_S", "AwaitedNode"]

@@ -57,7 +57,10 @@ COMMANDS: Final = {
     "doctor": ("machine", "Tell what this machine offers, what it lacks, and the remedy."),
     "audit": ("machine", "Prove that nothing of any lab is left, or name what is."),
     "schema": ("machine", "Print the JSON Schema of descriptions, for editors."),
-    "import": ("imports", "Turn others' files into descriptions: Compose, containerlab, GraphML."),
+    "import": (
+        "imports",
+        "Turn others' files into descriptions: Compose, GraphML, goss.",
+    ),
     "generate": ("imports", "Print the description of a network with a regular form."),
     "completion": ("machine", "Print the completion script for a shell."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.api import AsyncNode
+from hostlab.checks import JobState, JobStatus
 from hostlab.errors import Failed, UsageError
 from hostlab.observe.in_node import pid_in
 from hostlab.sync import Lab, Node
@@ -27,9 +30,9 @@ nodes:
       www: {exec: python3 -u -m http.server 80, start_on: open-up}
       idle: {exec: sleep infinity, manual: true}
       broken:
-        exec: sh -c 'echo the key is missing >&2; exit 3'
+        pre_start: sh -c 'echo the key is missing >&2; exit 3'
+        exec: sleep infinity
         start_on: break
-        task: true
       talker: {exec: "sh -c 'echo ready at last; exec sleep infinity'", start_on: talk}
   wrong:
     jobs:
@@ -169,9 +172,9 @@ def test_a_job_that_fails_is_told_with_its_last_lines(lab: Lab) -> None:
         pytest.raises(Failed) as failed,
     ):
         web.wait_for_job("broken", timeout_s=float("inf"))
-    assert "broken is failed (exit status 3)" in str(failed.value)
+    assert "job broken is not running: broken is failed" in str(failed.value)
     assert "\n    | the key is missing" in str(failed.value)
-    assert web.wait_for_job("broken", "failed").exit_status == 3
+    assert web.wait_for_job("broken", "failed").log == ("the key is missing",)
     web.wait_for_log("broken", "key is missing")
     with pytest.raises(Failed, match="broken is failed"):
         web.wait_for_log("broken", "never said", timeout_s=float("inf"))
@@ -198,6 +201,26 @@ def test_a_command_is_repeated_until_it_succeeds_or_fails(lab: Lab) -> None:
         bare.wait_until_succeeds("echo why >&2; exit 9", timeout_s=0)
     assert "has not succeeded in 0 s, tried once: exit status 9\n    | why" in str(failed.value)
     assert f"hostlab exec {lab.name}/bare -- sh -c" in str(failed.value)
+
+
+def test_several_nodes_are_waited_for_at_once_by_asyncio(lab: Lab) -> None:
+    async def all_of_them() -> tuple[JobStatus, None, str]:
+        web, bare = AsyncNode(lab["web"]), AsyncNode(lab["bare"])
+        return await asyncio.gather(
+            web.wait_for_job("talker"),
+            bare.wait_for_file("/tmp/at-last"),
+            bare.wait_until_succeeds("cat /tmp/at-last"),
+        )
+
+    def act() -> None:
+        lab["web"].emit("talk")
+        lab["bare"].succeed("echo it is > /tmp/new && mv /tmp/new /tmp/at-last")
+
+    with meanwhile(act):
+        job, _, said = asyncio.run(all_of_them())
+    assert job.state is JobState.RUNNING
+    assert said == "it is\n"
+    lab["web"].job("talker", "stop")
 
 
 def test_a_killed_supervisor_ends_no_wait_and_a_killed_node_does(
