@@ -18,8 +18,10 @@ PROPERTIES ?= 2000
 MODEL ?= 10000
 RULESETS ?= 1000
 PAIRS ?= 500
+RUNS ?= 10
+LABS ?= 1
 
-.PHONY: demo test check bench kills fuzz model rulesets docs dev clean
+.PHONY: demo test check bench failovers kills fuzz model rulesets docs dev clean
 
 demo:
 	@$(PYTHON) tools/setup.py demo
@@ -38,6 +40,10 @@ check: dev
 
 bench: dev
 	$(BIN)/python -m bench --write
+
+# The faults of docs/failover.md, RUNS times each; of each example LABS are up at once.
+failovers: dev
+	$(BIN)/python -m bench.failovers --runs $(RUNS) --labs $(LABS) --write
 
 # The long campaigns; short ones are part of `make test`.
 kills: dev

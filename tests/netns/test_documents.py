@@ -35,7 +35,7 @@ VARYING = (
     (re.compile(r"(?<=\s)\d{2,7}(?=\s+(-$|\w+ (running|stopped)))", re.M), "PID"),
 )
 LOOK = re.compile(
-    r"hostlab (check|ls|path|routes|status|fault (campaign|run|try)|devices|device list"
+    r"hostlab (check|ls|path|routes|status|fault (campaign|measure|run|try)|devices|device list"
     r"|bus (names|tree|get)"
     r"|job (list|log|status|timers|waits)|task \S+ (check|dump|ls)"
     r"|exec \S+ -- (birdc show|cat|ip route show|ls|journalctl|systemctl is-active"

@@ -36,6 +36,8 @@ MOST_PER_S: Final = 1000.0
 LATE_S: Final = 0.05
 """A request whose time is longer past is left out: a burst is not what was asked for."""
 MOST_UNANSWERED: Final = 4096
+OTHER_DESCRIPTORS: Final = 32
+"""What the process has open beside its requests, at most."""
 FLUSH_S: Final = 0.02
 """So long what has ended is kept, so that many are told at once."""
 BATCH: Final = 300
@@ -153,8 +155,9 @@ class _Open:
 class Sender:
     """Sends until it is told to stop; `take` hands out what has ended."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, most_unanswered: int = MOST_UNANSWERED) -> None:
         self._probe = probe
+        self._most_unanswered = most_unanswered
         self._target = target_of(probe)
         address = addresses(self._target.host)[0]
         host, _, zone = address.partition("%")
@@ -218,7 +221,7 @@ class Sender:
             now = time.monotonic()
             while (due := started + number / self._probe.rate) <= now:
                 number += 1
-                if now - due > LATE_S or self._unanswered >= MOST_UNANSWERED:
+                if now - due > LATE_S or self._unanswered >= self._most_unanswered:
                     self._left_out += 1
                 else:
                     self._send(number & 0xFFFF)
@@ -371,7 +374,8 @@ class Requests:
         if self._sender is None:
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            self._sender = Sender(msgspec.json.decode(request, type=Probe))
+            most = min(MOST_UNANSWERED, max(1, hard - OTHER_DESCRIPTORS))
+            self._sender = Sender(msgspec.json.decode(request, type=Probe), most)
             self._sender.start()
             return b""
         return msgspec.json.encode(self._sender.take())

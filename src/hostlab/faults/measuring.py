@@ -29,6 +29,8 @@ BEGINS_S: Final = 60.0
 """The sending itself begins at once, unless the machine is very busy."""
 SETTLE_S: Final = 1.0
 WAIT_S: Final = 60.0
+MOST_TOLD: Final = 20
+"""Changes of one run: of many, as when every third request fails, the first tell enough."""
 
 
 Tell = Callable[[float, str], None]
@@ -51,6 +53,7 @@ class Asking:
         self._inside = inside
         self._tell = tell
         self._changes = Changes()
+        self._told = 0
         self._probe = probe
         if inside.call(msgspec.json.encode(probe), BEGINS_S) is None:
             raise Failed("node-gone", "no request can be sent from inside the node")
@@ -73,7 +76,9 @@ class Asking:
         self._through, self.left_out = taken.through, taken.left_out
         epoch = _epoch()
         for at, text in self._changes.see(taken.answers, taken.through):
-            self._tell(at + epoch, text)
+            self._told += 1
+            if self._told <= MOST_TOLD:
+                self._tell(at + epoch, text if self._told < MOST_TOLD else "and so on")
 
     def take_until(self, at: float) -> None:
         """Take what comes until then."""
@@ -81,7 +86,8 @@ class Asking:
             self.take(at)
 
     def forget(self, until: float) -> None:
-        """Drop the requests that were sent until then."""
+        """Drop the requests that were sent until then; a run begins."""
+        self._told = 0
         self.log = [answer for answer in self.log if answer.sent > until]
 
     def steady(

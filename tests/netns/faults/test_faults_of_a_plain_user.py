@@ -31,18 +31,20 @@ WORDS = (
     "dns-wrong c name=s",
     "port-filtered s port=7000",
     "route-withdrawn c to=default",
-    "file-present s path=/srv/off",
     "job-down s/echo",
     "job-killed s/echo",
     "node-killed s",
 )
 PROGRAM = """
 import json, sys
+from hostlab.checks.requests import How, Probe
 from hostlab.errors import Unsupported
 from hostlab.faults import injecting, witness
+from hostlab.faults.measuring import measure
 from hostlab.faults.site import Site
 from hostlab.observe.snapshot import differences
 from hostlab.spec.faults import parse
+from hostlab.spec.model import TimedFault
 from hostlab.sync import Node
 
 site = Site.of(sys.argv[1])
@@ -62,6 +64,10 @@ for words in sys.argv[2:]:
         Node(site.lab.name, name, site.pid(name)).wait_settled()
     changed = differences(before, during)
     found[words] = [bool(changed), [str(each) for each in differences(before, witness.take(site))]]
+(cut,) = parse(["node-cut-off", "s"], site.lab)
+probe, timeline = Probe(how=How.PING, target="s"), [TimedFault(at_s=0, fault=cut, for_s=0.2)]
+(outage,) = measure(site, timeline, probe, node="c", settle_s=0.3)
+found["outage"] = [outage.recovered and outage.failed > 0, []]
 print(json.dumps(found))
 """
 
@@ -113,6 +119,6 @@ def test_a_plain_users_lab(place: Path) -> None:
         found = json.loads(done.stdout)
     finally:
         site.close()
-    assert set(found) == set(WORDS)
+    assert set(found) == {*WORDS, "outage"}
     assert found.pop("node-frozen s") == ["cgroup"]
     assert {words: told for words, told in found.items() if told != [True, []]} == {}

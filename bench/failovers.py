@@ -1,0 +1,280 @@
+"""How long a service is away: the same faults, survived in different ways.
+
+    python -m bench.failovers [FLAVOUR …] [--fault NAME …] [--runs N] [--labs K] [--json] [--write]
+
+A flavour is a shipped example with a service that a client asks for, what each fault is there, and
+how long theory says that the service is away. `hostlab fault measure` measures it; a lab stays up
+for all runs, and several labs of a flavour are measured at once where the machine has the cores.
+`--write` puts the measured lines into the table of docs/failover.md; the others stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from bench import machine, ours
+from hostlab.faults.outage import Outage, Spread, spread
+from hostlab.lab.description import read_lab
+from hostlab.sync import Lab
+
+ROOT: Final = Path(__file__).parent.parent
+PAGE: Final = ROOT / "docs/failover.md"
+ROWS: Final = (
+    "nginx stopped",
+    "node frozen",
+    "node killed",
+    "link cut",
+    "load balancer killed",
+    "drained",
+)
+"""The faults, in the order of the table; a flavour has those that it can have."""
+READY_S: Final = "180s"
+"""So long a lab may take until all is as it should be, before a fault and after it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault of a flavour."""
+
+    fault: str
+    """As `hostlab fault measure` takes it; several with `;`."""
+    theory: str
+    options: tuple[str, ...] = ()
+    """More words for `hostlab fault measure`."""
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A way of surviving faults."""
+
+    title: str
+    example: str
+    """Relative to `examples`."""
+    cases: Mapping[str, Case]
+    """By the names of `ROWS`."""
+    request: tuple[str, ...]
+    """Who asks for what, in words of `hostlab fault measure`."""
+    programs: tuple[str, ...] = ()
+
+
+def _refused_or_silent(refused: str, silent: str) -> dict[str, Case]:
+    return {
+        "nginx stopped": Case("job-down web1/nginx", refused),
+        "node frozen": Case("node-frozen web1", silent),
+        "node killed": Case("node-killed web1", silent),
+        "link cut": Case("link-down web1:eth0", silent),
+    }
+
+
+FLAVOURS: Final[dict[str, Flavour]] = {
+    "vrrp": Flavour(
+        "VRRP",
+        "vrrp/vrrp.yaml",
+        _refused_or_silent(
+            "0.12 s: an event, then the backup's skew time",
+            "0.52–0.72 s: 3 × 200 ms + 0.12 s, less what has passed since the last advertisement",
+        ),
+        ("--from", "client", "--get", "http://10.3.0.100/", "--then", "web2"),
+        ("keepalived", "nginx"),
+    ),
+    "loadbalancer": Flavour(
+        "load balancers",
+        "loadbalancer/loadbalancer.yaml",
+        {
+            "nginx stopped": Case("job-down web1/nginx", "0: refused, so sent to another server"),
+            "node frozen": Case(
+                "node-frozen web1",
+                "0.65–0.90 s for a third of the requests: its kernel still takes connections,"
+                " until two checks of 200 ms have failed, 250 ms apart",
+            ),
+            "node killed": Case(
+                "node-killed web1", "0: sent to another server, at most 200 ms later"
+            ),
+            "link cut": Case(
+                "link-down web1:eth0", "0: sent to another server, at most 200 ms later"
+            ),
+            "load balancer killed": Case("node-killed lb1", "0.52–0.72 s, as with VRRP"),
+        },
+        ("--from", "client", "--get", "http://10.4.0.100/"),
+        ("keepalived", "haproxy", "nginx"),
+    ),
+    "router": Flavour(
+        "a router's health check",
+        "failover/failover.yaml",
+        {
+            "nginx stopped": Case(
+                "job-down web1/web", "0.1–0.2 s: two checks, 100 ms apart, refused at once"
+            ),
+            "node frozen": Case("node-frozen web1", "0.7–0.8 s: two checks of 300 ms"),
+            "node killed": Case("node-killed web1", "0.7–0.8 s: two checks of 300 ms"),
+            "link cut": Case("link-down web1:eth0", "0.7–0.8 s: two checks of 300 ms"),
+        },
+        ("--from", "client", "--get", "http://10.9.9.9/", "--then", "web2"),
+    ),
+}
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A fault of a flavour, measured."""
+
+    fault: str
+    flavour: str
+    theory: str
+    runs: int
+    recovered: int
+    outage_s: Spread | None
+    failed: Spread | None
+    sent: int
+    left_out: int
+
+
+def measured(fault: str, flavour: Flavour, runs: Sequence[Outage]) -> Line:
+    """What runs of one case come to; those that did not recover have no outage."""
+    return Line(
+        fault=fault,
+        flavour=flavour.title,
+        theory=flavour.cases[fault].theory,
+        runs=len(runs),
+        recovered=sum(run.recovered for run in runs),
+        outage_s=spread([run.outage_s for run in runs if run.outage_s is not None]),
+        failed=spread([run.failed for run in runs]),
+        sent=sum(run.sent for run in runs),
+        left_out=sum(run.left_out for run in runs),
+    )
+
+
+HEADER: Final = (
+    "| fault | survived by | in theory | median | p95 | longest | requests failed | runs |",
+    "|---|---|---|---|---|---|---|---|",
+)
+_TABLE: Final = re.compile(r"(?<=<!-- failovers -->\n\n).*?(?=\n<!-- end -->)", re.S)
+
+
+def cells(line: Line) -> str:
+    """A line of the table."""
+    times: tuple[str, ...] = ("-",) * 3
+    if line.outage_s is not None:
+        figures = (line.outage_s.median, line.outage_s.p95, line.outage_s.max)
+        times = tuple(f"{value:.3f} s" for value in figures)
+    failed = "-" if line.failed is None else f"{line.failed.median:g}"
+    runs = str(line.runs)
+    if line.recovered < line.runs:
+        runs += f", {line.runs - line.recovered} did not recover"
+    return f"| {' | '.join((line.fault, line.flavour, line.theory, *times, failed, runs))} |"
+
+
+def with_lines(page: str, lines: Sequence[Line]) -> str:
+    """The page, in which these lines stand for those of the same fault and flavour."""
+    found = _TABLE.search(page)
+    assert found is not None
+    rows: dict[tuple[str, str], str] = {}
+    for text in found[0].splitlines()[len(HEADER) :]:
+        fault, flavour = (each.strip() for each in text.split("|")[1:3])
+        rows[fault, flavour] = text
+    rows |= {(line.fault, line.flavour): cells(line) for line in lines}
+    ordered = sorted(rows, key=lambda key: ROWS.index(key[0]))
+    table = "\n".join((*HEADER, *(rows[key] for key in ordered))) + "\n"
+    return page[: found.start()] + table + page[found.end() :]
+
+
+@contextlib.contextmanager
+def labs(flavour: Flavour, count: int) -> Iterator[list[str]]:
+    """Several labs of a flavour, up, by names of this process' own."""
+    found = read_lab(str(ROOT / "examples" / flavour.example))
+    names = [f"{found.name}-{os.getpid()}-{n}" for n in range(count)]
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(Lab(msgspec.structs.replace(found, name=name)))
+        yield names
+
+
+def measure(lab: str, flavour: Flavour, fault: str, runs: int) -> list[Outage]:
+    """Some runs of one case, by the command line; RuntimeError with what it said."""
+    case = flavour.cases[fault]
+    words = [*case.fault.split(";"), *flavour.request, *case.options]
+    words += ["--lab", lab, "--runs", str(runs), "--rate", "200", "--wait", READY_S, "--json"]
+    hostlab = str(Path(sys.executable).parent / "hostlab")
+    done = subprocess.run(
+        [hostlab, "fault", "measure", *words], capture_output=True, text=True, check=False
+    )
+    if not done.stdout:
+        raise RuntimeError(f"{shlex.join(words)}: {done.stderr.strip()}")
+    said: dict[str, Any] = json.loads(done.stdout)
+    return msgspec.convert(said["runs"], list[Outage])
+
+
+def missing(flavour: Flavour) -> str | None:
+    """Why a flavour cannot be measured here."""
+    absent = [each for each in flavour.programs if shutil.which(each, path=_path()) is None]
+    return f"not installed: {', '.join(absent)}" if absent else None
+
+
+def _path() -> str:
+    return os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+
+
+def lines_of(flavour: Flavour, faults: Sequence[str], *, runs: int, count: int) -> Iterator[Line]:
+    """Every case of a flavour, `runs` times over `count` labs."""
+    shares = [runs // count + (n < runs % count) for n in range(count)]
+    with labs(flavour, count) as names, ThreadPoolExecutor(count) as pool:
+        for fault in (each for each in ROWS if each in flavour.cases and each in faults):
+            parts = [
+                pool.submit(measure, name, flavour, fault, share)
+                for name, share in zip(names, shares, strict=True)
+                if share
+            ]
+            yield measured(fault, flavour, [run for part in parts for run in part.result()])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 0; 1 when a run did not recover, or nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench.failovers")
+    parser.add_argument("flavours", nargs="*", metavar="FLAVOUR", help=f"of {', '.join(FLAVOURS)}")
+    parser.add_argument("--fault", action="append", choices=ROWS, help="only this one")
+    parser.add_argument("--runs", type=int, default=10, help="of each fault")
+    parser.add_argument("--labs", type=int, default=1, help="so many at once of a flavour")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--write", action="store_true", help="write docs/failover.md")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.flavours if name not in FLAVOURS]:
+        parser.error(f"no flavour {unknown[0]}: there are {', '.join(FLAVOURS)}")
+    if options.runs < 1 or options.labs < 1:
+        parser.error("--runs and --labs are at least 1")
+    # Ended by force, it still takes down what it has up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    ours.volatile_run_directory()
+    found: list[Line] = []
+    for name in options.flavours or FLAVOURS:
+        flavour = FLAVOURS[name]
+        if why := missing(flavour):
+            print(f"{name}: {why}", file=sys.stderr)
+            continue
+        for line in lines_of(flavour, options.fault or ROWS, runs=options.runs, count=options.labs):
+            found.append(line)
+            if not options.json:
+                print(cells(line), flush=True)
+    if options.json:
+        print(msgspec.json.encode({"machine": machine.describe(), "lines": found}).decode())
+    if options.write:
+        PAGE.write_text(with_lines(PAGE.read_text(), found))
+    return int(not found or any(line.recovered < line.runs for line in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
