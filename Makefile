@@ -22,11 +22,16 @@ PAIRS ?= 500
 RUNS ?= 10
 LABS ?= 1
 
-.PHONY: demo test check bench failovers kills fuzz model rulesets docs dev clean
+.PHONY: demo demo-anycast test check bench failovers kills fuzz model rulesets docs dev clean
 
 demo:
 	@$(PYTHON) tools/setup.py demo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/demo.sh
+
+# Real routers and web servers: BIRD, FRR, ExaBGP and nginx are installed where that may be done.
+demo-anycast:
+	@$(PYTHON) tools/setup.py anycast
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/demo-anycast.sh
 
 test: dev
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)

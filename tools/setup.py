@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 OLDEST = (3, 11)
@@ -27,6 +28,7 @@ TOOLS = {
     "/usr/lib/postgresql/15/bin/postgres": "postgresql",
     "avahi-daemon": "avahi-daemon",
     "bird": "bird2",
+    "curl": "curl",
     "busybox": "busybox-static",
     "chronyd": "chrony",
     "conntrack": "conntrack",
@@ -65,6 +67,8 @@ TOOLS = {
     "zsh": "zsh",
 }
 """Programs that tests compare hostlab with, or run in nodes -> their Debian packages."""
+ANYCAST = {tool: TOOLS[tool] for tool in ("bird", "curl", "exabgp", "ip", "nft", "nginx", "vtysh")}
+"""What examples/anycast runs."""
 
 
 def main() -> int:
@@ -75,11 +79,13 @@ def main() -> int:
             "Name another: make PYTHON=python3.11 demo"
         )
     with_tests = sys.argv[1:] == ["dev"]
+    if sys.argv[1:] == ["anycast"] and not install_tools(ANYCAST):
+        return 3
     stamp, wanted = VENV / ".made-from", fingerprint()
     made = stamp.read_text().split() if stamp.exists() else []
     if made[:1] == [wanted] and (not with_tests or "dev" in made):
         return 0
-    if with_tests and not install_tools():
+    if with_tests and not install_tools(TOOLS):
         print("Going on without; the tests that need them are skipped.", file=sys.stderr)
     if not make_venv():
         return 3
@@ -118,9 +124,9 @@ def environment() -> dict[str, str]:
     }
 
 
-def install_tools() -> bool:
-    """The programs of TOOLS; False when some are missing and stay so."""
-    missing = [p for tool, p in TOOLS.items() if shutil.which(tool, path=SEARCH) is None]
+def install_tools(tools: Mapping[str, str]) -> bool:
+    """These programs; False when some are missing and stay so."""
+    missing = [p for tool, p in tools.items() if shutil.which(tool, path=SEARCH) is None]
     return not missing or apt(*missing)
 
 
