@@ -1,7 +1,8 @@
 """Run by munet's own Python, in private namespaces: the network of a drawing; wait; end.
 
 Every segment is one of munet's networks, which is a bridge, as hostlab's is; the daemons are each
-node's `cmd`, and so are IPv6 addresses (munet 0.17.3 asserts that one beside IPv4 is none). Prints one JSON object when munet says that all runs. Imports nothing of hostlab.
+node's `cmd`, and so are IPv6 addresses (munet 0.17.3 asserts that one beside IPv4 is none). Prints
+one JSON object when munet says that all runs. Imports nothing of hostlab.
 """
 
 from __future__ import annotations

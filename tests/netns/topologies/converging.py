@@ -57,7 +57,7 @@ def expected(lab: Lab, net: networkx.MultiGraph) -> dict[str, NextHops]:
             address: frozenset(
                 (interfaces[start, segment], each)
                 for each, segments in net[start].items()
-                if far[each].get(end, -2) + 1 == far[start].get(end, -1)
+                if end in far[each] and far[each][end] + 1 == far[start][end]
                 for segment in segments
             )
             for end, own in routers.items()
