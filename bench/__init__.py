@@ -34,4 +34,6 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     firewall_cases.py rulesets, beside nft and iptables   firewall_switch.py a stream meanwhile
     wire_cases.py impaired cables, beside what was asked
     fault_cases.py faults, beside the kernel's operations
+    network_cases.py whole networks with daemons   path_cases.py  what a way through routers carries
+    drawings.py   a network as all can build it    convergence.py until all kernels have all routes
 """

@@ -1,7 +1,8 @@
 """What is compared with what, and what was promised (issue 3, "Speed").
 
 What concerns the init is in `init_cases`, firewalls in `firewall_cases`, impaired
-cables in `wire_cases`, faults in `fault_cases`, whole networks in `network_cases`.
+cables in `wire_cases`, faults in `fault_cases`, whole networks in `network_cases`,
+ways through them in `path_cases`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bench.init_cases import INIT_CASES
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
 from bench.network_cases import NETWORK_CASES
+from bench.path_cases import PATH_CASES
 from bench.reach import verify
 from bench.socket_cases import SOCKET_CASES
 from bench.warm import warm_memory
@@ -338,5 +340,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **WIRE_CASES,
     **FAULT_CASES,
     **NETWORK_CASES,
+    **PATH_CASES,
 }
 """Every benchmark, in the order of the report."""

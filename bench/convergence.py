@@ -66,7 +66,7 @@ class _Table:
     """A node's routing table, as far as it is not yet whole."""
 
     def __init__(self, path: str, routes: frozenset[Prefix], stack: ExitStack) -> None:
-        with _in_network(path):
+        with in_network(path):
             self.monitor = Monitor((RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE))
             stack.callback(self.monitor.close)
             self.netlink = stack.enter_context(Netlink())
@@ -104,7 +104,8 @@ class _Table:
 
 
 @contextmanager
-def _in_network(path: str) -> Iterator[None]:
+def in_network(path: str) -> Iterator[None]:
+    """Be in the network namespace of a file for the length of the block."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     home = Home()
     try:

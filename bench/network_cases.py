@@ -11,6 +11,7 @@ import functools
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,8 @@ from bench.convergence import wait_routes, wanted
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_bytes
 from bench.peers.building import BY_HAND, MININET_NETWORK, MUNET_NETWORK, Builder, built
-from hostlab.api import Lab
+from hostlab import api
+from hostlab.spec.model import Lab
 from hostlab.spec.routing import Engine
 
 NETWORKS: Final = ("Abilene", "Belnet2003", "AttMpls", "Geant2012", "Uunet", "TataNld")
@@ -29,17 +31,36 @@ OWN_SHARE: Final = 0.1
 DAEMONS: Final = ("bird", "zebra", "ospfd", "ospf6d")
 
 
-def frr_case(name: str) -> Benchmark:
-    """One network of the corpus with FRR, and bare."""
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What is built: the same nodes, with daemons or bare."""
+
+    name: str
+    make: Callable[[Engine | None], Lab]
+    missing: Callable[[], str | None] = lambda: None
+
+
+def of_corpus(name: str) -> Network:
+    """A network of the corpus."""
+    return Network(
+        name,
+        functools.partial(drawings.corpus, name),
+        functools.partial(drawings.corpus_missing, name),
+    )
+
+
+def frr_case(network: Network) -> Benchmark:
+    """One network with FRR, and bare."""
+    name = network.name
     return Benchmark(
         name=f"networks-frr-{name.lower()}",
         title=f"{name} with OSPF by FRR: staged, and all routes in all kernels",
         contenders=(
-            _contender("hostlab", name, Engine.FRR),
-            _contender("by hand", name, Engine.FRR, BY_HAND),
-            _contender("munet", name, Engine.FRR, MUNET_NETWORK, max_rounds=1),
-            _contender("hostlab, bare", name, None),
-            _contender("mininet, bare", name, None, MININET_NETWORK),
+            _contender("hostlab", network, Engine.FRR),
+            _contender("by hand", network, Engine.FRR, BY_HAND),
+            _contender("munet", network, Engine.FRR, MUNET_NETWORK, max_rounds=1),
+            _contender("hostlab, bare", network, None),
+            _contender("mininet, bare", network, None, MININET_NETWORK),
         ),
         targets=(
             Target("converged_s", round(1 / (1 - OWN_SHARE), 2), "by hand"),
@@ -50,14 +71,14 @@ def frr_case(name: str) -> Benchmark:
     )
 
 
-def bird_case(name: str = LARGEST) -> Benchmark:
-    """The largest network with BIRD."""
+def bird_case(network: Network) -> Benchmark:
+    """One network with BIRD."""
     return Benchmark(
-        name=f"networks-bird-{name.lower()}",
-        title=f"{name} with OSPF by BIRD: staged, and all routes in all kernels",
+        name=f"networks-bird-{network.name.lower()}",
+        title=f"{network.name} with OSPF by BIRD: staged, and all routes in all kernels",
         contenders=(
-            _contender("hostlab", name, Engine.BIRD),
-            _contender("by hand", name, Engine.BIRD, BY_HAND),
+            _contender("hostlab", network, Engine.BIRD),
+            _contender("by hand", network, Engine.BIRD, BY_HAND),
         ),
         targets=(Target("converged_s", 1.2, "by hand"),),
         rounds=3,
@@ -66,7 +87,7 @@ def bird_case(name: str = LARGEST) -> Benchmark:
 
 def _contender(
     who: str,
-    name: str,
+    network: Network,
     engine: Engine | None,
     builder: Builder | None = None,
     *,
@@ -80,17 +101,17 @@ def _contender(
         if engine is Engine.FRR and not Path("/usr/lib/frr/ospfd").exists():
             return "apt-get install frr"
         lacking = ours.lab_missing() if builder is None else builder.missing()
-        return drawings.corpus_missing(name) or lacking
+        return network.missing() or lacking
 
     def run() -> Metrics:
-        return _hostlab(name, engine) if builder is None else _peer(name, engine, builder)
+        lab = network.make(engine)
+        return _hostlab(lab, engine) if builder is None else _peer(lab, engine, builder)
 
     return Contender(who, run, missing, max_rounds)
 
 
-def _hostlab(name: str, engine: Engine | None) -> Metrics:
-    description = drawings.corpus(name, engine)
-    lab = Lab(description)
+def _hostlab(description: Lab, engine: Engine | None) -> Metrics:
+    lab = api.Lab(description)
     begin = time.perf_counter()
     try:
         lab.up(wait_s=0)
@@ -109,8 +130,8 @@ def _hostlab(name: str, engine: Engine | None) -> Metrics:
         lab.down()
 
 
-def _peer(name: str, engine: Engine | None, builder: Builder) -> Metrics:
-    drawing = drawings.drawing(drawings.corpus(name, engine))
+def _peer(lab: Lab, engine: Engine | None, builder: Builder) -> Metrics:
+    drawing = drawings.drawing(lab)
     with built(drawing, builder) as network:
         if engine is None:
             return {"staged_s": network.staged_s}
@@ -137,6 +158,11 @@ def _command(pid: int) -> str:
 
 
 NETWORK_CASES: Mapping[str, Callable[[], Benchmark]] = {
-    f"networks-bird-{LARGEST.lower()}": bird_case,
-    **{f"networks-frr-{name.lower()}": functools.partial(frr_case, name) for name in NETWORKS},
+    f"networks-bird-{LARGEST.lower()}": lambda: bird_case(of_corpus(LARGEST)),
+    **{
+        f"networks-frr-{name.lower()}": functools.partial(
+            lambda name: frr_case(of_corpus(name)), name
+        )
+        for name in NETWORKS
+    },
 }
