@@ -42,7 +42,7 @@ IS_WHOLE = os.environ.get("HOSTLAB_TOPOLOGIES") == "all"
 CHOSEN = ALL if IS_WHOLE else ALL[:1]
 CUT = tuple(name for name in ("Abilene", "Geant2012") if name in CHOSEN)
 """Those whose links are cut."""
-CUTS = 2
+CUTS = 1
 """How many of them, unless all are."""
 PAIRS = 200
 PAIRS_A_CUT = 5
