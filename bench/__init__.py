@@ -35,4 +35,6 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     wire_cases.py impaired cables, beside what was asked
     fault_cases.py faults, beside the kernel's operations
     check_cases.py checks of many hosts, beside testinfra over ssh
+    network_cases.py whole networks with daemons   path_cases.py  what a way through routers carries
+    drawings.py   a network as all can build it    convergence.py until all kernels have all routes
 """

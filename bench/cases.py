@@ -2,7 +2,7 @@
 
 What concerns the init is in `init_cases`, firewalls in `firewall_cases`, impaired
 cables in `wire_cases`, faults in `fault_cases`, checks in `check_cases`, what tests wait for in
-`testing_cases`.
+`testing_cases`, whole networks in `network_cases`, ways through them in `path_cases`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from bench.floors import FloorLab
 from bench.init_cases import INIT_CASES
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
+from bench.network_cases import NETWORK_CASES
+from bench.path_cases import PATH_CASES
 from bench.reach import verify
 from bench.socket_cases import SOCKET_CASES
 from bench.testing_cases import TESTING_CASES
@@ -341,5 +343,7 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **FAULT_CASES,
     **CHECK_CASES,
     **TESTING_CASES,
+    **NETWORK_CASES,
+    **PATH_CASES,
 }
 """Every benchmark, in the order of the report."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ from typing import Final
 from bench import ours
 from bench.measure import Benchmark, Contender, Metrics, Target
 from hostlab.faults.filters import load
+from hostlab.faults.hands import HANDS
 from hostlab.faults.injecting import clear, inject
-from hostlab.faults.site import Site, port_of, visiting
+from hostlab.faults.site import Site, State, port_of, visiting
 from hostlab.linux import cgroups, rtnetlink
+from hostlab.linux.mounts import make_readonly, make_writable
 from hostlab.linux.netlink import Netlink
 from hostlab.spec.faults import parse
 from hostlab.spec.model import Fault
@@ -33,13 +36,18 @@ RULES: Final = (
 )
 
 
+KINDS: Final = ("freeze", "stop", "link", "readonly", "rule")
+
+
 def faults_case(times: int = TIMES) -> Benchmark:
-    """Three faults, each a system call, a netlink message, or a transaction of nftables."""
+    """One fault for each kernel's way: a write to a cgroup, a signal, a netlink message, a mount's
+    flag, a transaction of nftables. The other kinds go the same ways.
+    """
     return Benchmark(
         name="faults",
         title="inject a fault and clear it",
         contenders=(Contender("hostlab", functools.partial(_faults, times), _missing),),
-        targets=tuple(Target(f"{name}_above_ms", ABOVE_MS) for name in ("freeze", "link", "rule")),
+        targets=tuple(Target(f"{name}_above_ms", ABOVE_MS) for name in KINDS),
     )
 
 
@@ -51,12 +59,14 @@ def _missing() -> str | None:
 
 def _faults(times: int) -> Metrics:
     found: dict[str, float] = {}
-    with ours.staged(2, 1) as running:
+    with ours.staged(2, 1, job="sleep infinity") as running:
         site = Site.of(running.name)
         node = site.lab.nodes[0].name
         interface = site.lab.nodes[0].interfaces[0].name
         words = {
             "freeze": f"node-frozen {node}",
+            "stop": f"job-stopped {node}/work",
+            "readonly": f"read-only {node}",
             "link": f"link-down {node}:{interface}",
             "rule": f"node-cut-off {node}",
         }
@@ -65,7 +75,7 @@ def _faults(times: int) -> Metrics:
                 wanted = parse(text.split(), site.lab)
                 # By turns, so that a machine that gets slower slows both.
                 pairs = [
-                    (_ms(functools.partial(_both, site, wanted)), _ms(alone[name]))
+                    (_ms(functools.partial(_both, site, wanted)), alone[name]())
                     for _ in range(times)
                 ]
                 whole, least = (statistics.median(each) for each in zip(*pairs, strict=True))
@@ -83,8 +93,8 @@ def _both(site: Site, wanted: Sequence[Fault]) -> None:
 
 
 @contextmanager
-def _alone(site: Site, node: str, interface: str) -> Iterator[Mapping[str, Callable[[], None]]]:
-    """The same done to the same things by who knows them already."""
+def _alone(site: Site, node: str, interface: str) -> Iterator[Mapping[str, Callable[[], float]]]:
+    """The same done to the same things by who knows them, and is there, already; milliseconds."""
     group = f"{site.unified}/{node}"
     pid = site.pid(node)
     port: int = site.in_switch(lambda: port_of(pid, interface))
@@ -103,8 +113,31 @@ def _alone(site: Site, node: str, interface: str) -> Iterator[Mapping[str, Calla
         load(site.hub, RULES)
         load(site.hub, f"delete table bridge {TABLE}\n")
 
+    stopped = _looked_at(site, f"job-stopped {node}/work")["processes"][0][0]
+    files = _looked_at(site, f"read-only {node}")["mount"].encode()
+
+    def stop() -> None:
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            os.kill(stopped, number)
+
+    def readonly() -> None:
+        make_readonly(files)
+        make_writable(files)
+
     with netlink:
-        yield {"freeze": freeze, "link": link, "rule": rule}
+        yield {
+            "freeze": lambda: _ms(freeze),
+            "stop": lambda: _ms(stop),
+            "link": lambda: _ms(link),
+            "readonly": lambda: float(site.in_files(node, lambda: _ms(readonly))),
+            "rule": lambda: _ms(rule),
+        }
+
+
+def _looked_at(site: Site, text: str) -> State:
+    """What must be known of a fault before it is done."""
+    (fault,) = parse(text.split(), site.lab)
+    return HANDS[fault.kind].look(site, fault, 1)
 
 
 def _ms(work: Callable[[], object]) -> float:

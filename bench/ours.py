@@ -65,26 +65,12 @@ def _module_missing(name: str) -> str | None:
     return None
 
 
-class Running:
-    """A lab that is up."""
+class Staged:
+    """A lab that is up, by its name."""
 
-    def __init__(self, path: Path, nodes: tuple[generate.Expected, ...]) -> None:
-        self.nodes = nodes
-        self.ended = False
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._driver = importlib.import_module(DRIVER)
-        self._path = path
-        begin = time.perf_counter()
-        description = importlib.import_module(SPEC).load(path.read_text("utf-8"), file=str(path))
-        self.name: str = description.name
-        self._driver.stage(description)
-        self.up_s = time.perf_counter() - begin
-
-    def down(self) -> float:
-        """Take it down; how many seconds that took."""
-        self.ended = True
-        begin = time.perf_counter()
-        self._driver.unstage(self.name)
-        return time.perf_counter() - begin
 
     @property
     def holders(self) -> Mapping[str, int]:
@@ -101,6 +87,27 @@ class Running:
     def _status(self) -> Any:
         with self._driver.running(self.name) as control:
             return control.call("status")
+
+
+class Running(Staged):
+    """A lab that is up from a file."""
+
+    def __init__(self, path: Path, nodes: tuple[generate.Expected, ...]) -> None:
+        self.nodes = nodes
+        self.ended = False
+        self._path = path
+        begin = time.perf_counter()
+        description = importlib.import_module(SPEC).load(path.read_text("utf-8"), file=str(path))
+        super().__init__(description.name)
+        self._driver.stage(description)
+        self.up_s = time.perf_counter() - begin
+
+    def down(self) -> float:
+        """Take it down; how many seconds that took."""
+        self.ended = True
+        begin = time.perf_counter()
+        self._driver.unstage(self.name)
+        return time.perf_counter() - begin
 
     @property
     def members(self) -> tuple[reach.Member, ...]:

@@ -53,8 +53,7 @@ class NetworkPeer:
         Start, stop and memory are a node's share; `pss_mb` is its processes' alone, `pss_all_mb`
         with the emulator's own. RuntimeError when it fails.
         """
-        python = _python_with(self.module, self.pythons)
-        assert python, "asked for by missing()"
+        python = python_of(self)
         argv = ("unshare", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc")
         program = (python, str(HERE / self.program), str(nodes), str(execs))
         for _ in range(self.attempts):
@@ -73,6 +72,13 @@ class NetworkPeer:
                 return result
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise RuntimeError(f"{self.name}, {self.attempts} times: {last}")
+
+
+def python_of(peer: NetworkPeer) -> str:
+    """The Python that has the peer, which must not be missing."""
+    python = _python_with(peer.module, peer.pythons)
+    assert python, "asked for by missing()"
+    return python
 
 
 @functools.cache

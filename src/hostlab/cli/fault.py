@@ -218,13 +218,12 @@ def try_command(faults: tuple[str, ...], *, lab: str | None, as_json: bool) -> i
     It fails as well when the lab is not what it was, once they are cleared.
     """
     from hostlab.errors import Failed
-    from hostlab.faults import witness
-    from hostlab.faults.trials import trial
+    from hostlab.faults     from hostlab.faults.trials import trial, whole
     from hostlab.spec.faults import parse_line
 
     site = _site(lab)
     wanted = [fault for text in faults for fault in parse_line(text, site.lab)]
-    found = trial(site, wanted, witness.take(site))
+    found = trial(site, wanted, whole(site))
     if found.impossible is not None:
         raise Failed("fault", f"these cannot be done at once: {found.impossible}")
     if as_json:

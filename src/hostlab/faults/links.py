@@ -55,8 +55,7 @@ def _set(site: Site, state: State, *, up: bool) -> None:
 
     def work() -> None:
         with Netlink() as switch:
-            there = {link.index for link in rtnetlink.links(switch)}
-            mine = [end for end in ends if end["port"] in there]
+            mine = [end for end in ends if rtnetlink.link_named(switch, port_name(end["port"]))]
             with ExitStack() as stack:
                 links = [
                     stack.enter_context(_Link(site.nodes[end["node"]], end["interface"]))
@@ -115,15 +114,15 @@ class _Link:
             self.monitor.discard()
 
     def _has_noted(self, *, carrier: bool) -> bool:
-        for link in rtnetlink.links(self.netlink):
-            if link.name == self.interface:
-                return not link.flags & IFF_UP or bool(link.flags & IFF_RUNNING) == carrier
-        return True
+        link = rtnetlink.link_named(self.netlink, self.interface)
+        if link is None:
+            return True
+        return not link.flags & IFF_UP or bool(link.flags & IFF_RUNNING) == carrier
 
     def learn(self, neighbours: list[tuple[bytes, bytes]]) -> None:
         """Tell it of these."""
-        for link in rtnetlink.links(self.netlink) if neighbours else ():
-            if link.name == self.interface:
-                self.netlink.request(
-                    [rtnetlink.neighbour_add(link.index, *each) for each in neighbours]
-                )
+        link = rtnetlink.link_named(self.netlink, self.interface) if neighbours else None
+        if link is not None:
+            self.netlink.request(
+                [rtnetlink.neighbour_add(link.index, *each) for each in neighbours]
+            )

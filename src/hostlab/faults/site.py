@@ -157,10 +157,10 @@ def port_of(pid: int, interface: str) -> int:
     FileNotFoundError when the node has no such interface now.
     """
     with visiting(pid), Netlink() as netlink:
-        for link in rtnetlink.links(netlink):
-            if link.name == interface:
-                return link.peer
-    raise FileNotFoundError(f"interface {interface} is not there")
+        link = rtnetlink.link_named(netlink, interface)
+    if link is None:
+        raise FileNotFoundError(f"interface {interface} is not there")
+    return link.peer
 
 
 def port_name(index: int) -> str:

@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 
 from hostlab import checks
-from hostlab.api import Node
+from hostlab.api import Lab, Node
 from hostlab.checks import Report, Verdict
-from hostlab.errors import Problem
+from hostlab.errors import Failed, Problem
 from hostlab.faults import injecting, schedules, witness
 from hostlab.faults.record import Standing
 from hostlab.faults.site import Site
@@ -28,6 +28,9 @@ from hostlab.spec.model import Check, Fault, TimedFault
 WHOLE_S: Final = 5.0
 """So long a lab that is mended may still settle, in ways that no descriptor tells of."""
 SETTLES_S: Final = 60.0
+ROUTERS_QUIET_S: Final = 6.0
+"""After so long without a change routers have said everything: what one has told of a cable it
+tells anew after 5 s at the soonest (MinLSInterval of RFC 2328)."""
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +180,8 @@ def trial(site: Site, wanted: Sequence[Fault], before: Snapshot, judge: Judge = 
     finally:
         injecting.clear(site, {each.number for each in done})
     _settle(site)
-    left = (*_words(judge(site, ())), *_differences(site, before))
+    different = _differences(site, before)
+    left = (*_words(judge(site, ())), *different)
     return Trial(faults=tuple(wanted), failed=failed, left=left)
 
 
@@ -193,9 +197,29 @@ def _settle(site: Site) -> None:
             Node(site.lab.name, node.name, site.pid(node.name)).wait_settled(within_s=SETTLES_S)
 
 
+def whole(site: Site) -> Snapshot:
+    """What the lab is, once its routers have nothing more to say to one another.
+
+    Failed when they do not come to an end.
+    """
+    lab = Lab(site.lab)
+    if lab.has_routing:
+        lab.wait_converged(quiet_s=ROUTERS_QUIET_S)
+    return witness.take(site)
+
+
 def _differences(site: Site, before: Snapshot) -> tuple[str, ...]:
-    """What the lab is not as it was in; the programs that its jobs run come and go."""
-    deadline = time.monotonic() + WHOLE_S
+    """What the lab is not as it was in; the programs that its jobs run come and go.
+
+    Routers are waited for until their routes are the same again.
+    """
+    lab = Lab(site.lab)
+    if lab.has_routing:
+        try:
+            lab.wait_converged()
+        except Failed as failed:
+            return (failed.message,)
+    deadline = time.monotonic() + (SETTLES_S if lab.has_routing else WHOLE_S)
     while True:
         changes = differences(before, witness.take(site))
         found = tuple(str(change) for change in changes if change.kind != witness.PROCESS)
@@ -217,7 +241,7 @@ def campaign(
 
     A lab that is not whole after a trial is staged anew before the next one.
     """
-    before = witness.take(site)
+    before = whole(site)
     for run in range(1, runs + 1):
         schedule = schedules.draw(seed, run, choices, site.lab, most=most)
         first = _tried(site, schedule, before, judge)
@@ -253,6 +277,7 @@ def stage_anew(site: Site) -> None:
     driver.unstage(site.lab.name)
     driver.stage(site.lab)
     _settle(site)
+    whole(site)
 
 
 def replay(site: Site, wanted: Sequence[Fault]) -> str:

@@ -7,6 +7,7 @@ same batch must name a link that an earlier one makes.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ IFF_UP: Final = 0x1
 IFF_NOARP: Final = 0x80
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_NET_NS_PID, IFLA_NET_NS_FD, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 19, 28, 52, 53
+IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS = 29, 1 << 3
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_BR_GROUP_FWD_MASK: Final = 9
 LLDP_GROUP: Final = 1 << 0x0E
@@ -321,6 +323,20 @@ def link_of(netlink: Netlink, index: int) -> Link:
     request = Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"look at link {index}")
     (body,) = netlink.ask(request)
     return decode_link(body)
+
+
+def link_named(netlink: Netlink, name: str) -> Link | None:
+    """One link, as `link_of` has it, without its counters; None when there is none of this name."""
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + _name(name)
+    body += attribute(IFLA_EXT_MASK, _U32.pack(RTEXT_FILTER_SKIP_STATS))
+    request = Request(RTM_GETLINK, 0, body, f"look at link {name}")
+    try:
+        (found,) = netlink.ask(request)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return None
+    return decode_link(found)
 
 
 def decode_link(body: bytes) -> Link:

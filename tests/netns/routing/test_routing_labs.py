@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hostlab import spec
 from hostlab.errors import Failed, SpecErrors, Unsupported
 from hostlab.routing import checking
 from hostlab.spec.routing import Engine
@@ -363,6 +364,28 @@ def test_what_a_daemon_refuses_is_told_at_its_line_before_anything_is_staged(
     assert (error.where.line, error.where.column) == (10, 9)
     assert error.hint is not None
     assert raw.splitlines()[1] in error.hint
+
+
+@pytest.mark.parametrize(
+    ("engine", "wrong"), [(Engine.BIRD, "protocl rip {}"), (Engine.FRR, "rooter rip")]
+)
+def test_each_refused_line_is_told_of_its_own_node(engine: Engine, wrong: str) -> None:
+    """Whatever the configuration of the node before has begun and not ended."""
+    needs(engine)
+    opened = ["log stderr all;"] if engine is Engine.BIRD else ["router ospf", "end"]
+    lines = ["name: three", "segments: [lan]", "nodes:"]
+    for node, raw in (("r1", [wrong, *opened]), ("r2", opened), ("r3", [*opened, wrong])):
+        lines += [f"  {node}:", "    interfaces: [lan]", "    routing:"]
+        lines += [f"      engine: {engine.value}", "      ospf: true", "      raw: |"]
+        lines += [f"        {line}" for line in raw]
+    lab = spec.load("\n".join(lines).encode(), file="three.yaml", directory="/")
+    with pytest.raises(SpecErrors) as caught:
+        checking.check(lab)
+    told = {
+        (e.message.split(": ")[0], e.where.line) for e in caught.value.errors if e.where is not None
+    }
+    wrongs = [number for number, line in enumerate(lines, 1) if line.strip() == wrong]
+    assert told == {("node r1", wrongs[0]), ("node r3", wrongs[1])}
 
 
 @pytest.mark.parametrize(("engine", "package"), [(Engine.BIRD, "bird2"), (Engine.FRR, "frr")])

@@ -1,11 +1,13 @@
 """Networks that others have drawn are staged and speak OSPF; paths are those of real packets.
 
-`HOSTLAB_TOPOLOGIES=all` runs all six of the corpus instead of the smallest.
+`HOSTLAB_TOPOLOGIES=all` runs all six of the corpus instead of the smallest, and cuts every link of
+two of them instead of a few.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -18,23 +20,32 @@ import pytest
 
 from hostlab import spec
 from hostlab.api import Lab
+from hostlab.faults.injecting import clear, inject
+from hostlab.faults.site import Site
 from hostlab.observe.path import End, Networks, path
 from hostlab.observe.path import Path as Way
+from hostlab.spec.faults import parse
 from hostlab.spec.routing import Engine
 from hostlab.topologies.description import Options
 from hostlab.topologies.generators import clos, generated
 from hostlab.topologies.importing import import_network
 from tests.netns.lab.lab_site import probe
 from tests.netns.observe.ttl_probe import ARRIVED, addresses, all_probed, branches
-from tests.netns.topologies.converging import expected, graph, wait_converged
+from tests.netns.topologies.converging import Kernels, expected, graph
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
 
 SHARED = os.environ.get("HOSTLAB_SHARED", str(Path(__file__).parents[3] / "../shared"))
 CORPUS = Path(SHARED, "corpus/topologies").resolve()
 ALL = ("Abilene", "AttMpls", "Belnet2003", "Geant2012", "TataNld", "Uunet")
-CHOSEN = ALL if os.environ.get("HOSTLAB_TOPOLOGIES") == "all" else ALL[:1]
+IS_WHOLE = os.environ.get("HOSTLAB_TOPOLOGIES") == "all"
+CHOSEN = ALL if IS_WHOLE else ALL[:1]
+CUT = tuple(name for name in ("Abilene", "Geant2012") if name in CHOSEN)
+"""Those whose links are cut."""
+CUTS = 1
+"""How many of them, unless all are."""
 PAIRS = 200
+PAIRS_A_CUT = 5
 PERFECT = Options(is_impaired=False)
 UNLIMITED = (
     ("net.ipv4.icmp_ratelimit", "0"),
@@ -57,16 +68,19 @@ def loopbacks(lab: Lab) -> dict[str, tuple[str, ...]]:
     return {node.name: node.loopbacks for node in lab.description.nodes if node.loopbacks}
 
 
-def pairs(lab: Lab) -> list[tuple[str, str]]:
-    names = sorted(loopbacks(lab))
-    every = [(one, other) for one in names for other in names if one != other]
-    return sorted(random.Random(7).sample(every, min(PAIRS, len(every))))
+def pairs(net: networkx.MultiGraph, *, most: int, seed: int = 7) -> list[tuple[str, str]]:
+    """Some that are joined."""
+    every = [
+        pair for pair in itertools.permutations(sorted(net), 2) if networkx.has_path(net, *pair)
+    ]
+    return sorted(random.Random(seed).sample(every, min(most, len(every))))
 
 
-def assert_paths_are_those_of_packets(lab: Lab, chosen: list[tuple[str, str]]) -> int:
+def assert_paths_are_those_of_packets(
+    lab: Lab, net: networkx.MultiGraph, chosen: list[tuple[str, str]]
+) -> int:
     """Each path gets there by shortest ways, and packets take one of them; how many were tried."""
-    own = loopbacks(lab)
-    net, owners = graph(lab), addresses(lab)
+    own, owners = loopbacks(lab), addresses(lab)
     found: dict[str, list[tuple[str, Way]]] = {}
     with Networks(lab.description, {node.name: node.pid for node in lab}) as networks:
         for start, end in chosen:
@@ -96,29 +110,96 @@ def staged(lab: Lab) -> Iterator[None]:
         lab.down()
 
 
-def staged_and_tried(lab: Lab) -> int:
-    with staged(lab):
-        wait_converged(lab, expected(lab, graph(lab)))
-        return assert_paths_are_those_of_packets(lab, pairs(lab))
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     probe()
     if shutil.which("bird", path=os.environ["PATH"] + ":/usr/sbin") is None:
         pytest.skip("bird is not installed")
-    monkeypatch.setenv("HOSTLAB_RUN", str(tmp_path / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOSTLAB_RUN", str(tmp_path_factory.mktemp("run")))
+        yield
 
 
-@pytest.mark.parametrize("name", CHOSEN)
-def test_a_network_of_the_corpus_converges_and_paths_are_those_of_packets(name: str) -> None:
+@pytest.fixture(scope="module")
+def drawn(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A network of the corpus, up."""
     if not CORPUS.is_dir():
         pytest.skip("the corpus ../shared/corpus/topologies is not here")
+    name = request.param
     text = (CORPUS / f"{name}.graphml").read_text()
     found = import_network(text, file=f"{name}.graphml", kind="graphml", options=PERFECT)
     lab = lab_of(found.text, name)
-    nodes = len(lab.description.nodes)
-    assert staged_and_tried(lab) == 2 * min(PAIRS, nodes * (nodes - 1))
+    with staged(lab):
+        yield lab
+
+
+@pytest.mark.parametrize("drawn", CHOSEN, indirect=True)
+def test_a_network_of_the_corpus_converges_and_paths_are_those_of_packets(drawn: Lab) -> None:
+    net = graph(drawn)
+    with Kernels(drawn) as kernels:
+        kernels.wait_converged(expected(drawn, net))
+        assert kernels.reached() == joined(drawn, net)
+    nodes = len(drawn.description.nodes)
+    tried = assert_paths_are_those_of_packets(drawn, net, pairs(net, most=PAIRS))
+    assert tried == 2 * min(PAIRS, nodes * (nodes - 1))
+
+
+def joined(lab: Lab, net: networkx.MultiGraph) -> set[tuple[str, str]]:
+    """From which node there is a way to which address of another, by graph theory."""
+    own = loopbacks(lab)
+    return {
+        (start, address)
+        for part in networkx.connected_components(net)
+        for start, end in itertools.permutations(part & own.keys(), 2)
+        for address in own[end]
+    }
+
+
+def apart(lab: Lab) -> list[str]:
+    """The links in a random order in which, if it can be, the next shares no node with the last.
+
+    A router that has told of a link says nothing new for five seconds (RFC 2328, MinLSInterval).
+    """
+    ends = {
+        segment.name: {
+            node.name
+            for node in lab.description.nodes
+            for interface in node.interfaces
+            if interface.segment == segment.name
+        }
+        for segment in lab.description.segments
+    }
+    left = sorted(name for name, members in ends.items() if len(members) > 1)
+    random.Random(7).shuffle(left)
+    found: list[str] = []
+    while left:
+        last = ends[found[-1]] if found else set()
+        found.append(next((name for name in left if not ends[name] & last), left[0]))
+        left.remove(found[-1])
+    return found
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("drawn", CUT, indirect=True)
+def test_with_any_one_link_down_whoever_is_still_joined_reaches_one_another(drawn: Lab) -> None:
+    whole = graph(drawn)
+    links = apart(drawn)
+    with Kernels(drawn) as kernels:
+        kernels.wait_converged(expected(drawn, whole))
+        site = Site.of(drawn.name)
+        for number, link in enumerate(links if IS_WHOLE else links[:CUTS]):
+            # The one before comes back as this one goes, so that it is missed once, not twice.
+            clear(site)
+            inject(site, parse(["link-down", link], site.lab))
+            net = graph(drawn, without=link)
+            kernels.wait_converged(expected(drawn, net))
+            assert kernels.reached() == joined(drawn, net), link
+            chosen = pairs(net, most=PAIRS_A_CUT, seed=number)
+            assert assert_paths_are_those_of_packets(drawn, net, chosen) == 2 * len(chosen)
+        clear(site)
+        kernels.wait_converged(expected(drawn, whole))
+        assert kernels.reached() == joined(drawn, whole)
+    assert drawn.wait_converged(timeout_s=300).routers == len(loopbacks(drawn))
 
 
 @pytest.mark.parametrize(("engine", "protocol"), [(Engine.BIRD, "bird"), (Engine.FRR, "ospf")])
@@ -127,7 +208,8 @@ def test_a_fabric_has_as_many_ways_as_spines(engine: Engine, protocol: str) -> N
         pytest.skip("frr is not installed")
     lab = lab_of(generated(clos(2, 2, 1), Options(engine=engine)), f"clos-{engine}")
     with staged(lab):
-        wait_converged(lab, expected(lab, graph(lab)))
+        with Kernels(lab) as kernels:
+            kernels.wait_converged(expected(lab, graph(lab)))
         for target in lab.description.node("leaf2").loopbacks:
             (route,) = lab.routes(to=target)["leaf1"]
             assert [hop.node for hop in route.hops] == ["spine1", "spine2"]

@@ -8,17 +8,22 @@ import subprocess
 import time
 import xml.etree.ElementTree as ET
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostlab import spec
 from hostlab.observe import graph
 from hostlab.observe.graph import State
 from hostlab.spec.model import Interface, Lab, Node, Publish, Segment
+from hostlab.topologies.description import Options
+from hostlab.topologies.importing import import_network
 
 pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[3]
 
 SVG = "{http://www.w3.org/2000/svg}"
 EVIL = "</text><script>\"'&<>\\n`]]>#;{}|\x00\x1b[31m\ud800é"
@@ -264,3 +269,13 @@ def test_a_thousand_nodes_are_a_block(name: str) -> None:
     root = ET.fromstring(svg)
     assert 0.5 < float(root.attrib["width"]) / float(root.attrib["height"]) < 4
     assert len(cards(svg)) == 1000
+
+
+def test_the_tutorials_picture_is_of_its_network() -> None:
+    text = (ROOT / "examples/provider/alpenet.graphml").read_text()
+    found = import_network(
+        text, file="a.graphml", kind="graphml", options=Options(is_impaired=False)
+    )
+    assert found.notes == ()
+    lab = spec.load(found.text.encode(), file="alpenet.yaml", directory="/")
+    assert (ROOT / "docs/provider.svg").read_text() == graph.svg(lab)
