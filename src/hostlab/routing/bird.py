@@ -35,7 +35,17 @@ class BirdSocket:
         self.socket = sock
         self.socket.settimeout(ANSWER_S)
         self._buffer = b""
+        self._was_told = False
         self._reply()
+
+    @property
+    def has_told(self) -> bool:
+        """Whether lines of the log came among answers, or behind them, since this was asked last:
+        the socket has nothing more to read, and answers before them may be out of date.
+        """
+        told = self._was_told or self._buffer.startswith(b"+")
+        self._was_told = False
+        return told
 
     def close(self) -> None:
         """Hang up."""
@@ -77,6 +87,7 @@ class BirdSocket:
         for line in self._lines():
             size += len(line)
             if line.startswith(b"+"):
+                self._was_told = True
                 continue
             text = line.decode(errors="replace")
             if _LAST.match(line):
@@ -128,6 +139,9 @@ class Bird:
 
     def hear(self) -> bool:
         return self._bird.hear()
+
+    def has_told(self) -> bool:
+        return self._bird.has_told
 
     def close(self) -> None:
         self._bird.close()

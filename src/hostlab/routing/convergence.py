@@ -109,9 +109,10 @@ class _Watch:
         while True:
             for name in sorted(dirty):
                 self._look(name)
+            told = {name for name in dirty if self._told(name)}
             moment = self.now()
             is_complete = not any(self.missing.values())
-            if is_complete and moment >= self.last_change + quiet_s:
+            if is_complete and not told and moment >= self.last_change + quiet_s:
                 return
             if moment >= self.deadline:
                 raise self._late(is_complete=is_complete, quiet_s=quiet_s)
@@ -119,10 +120,14 @@ class _Watch:
             if is_complete:
                 until = min(until, self.last_change + quiet_s)
             # Rounded up: what ends a little early would be asked again and again.
-            ready = self.poll.poll(max(0.0, until - moment) * 1000 + 1)
-            dirty = {self.owners[fd] for fd, _ in ready}
-            for name in dirty:
+            ready = self.poll.poll(0 if told else max(0.0, until - moment) * 1000 + 1)
+            heard = {self.owners[fd] for fd, _ in ready}
+            for name in heard:
                 self._hear(name)
+            dirty = heard | told
+
+    def _told(self, name: str) -> bool:
+        return name in self.watched and self.watched[name].has_told()
 
     def _hear(self, name: str) -> None:
         are_there, changed = self.watched[name].hear()

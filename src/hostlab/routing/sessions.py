@@ -43,6 +43,11 @@ class Daemons(Protocol):
     def hear(self) -> bool:
         """Read what was told; False when a daemon has hung up."""
 
+    def has_told(self) -> bool:
+        """Whether something was told among the answers of `sessions`, so that nothing will be
+        readable for it.
+        """
+
     def sessions(self) -> Sessions:
         """How the sessions are now; Failed when a daemon does not answer."""
 

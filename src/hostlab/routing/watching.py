@@ -91,6 +91,10 @@ class Watched:
                 changed |= self._note(each)
         return self._daemons.hear(), changed
 
+    def has_told(self) -> bool:
+        """Whether it must be asked again at once: something was told while it was asked."""
+        return self._daemons.has_told()
+
     def missing(self) -> list[str]:
         """Sessions that are not up and prefixes without a route, a phrase each."""
         found = sessions.missing(self.expected, self._daemons.sessions())

@@ -21,6 +21,8 @@ RETRANSMIT_S: Final = 3
 """Until what has not been acknowledged is sent again: the least that FRR can be told."""
 HOLD_S: Final = 90
 """BGP's hold time where none is said (RFC 4271, section 10)."""
+CONNECT_RETRY_S: Final = 2
+"""After how long BGP calls again; RFC 4271 suggests 120."""
 BFD_INTERVAL_S: Final = 0.3
 BFD_MULTIPLIER: Final = 3
 METRIC: Final = 20

@@ -21,8 +21,7 @@ from tests.netns.lab import lab_site
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(480)]
 
 CONVERGED_S = 300.0
-"""A session that ends by an error is tried again after a minute, then after two (BIRD's `error wait
-time`); whether that comes depends on which side calls first."""
+"""For a machine that is busy with others; alone it takes some seconds."""
 LAB = """
 segments: [ab1, ab2, lan, ix]
 roles:
@@ -159,7 +158,7 @@ def link_local(mac: str) -> str:
 
 
 def told_in_time(condition: Callable[[], bool], what: str) -> None:
-    """Nothing foretells what BGP brings; and a busy machine may lose a session for a while."""
+    """Nothing foretells what BGP brings."""
     lab_site.wait_until(condition, what, timeout_s=CONVERGED_S)
 
 
