@@ -15,8 +15,8 @@ from typing import Final
 
 from hostlab.errors import Failed
 from hostlab.routing.expected import Adjacency
-from hostlab.routing.sessions import ESTABLISHED, Gone, Neighbour, Sessions
-from hostlab.spec.routing import Routing
+from hostlab.routing.sessions import ESTABLISHED, Gone, Neighbour, Sessions, with_interface
+from hostlab.spec.routing import RawUse, Routing
 
 ANSWER_S: Final = 30.0
 """BIRD answers at once; one that has not by then is broken."""
@@ -133,6 +133,7 @@ class Bird:
         versions = ospf.versions if ospf is not None else ()
         self._families = tuple(4 if version == 2 else 6 for version in versions)
         self._has_bgp = routing.bgp is not None
+        self._has_bfd = routing.bfd is not None and routing.raw_use is not RawUse.REPLACE
 
     def filenos(self) -> tuple[int, ...]:
         return (self._bird.socket.fileno(),)
@@ -155,7 +156,17 @@ class Bird:
                 found.neighbours.setdefault(where, {})[neighbour.router_id] = neighbour
         if self._has_bgp:
             found.peers = dict(_peers(self._bird.ask('show protocols all "bgp?_*"')))
+        if self._has_bfd:
+            found.bfd = dict(_bfd(self._bird.ask("show bfd sessions")))
         return found
+
+
+def _bfd(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        words = line.split()
+        # IP address, interface, state, since, interval, timeout
+        if len(words) == 6 and words[0].count(":" if ":" in words[0] else ".") > 1:
+            yield with_interface(words[0], words[1]), words[2].lower()
 
 
 def _neighbours(lines: list[str]) -> Iterator[tuple[str, Neighbour]]:

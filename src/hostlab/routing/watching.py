@@ -31,7 +31,7 @@ from hostlab.spec.routing_jobs import daemon_jobs
 
 _INSIDE: Final = ("user", "mnt", "net")
 _GROUPS: Final = (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE)
-_ASKED: Final = ("ospfd", "ospf6d", "bgpd")
+_ASKED: Final = ("ospfd", "ospf6d", "bgpd", "bfdd")
 """FRR's daemons that have sessions."""
 _READS: Final = 1 << 12
 """Of what netlink has told, at once."""
@@ -49,6 +49,8 @@ class Watched:
         self.name = node.name
         self.expected = expected
         self._routes: set[Route] = set()
+        self.lacks_bfd = False
+        """Whether sessions of BFD were missing when it was asked last."""
         paths = _sockets(node.routing)
         pid = connection.pid
         with ExitStack() as stack:
@@ -97,7 +99,9 @@ class Watched:
 
     def missing(self) -> list[str]:
         """Sessions that are not up and prefixes without a route, a phrase each."""
-        found = sessions.missing(self.expected, self._daemons.sessions())
+        now = self._daemons.sessions()
+        self.lacks_bfd = bool(sessions.missing_bfd(self.expected, now))
+        found = sessions.missing(self.expected, now)
         known = {prefix for prefix, _, _ in self._routes}
         found += [f"no route to {prefix}" for prefix in sorted(self.expected.prefixes - known)]
         return found

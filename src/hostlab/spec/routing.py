@@ -137,6 +137,8 @@ class Peer(Value, frozen=True, kw_only=True):
     """What it is told has this node for its next hop."""
     gets_default: bool = False
     has_bfd: bool = False
+    is_awaited: bool | None = None
+    """Whether the lab is ready only with this session; None: what the peer is decides."""
     password: str | None = None
     taken: Filter = Filter()
     given: Filter = Filter()

@@ -94,6 +94,26 @@ nodes:
 """
 
 
+SPEAKER = """
+segments: [lan]
+roles: {watched: {routing: {bfd: {neighbours: [watched]}}}}
+nodes:
+  r1: {role: watched, routing: {bgp: {as: 65001, peers: {e: {as: 65002, family: ipv4}}}}}
+  r2: {role: watched, routing: {engine: frr}}
+  e:
+    jobs: {speaker: {exec: exabgp /etc/exabgp.conf, start_on: go}}
+    files:
+      /etc/exabgp.conf: |
+        neighbor 10.0.0.1 {
+          router-id 10.0.0.3;
+          local-address 10.0.0.3;
+          local-as 65002;
+          peer-as 65001;
+          static { route 10.90.0.0/16 next-hop self; }
+        }
+"""
+
+
 def needs(engine: Engine) -> None:
     """Skip where the engine's daemons are not."""
     lacking = "bird" if engine is Engine.BIRD else "vtysh"
@@ -334,6 +354,29 @@ def test_what_is_missing_is_named_when_it_is_late(
         again = Lab(lab_site.described(place.name, TWO.replace("HELLO", "1s")))
         assert [row["kind"] for row in again.up()] == ["change files", "change jobs"]
         assert again.wait_converged(quiet_s=0).sessions == 2
+
+
+def test_a_peer_that_is_a_job_and_sessions_of_bfd_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in Engine:
+        needs(engine)
+    if checking.program("exabgp") is None:
+        pytest.skip("here: exabgp is not installed")
+    with lab_site.site(tmp_path, monkeypatch) as place:
+        lab = Lab(lab_site.described(place.name, SPEAKER))
+        lab.up(wait_s=0)
+        for node in lab:
+            node.wait_settled()
+        with pytest.raises(Failed, match=r"r1: BGP with e \(10\.0\.0\.3\): (?!Established)"):
+            lab.wait_converged(timeout_s=0.5)
+        lab["e"].emit("go")
+        found = lab.wait_converged(timeout_s=CONVERGED_S, quiet_s=0)
+        # That of BGP once, for its other end is a job, and those of BFD at both ends.
+        assert found.sessions == 5
+        assert " Up " in lab["r1"].succeed("birdc show bfd sessions")
+        assert "Established" in lab["r1"].succeed("birdc show protocols bgp4_e")
+        told_in_time(lambda: "4 10.90.0.0/16" in destinations(lab, "r1"), "r1 has e's route")
 
 
 @pytest.mark.parametrize(
