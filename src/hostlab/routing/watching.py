@@ -59,7 +59,7 @@ class Watched:
             self._monitor = Monitor(adopted=told)
             stack.callback(self._monitor.close)
             self._netlink = stack.enter_context(Netlink(adopted=asked))
-            self._daemons = _daemons(node.routing, _connect(pid, paths))
+            self._daemons = _daemons(node.routing, connect(pid, paths))
             stack.callback(self._daemons.close)
             self._read_routes()
             self._close = stack.pop_all()
@@ -157,7 +157,9 @@ def _netlink_sockets() -> tuple[bytes, Sequence[int]]:
     return b"", (Monitor(_GROUPS).socket.detach(), Netlink().socket.detach())
 
 
-def _connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:
+def connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:
+    """Connections to sockets in a node; FileNotFoundError, ConnectionRefusedError without one."""
+
     def work() -> tuple[bytes, Sequence[int]]:
         found = []
         for path in paths.values():

@@ -161,6 +161,8 @@ class Bgp(Value, frozen=True, kw_only=True):
     """Whether what is learnt gets into the kernel."""
     multipath: int = 1
     """How many equally good routes are used at once."""
+    withheld: tuple[str, ...] = ()
+    """Prefixes that are announced to nobody: of a fault, never of a description."""
     place: Place | None = None
 
 
@@ -216,3 +218,10 @@ class Routing(Value, frozen=True, kw_only=True):
     raw_place: Place | None = None
     """Where its first line stands."""
     place: Place | None = None
+
+
+def with_withheld(routing: Routing, prefix: str) -> Routing:
+    """The same without a prefix in any announcement."""
+    assert routing.bgp is not None
+    bgp = msgspec.structs.replace(routing.bgp, withheld=(*routing.bgp.withheld, prefix))
+    return msgspec.structs.replace(routing, bgp=bgp)

@@ -256,6 +256,9 @@ class _Config:
             other.gets_default and other.family == peer.family for other in bgp.peers
         ):
             first.append(f'if proto = "origin{peer.family}" then reject;')
+        withheld = [p for p in bgp.withheld if (":" in p) == (peer.family == 6)]
+        if side == "export" and withheld:
+            first.insert(0, f"if net ~ [{', '.join(withheld)}] then reject;")
         refused = []
         if rules.prefixes is not None:
             ranges = ", ".join(
