@@ -350,7 +350,7 @@ def test_what_is_missing_is_named_when_it_is_late(
         assert [line.partition(": ")[0].strip() for line in lines[1:]] == ["r1", "r2"]
         assert "OSPF for IPv4 with r2 on eth0" in lines[1]
         assert lab.is_up()
-        # Changed in place, the daemon is started anew, and it converges.
+        # Changed in place, and it converges.
         again = Lab(lab_site.described(place.name, TWO.replace("HELLO", "1s")))
         assert [row["kind"] for row in again.up()] == ["change files", "change jobs"]
         assert again.wait_converged(quiet_s=0).sessions == 2
