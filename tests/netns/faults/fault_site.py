@@ -62,9 +62,11 @@ SERVER = ("10.2.0.1", "10.2.0.2")
 
 
 @contextmanager
-def broken_lab(tmp_path: Path, patch: pytest.MonkeyPatch, text: str = LAB) -> Iterator[Site]:
+def broken_lab(
+    tmp_path: Path, patch: pytest.MonkeyPatch, text: str = LAB, *, kind: str = "test"
+) -> Iterator[Site]:
     """A lab that is up, and whose supervisors are."""
-    with place(tmp_path, patch) as found:
+    with place(tmp_path, patch, kind=kind) as found:
         lab = Lab(described(found.name, text))
         lab.up()
         for node in lab:

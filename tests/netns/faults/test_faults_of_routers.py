@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +24,6 @@ from tests.netns.faults.fault_site import (
     broken_lab,
     die_injecting,
     inject,
-    is_dead,
     node_of,
 )
 from tests.netns.lab.lab_site import wait_until
@@ -45,6 +46,10 @@ nodes:
   w: {routing: {bgp: {as: 65003, peers: [b, f]}}}
   e: {jobs: {speaker: sleep 1000}}
 """
+ALONE = """
+segments: [lan]
+nodes: {r: {routing: {bgp: {as: 65001, networks: [10.70.0.0/16]}}}}
+"""
 EVERY = {"10.70.0.0/16", "10.71.0.0/16", "10.80.0.0/16", "10.81.0.0/16", "2001:db8:70::/48"}
 
 
@@ -55,7 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             pytest.skip(f"here: {name} is not installed")
     with (
         pytest.MonkeyPatch.context() as patch,
-        broken_lab(tmp_path_factory.mktemp("lab"), patch, LAB) as found,
+        broken_lab(tmp_path_factory.mktemp("lab"), patch, LAB, kind="routers") as found,
     ):
         yield found
 
@@ -197,7 +202,7 @@ def test_what_cannot_be_is_said(site: Site, before: Snapshot) -> None:
     assert_whole(site, before)
 
 
-def test_a_daemon_and_a_node_that_are_dead(site: Site, before: Snapshot) -> None:
+def test_a_daemon_that_is_dead(site: Site, before: Snapshot) -> None:
     settled(site)
     inject(site, "announcement-withdrawn f prefix=10.80.0.0/16")
     inject(site, "announcement-withdrawn b prefix=10.70.0.0/16")
@@ -210,10 +215,19 @@ def test_a_daemon_and_a_node_that_are_dead(site: Site, before: Snapshot) -> None
     injecting.clear(site)
     settled(site)
     assert_whole(site, before)
-    inject(site, "node-killed f")
-    assert is_dead(site.nodes["f"])
-    with pytest.raises(UsageError, match="f is dead on purpose"):
-        inject(site, "bgp-session-reset f")
-    injecting.clear(site)
-    settled(site)
-    assert_whole(site, before)
+
+
+def test_a_node_that_is_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if checking.program("bird") is None:
+        pytest.skip("here: bird is not installed")
+    with broken_lab(tmp_path, monkeypatch, ALONE) as alone:
+        inject(alone, "node-killed r")
+        with pytest.raises(UsageError, match="r is dead on purpose"):
+            inject(alone, "bgp-session-reset r")
+        injecting.clear(alone)
+        os.kill(alone.nodes["r"], 9)
+        wait_until(lambda: alone.is_dead("r"), "the node is dead")
+        for words in ("bgp-session-reset r", "announcement-withdrawn r prefix=10.70.0.0/16"):
+            with pytest.raises(Failed, match="node r of lab") as caught:
+                inject(alone, words)
+            assert "hostlab up" in str(caught.value.hint)

@@ -51,7 +51,7 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("here: frr-pythontools is not installed")
     with (
         pytest.MonkeyPatch.context() as patch,
-        lab_site.site(tmp_path_factory.mktemp("changes"), patch) as place,
+        lab_site.site(tmp_path_factory.mktemp("changes"), patch, kind="routes") as place,
     ):
         lab_of(place.name).up(wait_s=PATIENT_S)
         yield place.name
