@@ -218,7 +218,7 @@ def try_command(faults: tuple[str, ...], *, lab: str | None, as_json: bool) -> i
     It fails as well when the lab is not what it was, once they are cleared.
     """
     from hostlab.errors import Failed
-    from hostlab.faults     from hostlab.faults.trials import trial, whole
+    from hostlab.faults.trials import trial, whole
     from hostlab.spec.faults import parse_line
 
     site = _site(lab)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hostlab.errors import Unsupported
-from hostlab.faults import files, filters, jobs, links, routes, whole_nodes
+from hostlab.faults import files, filters, jobs, links, routers, routes, whole_nodes
 from hostlab.faults.site import Site, State
 from hostlab.spec.model import Fault
 
@@ -65,6 +65,8 @@ HANDS: Final = {
     "dns-slow": _NAMES,
     "dns-wrong": _NAMES,
     "route-withdrawn": Hands(routes.look, routes.withdraw, routes.put_back),
+    "bgp-session-reset": Hands(routers.look_reset, routers.reset, routers.comes_back),
+    "announcement-withdrawn": Hands(routers.look_announced, routers.withhold, routers.announce),
     "clock-skew": Hands(_no_skew, _nothing, _nothing),
 }
 """Every kind but `flap`, which is `link-down` several times."""

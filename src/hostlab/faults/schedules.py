@@ -15,6 +15,7 @@ from hostlab.errors import UsageError
 from hostlab.spec import faults
 from hostlab.spec.faults import KINDS, Form
 from hostlab.spec.model import Fault, Lab
+from hostlab.spec.routing import RawUse
 
 T = TypeVar("T")
 
@@ -76,6 +77,15 @@ def _variants(lab: Lab, kind: str, target: str) -> list[Fault]:
             values = [("apart", name) for name in nodes] if len(nodes) > 1 else []
         case "route-withdrawn":
             values = [("to", to) for to in dict.fromkeys(r.to for r in lab.node(target).routes)]
+        case "announcement-withdrawn" | "bgp-session-reset":
+            routing = lab.node(target).routing
+            bgp = None if routing is None or routing.raw_use is RawUse.REPLACE else routing.bgp
+            if bgp is None:
+                values = []
+            elif kind == "announcement-withdrawn":
+                values = [("prefix", network.prefix) for network in bgp.networks]
+            else:
+                values = [("peer", name) for name in dict.fromkeys(p.name for p in bgp.peers)]
         case _:
             return [Fault(kind=kind, on=target)]
     return [Fault(kind=kind, on=target, options=(value,)) for value in values]

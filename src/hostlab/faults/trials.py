@@ -6,7 +6,7 @@ import select
 import shlex
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final
 
 import msgspec
@@ -190,11 +190,15 @@ def _words(report: Report) -> tuple[str, ...]:
 
 
 def _settle(site: Site) -> None:
-    """Nodes that were made anew have their jobs to start."""
+    """Nodes that were made anew have their jobs to start, and routers their sessions."""
     site.look()
     for node in site.lab.nodes:
         if node.has_jobs and not site.is_dead(node.name):
             Node(site.lab.name, node.name, site.pid(node.name)).wait_settled(within_s=SETTLES_S)
+    if any(node.routing for node in site.lab.nodes):
+        # Where it does not come back the comparison says what is missing.
+        with suppress(Failed):
+            Lab(site.lab.name).wait_converged(timeout_s=SETTLES_S)
 
 
 def whole(site: Site) -> Snapshot:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from hostlab.faults.files import HOSTS, RESOLVER, SWITCH
@@ -24,6 +25,8 @@ SETTINGS: Final = (
 )
 NAMES: Final = (HOSTS, RESOLVER, SWITCH)
 ROOM: Final = ("/", "/tmp", "/run")
+_BY_BGP: Final = (12, 186)
+"""RTPROT_BIRD, which has no other number for BGP, and RTPROT_BGP."""
 PROCESS: Final = "process"
 """The one kind of lines in which a job that starts programs is never the same twice."""
 _FLAGS: Final = (
@@ -78,12 +81,19 @@ def _network() -> list[tuple[str, str]]:
             names[link.index] = link.name
             found.append(("link", f"{link.name} {link.mac} {link.mtu} {_flags(link.flags)}"))
         found += [("address", f"{names[i]} {text}") for i, text in rtnetlink.addresses(netlink)]
-        found += [("route", str(route)) for route in rtnetlink.routes(netlink)]
+        found += [("route", _route(route)) for route in rtnetlink.routes(netlink)]
         learned = rtnetlink.learned_neighbours(netlink)
         found += [("neighbour", f"{names[i]} {address} {mac}") for i, address, mac in learned]
     found += (("nft table", f"{family} {name}") for family, name in nftables.tables())
     found += (("setting", line) for line in _settings())
     return found
+
+
+def _route(route: rtnetlink.Route) -> str:
+    """Of a neighbour's two addresses of IPv6 it depends on the moment which one BGP tells."""
+    if ":" in route.to and route.protocol in _BY_BGP:
+        route = replace(route, via=None)
+    return str(route)
 
 
 def _flags(flags: int) -> str:

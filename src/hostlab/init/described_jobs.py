@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hostlab.errors import UsageError
+from hostlab.errors import Failed, UsageError
 from hostlab.init.jobs import Jobs
 from hostlab.jobs import facts
+from hostlab.jobs.states import State
 from hostlab.spec.job import Job, same_but_places
 
+RELOAD: Final = "reload"
+"""The code of a failure to reload."""
+SAID_LINES: Final = 3
+"""Of a job that fails to reload, in the message."""
 KEY: Final = "described"
 """In the engine's state: the names of the jobs that come from the description."""
 
@@ -39,15 +44,18 @@ class DescribedJobs:
         for job in jobs:
             self._jobs.tell(facts.Load(job=job))
 
-    async def change(self, restart: frozenset[str]) -> None:
-        """Stop what is gone, start what is new, restart what is named; the rest goes on.
+    async def change(self, restart: frozenset[str], reload: frozenset[str] = frozenset()) -> None:
+        """Stop what is gone, start what is new, restart and reload what is named; the rest goes on.
 
-        One after another, and each to what is described then: the last description stands.
+        One after another, and each to what is described then: the last description stands. Failed
+        when a job does not take over what it is told to reload.
         """
         async with self._lock:
-            await self._change(self._wanted(), restart)
+            await self._change(self._wanted(), restart, reload)
 
-    async def _change(self, wanted: Sequence[Job], restart: frozenset[str]) -> None:
+    async def _change(
+        self, wanted: Sequence[Job], restart: frozenset[str], reload: frozenset[str]
+    ) -> None:
         engine = self._jobs.engine
         before = list(self.names)
         names = [job.name for job in wanted]
@@ -60,7 +68,7 @@ class DescribedJobs:
             found = engine.classes.get(job.name)
             must = job.name in restart
             is_known = found is not None and same_but_places(found.successor or found.job, job)
-            if is_known and not must:
+            if is_known and not must and job.name not in reload:
                 continue
             was_running = found is not None and bool(found.instances)
             if was_running and must:
@@ -69,6 +77,8 @@ class DescribedJobs:
             is_late = found is None and self._jobs.boot_position > 0 and _starts_at_boot(job)
             if (was_running and must) or is_late:
                 await self._start(job.name)
+            elif was_running and job.name in reload:
+                await self._reload(job.name)
         self._jobs.remember(KEY, names)
 
     async def _stop(self, name: str) -> None:
@@ -85,6 +95,20 @@ class DescribedJobs:
         while self._jobs.engine.instance(name, instance) is not None:
             self._jobs.changed.clear()
             await self._jobs.changed.wait()
+
+    async def _reload(self, name: str) -> None:
+        """One that does not run just now starts with what there is to read then."""
+        for instance in tuple(self._jobs.engine.classes[name].instances.values()):
+            if instance.state is not State.RUNNING or instance.job.reload is None:
+                await self._stop(name)
+                await self._start(name)
+                return
+            token = self._jobs.token()
+            fact = facts.Reload(job=name, instance=instance.name, request=token)
+            if not (await self._jobs.ask(token, fact)).ok:
+                said = self._jobs.logs.tail(name, instance.name, SAID_LINES)
+                message = f"{name} does not take over its configuration: {' / '.join(said)}"
+                raise Failed(RELOAD, message, hint=f"`hostlab job log {name}` shows what it wrote")
 
     async def _start(self, name: str) -> None:
         token = self._jobs.token()

@@ -163,13 +163,14 @@ class NodeSupervisor(JobSupervisor):
         return resume.of_node(self.config, self.inheritance)
 
     async def reload(self, request: Request) -> None:
-        """Take up the node's changed description; the jobs that are named are restarted."""
+        """Take up the node's changed description; the jobs that are named restart or reload."""
         self.node = _stored(self.config)
         self.begin()
         self.directories.change(self.node.job_files)
         self.crontabs.change(self.node.crontabs)
         await self.change_units(self.node.units)
-        await self.described.change(frozenset(request.message.get("restart", ())))
+        restart, reload = (request.message.get(key, ()) for key in ("restart", "reload"))
+        await self.described.change(frozenset(restart), frozenset(reload))
         # A name that is described no longer is a file's again.
         self.directories.read()
 

@@ -22,6 +22,7 @@ from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWNS
 from hostlab.linux.libc import setns, unshare
 from hostlab.linux.netlink import Netlink, Request
 from hostlab.linux.rtnetlink import Link
+from hostlab.plan.operations import Operation
 from hostlab.spec.model import Interface, Lab, Node, Segment
 
 if TYPE_CHECKING:
@@ -276,13 +277,15 @@ def in_mounts(handle: NodeHandle, work: Callable[[], None]) -> None:
         raise Failed("files", f"node {handle.name}: {message}")
 
 
-async def jobs(directory: LabDirectory, node: Node, restart: tuple[str, ...]) -> None:
+async def jobs(directory: LabDirectory, node: Node, change: Operation) -> None:
     """Write the node's new description where its supervisor reads it, and tell it to."""
     place = directory.node(node.name)
     write_whole(f"{place}/{STATE_FILE}", msgspec.json.encode(node))
-    reply = await _ask(place, {"op": "reload", "id": 1, "restart": restart})
+    message: Message = {"op": "reload", "id": 1, "restart": change.restart, "reload": change.reload}
+    reply = await _ask(place, message)
     if "error" in reply:
-        raise Failed("jobs", f"node {node.name}: {reply['error']['message']}")
+        error = reply["error"]
+        raise Failed("jobs", f"node {node.name}: {error['message']}", hint=error.get("hint"))
 
 
 async def _ask(place: str, message: Message) -> Message:

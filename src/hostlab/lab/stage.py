@@ -344,18 +344,20 @@ class HubSupervisor(Supervisor):
             case Kind.CHANGE_FILES:
                 change.node_files(self.nodes[name], old.node(name), new.node(name))
             case Kind.CHANGE_JOBS:
-                await change.jobs(self.config.directory, new.node(name), operation.restart)
+                await change.jobs(self.config.directory, new.node(name), operation)
             case Kind.CHANGE_PUBLISHED | Kind.ADD_NODE:
                 pass
 
     async def _undo(self, done: Sequence[Operation], new: Lab, old: Lab) -> list[str]:
         """Take back what was done, latest first; what cannot be taken back is said in the log.
 
-        Before all else the segments that went are there again, for the nodes that were on them.
+        Before all else the segments that went are there again, for the nodes that were on them, and
+        files, for the jobs that read them when they are told to, or start again.
         """
         undone = []
         latest_first = done[::-1]
-        for operation in sorted(latest_first, key=lambda o: o.kind is not Kind.REMOVE_SEGMENT):
+        first = (Kind.REMOVE_SEGMENT, Kind.CHANGE_FILES)
+        for operation in sorted(latest_first, key=lambda o: o.kind not in first):
             inverse = operation.inverse()
             try:
                 await self._execute(Plan((inverse,)), new, old, [], None)

@@ -69,6 +69,7 @@ NOT_RUNNING: Final = (
     "version",
     "usage",
     "said",
+    "reload",
 )
 """Fields of a job that mean nothing to what runs of it: they are only taken up anew."""
 
@@ -239,8 +240,16 @@ def _jobs_change(was: Node, now: Node) -> Operation | None:
     if not (changed or other):
         return None
     what = [*sorted(changed), *other]
-    restart = tuple(one.name for one, other in both if _running(one) != _running(other))
-    return Operation(Kind.CHANGE_JOBS, now.name, f"{_list(what)} changed", restart)
+    running = [(_running(one), _running(other)) for one, other in both]
+    reload = tuple(one.name for one, other in running if _only_reads_other(one, other, new))
+    restart = tuple(o.name for o, other in running if o != other and o.name not in reload)
+    return Operation(Kind.CHANGE_JOBS, now.name, f"{_list(what)} changed", restart, reload)
+
+
+def _only_reads_other(one: Job, other: Job, new: dict[str, Job]) -> bool:
+    """Whether what runs need only be told to read its configuration again."""
+    differs = one.reads != other.reads and replace(one, reads=other.reads) == other
+    return differs and new[other.name].reload is not None
 
 
 def _running(job: Job) -> Job:

@@ -56,6 +56,8 @@ class Operation(msgspec.Struct, frozen=True):
     reason: str
     restart: tuple[str, ...] = ()
     """CHANGE_JOBS: jobs that must be restarted; the others that changed are only taken up anew."""
+    reload: tuple[str, ...] = ()
+    """CHANGE_JOBS: jobs of which what they read has changed, and that go on running."""
 
     def describe(self) -> str:
         """One line for people."""
@@ -63,7 +65,8 @@ class Operation(msgspec.Struct, frozen=True):
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""
-        return Operation(INVERSE[self.kind], self.subject, f"undo: {self.describe()}", self.restart)
+        reason = f"undo: {self.describe()}"
+        return Operation(INVERSE[self.kind], self.subject, reason, self.restart, self.reload)
 
 
 class Plan(msgspec.Struct, frozen=True):

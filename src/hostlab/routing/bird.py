@@ -15,8 +15,8 @@ from typing import Final
 
 from hostlab.errors import Failed
 from hostlab.routing.expected import Adjacency
-from hostlab.routing.sessions import ESTABLISHED, Gone, Neighbour, Sessions
-from hostlab.spec.routing import Routing
+from hostlab.routing.sessions import ESTABLISHED, Gone, Neighbour, Sessions, with_interface
+from hostlab.spec.routing import RawUse, Routing
 
 ANSWER_S: Final = 30.0
 """BIRD answers at once; one that has not by then is broken."""
@@ -35,7 +35,17 @@ class BirdSocket:
         self.socket = sock
         self.socket.settimeout(ANSWER_S)
         self._buffer = b""
+        self._was_told = False
         self._reply()
+
+    @property
+    def has_told(self) -> bool:
+        """Whether lines of the log came among answers, or behind them, since this was asked last:
+        the socket has nothing more to read, and answers before them may be out of date.
+        """
+        told = self._was_told or self._buffer.startswith(b"+")
+        self._was_told = False
+        return told
 
     def close(self) -> None:
         """Hang up."""
@@ -77,6 +87,7 @@ class BirdSocket:
         for line in self._lines():
             size += len(line)
             if line.startswith(b"+"):
+                self._was_told = True
                 continue
             text = line.decode(errors="replace")
             if _LAST.match(line):
@@ -122,12 +133,16 @@ class Bird:
         versions = ospf.versions if ospf is not None else ()
         self._families = tuple(4 if version == 2 else 6 for version in versions)
         self._has_bgp = routing.bgp is not None
+        self._has_bfd = routing.bfd is not None and routing.raw_use is not RawUse.REPLACE
 
     def filenos(self) -> tuple[int, ...]:
         return (self._bird.socket.fileno(),)
 
     def hear(self) -> bool:
         return self._bird.hear()
+
+    def has_told(self) -> bool:
+        return self._bird.has_told
 
     def close(self) -> None:
         self._bird.close()
@@ -141,7 +156,17 @@ class Bird:
                 found.neighbours.setdefault(where, {})[neighbour.router_id] = neighbour
         if self._has_bgp:
             found.peers = dict(peers(self._bird.ask('show protocols all "bgp?_*"')))
+        if self._has_bfd:
+            found.bfd = dict(_bfd(self._bird.ask("show bfd sessions")))
         return found
+
+
+def _bfd(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        words = line.split()
+        # IP address, interface, state, since, interval, timeout
+        if len(words) == 6 and words[0].count(":" if ":" in words[0] else ".") > 1:
+            yield with_interface(words[0], words[1]), words[2].lower()
 
 
 def neighbours(lines: list[str]) -> Iterator[tuple[str, Neighbour]]:

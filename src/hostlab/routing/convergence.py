@@ -23,6 +23,9 @@ from hostlab.routing.watching import Watched, configuration_of, failed_daemon
 from hostlab.spec.model import Lab, Node
 
 TIMEOUT_S: Final = 120.0
+BFD_AGAIN_S: Final = 0.2
+"""No socket tells that a session of BFD has come up: BIRD has a thread for BFD, whose log is not
+echoed, and bfdd does not log it. As long as one is missing its daemon is asked again."""
 QUIET_S: Final = 1.0
 """BIRD computes routes once a second at most."""
 SHORTEST_S: Final = 0.1
@@ -109,20 +112,28 @@ class _Watch:
         while True:
             for name in sorted(dirty):
                 self._look(name)
+            told = {name for name in dirty if self._told(name)}
             moment = self.now()
             is_complete = not any(self.missing.values())
-            if is_complete and moment >= self.last_change + quiet_s:
+            if is_complete and not told and moment >= self.last_change + quiet_s:
                 return
             if moment >= self.deadline:
                 raise self._late(is_complete=is_complete, quiet_s=quiet_s)
             until = self.deadline
             if is_complete:
                 until = min(until, self.last_change + quiet_s)
+            untold = {name for name, each in self.watched.items() if each.lacks_bfd}
+            if untold:
+                until = min(until, moment + BFD_AGAIN_S)
             # Rounded up: what ends a little early would be asked again and again.
-            ready = self.poll.poll(max(0.0, until - moment) * 1000 + 1)
-            dirty = {self.owners[fd] for fd, _ in ready}
-            for name in dirty:
+            ready = self.poll.poll(0 if told else max(0.0, until - moment) * 1000 + 1)
+            heard = {self.owners[fd] for fd, _ in ready}
+            for name in heard:
                 self._hear(name)
+            dirty = heard | told | untold
+
+    def _told(self, name: str) -> bool:
+        return name in self.watched and self.watched[name].has_told()
 
     def _hear(self, name: str) -> None:
         are_there, changed = self.watched[name].hear()

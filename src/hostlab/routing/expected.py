@@ -1,20 +1,25 @@
 """What a description's routing comes to when everything is up: sessions, and prefixes by OSPF.
 
-What a filter, a configuration of the user's own or a node without `routing` makes of it is not
-foretold. No I/O.
+What a filter or a configuration of the user's own makes of it is not foretold. No I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from hostlab.observe.routing import link_local
+from hostlab.spec.job import Job, Step
 from hostlab.spec.model import Lab, Node
-from hostlab.spec.routing import Ospf, RawUse
+from hostlab.spec.routing import Ospf, Peer, RawUse
 
 IPV4, IPV6 = 4, 6
+SPEAKERS: Final = ("exabgp", "bird", "bird6", "bgpd", "gobgpd")
+"""Programs that speak BGP: a job that runs one is a peer to wait for."""
+_SPEAKER: Final = re.compile(rf"(?:^|[\s/;&|(])(?:{'|'.join(SPEAKERS)})(?:$|[\s;&|)])", re.M)
 
 
 class Adjacency(NamedTuple):
@@ -31,14 +36,17 @@ class Expected:
     neighbours: dict[Adjacency, dict[str, str]] = field(default_factory=dict)
     """On each interface: router id -> node."""
     peers: dict[str, str] = field(default_factory=dict)
-    """BGP: address -> node."""
+    """BGP: address -> node, or the address again where it is nobody's."""
+    bfd: dict[str, str] = field(default_factory=dict)
+    """BFD: address -> node; one of the link itself with `%` and the interface."""
     prefixes: set[str] = field(default_factory=set)
     """That its kernel gets, or has because it is connected."""
 
     @property
     def sessions(self) -> int:
         """How many sessions there are."""
-        return sum(map(len, self.neighbours.values())) + len(self.peers)
+        neighbours = sum(map(len, self.neighbours.values()))
+        return neighbours + len(self.peers) + len(self.bfd)
 
 
 def expected(lab: Lab) -> dict[str, Expected]:
@@ -47,13 +55,94 @@ def expected(lab: Lab) -> dict[str, Expected]:
     found = {name: Expected() for name in routers}
     for family, version in ((IPV4, 2), (IPV6, 3)):
         _ospf(routers, found, family, version)
+    every = {node.name: node for node in lab.nodes}
+    owners = {address: name for name, node in every.items() for address in _addresses(node)}
     for name, node in routers.items():
-        bgp = None if _is_replaced(node) else node.routing and node.routing.bgp
-        for peer in bgp.peers if bgp else ():
-            other = routers.get(peer.name)
-            if other is not None and not _is_replaced(other):
-                found[name].peers[peer.address] = peer.name
+        for peer in _peers(node):
+            owner = owners.get(peer.address, peer.name)
+            if _is_awaited(peer, every.get(owner)):
+                found[name].peers[peer.address] = owner
+    asked = {
+        name: dict(_asks_for_bfd(node, found[name], routers)) for name, node in routers.items()
+    }
+    for name, sessions in asked.items():
+        for far, near in sessions.items():
+            owner = owners.get(far.partition("%")[0], "")
+            # One side that asks alone gets no answer.
+            if owner in asked and any(theirs.partition("%")[0] == near for theirs in asked[owner]):
+                found[name].bfd[far] = owner
     return found
+
+
+def _addresses(node: Node) -> Iterator[str]:
+    for address in node.loopbacks:
+        yield address.partition("/")[0]
+    for interface in node.interfaces:
+        for address in interface.addresses:
+            yield address.partition("/")[0]
+        yield link_local(interface.mac)
+
+
+def _peers(node: Node) -> tuple[Peer, ...]:
+    if node.routing is None or node.routing.bgp is None or _is_replaced(node):
+        return ()
+    return node.routing.bgp.peers
+
+
+def _is_awaited(peer: Peer, other: Node | None) -> bool:
+    """What was said, else whether the other end is described to speak BGP."""
+    if peer.is_awaited is not None:
+        return peer.is_awaited
+    if other is None:
+        return False
+    if other.routing is not None:
+        return not _is_replaced(other)
+    return any(map(_speaks_bgp, other.jobs))
+
+
+def _speaks_bgp(job: Job) -> bool:
+    main = None if job.manual else job.process(Step.MAIN)
+    if main is None or job.start_on is None:
+        return False
+    words = (main.exec, main.script, *main.argv, *(w for c in main.commands for w in c.argv))
+    return any(_SPEAKER.search(text) for text in words if text)
+
+
+def _asks_for_bfd(
+    node: Node, own: Expected, routers: Mapping[str, Node]
+) -> Iterator[tuple[str, str]]:
+    """Far and near address of each session of BFD that a node's daemon asks for."""
+    routing = node.routing
+    if routing is None or _is_replaced(node):
+        return
+    interfaces = {interface.name: interface for interface in node.interfaces}
+    for session in routing.bfd.sessions if routing.bfd else ():
+        yield session.address, session.local
+    for peer in _peers(node):
+        if peer.has_bfd and peer.address in own.peers:
+            yield peer.address, peer.local
+    if routing.ospf is None or not routing.ospf.has_bfd:
+        return
+    for where, neighbours in own.neighbours.items():
+        here = interfaces[where.interface]
+        for name in neighbours.values():
+            for there in routers[name].interfaces:
+                if there.segment != here.segment:
+                    continue
+                if where.family == IPV6:
+                    far = f"{link_local(there.mac)}%{where.interface}"
+                    yield far, link_local(here.mac)
+                else:
+                    yield from _first_in_common(there.addresses, here.addresses)
+
+
+def _first_in_common(far: Iterable[str], near: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The addresses of IPv4 by which two speak OSPF: the first ones of one subnet."""
+    theirs = [each for each in map(ip_interface, far) if each.version == IPV4]
+    ours = [each for each in map(ip_interface, near) if each.version == IPV4]
+    for other, own in ((o, n) for n in ours for o in theirs if o.ip in n.network):
+        yield str(other.ip), str(own.ip)
+        return
 
 
 def _is_replaced(node: Node) -> bool:

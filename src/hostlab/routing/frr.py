@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hostlab.errors import Failed
 from hostlab.routing.expected import IPV4, IPV6, Adjacency
-from hostlab.routing.sessions import Gone, Neighbour, Sessions
+from hostlab.routing.sessions import Gone, Neighbour, Sessions, with_interface
 
 ANSWER_S: Final = 30.0
 """A daemon answers at once; one that has not by then is broken."""
@@ -95,6 +95,10 @@ class Frr:
     def hear(self) -> bool:
         return all(map(_drain, self._logs))
 
+    def has_told(self) -> bool:
+        # Logs have descriptors of their own.
+        return False
+
     def close(self) -> None:
         for log in self._logs:
             log.close()
@@ -111,17 +115,19 @@ class Frr:
             for part in self._json("bgpd", "show bgp summary json").values():
                 for address, peer in part.get("peers", {}).items():
                     found.peers[address] = peer["state"]
+        if "bfdd" in self._daemons:
+            for row in self._json("bfdd", "show bfd peers json"):
+                found.bfd[with_interface(row["peer"], row.get("interface", ""))] = row["status"]
         return found
 
-    def _json(self, daemon: str, command: str) -> dict[str, Any]:
+    def _json(self, daemon: str, command: str) -> Any:
         text = self._daemons[daemon].ask(command)
         try:
             # ospfd says nothing at all before its process of OSPF is there.
-            answer: dict[str, Any] = json.loads(text) if text.strip() else {}
+            return json.loads(text) if text.strip() else {}
         except ValueError:
             message = f"{daemon} answers to {command!r}: {text[:200].strip()}"
             raise Failed("frr", message) from None
-        return answer
 
 
 def _ospf4(answer: dict[str, Any], found: Sessions) -> None:

@@ -28,6 +28,14 @@ class Sessions:
     """On each interface by the router id."""
     peers: dict[str, str] = field(default_factory=dict)
     """BGP: the state of the session with an address."""
+    bfd: dict[str, str] = field(default_factory=dict)
+    """BFD: the same; an address of the link itself has `%` and the interface."""
+
+
+def with_interface(address: str, interface: str) -> str:
+    """An address of BFD; one of the link itself is only one along with its interface."""
+    bare = address.partition("%")[0]
+    return f"{bare}%{interface}" if bare.startswith("fe80:") else bare
 
 
 class Gone(Failed):
@@ -43,6 +51,11 @@ class Daemons(Protocol):
     def hear(self) -> bool:
         """Read what was told; False when a daemon has hung up."""
 
+    def has_told(self) -> bool:
+        """Whether something was told among the answers of `sessions`, so that nothing will be
+        readable for it.
+        """
+
     def sessions(self) -> Sessions:
         """How the sessions are now; Failed when a daemon does not answer."""
 
@@ -51,6 +64,7 @@ class Daemons(Protocol):
 
 
 ESTABLISHED = "Established"
+UP = "up"
 
 
 def missing(expected: Expected, now: Sessions) -> list[str]:
@@ -71,5 +85,16 @@ def missing(expected: Expected, now: Sessions) -> list[str]:
     for address, node in expected.peers.items():
         state = now.peers.get(address, "not there")
         if state != ESTABLISHED:
-            found.append(f"BGP with {node} ({address}): {state}")
-    return found
+            who = node if node == address else f"{node} ({address})"
+            found.append(f"BGP with {who}: {state}")
+    return found + missing_bfd(expected, now)
+
+
+def missing_bfd(expected: Expected, now: Sessions) -> list[str]:
+    """Those of BFD alone."""
+    states = {address: now.bfd.get(address, "not there") for address in expected.bfd}
+    return [
+        f"BFD with {expected.bfd[address]} ({address}): {state}"
+        for address, state in states.items()
+        if state != UP
+    ]

@@ -31,7 +31,7 @@ from hostlab.spec.routing_jobs import daemon_jobs
 
 _INSIDE: Final = ("user", "mnt", "net")
 _GROUPS: Final = (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE)
-_ASKED: Final = ("ospfd", "ospf6d", "bgpd")
+_ASKED: Final = ("ospfd", "ospf6d", "bgpd", "bfdd")
 """FRR's daemons that have sessions."""
 _READS: Final = 1 << 12
 """Of what netlink has told, at once."""
@@ -49,6 +49,8 @@ class Watched:
         self.name = node.name
         self.expected = expected
         self._routes: set[Route] = set()
+        self.lacks_bfd = False
+        """Whether sessions of BFD were missing when it was asked last."""
         paths = _sockets(node.routing)
         pid = connection.pid
         with ExitStack() as stack:
@@ -57,7 +59,7 @@ class Watched:
             self._monitor = Monitor(adopted=told)
             stack.callback(self._monitor.close)
             self._netlink = stack.enter_context(Netlink(adopted=asked))
-            self._daemons = _daemons(node.routing, _connect(pid, paths))
+            self._daemons = _daemons(node.routing, connect(pid, paths))
             stack.callback(self._daemons.close)
             self._read_routes()
             self._close = stack.pop_all()
@@ -91,9 +93,15 @@ class Watched:
                 changed |= self._note(each)
         return self._daemons.hear(), changed
 
+    def has_told(self) -> bool:
+        """Whether it must be asked again at once: something was told while it was asked."""
+        return self._daemons.has_told()
+
     def missing(self) -> list[str]:
         """Sessions that are not up and prefixes without a route, a phrase each."""
-        found = sessions.missing(self.expected, self._daemons.sessions())
+        now = self._daemons.sessions()
+        self.lacks_bfd = bool(sessions.missing_bfd(self.expected, now))
+        found = sessions.missing(self.expected, now)
         known = {prefix for prefix, _, _ in self._routes}
         found += [f"no route to {prefix}" for prefix in sorted(self.expected.prefixes - known)]
         return found
@@ -149,7 +157,9 @@ def _netlink_sockets() -> tuple[bytes, Sequence[int]]:
     return b"", (Monitor(_GROUPS).socket.detach(), Netlink().socket.detach())
 
 
-def _connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:
+def connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:
+    """Connections to sockets in a node; FileNotFoundError, ConnectionRefusedError without one."""
+
     def work() -> tuple[bytes, Sequence[int]]:
         found = []
         for path in paths.values():

@@ -19,6 +19,7 @@ from typing import Any, Final
 from hostlab.errors import UsageError
 from hostlab.spec import units
 from hostlab.spec.model import Fault, Interface, Lab, Node
+from hostlab.spec.routing import RawUse
 from hostlab.spec.source import Wrong, quoted
 
 MOST_TARGETS: Final = 1000
@@ -61,7 +62,7 @@ class Kind:
     place: str = ""
     """What only one fault at a time may hold of its target; empty: the links themselves."""
     needs_init: bool = False
-    """It is done by asking the node's init."""
+    """It is done by asking the node's init, or a daemon in it."""
 
     @property
     def usage(self) -> str:
@@ -83,6 +84,12 @@ def percent(word: str) -> float:
 def _direction(word: str) -> str:
     if word not in ("in", "out"):
         raise Wrong(f"{quoted(word)} is neither in nor out", "seen from the node")
+    return word
+
+
+def _how(word: str) -> str:
+    if word not in ("hard", "soft"):
+        raise Wrong(f"{quoted(word)} is neither hard nor soft")
     return word
 
 
@@ -165,6 +172,15 @@ _KINDS: Final = (
           Option("protocol", "tcp or udp", units.protocol, "tcp")), place="port"),
     Kind("route-withdrawn", "The node has no route to a prefix any more.", (Form.NODE,),
          (Option("to", "the prefix, or `default`", _prefixes),), place="route"),
+    Kind("bgp-session-reset", "A router ends sessions of BGP, which come back by themselves.",
+         (Form.NODE,),
+         (Option("peer", "the other end's name or address; `*` is every one", units.text, "*"),
+          Option("how", "hard ends it, soft has all routes told anew", _how, "hard")),
+         place="sessions", needs_init=True),
+    Kind("announcement-withdrawn", "A router tells no BGP peer of a prefix any more.",
+         (Form.NODE,),
+         (Option("prefix", "which", lambda word: str(units.prefix(word))),), place="announcements",
+         needs_init=True),
 )  # fmt: skip
 
 KINDS: Final = {kind.name: kind for kind in _KINDS}
@@ -239,7 +255,17 @@ def checked(fault: Fault, lab: Lab) -> Fault:
         option(fault, name)
     if kind.name == "partition":
         _check_sides(fault, lab)
+    if kind.place in ("sessions", "announcements"):
+        _check_speaks_bgp(_node(lab, fault.on))
     return fault
+
+
+def _check_speaks_bgp(node: Node) -> None:
+    routing = node.routing
+    if routing is None or routing.bgp is None or routing.raw_use is RawUse.REPLACE:
+        message = f"{node.name} has no BGP by `routing:`, so its sessions are not known"
+        hint = "a job's daemon: `job-killed`, `job-stopped`; what it says: `port-filtered port=179`"
+        raise UsageError("fault-target", message, hint=hint)
 
 
 def _check_sides(fault: Fault, lab: Lab) -> None:
@@ -392,7 +418,7 @@ def contradiction(active: Iterable[Fault], new: Fault, lab: Lab) -> str | None:
         if new.kind == "node-killed" and new.on in theirs:
             return f"{new.on} has another fault ({other}), which would end with it"
         if KINDS[new.kind].needs_init and other.kind == "node-frozen" and other.on in nodes:
-            return f"{other.on} is frozen on purpose, so its init cannot be asked ({other})"
+            return f"{other.on} is frozen on purpose, so nothing in it answers ({other})"
         if mine & held(other, lab):
             return f"{quoted(str(other))} holds {min(mine & held(other, lab))} already"
     return None

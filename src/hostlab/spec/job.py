@@ -354,6 +354,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reload_signal: int = SIGHUP
     reload: Process | None = None
     """What a reload runs, instead of the signal; `$MAINPID` is the main process."""
+    reads: str = ""
+    """Digest of a configuration that it reads: a job that is the same but for it, and has `reload`,
+    is told to reload."""
     normal_exit: tuple[int, ...] = ()
     """Ends of the main process that are no failure: an exit status, or a signal << 8."""
 

@@ -21,6 +21,8 @@ RETRANSMIT_S: Final = 3
 """Until what has not been acknowledged is sent again: the least that FRR can be told."""
 HOLD_S: Final = 90
 """BGP's hold time where none is said (RFC 4271, section 10)."""
+CONNECT_RETRY_S: Final = 2
+"""After how long BGP calls again; RFC 4271 suggests 120."""
 BFD_INTERVAL_S: Final = 0.3
 BFD_MULTIPLIER: Final = 3
 METRIC: Final = 20
@@ -135,6 +137,8 @@ class Peer(Value, frozen=True, kw_only=True):
     """What it is told has this node for its next hop."""
     gets_default: bool = False
     has_bfd: bool = False
+    is_awaited: bool | None = None
+    """Whether the lab is ready only with this session; None: what the peer is decides."""
     password: str | None = None
     taken: Filter = Filter()
     given: Filter = Filter()
@@ -157,6 +161,8 @@ class Bgp(Value, frozen=True, kw_only=True):
     """Whether what is learnt gets into the kernel."""
     multipath: int = 1
     """How many equally good routes are used at once."""
+    withheld: tuple[str, ...] = ()
+    """Prefixes that are announced to nobody: of a fault, never of a description."""
     place: Place | None = None
 
 
@@ -212,3 +218,10 @@ class Routing(Value, frozen=True, kw_only=True):
     raw_place: Place | None = None
     """Where its first line stands."""
     place: Place | None = None
+
+
+def with_withheld(routing: Routing, prefix: str) -> Routing:
+    """The same without a prefix in any announcement."""
+    assert routing.bgp is not None
+    bgp = msgspec.structs.replace(routing.bgp, withheld=(*routing.bgp.withheld, prefix))
+    return msgspec.structs.replace(routing, bgp=bgp)

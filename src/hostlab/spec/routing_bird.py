@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hostlab.spec.routing import (
+    CONNECT_RETRY_S,
     METRIC,
     RETRANSMIT_S,
     Bfd,
@@ -220,8 +221,10 @@ class _Config:
             if peer.hops is not None:
                 out.add(f"multihop {peer.hops};")
             out.add(f"hold time {peer.hold_s};")
-            # A lab's daemons start together: who called too early is to call again at once.
-            out.add("connect delay time 1;", "connect retry time 2;", "error wait time 1, 8;")
+            # A lab's daemons start together: who called too early is to call again at once. One
+            # failure after another doubles the wait; what was a while ago is forgotten.
+            out.add("connect delay time 1;", f"connect retry time {CONNECT_RETRY_S};")
+            out.add("error wait time 1, 4;", "error forget time 10;")
             options = {
                 "passive on;": peer.is_passive,
                 "rs client;": peer.is_client,
@@ -253,6 +256,9 @@ class _Config:
             other.gets_default and other.family == peer.family for other in bgp.peers
         ):
             first.append(f'if proto = "origin{peer.family}" then reject;')
+        withheld = [p for p in bgp.withheld if (":" in p) == (peer.family == 6)]
+        if side == "export" and withheld:
+            first.insert(0, f"if net ~ [{', '.join(withheld)}] then reject;")
         refused = []
         if rules.prefixes is not None:
             ranges = ", ".join(

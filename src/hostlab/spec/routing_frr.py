@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from hostlab.spec.routing import (
+    CONNECT_RETRY_S,
     RETRANSMIT_S,
     Bfd,
     Bgp,
@@ -29,7 +30,6 @@ RUN: Final = "/run/frr"
 ZEBRA: Final = "zebra"
 PROFILE: Final = "hostlab"
 _FAMILIES: Final = {4: "ip", 6: "ipv6"}
-_CONNECT_RETRY_S: Final = 2
 _EXTERNAL_METRIC: Final = 20
 _DEFAULT_METRIC: Final = 10
 
@@ -185,7 +185,7 @@ class _Bgp:
         out, name = self.out, f"neighbor {peer.address}"
         out.add(f"{name} remote-as {peer.asn}", f"{name} update-source {peer.local}")
         out.add(f"{name} timers {max(1, peer.hold_s // 3)} {peer.hold_s}")
-        out.add(f"{name} timers connect {_CONNECT_RETRY_S}")
+        out.add(f"{name} timers connect {CONNECT_RETRY_S}")
         if peer.hops is not None:
             out.add(f"{name} ebgp-multihop {peer.hops}")
         if peer.is_passive:

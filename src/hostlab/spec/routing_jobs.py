@@ -15,6 +15,7 @@ from hostlab.spec.job import (
     Expression,
     Job,
     Match,
+    Process,
     Readiness,
     Respawn,
 )
@@ -24,10 +25,28 @@ from hostlab.spec.routing_lines import Line, text_of
 from hostlab.spec.source import Source, quoted
 
 BIRD: Final = "bird"
-DIGEST: Final = "CONFIGURATION"
-"""A job's variable that differs when its configuration does, so that it is started anew then."""
+FRR_RELOAD: Final = "/usr/lib/frr/frr-reload.py"
+"""Of the package frr-pythontools: tells a daemon the difference to what it has."""
 FRR_USER: Final = "hostlab-frr"
 """FRR's daemons run as the node's root by this name, which is in the group that they insist on."""
+_FRR_RELOADS: Final = f"""\
+if ! [ -x {FRR_RELOAD} ]; then
+  echo 'apt-get install frr-pythontools: without it a changed configuration starts FRR anew'
+  kill $MAINPID
+  exit
+fi
+if said=$({FRR_RELOAD} --reload --stdout --log-level error --daemon NAME --bindir /usr/bin \\
+  --confdir {routing_frr.DIRECTORY} --rundir {routing_frr.RUN} --vty_socket {routing_frr.RUN} \\
+  {routing_frr.DIRECTORY}/NAME.conf 2>&1); then
+  exit
+fi
+echo "$said"
+# The daemon's own words at last, out of what is around them.
+echo "$said" | grep -oE '(% |line [0-9]+: ).*' | tail -n 2
+exit 1
+"""
+_NO_RELOAD: Final = ("babeld", "nhrpd")
+"""Daemons that frr-reload.py does not know."""
 _RESPAWN: Final = Respawn(enabled=True, limit=10, interval_s=60.0, delay_min_s=0.1, delay_max_s=5.0)
 
 
@@ -77,7 +96,8 @@ def _bird(node: Node, digests: dict[str, str]) -> tuple[Job, ...]:
             name=BIRD,
             description="BIRD, the routing daemon",
             argv=(BIRD, "-c", routing_bird.CONFIG, "-s", routing_bird.SOCKET),
-            environment=((DIGEST, digests[routing_bird.CONFIG]),),
+            reads=digests[routing_bird.CONFIG],
+            reload=Process(argv=("birdc", "-s", routing_bird.SOCKET, "configure")),
             directories=(Directory(path="/run/bird"),),
             start_on=Expression((Match(node.boot.startup_event),)),
             # Its parent leaves when the configuration is read and the socket is there.
@@ -107,7 +127,8 @@ def _frr_daemon(node: Node, name: str, routing: Routing, digest: str) -> Job:
         name=name,
         description=f"{name} of FRR, a routing daemon",
         argv=tuple(argv),
-        environment=((DIGEST, digest),),
+        reads=digest,
+        reload=None if name in _NO_RELOAD else Process(script=_FRR_RELOADS.replace("NAME", name)),
         directories=(Directory(path=routing_frr.RUN),),
         start_on=Expression((event,)),
         stop_on=None if is_zebra else Expression((Match("stopping", (routing_frr.ZEBRA,)),)),

@@ -491,6 +491,7 @@ class _Bgp:
             is_next_hop=fields.flag("next_hop_self"),
             gets_default=fields.flag("default"),
             has_bfd=fields.flag("bfd"),
+            is_awaited=fields.value("await"),
             password=fields.value("password"),
             taken=_filter(taken),
             given=_filter(given),

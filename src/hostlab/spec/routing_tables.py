@@ -189,6 +189,8 @@ PEER: Final = Table(
             "as the next hop.", "true", "false"),
         Key("default", FLAG, "Whether it is told a default route.", "true", "false"),
         Key("bfd", FLAG, "Whether BFD watches over the session.", "true", "false"),
+        Key("await", FLAG, "Whether `up` waits for the session.", "false", "true of a node with "
+            "`routing`, or with a job that runs a BGP speaker"),
         Key("password", Text("a password", password, {"type": "string"}),
             "Of the TCP sessions (RFC 2385).", "secret", "none"),
         Key("import", _FILTER, "What is taken of it.", "{prefixes: [10.9.0.0/16], limit: 10}",

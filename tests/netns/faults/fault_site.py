@@ -6,16 +6,19 @@ c --left-- r1 --cable-- r2 --right-- s, d
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hostlab.faults import injecting, witness
-from hostlab.faults.record import Standing
+from hostlab.faults import injecting, record, witness
+from hostlab.faults.hands import HANDS
+from hostlab.faults.record import Phase, Standing
 from hostlab.faults.site import Site
 from hostlab.observe.snapshot import Snapshot, differences
 from hostlab.spec.faults import parse
@@ -90,7 +93,7 @@ def assert_whole(site: Site, before: Snapshot, *, but: frozenset[str] = frozense
 
     with suppress(AssertionError):
         wait_until(same, "the lab is what it was", timeout_s=DEADLINE_S / 2)
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 def answer(address: str, port: int, timeout_s: float) -> str:
@@ -168,3 +171,44 @@ def lacking(site: Site, words: str) -> bool:
         "memory-pressure": "memory" not in site.v1,
     }
     return lacking.get(words.split()[0], False)
+
+
+def die_injecting(site: Site, words: str, die: Callable[[str], None]) -> None:
+    """Inject in a process that is killed on the way; the fault has begun."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            die(words.split()[0])
+            inject(site, words)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    (standing,) = injecting.injected(site)
+    assert standing.phase is Phase.BEGUN
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_when_written(kind: str) -> None:
+    HANDS[kind] = replace(HANDS[kind], apply=_die)
+
+
+def _die_when_done(kind: str) -> None:
+    apply = HANDS[kind].apply
+    HANDS[kind] = replace(HANDS[kind], apply=lambda *all_: _die(apply(*all_)))
+
+
+def _die_before_it_is_told(kind: str) -> None:
+    write = record.write
+
+    def written(*said: Any) -> record.Line:
+        if said[2] is Phase.INJECTED:
+            _die()
+        return write(*said)
+
+    record.write = written  # type: ignore[assignment]  # in this child alone
+
+
+DEATHS = (_die_when_written, _die_when_done, _die_before_it_is_told)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,11 +17,13 @@ from hostlab.faults.site import Site
 from hostlab.observe.snapshot import Snapshot
 from hostlab.spec.faults import KINDS, parse
 from tests.netns.faults.fault_site import (
+    DEATHS,
     HELLO,
     SHORT_S,
     asks,
     assert_whole,
     broken_lab,
+    die_injecting,
     in_files,
     inject,
     job,
@@ -269,46 +268,15 @@ def test_no_room_that_is_the_machines_memory_is_filled(site: Site) -> None:
 def test_an_inject_that_is_killed_is_cleared(site: Site, before: Snapshot) -> None:
     """Killed after its first line, when all is done, and before its last: nothing of it runs on."""
     for words in ("link-down cable", "port-filtered s port=7000", "disk-full s"):
-        for die in (_die_when_written, _die_when_done, _die_before_it_is_told):
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    die(words.split()[0])
-                    inject(site, words)
-                finally:
-                    os._exit(1)
-            assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-            (standing,) = injecting.injected(site)
-            assert standing.phase is Phase.BEGUN
+        for die in DEATHS:
+            die_injecting(site, words, die)
             injecting.clear(site)
     assert_whole(site, before)
 
 
-def _die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_when_written(kind: str) -> None:
-    HANDS[kind] = replace(HANDS[kind], apply=_die)
-
-
-def _die_when_done(kind: str) -> None:
-    apply = HANDS[kind].apply
-    HANDS[kind] = replace(HANDS[kind], apply=lambda *all_: _die(apply(*all_)))
-
-
-def _die_before_it_is_told(kind: str) -> None:
-    write = record.write
-
-    def written(*said: Any) -> record.Line:
-        if said[2] is Phase.INJECTED:
-            _die()
-        return write(*said)
-
-    record.write = written  # type: ignore[assignment]  # in this child alone
-
-
 def test_every_kind_is_tried_here() -> None:
     tried = {words.split()[0] for words, _ in WITHOUT_NEW_PROCESSES}
-    assert tried | {"job-down", "job-killed", "node-killed", "clock-skew", "flap"} == set(KINDS)
+    elsewhere = {"job-down", "job-killed", "node-killed", "clock-skew", "flap"}
+    elsewhere |= {"bgp-session-reset", "announcement-withdrawn"}
+    assert tried | elsewhere == set(KINDS)
     assert set(HANDS) == set(KINDS) - {"flap"}

@@ -20,8 +20,11 @@ LAB = load(
 name: l
 segments: {lan: 10.1.0.0/24, cable: 10.2.0.0/24}
 nodes:
-  r1: {interfaces: [lan, cable], routes: [10.9.0.0/16 via 10.2.0.2]}
-  r2: [lan, cable]
+  r1:
+    interfaces: [lan, cable]
+    routes: [10.9.0.0/16 via 10.2.0.2]
+    routing: {bgp: {as: 1, peers: [r2], networks: [10.8.0.0/16]}}
+  r2: {interfaces: [lan, cable], routing: {bgp: {as: 2, peers: [r1]}}}
   a: {interfaces: [lan], jobs: {web: sleep 1}}
 """,
     file="l.yaml",
@@ -41,10 +44,16 @@ def test_the_pool_is_bounded_by_kinds_and_targets() -> None:
     assert [str(f) for f in pool(LAB, ("route-withdrawn",))] == [
         "route-withdrawn r1 to=10.9.0.0/16"
     ]
+    of_bgp = pool(LAB, ("bgp-session-reset", "announcement-withdrawn"))
+    assert [str(f) for f in of_bgp] == [
+        "bgp-session-reset r1 peer=r2",
+        "bgp-session-reset r2 peer=r1",
+        "announcement-withdrawn r1 prefix=10.8.0.0/16",
+    ]
     for kinds, on, message in (
         (("flap",), None, "no fault 'flap' is drawn"),
         (None, ("z",), "has no 'z'"),
-        (("job-killed",), ("r1",), "no fault of these kinds"),
+        (("job-killed",), ("cable",), "no fault of these kinds"),
     ):
         with pytest.raises(UsageError, match=message):
             pool(LAB, kinds, on)

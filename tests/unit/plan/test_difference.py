@@ -234,6 +234,18 @@ def test_a_job_that_only_moved_in_its_file_is_the_same() -> None:
     assert operation.restart == ()
 
 
+def test_a_job_that_reads_something_else_is_told_to_where_it_can_be() -> None:
+    job = replace(JOB, reads="one", reload=Process(exec="r"))
+    operation = jobs_change(job, replace(job, reads="two", description="other"))
+    assert operation is not None
+    assert (operation.restart, operation.reload) == ((), ("j",))
+    assert operation.inverse().reload == ("j",)
+    for other in (replace(job, reads="two", nice=3), replace(job, reads="two", reload=None)):
+        operation = jobs_change(job, other)
+        assert operation is not None
+        assert (operation.restart, operation.reload) == (("j",), ())
+
+
 def test_of_several_jobs_those_that_come_and_go_are_not_restarted() -> None:
     def lab(*jobs: Job, files: tuple[str, ...] = ()) -> Lab:
         node = Node(name="a", hostname="a", jobs=jobs, job_files=files)

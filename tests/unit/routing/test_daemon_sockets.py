@@ -34,6 +34,23 @@ def test_bird_answers_between_lines_of_its_log(
     assert theirs.recv(100) == b"show ospf neighbors\n"
 
 
+@pytest.mark.parametrize("where", ["before", "behind", "nowhere"])
+def test_what_bird_logs_while_it_answers_is_noted(
+    pair: tuple[socket.socket, socket.socket], where: str
+) -> None:
+    ours, theirs = pair
+    bird = BirdSocket(ours)
+    assert not bird.has_told
+    log = b"+bgp4_y: BGP session established\n"
+    before, behind = (log if where == side else b"" for side in ("before", "behind"))
+    theirs.sendall(before + b"1006-bgp4_y\n  BGP state: OpenConfirm\n0000 \n" + behind)
+    bird.ask("show protocols all")
+    assert bird.has_told == (where != "nowhere")
+    # What lies behind the answer is there until it is heard.
+    assert bird.hear()
+    assert not bird.has_told
+
+
 def test_birds_error_is_told_in_its_words(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     bird = BirdSocket(ours)

@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 
+from hostlab.observe.routing import link_local
 from hostlab.routing.expected import Adjacency, expected
 from hostlab.routing.sessions import ESTABLISHED, Neighbour, Sessions, missing
 from hostlab.spec import load
@@ -73,6 +74,72 @@ def test_bgp_is_expected_of_nodes_that_route() -> None:
     """
     found = expected(load(textwrap.dedent(text), file="lab.yaml"))
     assert found["a"].peers == {"10.0.0.2": "b", "fd00::2": "b"}
+
+
+PEERS = """
+    segments: [lan]
+    nodes:
+      a: {routing: {bgp: {as: 1, peers: PEERS}}}
+      exa: {jobs: {speaker: EXEC}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("peers", "job", "awaited"),
+    [
+        ("{exa: {as: 2, family: ipv4}}", "exabgp /etc/exabgp.conf", {"10.0.0.2": "exa"}),
+        ("{exa: {as: 2, family: ipv4}}", "/usr/sbin/exabgp -d x", {"10.0.0.2": "exa"}),
+        ("{10.0.0.2: {as: 2}}", "exabgp x", {"10.0.0.2": "exa"}),
+        ("{exa: {as: 2, family: ipv4, await: false}}", "exabgp x", {}),
+        ("{exa: {as: 2, family: ipv4}}", "cat exabgp.conf", {}),
+        ("{exa: {as: 2, family: ipv4}}", "{exec: exabgp x, manual: true}", {}),
+        ("{exa: {as: 2, family: ipv4, await: true}}", "/srv/own", {"10.0.0.2": "exa"}),
+        ("{10.0.0.9: {as: 2}}", "exabgp x", {}),
+        ("{10.0.0.9: {as: 2, await: true}}", "exabgp x", {"10.0.0.9": "10.0.0.9"}),
+    ],
+)
+def test_a_peer_without_routing_is_awaited_where_a_job_speaks_bgp_or_it_is_said(
+    peers: str, job: str, awaited: dict[str, str]
+) -> None:
+    text = PEERS.replace("PEERS", peers).replace("EXEC", job)
+    assert expected(load(textwrap.dedent(text), file="lab.yaml"))["a"].peers == awaited
+
+
+def test_bfd_takes_both_ends() -> None:
+    text = """
+        segments: [lan, far]
+        roles:
+          r: {loopback: true}
+        nodes:
+          a: {role: r, interfaces: [lan, far], routing: {
+                ospf: {versions: 2, bfd: true, interfaces: [eth0]},
+                bgp: {as: 1, peers: {b: {bfd: true}, c: {bfd: true, family: ipv6}}},
+                bfd: {neighbours: [d]}}}
+          b: {role: r, interfaces: [lan], routing: {ospf: {versions: 2, bfd: true},
+                bgp: {as: 1, peers: {a: {bfd: true}}}}}
+          c: {role: r, interfaces: [far], routing: {bgp: {as: 2, peers: {a: {family: ipv6}}}}}
+          d: {role: r, interfaces: [lan], routing: {bfd: {neighbours: [a]}}}
+    """
+    found = expected(load(textwrap.dedent(text), file="lab.yaml"))
+    assert found["a"].bfd == {
+        "10.0.0.2": "b", "10.255.0.2": "b", "fd00:0:0:ffff::2": "b", "10.0.0.3": "d", "fd00::3": "d"
+    }  # fmt: skip
+    assert found["c"].bfd == {}
+    assert missing(found["d"], Sessions(bfd={"10.0.0.1": "up", "fd00::1": "init"})) == [
+        "BFD with a (fd00::1): init"
+    ]
+
+
+def test_bfd_of_ospf_for_ipv6_is_between_addresses_of_the_link() -> None:
+    text = """
+        segments: [lan]
+        nodes:
+          a: {routing: {ospf: {versions: 3, bfd: true}}}
+          b: {routing: {ospf: {versions: 3, bfd: true}}}
+    """
+    lab = load(textwrap.dedent(text), file="lab.yaml")
+    (far,) = expected(lab)["a"].bfd
+    assert far == f"{link_local(lab.node('b').interfaces[0].mac)}%eth0"
 
 
 def neighbour(number: int, state: str) -> Neighbour:

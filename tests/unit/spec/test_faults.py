@@ -30,7 +30,7 @@ roles: {router: {forwarding: true}}
 nodes:
   r1: {roles: router, interfaces: [lan, cable], routes: [10.9.0.0/16 via 10.2.0.2]}
   r2: {roles: router, interfaces: [lan, cable]}
-  a: {interfaces: [lan], jobs: {web: sleep 1}}
+  a: {interfaces: [lan], jobs: {web: sleep 1}, routing: {bgp: {as: 1}}}
   lan: {interfaces: [lan, out]}
 """
 LAB = load(TEXT, file="l.yaml")
@@ -67,6 +67,9 @@ def one(words: str) -> Fault:
         ("file-present a path=off", "path: `off` is not an absolute path", ""),
         ("dns-wrong a", "dns-wrong needs name", ""),
         ("flap r1:eth0 times=1001", "times: ", ""),
+        ("bgp-session-reset r1", "r1 has no BGP by `routing:`", "job-killed"),
+        ("bgp-session-reset a how=so", "`so` is neither hard nor soft", ""),
+        ("announcement-withdrawn a prefix=10.9.0.1/16", "prefix: ", ""),
         ("link-down r1:eth0 x=1", "link-down has no option `x`", ""),
     ],
 )
@@ -151,6 +154,7 @@ def test_checks_of_a_silenced_node_are_known() -> None:
 def test_every_kind_has_a_usage_that_its_reader_takes() -> None:
     targets = {"NODE": "a", "NODE:INTERFACE": "r1:eth0", "SEGMENT": "cable", "NODE/JOB": "a/web"}
     said = {"apart": "r1", "path": "/x", "name": "web", "port": "80", "to": "default"}
+    said["prefix"] = "10.9.0.0/16"
     for kind in KINDS.values():
         needed = [f"{o.name}={said[o.name]}" for o in kind.options if o.default is None]
         for form in kind.forms:

@@ -140,6 +140,7 @@ NOT_SAID = {
         ),
         "what a systemd unit says",
     ),
+    "reads": "what a routing daemon reads is made of `routing`",
     "inert_capset": "what a routing daemon of FRR needs",
     "author": "a comment of the file",
     "version": "a comment of the file",

@@ -320,14 +320,23 @@ def test_the_daemons_jobs_and_files_are_nobody_elses() -> None:
     ]
 
 
-def test_a_changed_configuration_starts_its_daemon_anew_and_nothing_else() -> None:
+def test_a_changed_configuration_is_told_to_its_daemon_and_to_no_other() -> None:
     old = lab_of(pair("{engine: frr, ospf: {versions: 2}}"))
     new = lab_of(pair("{engine: frr, ospf: {versions: 2, costs: {eth0: 5}}}"))
     operations = difference(old, new).operations
-    assert [(o.kind, o.restart) for o in operations] == [
-        (Kind.CHANGE_FILES, ()),
-        (Kind.CHANGE_JOBS, ("ospfd",)),
+    assert [(o.kind, o.restart, o.reload) for o in operations] == [
+        (Kind.CHANGE_FILES, (), ()),
+        (Kind.CHANGE_JOBS, (), ("ospfd",)),
     ]
+
+
+@pytest.mark.parametrize("daemon", ["babeld", "nhrpd"])
+def test_a_daemon_that_frr_reload_does_not_know_is_started_anew(daemon: str) -> None:
+    old, new = (
+        lab_of(pair(f"{{engine: frr, daemons: [{daemon}], raw: '! {word}'}}")) for word in "ab"
+    )
+    (operation,) = (o for o in difference(old, new).operations if o.kind is Kind.CHANGE_JOBS)
+    assert (operation.restart, operation.reload) == ((daemon,), ("zebra",))
 
 
 def test_a_description_that_moved_in_its_file_changes_nothing() -> None:

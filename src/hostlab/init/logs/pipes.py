@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from hostlab.init.logs.file import LogFile, Stream
+from hostlab.init.logs.files import read_last
 from hostlab.init.logs.policy import Dropped, LogPolicy, log_name
 from hostlab.linux.splice import PIPE_BYTES, Peek, widen
 
@@ -122,6 +123,19 @@ class Logs:
         for log in tuple(self._logs.values()):
             for stream in tuple(log.streams):
                 self._drain(stream)
+
+    def tail(self, job: str, instance: str, lines: int) -> tuple[str, ...]:
+        """The last lines that a job has written until now."""
+        self.flush()
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(f"{log_name(job, instance)}.log", flags, dir_fd=self._directory)
+        except FileNotFoundError:
+            return ()
+        try:
+            return tuple(read_last([fd], lines).decode(errors="replace").splitlines())
+        finally:
+            os.close(fd)
 
     def pipes(self) -> tuple[str, ...]:
         """The holder's names of the pipes that may still be written into."""
