@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 OLDEST = (3, 11)
@@ -48,7 +49,6 @@ TOOLS = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     "pgrep": "procps",
-    "pimd": "pimd",
     "ping": "iputils-ping",
     "postfix": "postfix",
     "redis-server": "redis-server",
@@ -64,6 +64,10 @@ TOOLS = {
     "zsh": "zsh",
 }
 """Programs that tests compare hostlab with, or run in nodes -> their Debian packages."""
+UNPACKED = {"pimd": "pimd"}
+"""The same, where the package excludes another one of TOOLS (frr and pimd do): apt would remove
+that, so the program alone is taken out of the package."""
+UNPACKED_TO = Path("/usr/local/sbin")
 
 
 def main() -> int:
@@ -102,7 +106,7 @@ def main() -> int:
 
 def fingerprint() -> str:
     """Changes when what is installed has to change."""
-    digest = hashlib.sha256(f"{sys.version}{ROOT}{sorted(TOOLS.items())}".encode())
+    digest = hashlib.sha256(f"{sys.version}{ROOT}{sorted(TOOLS.items())}{sorted(UNPACKED.items())}".encode())
     for path in (ROOT / "pyproject.toml", CONSTRAINTS):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -118,9 +122,10 @@ def environment() -> dict[str, str]:
 
 
 def install_tools() -> bool:
-    """The programs of TOOLS; False when some are missing and stay so."""
+    """The programs of TOOLS and UNPACKED; False when some are missing and stay so."""
     missing = [p for tool, p in TOOLS.items() if shutil.which(tool, path=SEARCH) is None]
-    return not missing or apt(*missing)
+    apart = [tool for tool in UNPACKED if shutil.which(tool, path=SEARCH) is None]
+    return (not missing or apt(*missing)) and all([unpack(tool) for tool in apart])
 
 
 def make_venv() -> bool:
@@ -178,6 +183,30 @@ def apt(*packages: str) -> bool:
             if done.returncode:
                 return not fail(f"apt-get {' '.join(words)} failed")
     importlib.invalidate_caches()
+    return True
+
+
+def unpack(tool: str) -> bool:
+    """Take a program out of its Debian package; False, having said how, if that does not work."""
+    name, target = UNPACKED[tool], UNPACKED_TO / tool
+    command = f"apt-get download {name} && dpkg-deb -x {name}_*.deb {name}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return not fail(f"missing: {tool}; {command}; as root: cp {name}/usr/sbin/{tool} {target}")
+    print(f"{command}, {target}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="hostlab-setup-") as directory:
+        here = Path(directory)
+        done = subprocess.run(
+            ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", name],
+            cwd=here,
+            check=False,
+        )
+        packages = [str(path) for path in here.glob(f"{name}_*.deb")]
+        if done.returncode or not packages:
+            return not fail(f"apt-get download {name} failed")
+        done = subprocess.run(["dpkg-deb", "-x", packages[0], str(here / name)], check=False)
+        if done.returncode:
+            return not fail(f"dpkg-deb could not unpack {packages[0]}")
+        shutil.copy2(here / name / "usr/sbin" / tool, target)
     return True
 
 
