@@ -1,7 +1,7 @@
-"""Multicast routing of IPv4 (linux/mroute.h): whether the kernel has it, and on which interfaces.
+"""Multicast routing of IPv4 (linux/mroute.h): whether the kernel has it.
 
-A daemon that routes multicast is the only one in its network namespace. Each interface that it gives
-to the kernel becomes a virtual one (vif), which the kernel tells of as `mc_forwarding` (netconf).
+A daemon that routes multicast is the only one in its network namespace. Of each interface that it
+gives to the kernel, rtnetlink(7) tells by `mc_forwarding` (`rtmonitor.ForwardingTold`).
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ class Expected:
     """BGP: address -> node."""
     prefixes: set[str] = field(default_factory=set)
     """That its kernel gets, or has because it is connected."""
+    multicast: set[str] = field(default_factory=set)
+    """Interfaces on which its kernel routes multicast."""
 
     @property
     def sessions(self) -> int:
@@ -53,6 +55,8 @@ def expected(lab: Lab) -> dict[str, Expected]:
             other = routers.get(peer.name)
             if other is not None and not _is_replaced(other):
                 found[name].peers[peer.address] = peer.name
+        if node.routing is not None and node.routing.pim is not None and not _is_replaced(node):
+            found[name].multicast.update(node.routing.pim.interfaces)
     return found
 
 

@@ -133,7 +133,7 @@ def _loopback(
     elif "group" in wire.net.details:
         message = f"a group is joined on an interface, and {quoted(LOOPBACK)} leads nowhere"
         hint = "say `remotes`, or carry it over an interface"
-    elif draft.fields.value("loopback", False) is False:
+    elif not draft.fields.value("loopback"):
         message = f"{quoted(draft.name)} has no loopback address to carry {quoted(wire.segment)}"
         hint = "add `loopback: true`"
     elif not able:

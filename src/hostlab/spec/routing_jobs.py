@@ -148,4 +148,5 @@ def _frr_daemon(node: Node, name: str, routing: Routing, digest: str) -> Job:
 
 def daemon_jobs(routing: Routing) -> tuple[str, ...]:
     """The names of the jobs that a node's daemons are."""
-    return (BIRD,) if routing.engine is Engine.BIRD else routing_frr.daemons(routing)
+    own = (BIRD,) if routing.engine is Engine.BIRD else routing_frr.daemons(routing)
+    return own if routing_pimd.pim_of(routing) is None else (*own, routing_pimd.NAME)

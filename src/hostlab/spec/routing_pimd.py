@@ -12,9 +12,11 @@ CONFIG: Final = f"{DIRECTORY}/pimd.conf"
 NAME: Final = "pimd"
 """The job, and the program."""
 _ADVERTISED_S: Final = 30
-"""How often a candidate says that it is there. Others forget it after 2.5 times that, and hear of it
-by the elected router's messages every 30 s: less, and they would forget it between two of them."""
+"""How often a candidate says that it is there. It is forgotten after 2.5 times that, and told to all
+every 30 s by the elected router: with less it would be forgotten between two of those messages."""
 _HIGHEST: Final = 255
+_QUERY_S: Final = 5
+"""How often IGMP asks who is in a group; the least that it takes."""
 
 
 def pim_of(routing: Routing | None) -> Pim | None:
@@ -38,6 +40,8 @@ def render(node: str, pim: Pim) -> list[Line]:
             out.add(*(f"group-prefix {prefix}" for prefix in pim.groups))
         if pim.rp is not None:
             out.add(*(f"rp-address {pim.rp} {prefix}" for prefix in pim.groups))
+        # It asks for 10 s to answer in; asked more often, somebody answers sooner.
+        out.add(f"igmp-query-interval {_QUERY_S}")
         # The first packet by way of the rendez-vous point is enough to go the short way.
         out.add("spt-threshold packets 0 interval 5")
     return out.lines
