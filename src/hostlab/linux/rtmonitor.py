@@ -279,7 +279,8 @@ def _gateway(values: dict[int, bytes]) -> str:
 def _forwarding(body: bytes) -> ForwardingTold | None:
     # Behind the family of one byte attributes are at the next multiple of four.
     values = dict(attributes(body[4:]))
-    if body[:1] != bytes([socket.AF_INET]) or _NETCONFA_MC_FORWARDING not in values:
+    has_all = {_NETCONFA_IFINDEX, _NETCONFA_MC_FORWARDING} <= values.keys()
+    if body[:1] != bytes([socket.AF_INET]) or not has_all:
         return None
     (index,) = _S32.unpack(values[_NETCONFA_IFINDEX])
     (forwards,) = _S32.unpack(values[_NETCONFA_MC_FORWARDING])

@@ -196,10 +196,10 @@ def _overhead(net: Net) -> int:
 
 def _follow_mtu(source: Source, net: Net) -> None:
     overhead = _overhead(net)
-    rooms = {w.name: w.under.effective_mtu - overhead for w in net.wires if w.under is not None}
+    rooms = [w.under.effective_mtu - overhead for w in net.wires if w.under is not None]
     if not rooms:
         return
-    net.usual_mtu = min(rooms.values())
+    net.usual_mtu = min(rooms)
     for wire in net.wires:
         said = net.fields.get("mtu") if wire.mtu is None else None
         if wire.under is None:

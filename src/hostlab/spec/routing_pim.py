@@ -76,11 +76,8 @@ class _Reader:
 
     def read(self) -> Pim | None:
         engine = _engine(self.draft, self.fields)
-        for said in self.fields.value("interfaces", []):
-            wire = self.reader.wire(self.draft, said)
-            if wire is not None and _ipv4(wire) is None:
-                message = f"{quoted(wire.name)} has no IPv4 address to speak PIM from"
-                self.source.report("value", message, said.at)
+        if not self._are_there():
+            return None
         own = _offered(self.draft, self.fields)
         if own is None or not self._may_have(engine):
             if own is None:
@@ -98,6 +95,17 @@ class _Reader:
             groups=tuple(s.value for s in self.fields.value("groups", [])) or (ALL_GROUPS,),
             place=self.reader.place(self.said.key),
         )
+
+    def _are_there(self) -> bool:
+        """Whether the interfaces that were named are the node's, and speak IPv4."""
+        wrong = False
+        for said in self.fields.value("interfaces", []):
+            wire = self.reader.wire(self.draft, said)
+            if wire is not None and _ipv4(wire) is None:
+                message = f"{quoted(wire.name)} has no IPv4 address to speak PIM from"
+                self.source.report("value", message, said.at)
+            wrong |= wire is None or _ipv4(wire) is None
+        return not wrong
 
     def _may_have(self, engine: PimEngine) -> bool:
         """Whether that engine can do what is asked for; else that is reported."""

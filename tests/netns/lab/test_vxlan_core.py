@@ -364,12 +364,7 @@ def test_multicast_the_core_loses_a_router_and_traffic_goes_on(multicast: Lab) -
         second.wait_carried(
             lambda c: c.source == "192.168.1.1" and c.ttl == 6, "an answer the longer way"
         )
-
-
-@pytest.mark.skipif(
-    os.environ.get("HOSTLAB_VXLAN") != "all",
-    reason="pimd looks for a new way every 20 s; HOSTLAB_VXLAN=all waits for it",
-)
-def test_multicast_finds_another_tree(multicast: Lab) -> None:
-    multicast["r2"].succeed("ip neigh flush dev blue")
-    answers(multicast["r2"], "192.168.99.1", within_s=180)
+    if os.environ.get("HOSTLAB_VXLAN") == "all":
+        # pimd looks for a new way every 20 s, which is too long for every run.
+        r2.succeed("ip neigh flush dev blue")
+        answers(r2, "192.168.99.1", within_s=180)

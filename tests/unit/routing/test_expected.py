@@ -125,3 +125,14 @@ def test_a_bgp_session_is_up_when_it_is_established() -> None:
         "BGP with b (10.0.0.2): Active"
     ]
     assert missing(wanted, Sessions()) == ["BGP with b (10.0.0.2): not there"]
+
+
+def test_multicast_is_expected_on_the_interfaces_that_pim_speaks_on() -> None:
+    text = """
+        segments: [one, two]
+        nodes:
+          a: {interfaces: [one, two], routing: {pim: {candidate: 1, interface: eth1}}}
+          b: {interfaces: [two], routing: {ospf: true}}
+    """
+    found = expected(load(textwrap.dedent(text), file="lab.yaml"))
+    assert (found["a"].multicast, found["b"].multicast) == ({"eth1"}, set())
