@@ -5,18 +5,21 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Final
 
 from hostlab.errors import Failed
 from hostlab.lab.access import NodeConnection
 from hostlab.linux import rtnetlink
 from hostlab.linux.entering import from_inside
+from hostlab.linux.neighbours import UNKNOWN, fdb
 from hostlab.linux.netlink import Netlink
 from hostlab.linux.rtmonitor import (
     RTM_GETNETCONF,
     RTNLGRP_IPV4_NETCONF,
     RTNLGRP_IPV4_ROUTE,
     RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_NEIGH,
     ForwardingTold,
     Monitor,
     RouteTold,
@@ -57,7 +60,8 @@ class Watched:
         paths = _sockets(node.routing)
         pid = connection.pid
         with ExitStack() as stack:
-            netlink_fds = from_inside(pid, _INSIDE, _netlink_sockets)[1]
+            groups = (*_GROUPS, RTNLGRP_NEIGH) if expected.ends else _GROUPS
+            netlink_fds = from_inside(pid, _INSIDE, partial(_netlink_sockets, groups))[1]
             told, asked = (socket.socket(fileno=fd) for fd in netlink_fds)
             self._monitor = Monitor(adopted=told)
             stack.callback(self._monitor.close)
@@ -105,7 +109,23 @@ class Watched:
         routed = {self._names.get(index) for index, does in self._forwarding.items() if does}
         silent = sorted(self.expected.multicast - routed)
         found += [f"no multicast is routed on {name}" for name in silent]
+        if self.expected.ends:
+            found += self._missing_ends()
         return found
+
+    def _missing_ends(self) -> list[str]:
+        """Who is not told yet what is for everyone on a VXLAN."""
+        told = {
+            (self._names.get(entry.ifindex), entry.dst)
+            for entry in fdb(self._netlink)
+            if entry.mac == UNKNOWN
+        }
+        return [
+            f"EVPN has not told {interface} of {node} ({address})"
+            for interface, ends in self.expected.ends.items()
+            for address, node in ends.items()
+            if (interface, address) not in told
+        ]
 
     def _read_all(self) -> None:
         self._routes.clear()
@@ -161,8 +181,8 @@ def _sockets(routing: Routing) -> dict[str, str]:
     return {name: f"{routing_frr.RUN}/{name}.vty" for name in names if name in _ASKED}
 
 
-def _netlink_sockets() -> tuple[bytes, Sequence[int]]:
-    return b"", (Monitor(_GROUPS).socket.detach(), Netlink().socket.detach())
+def _netlink_sockets(groups: Sequence[int]) -> tuple[bytes, Sequence[int]]:
+    return b"", (Monitor(groups).socket.detach(), Netlink().socket.detach())
 
 
 def _connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:

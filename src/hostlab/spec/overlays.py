@@ -319,6 +319,7 @@ class _Ends:
             ttl=details.value("ttl", TTL),
             port=details.value("port", VXLAN_PORT),
             learning=details.flag("learning", default=not details.flag("evpn")),
+            is_told=details.flag("evpn"),
         )
 
     def _must_speak_evpn(self) -> None:

@@ -12,7 +12,7 @@ CONFIG: Final = f"{DIRECTORY}/pimd.conf"
 NAME: Final = "pimd"
 """The job, and the program."""
 _ADVERTISED_S: Final = 30
-"""How often a candidate says that it is there. It is forgotten after 2.5 times that, and told to all
+"""How often a candidate says that it is there. It is forgotten after 2.5 times that, and told of
 every 30 s by the elected router: with less it would be forgotten between two of those messages."""
 _HIGHEST: Final = 255
 _QUERY_S: Final = 5

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.errors import Failed
 from hostlab.linux.neighbours import UNKNOWN
 from hostlab.observe.neighbours import Hosts, Place, forwarding
 from hostlab.sync import Lab, Node
@@ -224,6 +225,25 @@ def test_evpn_a_host_that_is_new_is_told_and_one_that_is_gone_withdrawn(evpn: La
         )
     evpn["r2"].succeed(f"bridge fdb del {new} dev eth1 master")
     wait_until(lambda: new not in places(evpn, "r1", "blue", "given"), "it is withdrawn")
+
+
+def test_evpn_an_end_that_is_not_told_is_missing(evpn: Lab) -> None:
+    def say(word: str) -> None:
+        bgp = "-c 'conf t' -c 'router bgp 65001' -c 'address-family l2vpn evpn'"
+        evpn["r2"].succeed(f"vtysh {bgp} -c '{word}'")
+
+    say("no advertise-all-vni")
+    try:
+        wait_until(
+            lambda: end(evpn, "r2") not in places(evpn, "r1", "blue", "given").get(UNKNOWN, set()),
+            "r2 is withdrawn",
+        )
+        with pytest.raises(Failed) as caught:
+            evpn.wait_converged(timeout_s=1)
+        assert f"r1: EVPN has not told blue of r2 ({end(evpn, 'r2')})" in str(caught.value)
+    finally:
+        say("advertise-all-vni")
+    evpn.wait_converged(timeout_s=300)
 
 
 def test_evpn_a_reflector_dies_and_traffic_goes_on(evpn: Lab) -> None:

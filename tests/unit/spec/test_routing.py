@@ -475,15 +475,24 @@ def test_pimd_beside_frr_has_the_address_of_an_interface() -> None:
     [
         ("{pim: true}", "4:34: no router offers to be the rendez-vous point"),
         ("{engine: frr, pim: {engine: frr}}", "4:61: FRR's pimd elects no rendez-vous point"),
-        ("{pim: {engine: frr, rp: r2}}", "4:48: FRR's PIM takes FRR's zebra, and the engine is BIRD"),
+        (
+            "{pim: {engine: frr, rp: r2}}",
+            "4:48: FRR's PIM takes FRR's zebra, and the engine is BIRD",
+        ),
         ("{pim: {rp: r3}}", "4:44: there is no node `r3`"),
         ("{pim: {rp: r2}}", "4:44: `r2` does not speak PIM for IPv4"),
-        ("{pim: {rp: 10.0.0.2, candidate: 3}}", "4:54: only one of `candidate`, `rp` can be meant"),
+        (
+            "{pim: {rp: 10.0.0.2, candidate: 3}}",
+            "4:54: only one of `candidate`, `rp` can be meant",
+        ),
         ("{pim: {interface: eth7, rp: 10.0.0.2}}", "4:51: `r1` has no interface `eth7`"),
-        ("{pim: {rp: 10.0.0.2, groups: [10.0.0.0/8]}}", "4:63: `10.0.0.0/8` is no prefix of IPv4 groups"),
+        (
+            "{pim: {rp: 10.0.0.2, groups: [10.0.0.0/8]}}",
+            "4:63: `10.0.0.0/8` is no prefix of IPv4 groups",
+        ),
         ("{bgp: {as: 1, evpn: true}}", "4:47: EVPN is FRR's, and the engine is BIRD"),
     ],
-)  # fmt: skip
+)
 def test_multicast_and_evpn_that_cannot_be(routing: str, message: str) -> None:
     assert one(pair(routing)) == message
 
