@@ -142,7 +142,11 @@ def _loopback(
         source.report("value", message, over.at, hint)
         return None
     mtu = min(w.effective_mtu for w in able)
-    return replace(wire, name=LOOPBACK, mtu=mtu, over=None)
+    said = draft.fields["loopback"]
+    declared = None if said.value is True else said
+    if declared is not None and not isinstance(said.value, list):
+        declared = Said([said], said.key, said.at)
+    return replace(wire, name=LOOPBACK, mtu=mtu, over=None, declared=declared)
 
 
 def _check_ends(source: Source, net: Net) -> None:
@@ -165,13 +169,16 @@ def _family(net: Net) -> int:
     if net.kind is not SegmentKind.VXLAN:
         return 4
     unders = [wire.under for wire in net.wires if wire.under is not None]
-    unders = [under for under in unders if under.name != LOOPBACK]
     return 4 if all(_may_have_4(wire) for wire in unders) else 6
 
 
 def _may_have_4(wire: Wire) -> bool:
     if wire.declared is not None and not wire.declared.value:
         return False
+    if wire.name == LOOPBACK:
+        return wire.declared is None or any(
+            said.value.address.version == 4 for said in wire.declared.value
+        )
     subnets = wire.net.fields.get("subnets")
     declared = wire.declared.value if wire.declared is not None else []
     if any(said.value.address.version == 4 for said in declared):

@@ -97,7 +97,7 @@ class Pim(Value, frozen=True, kw_only=True):
     elected: tuple[str, ...] = ()
     """The networks of the others that offer themselves."""
     rp: str | None = None
-    """The rendez-vous point's address; None when it is elected."""
+    """The rendez-vous point's address, which FRR is told; None when it is elected."""
     groups: tuple[str, ...] = (ALL_GROUPS,)
     """That this candidate, or that rendez-vous point, is for."""
     place: Place | None = None

@@ -10,14 +10,14 @@ from hostlab.spec.addresses import Wire
 from hostlab.spec.drafts import Draft
 from hostlab.spec.overlays import TUNNELS
 from hostlab.spec.routing import ALL_GROUPS, Engine, Pim, PimEngine
-from hostlab.spec.shapes import Fields, Said
+from hostlab.spec.shapes import Fields
 from hostlab.spec.source import quoted
 from hostlab.spec.units import Prefixed
 
 if TYPE_CHECKING:
     from hostlab.spec.routing_meaning import RoutingReader
 
-_SAY_ONE: Final = "give the routers that may be one `candidate: 10`, or all of them `rp`"
+_SAY_ONE: Final = "give those that may be one `candidate: 10`"
 
 
 def read_pim(reader: RoutingReader, draft: Draft, routing: Fields, engine: Engine) -> Pim | None:
@@ -25,7 +25,7 @@ def read_pim(reader: RoutingReader, draft: Draft, routing: Fields, engine: Engin
     said = routing.get("pim")
     if said is None or said.value is None or said.value.flawed:
         return None
-    return _Reader(reader, draft, said, engine).read()
+    return _Reader(reader, draft, routing, engine).read()
 
 
 def _said(draft: Draft) -> Fields | None:
@@ -35,11 +35,8 @@ def _said(draft: Draft) -> Fields | None:
     return None if found is None or found.flawed else found
 
 
-def _engine(draft: Draft, fields: Fields) -> PimEngine:
-    routing: Fields = draft.fields.value("routing") or Fields()
-    is_frr = routing.value("engine") == Engine.FRR and "rp" in fields
-    usual = PimEngine.FRR if is_frr else PimEngine.PIMD
-    return PimEngine(fields.value("engine", usual))
+def _engine(fields: Fields) -> PimEngine:
+    return PimEngine(fields.value("engine", PimEngine.FRR if "rp" in fields else PimEngine.PIMD))
 
 
 def _ipv4(wire: Wire) -> Prefixed | None:
@@ -57,7 +54,7 @@ def _wires(draft: Draft, fields: Fields) -> Iterator[Wire]:
 
 def _offered(draft: Draft, fields: Fields) -> Prefixed | None:
     """The address by which a node is the rendez-vous point."""
-    if _engine(draft, fields) is PimEngine.FRR:
+    if _engine(fields) is PimEngine.FRR:
         # pimd has no use for an address that no interface of its own has.
         for each in draft.loopbacks:
             if each.address.version == 4:
@@ -66,16 +63,19 @@ def _offered(draft: Draft, fields: Fields) -> Prefixed | None:
 
 
 class _Reader:
-    def __init__(self, reader: RoutingReader, draft: Draft, said: Said, engine: Engine) -> None:
+    def __init__(
+        self, reader: RoutingReader, draft: Draft, routing: Fields, engine: Engine
+    ) -> None:
         self.reader = reader
         self.source = reader.source
         self.draft = draft
-        self.said = said
-        self.fields: Fields = said.value
+        self.routing = routing
+        self.said = routing["pim"]
+        self.fields: Fields = self.said.value
         self.node_engine = engine
 
     def read(self) -> Pim | None:
-        engine = _engine(self.draft, self.fields)
+        engine = _engine(self.fields)
         if not self._are_there():
             return None
         own = _offered(self.draft, self.fields)
@@ -90,7 +90,7 @@ class _Reader:
             interfaces=tuple(wire.name for wire in _wires(self.draft, self.fields)),
             candidate=candidate,
             address="" if candidate is None else str(own.address),
-            elected=tuple(self._others()) if "rp" not in self.fields else (),
+            elected=tuple(self._others()),
             rp=self._rp(),
             groups=tuple(s.value for s in self.fields.value("groups", [])) or (ALL_GROUPS,),
             place=self.reader.place(self.said.key),
@@ -115,8 +115,15 @@ class _Reader:
         elif engine is PimEngine.FRR and "rp" not in self.fields:
             message = "FRR's pimd elects no rendez-vous point"
             hint = "say `rp`, or `engine: pimd` within `pim`"
-        elif "rp" not in self.fields and not self._candidates():
+        elif engine is PimEngine.PIMD and "rp" in self.fields:
+            at = self.fields["rp"].key
+            message = "pimd elects its rendez-vous point"
+            hint = "make that one the only `candidate`, or take `engine: frr`"
+        elif engine is PimEngine.PIMD and not self._candidates():
             message, hint = "no router offers to be the rendez-vous point", _SAY_ONE
+        elif engine is PimEngine.PIMD and self._runs_frrs():
+            at = self.routing["daemons"].key
+            message, hint = "FRR's pimd and Debian's route multicast both", "leave out one of them"
         elif "groups" in self.fields and not {"rp", "candidate"} & self.fields.keys():
             at = self.fields["groups"].key
             message, hint = "`groups` are a rendez-vous point's", "leave it out"
@@ -124,6 +131,9 @@ class _Reader:
             return True
         self.source.report("value", message, at, hint)
         return False
+
+    def _runs_frrs(self) -> bool:
+        return any(said.value == "pimd" for said in self.routing.value("daemons", []))
 
     def _candidates(self) -> list[tuple[Draft, Fields]]:
         found = ((each, _said(each)) for each in self.reader.every.values())

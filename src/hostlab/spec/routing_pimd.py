@@ -38,8 +38,6 @@ def render(node: str, pim: Pim) -> list[Line]:
             priority = _HIGHEST - pim.candidate
             out.add(f"rp-candidate {pim.address} time {_ADVERTISED_S} priority {priority}")
             out.add(*(f"group-prefix {prefix}" for prefix in pim.groups))
-        if pim.rp is not None:
-            out.add(*(f"rp-address {pim.rp} {prefix}" for prefix in pim.groups))
         # It asks for 10 s to answer in; asked more often, somebody answers sooner.
         out.add(f"igmp-query-interval {_QUERY_S}")
         # The first packet by way of the rendez-vous point is enough to go the short way.

@@ -280,14 +280,14 @@ PIM: Final = Table(
     (
         Key("engine", choice("an engine", tuple(PimEngine)), "Whose daemon: Debian's `pimd`, which "
             "elects the rendez-vous point, or FRR's, which is told it.", "pimd",
-            "`frr` where that is the node's engine and `rp` is said, else `pimd`"),
+            "`frr` where `rp` is said, else `pimd`"),
         Key("interfaces", ListOf(IFNAME), "On which it speaks.", "[eth0, eth1]",
             "all that are no tunnels", aliases=("interface",)),
         Key("candidate", Text("a number", partial(units.between, 0, 255), {"type": "integer"}),
             "That it would be the rendez-vous point; of several the highest number is elected.",
             "10", "it would not"),
         Key("rp", Text("a node or an address", peer_name, {"type": "string"}),
-            "The rendez-vous point, where none is elected.", "c3", "elected"),
+            "The rendez-vous point, for FRR.", "c3", "elected"),
         Key("groups", ListOf(Text("a prefix of groups", multicast, {"type": "string"})),
             "Of a candidate, or with `rp`: the groups that it is for.", "[239.0.0.0/8]",
             ALL_GROUPS, aliases=("group",)),

@@ -239,6 +239,25 @@ def test_a_loopback_carries_a_vxlan_with_what_every_interface_has_room_for() -> 
     assert {of(lab, node, "blue").mtu for node in ("r1", "r2")} == {1350}
 
 
+@pytest.mark.parametrize(
+    ("loopbacks", "locals_", "mtu"),
+    [
+        ("2001:db8::1 2001:db8::2", "2001:db8::1 2001:db8::2", 1330),
+        ("192.0.2.1 [192.0.2.2,'2001:db8::2']", "192.0.2.1 192.0.2.2", 1350),
+        ("['2001:db8::1'] true", "2001:db8::1 fd00:0:0:ffff::1", 1330),
+    ],
+)
+def test_a_loopback_carries_by_the_family_that_all_have(
+    loopbacks: str, locals_: str, mtu: int
+) -> None:
+    text = LOOPED
+    for node, said in zip(("r1", "r2"), loopbacks.split(), strict=True):
+        text = text.replace(f"{node}: {{loopback: true", f"{node}: {{loopback: {said}")
+    lab = lab_of(text)
+    ends = [tunnel(lab, node, "blue").local for node in ("r1", "r2")]
+    assert (ends, of(lab, "r2", "blue").mtu) == (locals_.split(), mtu)
+
+
 def test_the_mtu_follows_though_the_ends_are_named_alike() -> None:
     lab = lab_of("""
         segments: {a: {mtu: 1400}, b: , blue: {vxlan: 42}}

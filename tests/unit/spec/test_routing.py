@@ -464,9 +464,9 @@ def test_frr_is_told_its_rendez_vous_point_by_its_loopback() -> None:
     assert [job.name for job in node.jobs] == ["zebra", "pimd"]
 
 
-def test_pimd_beside_frr_has_the_address_of_an_interface() -> None:
-    node = routed(pair("{engine: frr, pim: {engine: pimd, rp: r2}}", "{pim: {candidate: 1}}"))
-    assert "rp-address 10.0.0.2 224.0.0.0/4" in pimd_of(node)
+def test_pimd_runs_beside_frr() -> None:
+    node = routed(pair("{engine: frr, pim: true}", "{engine: frr, pim: {candidate: 1}}"))
+    assert "phyint eth0 enable" in pimd_of(node)
     assert [job.name for job in node.jobs] == ["zebra", "pimd"]
 
 
@@ -476,18 +476,23 @@ def test_pimd_beside_frr_has_the_address_of_an_interface() -> None:
         ("{pim: true}", "4:34: no router offers to be the rendez-vous point"),
         ("{engine: frr, pim: {engine: frr}}", "4:61: FRR's pimd elects no rendez-vous point"),
         (
-            "{pim: {engine: frr, rp: r2}}",
-            "4:48: FRR's PIM takes FRR's zebra, and the engine is BIRD",
+            "{pim: {rp: r2}}",
+            "4:34: FRR's PIM takes FRR's zebra, and the engine is BIRD",
         ),
-        ("{pim: {rp: r3}}", "4:44: there is no node `r3`"),
-        ("{pim: {rp: r2}}", "4:44: `r2` does not speak PIM for IPv4"),
         (
-            "{pim: {rp: 10.0.0.2, candidate: 3}}",
-            "4:54: only one of `candidate`, `rp` can be meant",
+            "{engine: frr, daemons: [pimd], pim: {candidate: 1}}",
+            "4:47: FRR's pimd and Debian's route multicast both",
         ),
-        ("{pim: {interface: eth7, rp: 10.0.0.2}}", "4:51: `r1` has no interface `eth7`"),
+        ("{engine: frr, pim: {rp: r3}}", "4:57: there is no node `r3`"),
+        ("{engine: frr, pim: {rp: r2}}", "4:57: `r2` does not speak PIM for IPv4"),
+        ("{pim: {engine: pimd, rp: 10.0.0.2}}", "4:54: pimd elects its rendez-vous point"),
         (
-            "{pim: {rp: 10.0.0.2, groups: [10.0.0.0/8]}}",
+            "{engine: frr, pim: {rp: 10.0.0.2, candidate: 3}}",
+            "4:67: only one of `candidate`, `rp` can be meant",
+        ),
+        ("{pim: {interface: eth7, candidate: 1}}", "4:51: `r1` has no interface `eth7`"),
+        (
+            "{pim: {candidate: 1, groups: [10.0.0.0/8]}}",
             "4:63: `10.0.0.0/8` is no prefix of IPv4 groups",
         ),
         ("{bgp: {as: 1, evpn: true}}", "4:47: EVPN is FRR's, and the engine is BIRD"),
