@@ -13,7 +13,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 OLDEST = (3, 11)
@@ -51,7 +52,6 @@ TOOLS = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     "pgrep": "procps",
-    "pimd": "pimd",
     "ping": "iputils-ping",
     "postfix": "postfix",
     "redis-server": "redis-server",
@@ -69,6 +69,10 @@ TOOLS = {
 """Programs that tests compare hostlab with, or run in nodes -> their Debian packages."""
 ANYCAST = {tool: TOOLS[tool] for tool in ("bird", "curl", "exabgp", "ip", "nft", "nginx", "vtysh")}
 """What examples/anycast runs."""
+UNPACKED = {"pimd": "pimd"}
+"""The same, where the package excludes another one of TOOLS (frr and pimd do): apt would remove
+that, so the program alone is taken out of the package."""
+UNPACKED_TO = Path("/usr/local/sbin")
 
 
 def main() -> int:
@@ -85,7 +89,7 @@ def main() -> int:
     made = stamp.read_text().split() if stamp.exists() else []
     if made[:1] == [wanted] and (not with_tests or "dev" in made):
         return 0
-    if with_tests and not install_tools(TOOLS):
+    if with_tests and not install_tools(TOOLS, UNPACKED):
         print("Going on without; the tests that need them are skipped.", file=sys.stderr)
     if not make_venv():
         return 3
@@ -109,7 +113,9 @@ def main() -> int:
 
 def fingerprint() -> str:
     """Changes when what is installed has to change."""
-    digest = hashlib.sha256(f"{sys.version}{ROOT}{sorted(TOOLS.items())}".encode())
+    digest = hashlib.sha256(
+        f"{sys.version}{ROOT}{sorted(TOOLS.items())}{sorted(UNPACKED.items())}".encode()
+    )
     for path in (ROOT / "pyproject.toml", CONSTRAINTS):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -124,10 +130,11 @@ def environment() -> dict[str, str]:
     }
 
 
-def install_tools(tools: Mapping[str, str]) -> bool:
-    """These programs; False when some are missing and stay so."""
+def install_tools(tools: Mapping[str, str], unpacked: Iterable[str] = ()) -> bool:
+    """These programs, and those of UNPACKED; False when some are missing and stay so."""
     missing = [p for tool, p in tools.items() if shutil.which(tool, path=SEARCH) is None]
-    return not missing or apt(*missing)
+    apart = [tool for tool in unpacked if shutil.which(tool, path=SEARCH) is None]
+    return (not missing or apt(*missing)) and all(unpack(tool) for tool in apart)
 
 
 def make_venv() -> bool:
@@ -185,6 +192,30 @@ def apt(*packages: str) -> bool:
             if done.returncode:
                 return not fail(f"apt-get {' '.join(words)} failed")
     importlib.invalidate_caches()
+    return True
+
+
+def unpack(tool: str) -> bool:
+    """Take a program out of its Debian package; False, having said how, if that does not work."""
+    name, target = UNPACKED[tool], UNPACKED_TO / tool
+    command = f"apt-get download {name} && dpkg-deb -x {name}_*.deb {name}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return not fail(f"missing: {tool}; {command}; as root: cp {name}/usr/sbin/{tool} {target}")
+    print(f"{command}, {target}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="hostlab-setup-") as directory:
+        here = Path(directory)
+        done = subprocess.run(
+            ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", name],
+            cwd=here,
+            check=False,
+        )
+        packages = [str(path) for path in here.glob(f"{name}_*.deb")]
+        if done.returncode or not packages:
+            return not fail(f"apt-get download {name} failed")
+        done = subprocess.run(["dpkg-deb", "-x", packages[0], str(here / name)], check=False)
+        if done.returncode:
+            return not fail(f"dpkg-deb could not unpack {packages[0]}")
+        shutil.copy2(here / name / "usr/sbin" / tool, target)
     return True
 
 

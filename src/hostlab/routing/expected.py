@@ -41,6 +41,10 @@ class Expected:
     """BFD: address -> node; one of the link itself with `%` and the interface."""
     prefixes: set[str] = field(default_factory=set)
     """That its kernel gets, or has because it is connected."""
+    multicast: set[str] = field(default_factory=set)
+    """Interfaces on which its kernel routes multicast."""
+    ends: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of VXLANs, by interface: other ends that EVPN tells of, address -> node."""
 
     @property
     def sessions(self) -> int:
@@ -58,6 +62,8 @@ def expected(lab: Lab) -> dict[str, Expected]:
     every = {node.name: node for node in lab.nodes}
     owners = {address: name for name, node in every.items() for address in _addresses(node)}
     for name, node in routers.items():
+        if node.routing is not None and node.routing.pim is not None and not _is_replaced(node):
+            found[name].multicast.update(node.routing.pim.interfaces)
         for peer in _peers(node):
             owner = owners.get(peer.address, peer.name)
             if _is_awaited(peer, every.get(owner)):
@@ -71,6 +77,7 @@ def expected(lab: Lab) -> dict[str, Expected]:
             # One side that asks alone gets no answer.
             if owner in asked and any(theirs.partition("%")[0] == near for theirs in asked[owner]):
                 found[name].bfd[far] = owner
+    _evpn(routers, found)
     return found
 
 
@@ -147,6 +154,23 @@ def _first_in_common(far: Iterable[str], near: Iterable[str]) -> Iterator[tuple[
 
 def _is_replaced(node: Node) -> bool:
     return node.routing is not None and node.routing.raw_use is RawUse.REPLACE
+
+
+def _evpn(routers: Mapping[str, Node], found: Mapping[str, Expected]) -> None:
+    """Which ends of a VXLAN hear of which others."""
+    on: dict[str, list[tuple[str, str, str]]] = {}
+    for name, node in routers.items():
+        bgp = node.routing.bgp if node.routing is not None else None
+        if bgp is None or not bgp.has_evpn or _is_replaced(node):
+            continue
+        for each in node.interfaces:
+            tunnel = each.tunnel
+            if tunnel is not None and tunnel.is_told:
+                on.setdefault(each.segment, []).append((name, each.name, tunnel.local))
+    for together in on.values():
+        for name, interface, _ in together:
+            others = {local: other for other, _, local in together if other != name}
+            found[name].ends[interface] = others
 
 
 def _ospf_of(node: Node, version: int) -> Ospf | None:
