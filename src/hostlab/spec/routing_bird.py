@@ -29,6 +29,9 @@ from hostlab.spec.routing_lines import Line, Writer
 
 CONFIG: Final = "/run/bird/bird.conf"
 SOCKET: Final = "/run/bird/bird.ctl"
+_LOG: Final = 'log "/dev/stderr" { info, remote, warning, error, auth, fatal, bug };'
+"""Opened as the file is read; `log stderr` would be lost when BIRD goes to the background. What it
+traces is for who listens at its socket: hundreds of lines a router."""
 _ANY: Final = {4: "0.0.0.0/0", 6: "::/0"}
 _EXTERNAL_METRIC: Final = 20
 _DEFAULT_METRIC: Final = 10
@@ -68,7 +71,7 @@ class _Config:
         routing, out = self.routing, self.out
         with out.at(routing.place):
             # Who waits for a session is told by the log when it is up.
-            out.add("log stderr all;", "debug protocols { states, events };")
+            out.add(_LOG, "debug protocols { states, events };")
             out.add(f"router id {routing.router_id};", "")
             out.add("protocol device {}", "")
             with out.block("protocol direct connected"):

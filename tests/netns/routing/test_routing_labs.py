@@ -148,6 +148,13 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Engine, Lab]
                 lab.down()
 
 
+def test_what_a_daemon_says_after_its_start_is_in_its_log(labs: dict[Engine, Lab]) -> None:
+    """Also when it has gone to the background, and closed what it was given."""
+    for engine, job, said in ((Engine.BIRD, "bird", "Started"), (Engine.FRR, "ospfd", "AdjChg")):
+        lines = labs[engine]["a"].log_tail(job, 1000)
+        assert any(said in line for line in lines), (engine, lines)
+
+
 def table(lab: Lab, node: str) -> set[tuple[Any, ...]]:
     """A node's main table, whoever put it there."""
     found = set()
