@@ -28,6 +28,7 @@ TOOLS = {
     "avahi-daemon": "avahi-daemon",
     "bird": "bird2",
     "busybox": "busybox-static",
+    "chromium": "chromium",
     "chronyd": "chrony",
     "conntrack": "conntrack",
     "cron": "cron",

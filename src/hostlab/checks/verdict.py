@@ -46,6 +46,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """A command line that asks the same by hand."""
     trace: tuple[Step, ...] = ()
     """What was seen first, and each time that it changed, where it changed."""
+    jobs_said: tuple[str, ...] = ()
+    """The last lines of the node's jobs, each with its job."""
+    packets: tuple[str, ...] = ()
+    """What passed the node when it was asked once more, each with its interface."""
 
     @property
     def ok(self) -> bool:
