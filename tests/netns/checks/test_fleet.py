@@ -15,6 +15,7 @@ import pytest
 
 from hostlab.checks import Outcome
 from hostlab.checks.run import Run, read_run
+from hostlab.sync import Lab
 from tests.chromium import browser, program
 from tests.netns.lab.lab_site import probe
 
@@ -31,6 +32,12 @@ class Fleet:
         self.place = place
         self.name = f"fleet-{os.getpid()}"
         self.up = self.hostlab("up", "fleet.yaml")
+        os.environ["HOSTLAB_RUN"] = str(place / "run")
+        try:
+            for node in Lab(self.name):
+                node.wait_settled(within_s=300)
+        finally:
+            del os.environ["HOSTLAB_RUN"]
         self.check = self.hostlab("check", self.name, "--report", "out")
 
     def hostlab(self, *words: str) -> subprocess.CompletedProcess[str]:
