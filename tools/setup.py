@@ -31,6 +31,7 @@ TOOLS = {
     "bird": "bird2",
     "curl": "curl",
     "busybox": "busybox-static",
+    "chromium": "chromium",
     "chronyd": "chrony",
     "conntrack": "conntrack",
     "cron": "cron",

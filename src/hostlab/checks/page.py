@@ -128,6 +128,10 @@ def _told(verdict: Verdict, excerpts: tuple[Excerpt, ...]) -> Iterator[str]:
         yield "</ol>"
     if verdict.log:
         yield f"<pre class=log>{escape(chr(10).join(verdict.log))}</pre>"
+    for word, lines in (("jobs", verdict.jobs_said), ("packets", verdict.packets)):
+        if lines:
+            text = escape(chr(10).join(lines))
+            yield f"<details><summary>{word}</summary><pre class=log>{text}</pre></details>"
     if verdict.repeat:
         yield f"<p>repeat: <code>{escape(verdict.repeat)}</code></p>"
 
@@ -212,6 +216,8 @@ def _more(verdict: Verdict) -> dict[str, Any]:
         "within": verdict.within_s,
         "tries": verdict.tries,
         "log": verdict.log,
+        "jobs": verdict.jobs_said,
+        "packets": verdict.packets,
         "trace": [[step.at_s, step.text] for step in verdict.trace],
         "repeat": verdict.repeat,
     }

@@ -170,6 +170,12 @@ function open(host, column) {
     detail.append(steps);
   }
   if (more.log && more.log.length) detail.append(make('pre', more.log.join('\\n'), 'log'));
+  for (const word of ['jobs', 'packets']) {
+    if (!more[word] || !more[word].length) continue;
+    const folded = make('details');
+    folded.append(make('summary', word), make('pre', more[word].join('\\n'), 'log'));
+    detail.append(folded);
+  }
   if (more.repeat) {
     const line = make('p', 'repeat: ');
     line.append(make('code', more.repeat));

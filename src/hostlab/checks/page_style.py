@@ -83,6 +83,7 @@ td > span { display: grid; place-items: center; width: 34px; height: 26px; borde
 td:focus { outline: none; }
 td:focus-visible > span, td > span:hover, td.open > span { outline: 2px solid var(--accent);
   outline-offset: 1px; }
+summary { cursor: pointer; color: var(--soft); margin: 0 0 4px; }
 .trace { margin: 0 0 8px; padding: 0; list-style: none; font-size: 14px; }
 .trace b { color: var(--soft); font-weight: 500; font-variant-numeric: tabular-nums; }
 #topology .segment { background: var(--card); border: 1px solid var(--line); border-radius: 12px;

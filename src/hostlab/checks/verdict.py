@@ -50,6 +50,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen first, and each time that it changed, where it changed."""
     facts: Mapping[str, Any] = {}
     """What was found out beside: the records, the certificate, the dialogue."""
+    jobs_said: tuple[str, ...] = ()
+    """The last lines of the node's jobs, each with its job."""
+    packets: tuple[str, ...] = ()
+    """What passed the node when it was asked once more, each with its interface."""
 
     @property
     def ok(self) -> bool:

@@ -49,6 +49,11 @@ def _file_option(name: str, text: str) -> Callable[[Command], Command]:
     metavar="DIR",
     help="Write a page, index.html, and report.json for `hostlab report`.",
 )
+@click.option(
+    "--packets",
+    is_flag=True,
+    help="With --report: ask once more what fails, and keep what passes its node then.",
+)
 @_file_option("--junit", "Write JUnit's XML.")
 @_file_option("--tap", "Write TAP version 14.")
 @_file_option("--prometheus", "Write metrics for node_exporter's textfile collector.")
@@ -84,6 +89,7 @@ def check_command(
     words: tuple[str, ...],
     only_list: bool,
     report: str | None,
+    packets: bool,
     junit: str | None,
     tap: str | None,
     prometheus: str | None,
@@ -96,12 +102,16 @@ def check_command(
     """
     from hostlab.checks.selecting import selected
 
+    if packets and (not report or live or inventory):
+        raise UsageError("packets", "--packets is for a lab, and goes into a --report")
     found, access = _place(lab, hosts, live=live, inventory=inventory)
     checks = selected(found.description, hosts=hosts, roles=roles, words=words)
     if only_list:
         _list(checks, found.description.secrets, as_json=as_json)
         return 0
     run = judged(found, checks, as_json=as_json, access=access)
+    if report and access is None:
+        run = _explained(found, checks, run, report, packets=packets)
     _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
     if report and not as_json:
         print(f"the page: {report}/index.html")
@@ -116,6 +126,23 @@ def check_command(
         run = watching.follow(run, lab)
         _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
     return run.report.exit_code
+
+
+def _explained(
+    lab: Lab, checks: Sequence[Check], run: Run, directory: str, *, packets: bool
+) -> Run:
+    """The same judgement; what fails with what its node's jobs wrote, and with packets."""
+    from msgspec.structs import replace
+
+    from hostlab.checks import evidence
+
+    if run.report.exit_code != 1:
+        return run
+    nodes, secrets = lab.nodes(), lab.description.secrets
+    report = evidence.with_logs(run.report, nodes, secrets)
+    if packets:
+        report = evidence.with_packets(report, checks, nodes, directory, secrets)
+    return replace(run, report=report)
 
 
 def _list(checks: Sequence[Check], secrets: Sequence[str], *, as_json: bool) -> None:

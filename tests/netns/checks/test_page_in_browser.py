@@ -166,7 +166,7 @@ def large() -> Run:
 
 def _outcome(host: int, check: int) -> str:
     number = host * 7919 + check * 104729
-    return "fails" if number % 1009 == 0 else "unknown" if number % 2003 == 0 else "holds"
+    return "fails" if number % 97 == 0 else "unknown" if number % 211 == 0 else "holds"
 
 
 def test_a_thousand_hosts_are_drawn_where_they_are_looked_at(
