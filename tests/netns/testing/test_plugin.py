@@ -14,9 +14,9 @@ import pytest
 from hostlab.lab import driver, remains
 from tests.netns.lab.lab_site import probe
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]  # a pytest run within each
 
-DEADLINE_S = 110.0
+DEADLINE_S = 300.0
 LAB = """
 name: shop
 segments: [lan]
