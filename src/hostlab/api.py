@@ -58,7 +58,7 @@ class Node(AwaitedNode):
                 "command",
                 f"{self.name}: {command!r} ended with status {done.status}:"
                 f" {(done.stderr or done.stdout).decode(errors='replace').strip()}",
-                hint=f"hostlab exec {self.lab} {self.name} -- sh -c {command!r}",
+                hint=f"hostlab exec {self.lab}/{self.name} -- sh -c {command!r}",
             )
         return done.stdout.decode(errors="replace")
 

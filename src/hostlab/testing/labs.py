@@ -72,16 +72,18 @@ def wanted_by(item: pytest.Item) -> Wanted:
         if found is None:
             found, directory = _configured(item.config)
         if found is None:
-            raise pytest.UsageError(
-                f"{item.nodeid} wants a lab: name one by @pytest.mark.hostlab(FILE),"
-                f" `{VARIABLE} = FILE` in the module or the ini file, or --hostlab-lab FILE"
+            raise UsageError(
+                "no-lab",
+                "the test wants a lab, and nothing names one",
+                hint=f"@pytest.mark.hostlab(FILE), `{VARIABLE} = FILE` in the module or in the ini"
+                " file, or --hostlab-lab FILE",
             )
         said["description"] = found
     said["description"] = os.fspath(said["description"])
     try:
         return msgspec.convert({"directory": directory, **said}, Wanted)
     except msgspec.ValidationError as error:
-        raise pytest.UsageError(f"{item.nodeid}: marker hostlab: {error}") from None
+        raise UsageError("marker", f"pytest.mark.hostlab: {error}") from None
 
 
 def _configured(config: pytest.Config) -> tuple[str | None, str]:
@@ -98,7 +100,9 @@ class Labs:
         """`--hostlab-keep` leaves those of failed tests up."""
         self.is_keeping = bool(config.getoption("hostlab_keep"))
         self._descriptions: dict[tuple[str, str], spec.Lab] = {}
-        self._up: dict[tuple[Wanted, str], tuple[SharedLab, contextlib.ExitStack]] = {}
+        self._up: dict[Key, tuple[SharedLab, contextlib.ExitStack]] = {}
+        self._lent: dict[str, SharedLab] = {}
+        """Which test has which just now."""
         self._numbers = itertools.count(1)
         self._kept: set[str] = set()
         """Tests whose lab is left up."""
@@ -118,26 +122,35 @@ class Labs:
         except Problem as problem:
             raise pytest.UsageError(f"{item.nodeid}: {problem}") from None
 
-    def of(self, item: pytest.Item) -> tuple[SharedLab, Wanted]:
-        """The lab that a test wants, staged if it is not yet."""
-        wanted = wanted_by(item)
-        key = (wanted, _owner(item, wanted.scope))
-        if key not in self._up:
-            described = self.described(wanted)
-            number = next(self._numbers)
-            suffix = f"-{os.getpid()}" + (f"-{number}" if number > 1 else "")
-            shared = SharedLab(described, name=described.name[: MAX_LABEL - len(suffix)] + suffix)
-            stack = contextlib.ExitStack()
-            stack.enter_context(shared)
-            self._up[key] = (shared, stack)
-        return self._up[key][0], wanted
+    def of(self, item: pytest.Item) -> tuple[SharedLab, Key]:
+        """The lab that a test wants, staged if it is not yet; the test fails when it cannot be."""
+        try:
+            wanted = wanted_by(item)
+            key = (wanted, _owner(item, wanted.scope))
+            if key not in self._up:
+                self._up[key] = self._staged(self.described(wanted))
+        except (Problem, OSError) as error:
+            pytest.fail(str(error), pytrace=False)
+        return self._up[key][0], key
+
+    def _staged(self, described: spec.Lab) -> tuple[SharedLab, contextlib.ExitStack]:
+        number = next(self._numbers)
+        suffix = f"-{os.getpid()}" + (f"-{number}" if number > 1 else "")
+        shared = SharedLab(described, name=described.name[: MAX_LABEL - len(suffix)] + suffix)
+        stack = contextlib.ExitStack()
+        stack.enter_context(shared)
+        return shared, stack
 
     @contextlib.contextmanager
     def lent(self, item: pytest.Item) -> Iterator[SharedLab]:
         """A lab for one test; set back afterwards, or kept when it has failed."""
-        shared, wanted = self.of(item)
-        yield shared
-        key = (wanted, _owner(item, wanted.scope))
+        shared, key = self.of(item)
+        wanted, _ = key
+        self._lent[item.nodeid] = shared
+        try:
+            yield shared
+        finally:
+            del self._lent[item.nodeid]
         if item.nodeid in self._kept:
             del self._up[key]
         elif wanted.scope == "function" or wanted.reset == "anew":
@@ -149,7 +162,7 @@ class Labs:
                 self._down(key)
                 raise
 
-    def _down(self, key: tuple[Wanted, str]) -> None:
+    def _down(self, key: Key) -> None:
         _, stack = self._up.pop(key)
         stack.close()
 
@@ -159,19 +172,13 @@ class Labs:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Tell beside a failure how its lab is entered, or how it would be kept."""
         report = yield
-        if (
-            report.failed
-            and report.when != "teardown"
-            and "lab" in getattr(item, "fixturenames", ())
-        ):
-            wanted = wanted_by(item)
-            found = self._up.get((wanted, _owner(item, wanted.scope)))
-            if found is not None:
-                text = "--hostlab-keep leaves the lab of a failed test up"
-                if self.is_keeping:
-                    self._kept.add(item.nodeid)
-                    text = _how_to_enter(item, found[0])
-                report.sections.append(("hostlab", text))
+        shared = self._lent.get(item.nodeid)
+        if shared is not None and report.failed and report.when != "teardown":
+            text = "--hostlab-keep leaves the lab of a failed test up"
+            if self.is_keeping:
+                self._kept.add(item.nodeid)
+                text = _how_to_enter(item, shared)
+            report.sections.append(("hostlab", text))
         return report
 
     @pytest.hookimpl(trylast=True)

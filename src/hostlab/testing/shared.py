@@ -217,9 +217,8 @@ def _end_left(node: Node, before: frozenset[int]) -> Iterable[str]:
     for _ in range(ROUNDS):
         left = _left_by_commands(node.pid) - before
         if left:
-            with node.control() as control:
-                supervisor = control.ask("ping")["pid"]
-            left = frozenset(pid for pid in left if _number_inside(pid) not in (supervisor, 0))
+            known = _known(node)
+            left = frozenset(pid for pid in left if _number_inside(pid) not in known)
         if not left:
             return
         if _group(node.pid) in ("", "/"):
@@ -228,6 +227,14 @@ def _end_left(node: Node, before: frozenset[int]) -> Iterable[str]:
         yield ", ".join(map(str, sorted(left)))
         kill(left)
     raise Failed("reset", "processes are left however often they are killed")
+
+
+def _known(node: Node) -> frozenset[int]:
+    """Its supervisor and the processes of its jobs, as the node numbers them; 0 is a dead one."""
+    with node.control() as control:
+        supervisor: int = control.ask("ping")["pid"]
+        rows = control.ask("jobs")
+    return frozenset((0, supervisor, *(pid for row in rows for pid in row["processes"].values())))
 
 
 def kill(pids: Iterable[int]) -> None:

@@ -7,6 +7,7 @@ walls: no ssh, no process on this side.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import shlex
@@ -32,6 +33,8 @@ BY_USER: Final = (
     " else exec runuser -u {user} -- /bin/sh -c {command}; fi"
 )
 """Debian has runuser in every system (util-linux), sudo only where it was installed."""
+HANG_UP_S: Final = 10.0
+"""So long ssh may take to end a connection; one that hangs is left to its ControlPersist."""
 
 
 class _WithModules(BaseBackend):
@@ -131,5 +134,6 @@ def _sockets() -> str:
 def _hang_up(directory: str) -> None:
     for name in os.listdir(directory):
         words = ["ssh", "-o", f"ControlPath={directory}/{name}", "-O", "exit", "host"]
-        subprocess.run(words, capture_output=True, check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(words, capture_output=True, check=False, timeout=HANG_UP_S)
     shutil.rmtree(directory, ignore_errors=True)

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hostlab.api import AsyncNode
+from hostlab.awaiting.wait import Wait
 from hostlab.checks import JobState, JobStatus
 from hostlab.errors import Failed, UsageError
 from hostlab.observe.in_node import pid_in
@@ -33,6 +35,10 @@ nodes:
         pre_start: sh -c 'echo the key is missing >&2; exit 3'
         exec: sleep infinity
         start_on: break
+      waiter:
+        pre_start: mkfifo /srv/go
+        exec: sh -c 'read x </srv/go; echo it $x; exec sleep infinity'
+        start_on: go
       talker: {exec: "sh -c 'echo ready at last; exec sleep infinity'", start_on: talk}
   wrong:
     jobs:
@@ -109,16 +115,57 @@ def background(node: Node, program: str) -> Iterator[None]:
         node.execute(f"kill {pid}")
 
 
-def test_what_closes_is_told_by_the_kernel_not_by_a_clock(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bare = lab["bare"]
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a wait sleeps until an event comes: nothing is looked at by the clock any more."""
     monkeypatch.setattr("hostlab.awaiting.wait.HOPE_S", 2 * DEADLINE_S)
-    program = "import socket; s = socket.create_server(('', 82)); open('/tmp/82', 'w'); s.accept()"
+    sleep, found = Wait._sleep, threading.Event()
+
+    def told(self: Wait, seconds: float, *others: Any) -> frozenset[int]:
+        if self.is_settled and seconds > 1:  # The init has nothing more to tell.
+            found.set()
+        return sleep(self, seconds, *others)
+
+    monkeypatch.setattr(Wait, "_sleep", told)
+    return found
+
+
+def test_the_kernel_tells_what_closes(lab: Lab, asleep: threading.Event) -> None:
+    bare = lab["bare"]
+    program = "import socket; s = socket.create_server(('', 82)); s.accept()"
     bare.succeed(f"python3 -c {program!r} >/dev/null 2>&1 &")
-    bare.wait_for_file("/tmp/82")
-    with meanwhile(lambda: bare.succeed("bash -c ': < /dev/tcp/127.0.0.1/82'")):
+    bare.wait_for_open_port(82)
+
+    def close() -> None:
+        assert asleep.wait(DEADLINE_S)
+        bare.succeed("bash -c ': < /dev/tcp/127.0.0.1/82'")
+
+    with meanwhile(close):
         bare.wait_for_closed_port(82, timeout_s=DEADLINE_S)
+
+
+def test_inotify_tells_of_a_file(lab: Lab, asleep: threading.Event) -> None:
+    bare = lab["bare"]
+
+    def make() -> None:
+        assert asleep.wait(DEADLINE_S)
+        bare.succeed("mkdir -p /tmp/slept/on && echo > /tmp/slept/on/file")
+
+    with background(bare, "pass"), meanwhile(make):
+        bare.wait_for_file("/tmp/slept/on/file", timeout_s=DEADLINE_S)
+
+
+def test_inotify_tells_of_a_line(lab: Lab, asleep: threading.Event) -> None:
+    web = lab["web"]
+    web.job("waiter", "start")
+
+    def write() -> None:
+        assert asleep.wait(DEADLINE_S)
+        web.succeed("echo went > /srv/go")
+
+    with meanwhile(write):
+        assert web.wait_for_log("waiter", "it (.*)", timeout_s=DEADLINE_S)[1] == "went"
+    web.job("waiter", "stop")
 
 
 def test_nothing_will_open_a_port_of_a_node_in_which_nothing_runs(lab: Lab) -> None:

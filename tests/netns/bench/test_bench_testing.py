@@ -8,7 +8,7 @@ from bench.measure import Benchmark, measure
 from bench.testing_cases import clean_case, port_case, suite_case
 from tests.netns.lab.lab_site import needs_hostlab_in_nodes, probe
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]  # pytest runs within one
 
 
 @pytest.mark.parametrize(

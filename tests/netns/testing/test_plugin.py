@@ -14,9 +14,9 @@ import pytest
 from hostlab.lab import driver, remains
 from tests.netns.lab.lab_site import probe
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]  # a pytest run within each
 
-DEADLINE_S = 110.0
+DEADLINE_S = 300.0
 LAB = """
 name: shop
 segments: [lan]
@@ -138,6 +138,39 @@ def test_a_lab_is_shared_and_set_back_after_each_test(runs: Runs) -> None:
     assert len(passed) == 10
 
 
+SCOPES = """
+import pytest
+pytestmark = pytest.mark.hostlab("shop.yaml", scope="session", reset="none")
+
+def test_leaves_something(lab):
+    lab["client"].succeed("echo $PPID >> /tmp/left")
+    assert lab["client"].succeed("wc -l < /tmp/left").strip() == "1"
+
+def test_finds_it(lab):
+    assert lab["client"].succeed("wc -l < /tmp/left").strip() == "1"
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.hostlab("shop.yaml", reset="anew")
+def test_anew(lab, number):
+    lab["client"].fail("test -e /tmp/left")
+    lab["client"].succeed("touch /tmp/left")
+"""
+OTHER_MODULE = """
+import pytest
+
+@pytest.mark.hostlab("shop.yaml", scope="session", reset="none")
+def test_the_session_s_lab(lab):
+    assert lab["client"].succeed("wc -l < /tmp/left").strip() == "1"
+"""
+
+
+def test_a_session_s_lab_that_is_never_set_back_and_one_that_is_made_anew(runs: Runs) -> None:
+    (runs.directory / "test_zoo.py").write_text(OTHER_MODULE)
+    done = runs.pytest(SCOPES)
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+
+
 FAILS = """
 import os
 def test_fails(lab, subtest):
@@ -186,25 +219,37 @@ def test_workers_of_xdist_have_labs_of_their_own(runs: Runs) -> None:
     assert sorted(found.values()) == ["gw0", "gw1"]
 
 
+WRONG = r"""
+import pytest
+
+@pytest.mark.hostlab("none.yaml")
+def test_no_file(lab): pass
+
+@pytest.mark.hostlab("nodes:\n  a: {jbs: }\n")
+def test_no_description(lab): pass
+
+@pytest.mark.hostlab(scope="class")
+def test_no_scope(lab): pass
+"""
+
+
+def test_what_cannot_be_is_told_without_a_traceback(runs: Runs) -> None:
+    done = runs.pytest(WRONG)
+    for said in ("none.yaml: No such file", "<test>:2:7: unknown", "Invalid enum value 'class'"):
+        assert said in done.stdout
+    assert "3 errors" in done.stdout, done.stdout
+    assert "labs.py" not in done.stdout
+
+
 @pytest.mark.parametrize(
-    ("tests", "said"),
-    [
-        ("hostlab_lab = 'none.yaml'\ndef test_x(lab): pass", "none.yaml: No such file"),
-        ("hostlab_lab = 'none.yaml'\ndef test_x(node): pass", "none.yaml: No such file"),
-        ("hostlab_lab = 'nodes:\\n  a: {jbs: }\\n'\ndef test_x(lab): pass", "<test>:2:7: unknown"),
-        (
-            "import pytest\n@pytest.mark.hostlab(scope='class')\ndef test_x(node): pass",
-            "Invalid enum value 'class'",
-        ),
-        (
-            "import pytest\n@pytest.mark.hostlab_nodes('db*')\ndef test_x(node): pass",
-            "lab shop has no node like db*",
-        ),
-    ],
+    ("marker", "said"),
+    [("hostlab('none.yaml')", "none.yaml: No such file"), ("hostlab_nodes('db*')", "like db*")],
 )
-def test_what_cannot_be_is_told_without_a_traceback(runs: Runs, tests: str, said: str) -> None:
-    done = runs.pytest(tests)
-    assert done.returncode in (1, 2, 4)
+def test_nodes_that_cannot_be_are_told_when_tests_are_collected(
+    runs: Runs, marker: str, said: str
+) -> None:
+    done = runs.pytest(f"import pytest\n@pytest.mark.{marker}\ndef test_x(node): pass\n")
+    assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 

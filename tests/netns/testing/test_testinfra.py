@@ -20,10 +20,10 @@ from hostlab.testing.testinfra_hosts import register
 from tests.netns.lab.lab_site import free_port, site
 
 testinfra = pytest.importorskip("testinfra")
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]  # a pytest run within each
 
 SUITE = Path(__file__).with_name("testinfra_suite.py")
-DEADLINE_S = 110.0
+DEADLINE_S = 300.0
 LAB = """
 segments: [lan]
 nodes:
