@@ -90,7 +90,7 @@ FLAVOURS: Final[dict[str, Flavour]] = {
             "0.12 s: an event, then the backup's skew time",
             "0.52–0.72 s: 3 × 200 ms + 0.12 s, less what has passed since the last advertisement",
         ),
-        ("--from", "client", "--get", "http://10.3.0.100/", "--then", "web2"),
+        ("--from", "client", "--get", "http://10.3.0.100/", "--first", "web1", "--then", "web2"),
         ("keepalived", "nginx"),
     ),
     "loadbalancer": Flavour(
@@ -111,7 +111,7 @@ FLAVOURS: Final[dict[str, Flavour]] = {
             ),
             "load balancer killed": Case("node-killed lb1", "0.52–0.72 s, as with VRRP"),
         },
-        ("--from", "client", "--get", "http://10.4.0.100/"),
+        ("--from", "client", "--get", "http://10.4.0.100/", "--first", "web1,web2,web3"),
         ("keepalived", "haproxy", "nginx"),
     ),
     "router": Flavour(
@@ -131,7 +131,7 @@ FLAVOURS: Final[dict[str, Flavour]] = {
                 "link-down web1:eth0", "1.1–1.2 s: three checks of 300 ms, 100 ms apart"
             ),
         },
-        ("--from", "client", "--get", "http://10.9.9.9/", "--then", "web2"),
+        ("--from", "client", "--get", "http://10.9.9.9/", "--first", "web1", "--then", "web2"),
     ),
 }
 

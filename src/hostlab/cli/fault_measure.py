@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--wait", default="60s", show_default=True, help="So long it is waited for that at most."
 )
+@click.option("--first", metavar="NAME[,…]", help="A run begins when these, and only they, answer.")
 @click.option(
     "--then", metavar="NAME[,…]", help="A run goes on until these, and only they, answer."
 )
@@ -61,6 +62,7 @@ def measure_command(
     runs: int,
     settle: str,
     wait: str,
+    first: str | None,
     then: str | None,
     follow: bool,
     within: str | None,
@@ -94,7 +96,8 @@ def measure_command(
         runs=runs,
         settle_s=settle_s,
         wait_s=wait_s,
-        then=None if then is None else frozenset(then.split(",")),
+        first=_names_said(first),
+        then=_names_said(then),
         tell=_tell if follow and not as_json else None,
     )
     for each in course:
@@ -107,6 +110,10 @@ def measure_command(
     elif runs > 1:
         _print_spreads(found)
     return int(not all(_is_good(each, within_s) for each in found))
+
+
+def _names_said(text: str | None) -> frozenset[str] | None:
+    return None if text is None else frozenset(text.split(","))
 
 
 def _tell(at: float, text: str) -> None:

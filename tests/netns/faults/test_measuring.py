@@ -124,6 +124,7 @@ def test_a_failover_is_measured_twice(site: Site, before: Snapshot) -> None:
             node="client",
             runs=2,
             settle_s=SETTLE_S,
+            first=frozenset({"web1"}),
             then=frozenset({"web2"}),
         )
         return list(course)
@@ -145,10 +146,20 @@ def test_a_failover_is_measured_twice(site: Site, before: Snapshot) -> None:
 
 
 def test_who_is_drained_is_left_before_it_goes(site: Site, before: Snapshot, hostlab: Ran) -> None:
-    words = ("--from", "client", "--get", "http://10.9.9.9/", "--timeout", "30s", "--then", "web2")
+    words = ("--from", "client", "--get", "http://10.9.9.9/", "--timeout", "30s")
     fault = "file-present router path=/srv/web1.off"
     # Without --then a run would have ended before the check had failed six times.
-    lab = ("--lab", site.lab.name, "--settle", "100ms", "--json")
+    lab = (
+        "--lab",
+        site.lab.name,
+        "--settle",
+        "100ms",
+        "--json",
+        "--first",
+        "web1",
+        "--then",
+        "web2",
+    )
     said = tried(
         lambda: json.loads(hostlab("fault", "measure", fault, *words, *lab, status=0)),
         lambda said: list(said["runs"][0]["before"]) == ["web1"],
@@ -217,7 +228,7 @@ def test_a_run_that_takes_too_long_fails(
 
     def work() -> tuple[int, str]:
         capsys.readouterr()
-        status = run([*words, "--then", "web2", "--within", "1ms", "--follow"])
+        status = run([*words, "--first", "web1", "--then", "web2", "--within", "1ms", "--follow"])
         return status, capsys.readouterr().out
 
     status, text = tried(work, lambda found: found[1].count(": web1, then web2: last good ") == 2)
