@@ -71,6 +71,8 @@ class Flavour:
     request: tuple[str, ...]
     """Who asks for what, in words of `hostlab fault measure`."""
     programs: tuple[str, ...] = ()
+    rate: int = 200
+    """Requests a second."""
 
 
 def _refused_or_silent(refused: str, silent: str) -> dict[str, Case]:
@@ -132,6 +134,8 @@ FLAVOURS: Final[dict[str, Flavour]] = {
             ),
         },
         ("--from", "client", "--get", "http://10.9.9.9/", "--first", "web1", "--then", "web2"),
+        # Its servers are Python's.
+        rate=50,
     ),
 }
 
@@ -214,13 +218,25 @@ def measure(lab: str, flavour: Flavour, fault: str, runs: int) -> list[Outage]:
     """Some runs of one case, by the command line; RuntimeError with what it said."""
     case = flavour.cases[fault]
     words = [*case.fault.split(";"), *flavour.request, *case.options]
-    words += ["--lab", lab, "--runs", str(runs), "--rate", "200", "--wait", READY_S, "--json"]
+    words += [
+        "--lab",
+        lab,
+        "--runs",
+        str(runs),
+        "--rate",
+        str(flavour.rate),
+        "--wait",
+        READY_S,
+        "--json",
+    ]
     hostlab = str(Path(sys.executable).parent / "hostlab")
     done = subprocess.run(
         [hostlab, "fault", "measure", *words], capture_output=True, text=True, check=False
     )
     if not done.stdout:
         raise RuntimeError(f"{shlex.join(words)}: {done.stderr.strip()}")
+    if done.stderr:
+        print(f"{lab}: {fault}: {done.stderr.strip()}", file=sys.stderr)
     said: dict[str, Any] = json.loads(done.stdout)
     return msgspec.convert(said["runs"], list[Outage])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -100,15 +99,17 @@ def measure_command(
         then=_names_said(then),
         tell=_tell if follow and not as_json else None,
     )
-    for each in course:
-        found.append(each)
-        if not as_json:
-            print(line(each, within_s))
-            sys.stdout.flush()
-    if as_json:
-        print_json(_as_json(site, timeline, probe, node, found))
-    elif runs > 1:
-        _print_spreads(found)
+    try:
+        for each in course:
+            found.append(each)
+            if not as_json:
+                print(line(each, within_s), flush=True)
+    finally:
+        # What has been measured is told, whatever comes then.
+        if as_json and found:
+            print_json(_as_json(site, timeline, probe, node, found))
+        elif len(found) > 1:
+            _print_spreads(found)
     return int(not all(_is_good(each, within_s) for each in found))
 
 
