@@ -218,17 +218,8 @@ def measure(lab: str, flavour: Flavour, fault: str, runs: int) -> list[Outage]:
     """Some runs of one case, by the command line; RuntimeError with what it said."""
     case = flavour.cases[fault]
     words = [*case.fault.split(";"), *flavour.request, *case.options]
-    words += [
-        "--lab",
-        lab,
-        "--runs",
-        str(runs),
-        "--rate",
-        str(flavour.rate),
-        "--wait",
-        READY_S,
-        "--json",
-    ]
+    words += ["--lab", lab, "--runs", str(runs), "--rate", str(flavour.rate)]
+    words += ["--wait", READY_S, "--json"]
     hostlab = str(Path(sys.executable).parent / "hostlab")
     done = subprocess.run(
         [hostlab, "fault", "measure", *words], capture_output=True, text=True, check=False
@@ -254,7 +245,8 @@ def _path() -> str:
 def lines_of(flavour: Flavour, faults: Sequence[str], *, runs: int, count: int) -> Iterator[Line]:
     """Every case of a flavour, `runs` times over `count` labs."""
     shares = [runs // count + (n < runs % count) for n in range(count)]
-    with labs(flavour, count) as names, ThreadPoolExecutor(count) as pool:
+    # Ended early, the labs go down first, which ends those who measure in them.
+    with ThreadPoolExecutor(count) as pool, labs(flavour, count) as names:
         for fault in (each for each in ROWS if each in flavour.cases and each in faults):
             parts = [
                 pool.submit(measure, name, flavour, fault, share)
