@@ -189,18 +189,29 @@ def cells(line: Line) -> str:
     return f"| {' | '.join((line.fault, line.flavour, line.theory, *times, failed, runs))} |"
 
 
-def with_lines(page: str, lines: Sequence[Line]) -> str:
-    """The page, in which these lines stand for those of the same fault and flavour."""
+def with_lines(page: str, lines: Sequence[Line], where: str) -> str:
+    """The page, in which these lines stand for those of the same fault and flavour.
+
+    `where` is a sentence about the machine that they were measured on.
+    """
     found = _TABLE.search(page)
     assert found is not None
     rows: dict[tuple[str, str], str] = {}
     for text in found[0].splitlines()[len(HEADER) :]:
+        if not text.startswith("|"):
+            break
         fault, flavour = (each.strip() for each in text.split("|")[1:3])
         rows[fault, flavour] = text
     rows |= {(line.fault, line.flavour): cells(line) for line in lines}
     ordered = sorted(rows, key=lambda key: ROWS.index(key[0]))
-    table = "\n".join((*HEADER, *(rows[key] for key in ordered))) + "\n"
+    table = "\n".join((*HEADER, *(rows[key] for key in ordered), "", where)) + "\n"
     return page[: found.start()] + table + page[found.end() :]
+
+
+def where() -> str:
+    """How busy this machine is."""
+    load = os.getloadavg()[2]
+    return f"Last measured with a load of {load:.0f} on {os.cpu_count()} processors."
 
 
 @contextlib.contextmanager
@@ -286,7 +297,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print(msgspec.json.encode({"machine": machine.describe(), "lines": found}).decode())
     if options.write:
-        PAGE.write_text(with_lines(PAGE.read_text(), found))
+        PAGE.write_text(with_lines(PAGE.read_text(), found, where()))
     return int(not found or any(line.recovered < line.runs for line in found))
 
 

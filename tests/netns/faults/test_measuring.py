@@ -148,7 +148,7 @@ def test_a_failover_is_measured_twice(site: Site, before: Snapshot) -> None:
 def test_who_is_drained_is_left_before_it_goes(site: Site, before: Snapshot, hostlab: Ran) -> None:
     words = ("--from", "client", "--get", "http://10.9.9.9/", "--timeout", "30s")
     fault = "file-present router path=/srv/web1.off"
-    # Without --then a run would have ended before the check had failed six times.
+    # Without --then a run would have ended before the check had failed five times.
     lab = (
         "--lab",
         site.lab.name,
