@@ -13,10 +13,19 @@ from hostlab.cli.main import COMMANDS, cli
 from hostlab.init.systemctl import reference as systemctl
 from hostlab.jobs import boot, source_events
 from hostlab.jobs.picture import state_machine_mermaid
+from hostlab.lab.description import read_lab
+from hostlab.observe.graph import FORMATS
 from hostlab.spec.reference import markdown
 from hostlab.spec.systemd import reference as directives
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+EXAMPLES = DOCS.parent / "examples"
+DRAWN = {
+    "failover-router.svg": "failover/failover.yaml",
+    "failover-vrrp.svg": "vrrp/vrrp.yaml",
+    "failover-loadbalancer.svg": "loadbalancer/loadbalancer.yaml",
+}
+"""Pictures of examples."""
 WIDTH = 100
 STATES = re.compile(r"^```mermaid\n.*?^```\n", re.M | re.S)
 BOOT = re.compile(r"^<!-- boot (?P<way>up|down) -->\n.*?^<!-- boot end -->\n", re.M | re.S)
@@ -48,7 +57,13 @@ def pages() -> dict[str, str]:
         "systemd-directives.md": directives.page(),
         "systemctl.md": systemctl.page(),
         "sources.md": SOURCES.sub(_sources, (DOCS / "sources.md").read_text()),
+        **{name: _drawn(EXAMPLES / example) for name, example in DRAWN.items()},
     }
+
+
+def _drawn(example: Path) -> str:
+    """As `hostlab graph --format svg` draws it."""
+    return FORMATS["svg"](read_lab(str(example)), {})
 
 
 def _states(_: re.Match[str]) -> str:

@@ -1,7 +1,8 @@
 """Send a service address to the first of some servers that is healthy.
 
-A server is asked for its page ten times a second. It is down when two answers in a row are missing
-or wrong, and up again after three good ones. As long as there is a file /srv/NAME.off, it is down.
+A server is asked for its page ten times a second. It is down when three answers in a row are
+missing or wrong, and up again after three good ones. While there is a file /srv/NAME.off, it is
+down.
 """
 
 import http.client
@@ -11,7 +12,7 @@ import struct
 import sys
 import threading
 
-INTERVAL_S, TIMEOUT_S, FALL, RISE = 0.1, 0.3, 2, 3
+INTERVAL_S, TIMEOUT_S, FALL, RISE = 0.1, 0.3, 3, 3
 RTM_NEWROUTE, NLMSG_ERROR = 24, 2
 REQUEST_ACK_CREATE_REPLACE = 0x001 | 0x004 | 0x400 | 0x100
 RTA_DST, RTA_GATEWAY = 1, 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--wait", default="60s", show_default=True, help="So long it is waited for that at most."
 )
+@click.option("--first", metavar="NAME[,…]", help="A run begins when these, and only they, answer.")
 @click.option(
     "--then", metavar="NAME[,…]", help="A run goes on until these, and only they, answer."
 )
@@ -61,6 +61,7 @@ def measure_command(
     runs: int,
     settle: str,
     wait: str,
+    first: str | None,
     then: str | None,
     follow: bool,
     within: str | None,
@@ -94,19 +95,26 @@ def measure_command(
         runs=runs,
         settle_s=settle_s,
         wait_s=wait_s,
-        then=None if then is None else frozenset(then.split(",")),
+        first=_names_said(first),
+        then=_names_said(then),
         tell=_tell if follow and not as_json else None,
     )
-    for each in course:
-        found.append(each)
-        if not as_json:
-            print(line(each, within_s))
-            sys.stdout.flush()
-    if as_json:
-        print_json(_as_json(site, timeline, probe, node, found))
-    elif runs > 1:
-        _print_spreads(found)
+    try:
+        for each in course:
+            found.append(each)
+            if not as_json:
+                print(line(each, within_s), flush=True)
+    finally:
+        # What has been measured is told, whatever comes then.
+        if as_json and found:
+            print_json(_as_json(site, timeline, probe, node, found))
+        elif len(found) > 1:
+            _print_spreads(found)
     return int(not all(_is_good(each, within_s) for each in found))
+
+
+def _names_said(text: str | None) -> frozenset[str] | None:
+    return None if text is None else frozenset(text.split(","))
 
 
 def _tell(at: float, text: str) -> None:

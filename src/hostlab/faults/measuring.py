@@ -142,6 +142,7 @@ def measure(
     runs: int = 1,
     settle_s: float = SETTLE_S,
     wait_s: float = WAIT_S,
+    first: frozenset[str] | None = None,
     then: frozenset[str] | None = None,
     tell: Tell | None = None,
 ) -> Iterator[Outage]:
@@ -149,10 +150,11 @@ def measure(
 
     `settle_s` is how long all must be good to be taken for steady, `wait_s` how long that is waited
     for; a run in which it does not come has no first good answer. Failed when it does not come
-    before a fault. With `then` a run goes on until these answer, all of them and nobody else.
+    before a fault. A run begins when `first` answer, all of them and nobody else, and ends when
+    `then` do; None: whoever answered when the first run began, and anybody.
     """
     with asking(site, node, probe, tell) as requests:
-        by: frozenset[str] | None = None
+        by = first
         for number in range(1, runs + 1):
             since = requests.steady(time.monotonic(), settle_s=settle_s, wait_s=wait_s, by=by)
             if since is None:

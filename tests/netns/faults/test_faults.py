@@ -181,6 +181,21 @@ def test_it_is_done_and_taken_back(site: Site, before: Snapshot, words: str, see
     assert_whole(site, before)
 
 
+def test_a_file_goes_with_its_fault_and_anothers_stays(site: Site, before: Snapshot) -> None:
+    path = "/srv/off"
+    for words in ("true", f"echo another > {path}.new; mv {path}.new {path}"):
+        inject(site, f"file-present s path={path}")
+        node_of(site, "s").succeed(words)
+        injecting.clear(site)
+        assert node_of(site, "s").succeed("ls -A /srv").split() == (
+            ["echo.py"] if words == "true" else ["echo.py", "off"]
+        )
+    node_of(site, "s").succeed(f"rm {path}")
+    with pytest.raises(UsageError, match="has no directory /none"):
+        inject(site, "file-present s path=/none/off")
+    assert_whole(site, before)
+
+
 def test_what_was_begun_and_not_done_is_taken_back(site: Site, before: Snapshot) -> None:
     """The command was killed after the journal's line, before it had done anything."""
     for words in (words for words, _ in WITHOUT_NEW_PROCESSES if not lacking(site, words)):

@@ -49,15 +49,17 @@ def test_a_line_has_the_distribution_and_what_did_not_recover() -> None:
 def test_measured_lines_take_the_place_of_older_ones_and_the_others_stay() -> None:
     page = PAGE.read_text()
     first = measured(ROWS[1], FLAVOUR, [run(1.0)])
-    once = with_lines(page, [first])
-    again = with_lines(once, [measured(ROWS[0], FLAVOUR, [run(2.0)]), first])
+    once = with_lines(page, [first], "Here.")
+    again = with_lines(once, [measured(ROWS[0], FLAVOUR, [run(2.0)]), first], "There.")
     assert [line for line in again.splitlines() if "| a way |" in line] == [
         cells(measured(ROWS[0], FLAVOUR, [run(2.0)])),
         cells(first),
     ]
     kept = [line for line in page.splitlines() if line not in again.splitlines()]
-    assert kept == []
-    assert with_lines(again, []) == again
+    assert [line for line in kept if not line.startswith("Last measured with")] == []
+    assert "Here." not in again
+    assert "\n\nThere.\n\n<!-- end -->" in again
+    assert with_lines(again, [], "There.") == again
 
 
 @pytest.mark.parametrize("name", FLAVOURS)
