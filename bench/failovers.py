@@ -49,9 +49,6 @@ ROWS: Final = (
 READY_S: Final = "180s"
 """So long a lab may take until all is as it should be, before a fault and after it."""
 
-CHECKED: Final = 6
-"""So often the checks of a lab are judged before a case, until they hold."""
-
 
 @dataclass(frozen=True)
 class Case:
@@ -172,7 +169,7 @@ FLAVOURS["anycast"] = Flavour(
         "4–6 s: hold time of 6 s, a message every 2 s",
         "within 5 s",
     ),
-    ("--from", "client", "--get", "http://[2001:db8:30::3]/"),
+    ("--from", "client", "--get", "http://[2001:db8:30::3]/", "--first", "w1"),
     _ANYCAST_PROGRAMS,
 )
 FLAVOURS["anycast-tuned"] = Flavour(
@@ -183,7 +180,7 @@ FLAVOURS["anycast-tuned"] = Flavour(
         "0.6–0.7 s: BFD, 7 × 100 ms",
         "at once",
     ),
-    ("--from", "client", "--get", "http://[2001:db8:30::3]/"),
+    ("--from", "client", "--get", "http://[2001:db8:30::3]/", "--first", "w1"),
     _ANYCAST_PROGRAMS,
 )
 
@@ -280,11 +277,6 @@ def measure(lab: str, flavour: Flavour, fault: str, runs: int) -> list[Outage]:
     words += ["--lab", lab, "--runs", str(runs), "--rate", str(flavour.rate)]
     words += ["--wait", READY_S, "--json"]
     hostlab = str(Path(sys.executable).parent / "hostlab")
-    # What the case before has mended may still be on its way back.
-    for _ in range(CHECKED):
-        checked = subprocess.run([hostlab, "check", lab], capture_output=True, check=False)
-        if not checked.returncode:
-            break
     done = subprocess.run(
         [hostlab, "fault", "measure", *words], capture_output=True, text=True, check=False
     )

@@ -20,6 +20,8 @@ import msgspec
 
 from hostlab.checks.inside import Crew
 from hostlab.errors import Problem
+from hostlab.faults import injecting
+from hostlab.faults.site import Site
 from hostlab.routing.rib import Path as BgpPath
 from hostlab.routing.rib import Rib
 from hostlab.sync import Lab
@@ -55,7 +57,7 @@ class Seen:
 
 def look(lab: Lab) -> Seen:
     """Ask the client and the route servers."""
-    away = frozenset(name for name in PLACES if not _is_there(lab, name))
+    away = _away(lab)
     names = {
         address.partition("/")[0]: node.name
         for node in lab.description.nodes
@@ -78,9 +80,10 @@ def look(lab: Lab) -> Seen:
     return Seen({a: _who(lab, a) for a in ADDRESSES}, metrics, away)
 
 
-def _is_there(lab: Lab, name: str) -> bool:
-    rows = lab.status()["nodes"]
-    return any(row["name"] == name and row["state"] == "up" for row in rows)
+def _away(lab: Lab) -> frozenset[str]:
+    """Those that are dead, and those that somebody has frozen or cut off."""
+    broken = {each.fault.on for each in injecting.injected(Site.of(lab.name))}
+    return frozenset(name for name in PLACES if name in broken or name not in lab.nodes())
 
 
 def _who(lab: Lab, address: str) -> str:

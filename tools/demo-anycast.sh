@@ -13,7 +13,7 @@ show() { printf '\033[2m$\033[0m %s\n' "$*"; "$@"; }
 stop() { echo "make demo-anycast: $*" >&2; exit 1; }
 draw() { show python tools/anycast_drawing.py "$lab" --svg "$drawings/$1.svg" || stop "the lab cannot be drawn"; }
 measure() {
-    show hostlab fault measure "$1" --lab "$lab" --from client --get "$address" --rate "$2" --timeout 5s --then w3 ||
+    show hostlab fault measure "$1" --lab "$lab" --from client --get "$address" --rate "$2" --timeout 5s --first w1 --then w3 ||
         stop "the address did not answer again"
 }
 
@@ -25,7 +25,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say "Routers, two route servers and three web nodes, with BIRD, FRR, ExaBGP and nginx, each in a node of its own."
-show hostlab up "$file" || stop "the lab could not be staged"
+show hostlab up --wait 300 "$file" || stop "the lab could not be staged"
 show hostlab check "$lab" || stop "a check does not hold"
 say "Who serves which address, and with which metrics the web nodes announce them."
 draw before

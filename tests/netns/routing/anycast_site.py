@@ -23,8 +23,9 @@ from hostlab.sync import Lab
 from tests.netns.lab import lab_site
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "anycast"
-SOON_S = 120.0
-"""Timers are seconds; this is for a machine on which everything takes ten times as long."""
+SOON_S = 300.0
+"""Timers are seconds; this is for a machine on which everything takes ten times as long, and for
+FRR, which waits up to a minute before it speaks again to somebody whose session has often ended."""
 PROGRAMS = ("bird", "vtysh", "exabgp", "nginx", "nft", "curl")
 
 

@@ -22,7 +22,7 @@ from tests.netns.routing.anycast_site import (
     session,
 )
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(1200)]
 
 ONE, TWO, THREE = (f"2001:db8:30::{n}" for n in (1, 2, 3))
 SERVERS = ("rs4", "rs5")

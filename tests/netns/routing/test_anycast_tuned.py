@@ -26,7 +26,7 @@ from tests.netns.routing.anycast_site import (
     served,
 )
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(1200)]
 
 V6, V4 = "2001:db8:30::3", "192.0.2.3"
 """Of which w1 is the first, w3 the second."""
