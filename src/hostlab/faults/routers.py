@@ -31,6 +31,7 @@ _WORDS: Final = {4: "ip", 6: "ipv6"}
 
 def look_reset(site: Site, fault: Fault, number: int) -> State:
     """The sessions that are meant; Failed when the daemon does not run."""
+    site.pid(fault.on)
     routing, bgp = _bgp(site, fault)
     peers = _meant(fault, bgp)
     with _asked(site, fault, routing):
@@ -195,7 +196,8 @@ def _meant(fault: Fault, bgp: Bgp) -> list[Peer]:
     found = [p for p in bgp.peers if wanted in ("*", p.name, p.address)]
     if not found:
         known = ", ".join(dict.fromkeys(peer.name for peer in bgp.peers)) or "none"
-        message = f"{fault.on} has no BGP peer {wanted!r}"
+        which = "" if wanted == "*" else f" {wanted!r}"
+        message = f"{fault.on} has no BGP peer{which}"
         raise UsageError("fault-option", message, hint=f"peers: {known}")
     return found
 

@@ -14,8 +14,10 @@ from hostlab.spec.job import Job, same_but_places
 
 RELOAD: Final = "reload"
 """The code of a failure to reload."""
-SAID_LINES: Final = 3
-"""Of a job that fails to reload, in the message."""
+SAID_LINES: Final = 8
+"""Of a job that fails to reload, in the message: what it runs for that says soon why, and the job
+itself may write on.
+"""
 KEY: Final = "described"
 """In the engine's state: the names of the jobs that come from the description."""
 
@@ -103,10 +105,11 @@ class DescribedJobs:
                 await self._stop(name)
                 await self._start(name)
                 return
+            before = self._jobs.logs.size_bytes(name, instance.name)
             token = self._jobs.token()
             fact = facts.Reload(job=name, instance=instance.name, request=token)
             if not (await self._jobs.ask(token, fact)).ok:
-                said = self._jobs.logs.tail(name, instance.name, SAID_LINES)
+                said = self._jobs.logs.since(name, instance.name, before)[:SAID_LINES]
                 message = f"{name} does not take over its configuration: {' / '.join(said)}"
                 raise Failed(RELOAD, message, hint=f"`hostlab job log {name}` shows what it wrote")
 

@@ -129,11 +129,14 @@ class Bird:
     def __init__(self, routing: Routing, sock: socket.socket) -> None:
         self._bird = BirdSocket(sock)
         self._bird.ask("echo all")
-        ospf = routing.ospf
+        # Of a configuration of the user's own nothing is expected, nor are names known.
+        is_ours = routing.raw_use is not RawUse.REPLACE
+        ospf = routing.ospf if is_ours else None
         versions = ospf.versions if ospf is not None else ()
         self._families = tuple(4 if version == 2 else 6 for version in versions)
-        self._has_bgp = routing.bgp is not None
-        self._has_bfd = routing.bfd is not None and routing.raw_use is not RawUse.REPLACE
+        # BIRD has an error for a pattern that matches no protocol.
+        self._has_bgp = is_ours and routing.bgp is not None and bool(routing.bgp.peers)
+        self._has_bfd = is_ours and routing.bfd is not None
 
     def filenos(self) -> tuple[int, ...]:
         return (self._bird.socket.fileno(),)

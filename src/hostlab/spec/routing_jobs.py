@@ -41,9 +41,9 @@ if said=$({FRR_RELOAD} --reload --stdout --log-level error --daemon NAME --bindi
   {routing_frr.DIRECTORY}/NAME.conf 2>&1); then
   exit
 fi
-echo "$said"
-# The daemon's own words at last, out of what is around them.
+# The daemon's own words first, out of what is around them.
 echo "$said" | grep -oE '(% |line [0-9]+: ).*' | tail -n 2
+echo "$said"
 exit 1
 """
 _NO_RELOAD: Final = ("babeld", "nhrpd")

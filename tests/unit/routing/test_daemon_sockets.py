@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from hostlab.errors import Failed
-from hostlab.routing.bird import BirdSocket
+from hostlab.routing.bird import Bird, BirdSocket
 from hostlab.routing.frr import VtySocket
-from hostlab.routing.sessions import Gone
+from hostlab.routing.sessions import Gone, Sessions
+from hostlab.spec.routing import Bfd, Bgp, Ospf, RawUse, Routing
 
 pytestmark = pytest.mark.unit
 
@@ -82,6 +83,23 @@ def test_a_bird_that_hangs_up_is_gone(
     else:
         with pytest.raises(Gone):
             bird.ask("show status")
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [
+        Routing(router_id="10.0.0.1", bgp=Bgp(asn=1)),
+        Routing(router_id="10.0.0.1", ospf=Ospf(), bfd=Bfd(), raw_use=RawUse.REPLACE),
+    ],
+)
+def test_bird_is_not_asked_for_what_it_would_have_an_error_for(
+    pair: tuple[socket.socket, socket.socket], routing: Routing
+) -> None:
+    ours, theirs = pair
+    theirs.sendall(b"0000 \n")
+    bird = Bird(routing, ours)
+    assert bird.sessions() == Sessions()
+    assert theirs.recv(100) == b"echo all\n"
 
 
 def vty(theirs: socket.socket, ours: socket.socket) -> VtySocket:

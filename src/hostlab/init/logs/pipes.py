@@ -22,10 +22,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from hostlab.init.logs.file import LogFile, Stream
-from hostlab.init.logs.files import read_last
 from hostlab.init.logs.policy import Dropped, LogPolicy, log_name
 from hostlab.linux.splice import PIPE_BYTES, Peek, widen
 
+SINCE_BYTES: Final = 8192
 KEY: Final = "log"
 WIDE_BYTES: Final = 1 << 18
 """Of a pipe that was found full: with 64 KiB a flood goes half as fast as through `cat`."""
@@ -124,18 +124,30 @@ class Logs:
             for stream in tuple(log.streams):
                 self._drain(stream)
 
-    def tail(self, job: str, instance: str, lines: int) -> tuple[str, ...]:
-        """The last lines that a job has written until now."""
+    def size_bytes(self, job: str, instance: str) -> int:
+        """How long a job's log is now, with what its pipes hold."""
         self.flush()
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
+            return os.stat(f"{log_name(job, instance)}.log", dir_fd=self._directory).st_size
+        except FileNotFoundError:
+            return 0
+
+    def since(self, job: str, instance: str, start_bytes: int) -> tuple[str, ...]:
+        """The lines that a job has written since its log was so long, some KiB of them at most; of
+        a log that was rotated meanwhile, its new file's.
+        """
+        end = self.size_bytes(job, instance)
+        start = start_bytes if end >= start_bytes else 0
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(f"{log_name(job, instance)}.log", flags, dir_fd=self._directory)
         except FileNotFoundError:
             return ()
         try:
-            return tuple(read_last([fd], lines).decode(errors="replace").splitlines())
+            text = os.pread(fd, min(end - start, SINCE_BYTES), start)
         finally:
             os.close(fd)
+        return tuple(text.decode(errors="replace").splitlines())
 
     def pipes(self) -> tuple[str, ...]:
         """The holder's names of the pipes that may still be written into."""
