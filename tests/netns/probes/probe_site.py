@@ -12,7 +12,7 @@ import pytest
 from hostlab.cli.main import run
 from hostlab.sync import Lab
 
-PATIENT = "8s"
+PATIENT = "60s"
 """For what is decided by an answer, however long a busy machine takes for it."""
 SHORT = "1s"
 """For what is decided by silence."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostlab.sync import Lab
-from tests.netns.lab.lab_site import Site, site
+from tests.netns.lab.lab_site import described, site
 from tests.netns.probes.probe_site import PATIENT, SHORT, Probe, needs
 
 pytestmark = pytest.mark.netns
@@ -46,7 +46,7 @@ nodes:
       stream: socat UNIX-LISTEN:/run/stream.sock,fork EXEC:cat
       packets: socat UNIX-LISTEN:/run/packets.sock,type=5,fork EXEC:cat
       datagrams: socat UNIX-RECVFROM:/run/datagrams.sock,fork EXEC:cat
-      descriptors: PYTHON -I /etc/descriptor_server.py /run/descriptors.sock
+      descriptors: /usr/bin/python3 -I /etc/descriptor_server.py /run/descriptors.sock
       taker: socat -u UDP-RECV:9999 OPEN:/dev/null
       echo: socat UDP-RECVFROM:9998,fork EXEC:cat
       mute: socat -u TCP-LISTEN:9997,fork OPEN:/dev/null
@@ -141,11 +141,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     certificates(directory)
     text = LAB.replace("DIRECTORY", str(directory)).replace("SERVER", str(SERVER))
     with pytest.MonkeyPatch.context() as patch, site(directory, patch, kind="probes") as place:
-        yield staged(place, text)
-
-
-def staged(place: Site, text: str) -> Lab:
-    return place.up(text.replace("PYTHON", "/usr/bin/python3"))
+        found = Lab(described(place.name, text))
+        # Routing converges while other servers are asked.
+        found.up(wait_s=0)
+        yield found
 
 
 @pytest.fixture
@@ -276,24 +275,6 @@ def test_a_unix_socket_that_is_not_there(probe: Probe) -> None:
     seen = probe("unix", "/run/none.sock", status=1, node="web")["seen"]
     assert seen == "/run/none.sock: No such file or directory"
     assert "refused" in probe("unix", "@nobody", status=1, node="web")["seen"]
-
-
-def test_sessions_of_bgp_and_ospf_from_bird_and_frr(probe: Probe) -> None:
-    for node, peer in (("r1", "10.40.0.22"), ("r2", "10.40.0.21")):
-        row = probe.awaited("bgp", f"{probe.lab}/{node}", peer)
-        assert row["facts"]["peers"] == {peer: "Established"}
-        row = probe.awaited("ospf", f"{probe.lab}/{node}")
-        (neighbour,) = row["facts"]["neighbours"]
-        assert neighbour["interface"] == "eth0"
-        assert neighbour["state"].startswith("Full")
-    row = probe("bgp", f"{probe.lab}/r1", "--state", "Active", status=1)
-    assert row["seen"] == "10.40.0.22: Established"
-    row = probe("bgp", f"{probe.lab}/r1", "10.40.0.99", status=1)
-    assert row["seen"] == "no session with 10.40.0.99; there are 10.40.0.22"
-    row = probe("ospf", f"{probe.lab}/r1", "192.0.2.99", status=1)
-    assert row["seen"] == "the daemon does not hear 192.0.2.99"
-    row = probe("bgp", f"{probe.lab}/web", status=1)
-    assert row["seen"] == "no daemon of routing answers in the node"
 
 
 def test_udplite_and_its_damage(probe: Probe) -> None:
@@ -445,3 +426,21 @@ def test_a_probe_of_this_machine_itself(probe: Probe) -> None:
     said = probe.words("probe", "unix", "/nowhere.sock", status=1)
     assert said.startswith("✗ unix: /nowhere.sock: fails: ")
     assert "repeat: hostlab probe unix /nowhere.sock\n" in said
+
+
+def test_sessions_of_bgp_and_ospf_from_bird_and_frr(probe: Probe) -> None:
+    for node, peer in (("r1", "10.40.0.22"), ("r2", "10.40.0.21")):
+        row = probe.awaited("bgp", f"{probe.lab}/{node}", peer)
+        assert row["facts"]["peers"] == {peer: "Established"}
+        row = probe.awaited("ospf", f"{probe.lab}/{node}")
+        (neighbour,) = row["facts"]["neighbours"]
+        assert neighbour["interface"] == "eth0"
+        assert neighbour["state"].startswith("Full")
+    row = probe("bgp", f"{probe.lab}/r1", "--state", "Active", status=1)
+    assert row["seen"] == "10.40.0.22: Established"
+    row = probe("bgp", f"{probe.lab}/r1", "10.40.0.99", status=1)
+    assert row["seen"] == "no session with 10.40.0.99; there are 10.40.0.22"
+    row = probe("ospf", f"{probe.lab}/r1", "192.0.2.99", status=1)
+    assert row["seen"] == "the daemon does not hear 192.0.2.99"
+    row = probe("bgp", f"{probe.lab}/web", status=1)
+    assert row["seen"] == "no daemon of routing answers in the node"
