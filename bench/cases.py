@@ -19,6 +19,7 @@ from bench.floors import FloorLab
 from bench.init_cases import INIT_CASES
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
+from bench.probe_cases import PROBE_CASES
 from bench.reach import verify
 from bench.socket_cases import SOCKET_CASES
 from bench.warm import warm_memory
@@ -336,5 +337,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **FIREWALL_CASES,
     **WIRE_CASES,
     **FAULT_CASES,
+    **PROBE_CASES,
 }
 """Every benchmark, in the order of the report."""

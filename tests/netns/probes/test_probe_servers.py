@@ -307,7 +307,7 @@ def test_a_scan_from_every_segment(probe: Probe) -> None:
     probe.awaited("tcp", "web:22,80,443,8443,9997")
     words = ("probe", "scan", f"{probe.lab}/web", "--ports", "20-25,7777", "--timeout", SHORT)
     said = probe.words(*words, status=0).splitlines()
-    assert said[0].split() == ["PORT", "LISTENS", "client", "(lan)", "gate", "(far)"]
+    assert said[0].split() == ["PORT", "LISTENS", "client", "(lan)", "inner", "(far)"]
     assert [line.split() for line in said[1:-1]] == [
         [port, "yes", "open", "open"] for port in ("22", "80", "443", "8443", "9997")
     ]
