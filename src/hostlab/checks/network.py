@@ -100,6 +100,7 @@ class Tcp(ProbeExpectation, frozen=True, kw_only=True):
     """Ports of hosts complete TCP's handshake, or do not."""
 
     kind = "tcp"
+    attempt_s = ATTEMPT_S
 
     targets: tuple[str, ...]
     """`HOST:PORTS`, where ports are numbers and ranges with commas."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.sync import Lab
-from tests.netns.lab.lab_site import described, site
+from hostlab.checks import JobState
+from hostlab.sync import Lab, Node
+from tests.netns.lab.lab_site import described, site, wait_until
 from tests.netns.probes.probe_site import PATIENT, SHORT, Probe, needs
 
 pytestmark = pytest.mark.netns
@@ -144,7 +146,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         found = Lab(described(place.name, text))
         # Routing converges while other servers are asked.
         found.up(wait_s=0)
+        for node, job in (("web", "filter"), ("dark", "filter"), ("gate", "nat")):
+            # What refuses before it drops would be told as refusing.
+            wait_until(functools.partial(is_done, found[node], job), f"{node} has its rules")
         yield found
+
+
+def is_done(node: Node, job: str) -> bool:
+    status = node.jobs()[job]
+    return status.state is JobState.STOPPED and status.exit_status == 0
 
 
 @pytest.fixture
