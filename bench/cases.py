@@ -23,6 +23,7 @@ from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
 from bench.network_cases import NETWORK_CASES
 from bench.path_cases import PATH_CASES
+from bench.probe_cases import PROBE_CASES
 from bench.reach import verify
 from bench.socket_cases import SOCKET_CASES
 from bench.testing_cases import TESTING_CASES
@@ -345,5 +346,6 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **TESTING_CASES,
     **NETWORK_CASES,
     **PATH_CASES,
+    **PROBE_CASES,
 }
 """Every benchmark, in the order of the report."""

@@ -36,7 +36,7 @@ VARYING = (
 )
 LOOK = re.compile(
     r"hostlab (check|ls|path|routes|status|fault (campaign|measure|run|try)|devices|device list"
-    r"|bus (names|tree|get)"
+    r"|bus (names|tree|get)|probe|talk"
     r"|job (list|log|status|timers|waits)|task \S+ (check|dump|ls)"
     r"|exec \S+ -- (birdc show|cat|ip route show|ls|journalctl|systemctl is-active"
     r"|udisksctl mount)) "

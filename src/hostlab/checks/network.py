@@ -100,6 +100,7 @@ class Tcp(ProbeExpectation, frozen=True, kw_only=True):
     """Ports of hosts complete TCP's handshake, or do not."""
 
     kind = "tcp"
+    attempt_s = ATTEMPT_S
 
     targets: tuple[str, ...]
     """`HOST:PORTS`, where ports are numbers and ranges with commas."""
@@ -127,7 +128,7 @@ class Tcp(ProbeExpectation, frozen=True, kw_only=True):
 
     def attempt(self, timeout_s: float) -> Seen:
         try:
-            targets = [(each.host, addresses(each.host)[0], port) for each, port in self._each()]
+            targets = list(self._each())
         except UnknownName as error:
             return Seen(ok=False, text=str(error))
         found = sweep.tcp(
@@ -159,11 +160,13 @@ class Tcp(ProbeExpectation, frozen=True, kw_only=True):
         facts_of = {"hosts": facts, "counts": counts}
         return Seen(ok=not bad, heard=heard, text=text, log=log, facts=facts_of)
 
-    def _each(self) -> Iterator[tuple[Ports, int]]:
+    def _each(self) -> Iterator[tuple[str, str, int]]:
+        """Host, its address, and port; a host is looked up once."""
         for text in self.targets:
             each = Ports.parse(text)
+            address = addresses(each.host)[0]
             for port in each.ports:
-                yield each, port
+                yield each.host, address, port
 
 
 class Udp(ProbeExpectation, frozen=True, kw_only=True):

@@ -84,12 +84,12 @@ def _listening(pid: int) -> frozenset[int]:
 
 
 def _of_every_segment(lab: Lab, target: str) -> dict[str, str]:
-    """Another node of each segment -> the segment; a node of several is taken once."""
+    """Another node of each segment -> the segment; rather one that is on no other, as a router."""
     found: dict[str, str] = {}
     for segment in lab.segments:
         here = [
             node.name
-            for node in lab.nodes
+            for node in sorted(lab.nodes, key=lambda node: len(node.interfaces))
             if node.name != target and any(i.segment == segment.name for i in node.interfaces)
         ]
         fresh = [name for name in here if name not in found]

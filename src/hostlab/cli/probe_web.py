@@ -9,6 +9,7 @@ import click
 
 from hostlab.cli.probing import Asking, Command, asked, parsed, probe_options
 from hostlab.spec import forms, probe_tables, units
+from hostlab.spec.source import Wrong
 
 
 def _certificate_options(function: Command) -> Command:
@@ -48,8 +49,8 @@ def _at_address(text: str) -> tuple[str, str, str]:
         name, separator, address = text.rpartition(":")
     try:
         return name, separator, str(units.address(address))
-    except Exception as error:
-        raise click.BadParameter(f"{text!r}: {error}") from None
+    except Wrong:
+        return "", "", ""
 
 
 @click.command("http", epilog="Example: hostlab probe http https://web1/ --days 14 --from client")

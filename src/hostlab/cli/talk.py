@@ -62,8 +62,8 @@ def talk_command() -> None:
 def tcp_command(target: str, **said: Any) -> int:
     """Talk over TCP to TARGET, `HOST:PORT`."""
     host, _, port = target.rpartition(":")
-    sock = _opened(said["nodes"], _tcp(host.strip("[]"), int(port), said["timeout"]))
-    return _talk(sock, said, eol="crlf")
+    work = _tcp(host.strip("[]"), int(port), said["timeout"])
+    return _talk(lambda: _opened(said["nodes"], work), said, eol="crlf")
 
 
 @talk_command.command("tls", epilog="Example: hostlab talk tls web1:443 --from client")
@@ -93,17 +93,21 @@ def tls_command(
     host, _, port = target.rpartition(":")
     host = host.strip("[]")
     until = time.monotonic() + said["timeout"]
-    sock = _opened(said["nodes"], _tcp(host, int(port), said["timeout"]))
-    try:
-        context = tls_context(verify=verify, authorities=authorities)
-        wrapped = over_tls(sock, name or host, until, context)
-    except ssl.SSLCertVerificationError as error:
-        hint = "--no-verify takes any certificate, --authorities names those to trust"
-        text = f"the certificate is refused: {error.verify_message}"
-        raise Failed("talk", text, hint=hint) from None
-    except (ssl.SSLError, TimeoutError) as error:
-        raise Failed("talk", f"no TLS: {error}") from None
-    return _talk(wrapped, said, eol="crlf")
+
+    def opened() -> socket.socket:
+        sock = _opened(said["nodes"], _tcp(host, int(port), said["timeout"]))
+        with sock:
+            try:
+                context = tls_context(verify=verify, authorities=authorities)
+                return over_tls(sock, name or host, until, context)
+            except ssl.SSLCertVerificationError as error:
+                hint = "--no-verify takes any certificate, --authorities names those to trust"
+                text = f"the certificate is refused: {error.verify_message}"
+                raise Failed("talk", text, hint=hint) from None
+            except OSError as error:
+                raise Failed("talk", f"no TLS: {error.strerror or error}") from None
+
+    return _talk(opened, said, eol="crlf")
 
 
 @talk_command.command("unix", epilog="Example: hostlab talk unix /run/app.sock --from web1")
@@ -122,7 +126,7 @@ def unix_command(path: str, **said: Any) -> int:
         sock, kind = unix.connect(path, timeout_s=timeout_s)
         return kind.encode(), [sock.detach()]
 
-    return _talk(_opened(said["nodes"], work), said, eol="lf")
+    return _talk(lambda: _opened(said["nodes"], work), said, eol="lf")
 
 
 def _tcp(host: str, port: int, timeout_s: float) -> Callable[[], tuple[bytes, Sequence[int]]]:
@@ -151,7 +155,7 @@ def _opened(node: str | None, work: Callable[[], tuple[bytes, Sequence[int]]]) -
     return socket.socket(fileno=fds[0])
 
 
-def _talk(sock: socket.socket, said: dict[str, Any], *, eol: str) -> int:
+def _talk(opened: Callable[[], socket.socket], said: dict[str, Any], *, eol: str) -> int:
     from hostlab.probes.talking import Conversation, Unexpected, parse
 
     ending = _EOLS[said["eol"] or eol]
@@ -162,7 +166,7 @@ def _talk(sock: socket.socket, said: dict[str, Any], *, eol: str) -> int:
     heard: list[Heard] = []
     show = heard.append if said["as_json"] else _shower(said["show"], echo=bool(script))
     problem = ""
-    with sock:
+    with opened() as sock:
         conversation = Conversation(sock, show)
         try:
             if script:

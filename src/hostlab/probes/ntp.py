@@ -41,9 +41,9 @@ class Time(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def problem(self) -> str:
         """Why its time is none; empty when it is one."""
-        if self.stratum == 0:
-            return f"it sends the kiss of death {self.reference}"
-        if self.leap == UNSYNCHRONIZED or self.stratum > MOST_STRATUM:
+        if self.stratum == 0 and self.reference.isalpha():
+            return f"it sends a kiss code: {self.reference}"
+        if self.leap == UNSYNCHRONIZED or not 0 < self.stratum <= MOST_STRATUM:
             return "it is not synchronised"
         return ""
 

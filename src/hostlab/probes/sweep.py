@@ -1,11 +1,12 @@
 """Many hosts and ports at once: TCP handshakes and echoes, so many under way at a time.
 
-A handshake inside one machine is often decided before connect(2) returns, so the result is looked
-for at once, and only what is still open is left to epoll(7).
+A handshake inside one machine is decided while connect(2) returns, so a second one is tried at once
+(connect(2), EALREADY: it is still under way), and only what is open then is left to epoll(7).
 """
 
 from __future__ import annotations
 
+import _socket
 import errno
 import resource
 import select
@@ -68,19 +69,23 @@ class _TcpSweep:
     def __init__(self, found: list[Reach], timeout_s: float) -> None:
         self.found = found
         self.timeout_s = timeout_s
-        self.pending: dict[int, tuple[socket.socket, int, float]] = {}
+        self.pending: dict[int, tuple[_socket.socket, int, float]] = {}
         self.poller = select.epoll()
 
     def start(self, index: int, address: str, port: int) -> None:
         v6 = ":" in address
         family = socket.AF_INET6 if v6 else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # The C class: what Python's adds to it takes as long as the handshake.
+        sock = _socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sockaddr = sockaddr_of(address, port) if v6 else (address, port)
         try:
-            number = sock.connect_ex(sockaddr_of(address, port) if v6 else (address, port))
+            number = sock.connect_ex(sockaddr)
+            if number == errno.EINPROGRESS:
+                number = sock.connect_ex(sockaddr)
         except BaseException:
             sock.close()
             raise
-        if number == errno.EINPROGRESS:
+        if number == errno.EALREADY:
             fd = sock.fileno()
             self.poller.register(fd, select.EPOLLOUT)
             self.pending[fd] = (sock, index, time.monotonic() + self.timeout_s)
@@ -103,7 +108,7 @@ class _TcpSweep:
             del self.pending[fd]
             sock.close()  # and it stays SILENT
 
-    def _decide(self, sock: socket.socket, index: int, number: int) -> None:
+    def _decide(self, sock: _socket.socket, index: int, number: int) -> None:
         # Closing takes it out of epoll, for nobody else has it.
         try:
             if number:

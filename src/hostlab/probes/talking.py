@@ -67,7 +67,7 @@ def parse(lines: Iterable[str], file: str, *, eol: bytes) -> tuple[Act, ...]:
 
 
 def _act(line: str, place: Place, eol: bytes) -> Act:
-    word, _, rest = line.strip().partition(" ")
+    word, _, rest = line.lstrip().partition(" ")
     try:
         verb = Verb(word)
     except ValueError:

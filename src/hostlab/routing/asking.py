@@ -82,7 +82,7 @@ def _bird(sock: socket.socket) -> Sessions:
             if protocol == "OSPF":
                 told = bird.ask(f'show protocols all "{name}"')
                 family = 6 if any("Channel ipv6" in each for each in told) else 4
-                for interface, neighbour in neighbours(bird.ask(f'show ospf neighbors "{name}"')):
+                for interface, neighbour in neighbours(bird.ask(f"show ospf neighbors {name}")):
                     where = Adjacency(family, interface)
                     found.neighbours.setdefault(where, {})[neighbour.router_id] = neighbour
             elif protocol == "BGP":
