@@ -106,7 +106,9 @@ def main() -> int:
 
 def fingerprint() -> str:
     """Changes when what is installed has to change."""
-    digest = hashlib.sha256(f"{sys.version}{ROOT}{sorted(TOOLS.items())}{sorted(UNPACKED.items())}".encode())
+    digest = hashlib.sha256(
+        f"{sys.version}{ROOT}{sorted(TOOLS.items())}{sorted(UNPACKED.items())}".encode()
+    )
     for path in (ROOT / "pyproject.toml", CONSTRAINTS):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -125,7 +127,7 @@ def install_tools() -> bool:
     """The programs of TOOLS and UNPACKED; False when some are missing and stay so."""
     missing = [p for tool, p in TOOLS.items() if shutil.which(tool, path=SEARCH) is None]
     apart = [tool for tool in UNPACKED if shutil.which(tool, path=SEARCH) is None]
-    return (not missing or apt(*missing)) and all([unpack(tool) for tool in apart])
+    return (not missing or apt(*missing)) and all(unpack(tool) for tool in apart)
 
 
 def make_venv() -> bool:

@@ -39,7 +39,9 @@ RTNLGRP_IPV4_IFADDR: Final = 5
 RTNLGRP_IPV4_ROUTE: Final = 7
 RTNLGRP_IPV6_IFADDR: Final = 9
 RTNLGRP_IPV6_ROUTE: Final = 11
+RTNLGRP_IPV4_NETCONF: Final = 24
 RTM_GETNEIGH: Final = 30
+RTM_NEWNETCONF, RTM_GETNETCONF = 80, 82
 NLM_F_REPLACE: Final = 0x100
 IFF_UP: Final = 0x1
 IFF_LOWER_UP: Final = 0x10000
@@ -66,6 +68,8 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH = 1, 4, 5, 6, 9
 _RTA_TABLE, _RTA_VIA = 15, 18
 _NDA_DST, _NDA_LLADDR = 1, 2
+_NETCONFA_IFINDEX, _NETCONFA_MC_FORWARDING = 1, 4
+_S32: Final = struct.Struct("=i")
 _FAMILIES: Final = {socket.AF_INET: "inet", socket.AF_INET6: "inet6"}
 
 
@@ -116,7 +120,15 @@ class NeighbourTold(NamedTuple):
     """False: it does not answer, or is not known any more."""
 
 
-Told = LinkTold | AddressTold | RouteTold | NeighbourTold
+class ForwardingTold(NamedTuple):
+    """Whether IPv4 multicast is routed on a link."""
+
+    ifindex: int
+    """Negative: of all links together, or of those to come."""
+    forwards_multicast: bool
+
+
+Told = LinkTold | AddressTold | RouteTold | NeighbourTold | ForwardingTold
 
 
 class Monitor:
@@ -174,9 +186,11 @@ class Monitor:
 
 
 def dump(netlink: Netlink, what: int) -> Iterator[Told]:
-    """Everything of one sort: RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE or RTM_GETNEIGH."""
+    """Everything of one sort: RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH or
+    RTM_GETNETCONF, which is IPv4's."""
     sizes = {RTM_GETLINK: 16, RTM_GETADDR: 8, RTM_GETROUTE: 12, RTM_GETNEIGH: 12}
-    request = Request(what, 0, bytes(sizes[what]), "list what is there")
+    body = bytes([socket.AF_INET]) if what == RTM_GETNETCONF else bytes(sizes[what])
+    request = Request(what, 0, body, "list what is there")
     for kind, body in netlink.dump(request):
         told = decode(kind, 0, body)
         if told is not None:
@@ -196,6 +210,8 @@ def decode(kind: int, flags: int, body: bytes) -> Told | None:
             return _route(body, replaces=replaces, is_gone=kind == RTM_DELROUTE)
         if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
             return _neighbour(body, is_gone=kind == RTM_DELNEIGH)
+        if kind == RTM_NEWNETCONF:
+            return _forwarding(body)
         return None
     except (struct.error, ValueError) as error:
         raise DecodeError("netlink", f"message {kind} of {len(body)} bytes: {error}") from None
@@ -258,6 +274,17 @@ def _gateway(values: dict[int, bytes]) -> str:
         return str(ip_address(values[_RTA_GATEWAY]))
     # A gateway of the other family (RFC 5549) has that family before it.
     return str(ip_address(values[_RTA_VIA][2:])) if _RTA_VIA in values else ""
+
+
+def _forwarding(body: bytes) -> ForwardingTold | None:
+    # Behind the family of one byte attributes are at the next multiple of four.
+    values = dict(attributes(body[4:]))
+    has_all = {_NETCONFA_IFINDEX, _NETCONFA_MC_FORWARDING} <= values.keys()
+    if body[:1] != bytes([socket.AF_INET]) or not has_all:
+        return None
+    (index,) = _S32.unpack(values[_NETCONFA_IFINDEX])
+    (forwards,) = _S32.unpack(values[_NETCONFA_MC_FORWARDING])
+    return ForwardingTold(index, bool(forwards))
 
 
 def _neighbour(body: bytes, *, is_gone: bool) -> NeighbourTold | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from hostlab.linux import clone
+from hostlab.linux import clone, mroute
 from hostlab.linux.frame_ring import FrameSocket
 from hostlab.linux.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute
 from hostlab.linux.packet import Ring, capture_socket
@@ -191,6 +191,8 @@ _FACILITIES: Final = (
               _MODULE.format("sch_fq_codel")),
     _Facility("htb", lambda: _make_qdisc("htb", attribute(2, struct.pack("=5I", 3, 10, 0, 0, 0))),
               "shares of a link", _MODULE.format("sch_htb")),
+    _Facility("multicast routing", mroute.use, "`pim` of `routing`",
+              "a kernel with CONFIG_IP_MROUTE and CONFIG_IP_PIMSM_V2; a vm node has it"),
     _Facility("nftables", _list_tables, "firewalls and published ports",
               _MODULE.format("nf_tables")),
     _Facility("tap", _make_tap, "vm nodes and user-space links",

@@ -63,6 +63,8 @@ class Hosts:
                 found.macs.setdefault(interface.mac, who)
                 for address in interface.addresses:
                     found.addresses.setdefault(address.partition("/")[0], who)
+            for address in node.loopbacks:
+                found.addresses.setdefault(address.partition("/")[0], f"{node.name}:lo")
         return found
 
 

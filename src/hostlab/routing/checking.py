@@ -18,8 +18,9 @@ from typing import Final
 
 from hostlab.errors import Failed, Place, SpecError, SpecErrors, Unsupported
 from hostlab.lab.idmap import maps_itself
+from hostlab.linux import mroute
 from hostlab.linux.running import SBIN
-from hostlab.spec import routing_frr
+from hostlab.spec import routing_frr, routing_pimd
 from hostlab.spec.model import Lab, Node, RootKind
 from hostlab.spec.routing import Engine, Routing
 from hostlab.spec.routing_jobs import configurations
@@ -47,6 +48,7 @@ def check(lab: Lab) -> None:
                     " a plain user with one id has none",
                     hint="take `engine: bird`, or stage it as root",
                 )
+    _must_route_multicast([node for node in lab.nodes if node.routing and node.routing.pim])
     errors: dict[tuple[str, str], SpecError] = {}
     with tempfile.TemporaryDirectory(prefix="hostlab-routing-") as directory:
         for node in nodes:
@@ -83,6 +85,32 @@ def _must_be_here(engine: Engine, users: Sequence[Node]) -> None:
         )
 
 
+def _must_route_multicast(users: Sequence[Node]) -> None:
+    """Unsupported when the kernel or a program is missing for PIM."""
+    if not users:
+        return
+    error = mroute.missing()
+    if error:
+        raise Unsupported(
+            "multicast-routing",
+            f"node {users[0].name}: this kernel routes no multicast ({os.strerror(error)})",
+            hint="a kernel with CONFIG_IP_MROUTE and CONFIG_IP_PIMSM_V2; a vm node has one",
+        )
+    for node in users:
+        is_own = node.root.kind is not RootKind.MACHINE
+        if is_own or routing_pimd.pim_of(node.routing) is None or program(routing_pimd.NAME):
+            continue
+        hint = "apt-get install pimd"
+        if program("vtysh"):
+            hint = (
+                "Debian's pimd and frr exclude each other: `apt-get download pimd`,"
+                " `dpkg-deb -x pimd_*.deb pimd`, and put pimd/usr/sbin/pimd into /usr/local/sbin"
+            )
+        raise Unsupported(
+            _NO_DAEMON, f"node {node.name} routes multicast with pimd, which is not here", hint=hint
+        )
+
+
 def _daemons(routing: Routing) -> tuple[str, ...]:
     return routing_frr.daemons(routing)
 
@@ -90,6 +118,9 @@ def _daemons(routing: Routing) -> tuple[str, ...]:
 def _refused(node: Node, directory: str) -> Iterator[SpecError]:
     assert node.routing is not None
     for path, lines in configurations(node).items():
+        if path == routing_pimd.CONFIG:
+            # It has no way of only reading its configuration, and no line is the user's.
+            continue
         file = os.path.join(directory, os.path.basename(path))
         with open(file, "w", encoding="utf-8") as output:
             output.write(text_of(lines))

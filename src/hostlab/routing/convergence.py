@@ -55,7 +55,8 @@ def wait_converged(
     now: Callable[[], float] = time.monotonic,
 ) -> Converged:
     """Wait until every described session is up, every prefix that OSPF tells is in the kernels of
-    those who hear of it, and no route of any router has changed for `quiet_s` seconds.
+    those who hear of it, so are the ends of VXLANs that EVPN tells and the interfaces of PIM, and
+    no route of any router has changed for `quiet_s` seconds.
 
     Failed with what is missing after `timeout_s`, or at once when a daemon has failed for good.
     """

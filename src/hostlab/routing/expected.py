@@ -34,6 +34,10 @@ class Expected:
     """BGP: address -> node."""
     prefixes: set[str] = field(default_factory=set)
     """That its kernel gets, or has because it is connected."""
+    multicast: set[str] = field(default_factory=set)
+    """Interfaces on which its kernel routes multicast."""
+    ends: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of VXLANs, by interface: other ends that EVPN tells of, address -> node."""
 
     @property
     def sessions(self) -> int:
@@ -53,11 +57,31 @@ def expected(lab: Lab) -> dict[str, Expected]:
             other = routers.get(peer.name)
             if other is not None and not _is_replaced(other):
                 found[name].peers[peer.address] = peer.name
+        if node.routing is not None and node.routing.pim is not None and not _is_replaced(node):
+            found[name].multicast.update(node.routing.pim.interfaces)
+    _evpn(routers, found)
     return found
 
 
 def _is_replaced(node: Node) -> bool:
     return node.routing is not None and node.routing.raw_use is RawUse.REPLACE
+
+
+def _evpn(routers: Mapping[str, Node], found: Mapping[str, Expected]) -> None:
+    """Which ends of a VXLAN hear of which others."""
+    on: dict[str, list[tuple[str, str, str]]] = {}
+    for name, node in routers.items():
+        bgp = node.routing.bgp if node.routing is not None else None
+        if bgp is None or not bgp.has_evpn or _is_replaced(node):
+            continue
+        for each in node.interfaces:
+            tunnel = each.tunnel
+            if tunnel is not None and tunnel.is_told:
+                on.setdefault(each.segment, []).append((name, each.name, tunnel.local))
+    for together in on.values():
+        for name, interface, _ in together:
+            others = {local: other for other, _, local in together if other != name}
+            found[name].ends[interface] = others
 
 
 def _ospf_of(node: Node, version: int) -> Ospf | None:

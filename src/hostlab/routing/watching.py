@@ -5,15 +5,22 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Final
 
 from hostlab.errors import Failed
 from hostlab.lab.access import NodeConnection
+from hostlab.linux import rtnetlink
 from hostlab.linux.entering import from_inside
+from hostlab.linux.neighbours import UNKNOWN, fdb
 from hostlab.linux.netlink import Netlink
 from hostlab.linux.rtmonitor import (
+    RTM_GETNETCONF,
+    RTNLGRP_IPV4_NETCONF,
     RTNLGRP_IPV4_ROUTE,
     RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_NEIGH,
+    ForwardingTold,
     Monitor,
     RouteTold,
     dump,
@@ -24,13 +31,13 @@ from hostlab.routing.bird import Bird
 from hostlab.routing.expected import Expected
 from hostlab.routing.frr import Frr
 from hostlab.routing.sessions import Daemons
-from hostlab.spec import routing_bird, routing_frr
+from hostlab.spec import routing_bird, routing_frr, routing_pimd
 from hostlab.spec.model import Node
 from hostlab.spec.routing import Engine, Routing
 from hostlab.spec.routing_jobs import daemon_jobs
 
 _INSIDE: Final = ("user", "mnt", "net")
-_GROUPS: Final = (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE)
+_GROUPS: Final = (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_NETCONF)
 _ASKED: Final = ("ospfd", "ospf6d", "bgpd")
 """FRR's daemons that have sessions."""
 _READS: Final = 1 << 12
@@ -49,17 +56,20 @@ class Watched:
         self.name = node.name
         self.expected = expected
         self._routes: set[Route] = set()
+        self._forwarding: dict[int, bool] = {}
         paths = _sockets(node.routing)
         pid = connection.pid
         with ExitStack() as stack:
-            netlink_fds = from_inside(pid, _INSIDE, _netlink_sockets)[1]
+            groups = (*_GROUPS, RTNLGRP_NEIGH) if expected.ends else _GROUPS
+            netlink_fds = from_inside(pid, _INSIDE, partial(_netlink_sockets, groups))[1]
             told, asked = (socket.socket(fileno=fd) for fd in netlink_fds)
             self._monitor = Monitor(adopted=told)
             stack.callback(self._monitor.close)
             self._netlink = stack.enter_context(Netlink(adopted=asked))
             self._daemons = _daemons(node.routing, _connect(pid, paths))
             stack.callback(self._daemons.close)
-            self._read_routes()
+            self._names = {link.index: link.name for link in rtnetlink.links(self._netlink)}
+            self._read_all()
             self._close = stack.pop_all()
 
     def close(self) -> None:
@@ -82,7 +92,7 @@ class Watched:
             told = self._monitor.read()
             if told is None:
                 self._monitor.discard()
-                self._read_routes()
+                self._read_all()
                 changed = True
                 continue
             if not told:
@@ -96,14 +106,38 @@ class Watched:
         found = sessions.missing(self.expected, self._daemons.sessions())
         known = {prefix for prefix, _, _ in self._routes}
         found += [f"no route to {prefix}" for prefix in sorted(self.expected.prefixes - known)]
+        routed = {self._names.get(index) for index, does in self._forwarding.items() if does}
+        silent = sorted(self.expected.multicast - routed)
+        found += [f"no multicast is routed on {name}" for name in silent]
+        if self.expected.ends:
+            found += self._missing_ends()
         return found
 
-    def _read_routes(self) -> None:
+    def _missing_ends(self) -> list[str]:
+        """Who is not told yet what is for everyone on a VXLAN."""
+        told = {
+            (self._names.get(entry.ifindex), entry.dst)
+            for entry in fdb(self._netlink)
+            if entry.mac == UNKNOWN
+        }
+        return [
+            f"EVPN has not told {interface} of {node} ({address})"
+            for interface, ends in self.expected.ends.items()
+            for address, node in ends.items()
+            if (interface, address) not in told
+        ]
+
+    def _read_all(self) -> None:
         self._routes.clear()
-        for told in dump(self._netlink, RTM_GETROUTE):
-            self._note(told)
+        for what in (RTM_GETROUTE, RTM_GETNETCONF) if self.expected.multicast else (RTM_GETROUTE,):
+            for told in dump(self._netlink, what):
+                self._note(told)
 
     def _note(self, told: object) -> bool:
+        if isinstance(told, ForwardingTold):
+            before = self._forwarding.get(told.ifindex, False)
+            self._forwarding[told.ifindex] = told.forwards_multicast
+            return before is not told.forwards_multicast
         if not isinstance(told, RouteTold) or told.table != MAIN_TABLE:
             return False
         route = (told.to, told.metric, told.protocol)
@@ -120,9 +154,11 @@ def failed_daemon(node: Node, connection: NodeConnection, within_s: float) -> st
     rows = {row["name"]: row for row in connection.wait_settled(within_s=within_s)}
     for name in daemon_jobs(node.routing):
         row = rows.get(name)
-        if row is not None and row["state"] == "running":
+        state = None if row is None else row["state"]
+        # pimd waits for a route to one that may be elected.
+        if state == "running" or (name == routing_pimd.NAME and state == "waiting"):
             continue
-        state = "not there" if row is None else row["state"]
+        state = state or "not there"
         last = ""
         with suppress(OSError, Failed):
             # One that is started again and again says the same each time.
@@ -145,8 +181,8 @@ def _sockets(routing: Routing) -> dict[str, str]:
     return {name: f"{routing_frr.RUN}/{name}.vty" for name in names if name in _ASKED}
 
 
-def _netlink_sockets() -> tuple[bytes, Sequence[int]]:
-    return b"", (Monitor(_GROUPS).socket.detach(), Netlink().socket.detach())
+def _netlink_sockets(groups: Sequence[int]) -> tuple[bytes, Sequence[int]]:
+    return b"", (Monitor(groups).socket.detach(), Netlink().socket.detach())
 
 
 def _connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:

@@ -89,6 +89,8 @@ class Tunnel(Value, frozen=True, kw_only=True):
     ttl: int = TTL
     port: int = VXLAN_PORT
     learning: bool = True
+    is_told: bool = False
+    """A routing daemon tells it of the other ends, and of who is behind them."""
 
 
 class Interface(Value, frozen=True, kw_only=True):

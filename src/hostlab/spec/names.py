@@ -111,6 +111,11 @@ def hostname(word: str) -> str:
     return word
 
 
+def carrier(word: str) -> str:
+    """The name of what carries a tunnel: an interface, or `lo` for the loopback addresses."""
+    return word if word == "lo" else interface(word)
+
+
 def interface(word: str) -> str:
     """The name of a network device, as `dev_valid_name` of net/core/dev.c has it, and narrower."""
     if len(word.encode()) > MAX_INTERFACE_NAME:

@@ -8,7 +8,7 @@ that extends it gets a bridge. After: the ends have addresses, so each can be to
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -25,6 +25,8 @@ PAIRED: Final = (SegmentKind.GRE, SegmentKind.IPIP)
 _OF_SWITCH: Final = ("machine", "taps", "lab", "extends")
 """Keys of segments that are bridges."""
 _KEY_BYTES: Final = 4
+LOOPBACK: Final = "lo"
+"""As a carrier: the node's loopback addresses, which outlive every one of its interfaces."""
 
 
 def prepare(source: Source, every: Mapping[str, Draft], nets: Mapping[str, Net]) -> None:
@@ -79,7 +81,8 @@ def _bridge(source: Source, draft: Draft, nets: Mapping[str, Net]) -> None:
         if net.kind is not SegmentKind.VXLAN:
             continue
         ports = [w for w in draft.wires if nets[w.segment].base is net]
-        if not ports:
+        # A daemon is told of hosts by a bridge's table, so its tunnel has one in any case.
+        if not ports and not net.details.flag("evpn"):
             continue
         name = f"br{net.details.value('vni', 0)}"
         if any(w.name == name for w in draft.wires):
@@ -98,6 +101,9 @@ def _bridge(source: Source, draft: Draft, nets: Mapping[str, Net]) -> None:
 def _carry(source: Source, draft: Draft, wire: Wire, nets: Mapping[str, Net]) -> None:
     """Find the interface below a tunnel's end."""
     able = [w for w in draft.wires if nets[w.segment].kind not in TUNNELS and not w.bridge]
+    if wire.over is not None and wire.over.value == LOOPBACK:
+        wire.under = _loopback(source, draft, wire, wire.over, able)
+        return
     if wire.over is None:
         if able:
             wire.under = able[0]
@@ -112,6 +118,35 @@ def _carry(source: Source, draft: Draft, wire: Wire, nets: Mapping[str, Net]) ->
         message = f"{quoted(draft.name)} has no interface {quoted(wire.over.value)} to carry this"
         found = source.suggest_or_list(wire.over.value, known)
         source.report("unknown-name", message, wire.over.at, found)
+
+
+def _loopback(
+    source: Source, draft: Draft, wire: Wire, over: Said, able: Sequence[Wire]
+) -> Wire | None:
+    """The carrier that a node's loopback addresses are; None when that is reported.
+
+    Packets leave by any of its interfaces, so the smallest MTU is what there is room for.
+    """
+    message, hint = "", None
+    if wire.net.kind is not SegmentKind.VXLAN:
+        message = f"a loopback carries VXLANs only, and {quoted(wire.segment)} is {wire.net.kind}"
+    elif "group" in wire.net.details:
+        message = f"a group is joined on an interface, and {quoted(LOOPBACK)} leads nowhere"
+        hint = "say `remotes`, or carry it over an interface"
+    elif not draft.fields.value("loopback"):
+        message = f"{quoted(draft.name)} has no loopback address to carry {quoted(wire.segment)}"
+        hint = "add `loopback: true`"
+    elif not able:
+        message = f"{quoted(draft.name)} has no interface by which packets could leave it"
+    if message:
+        source.report("value", message, over.at, hint)
+        return None
+    mtu = min(w.effective_mtu for w in able)
+    said = draft.fields["loopback"]
+    declared = None if said.value is True else said
+    if declared is not None and not isinstance(said.value, list):
+        declared = Said([said], said.key, said.at)
+    return replace(wire, name=LOOPBACK, mtu=mtu, over=None, declared=declared)
 
 
 def _check_ends(source: Source, net: Net) -> None:
@@ -140,6 +175,10 @@ def _family(net: Net) -> int:
 def _may_have_4(wire: Wire) -> bool:
     if wire.declared is not None and not wire.declared.value:
         return False
+    if wire.name == LOOPBACK:
+        return wire.declared is None or any(
+            said.value.address.version == 4 for said in wire.declared.value
+        )
     subnets = wire.net.fields.get("subnets")
     declared = wire.declared.value if wire.declared is not None else []
     if any(said.value.address.version == 4 for said in declared):
@@ -164,10 +203,10 @@ def _overhead(net: Net) -> int:
 
 def _follow_mtu(source: Source, net: Net) -> None:
     overhead = _overhead(net)
-    rooms = {w.name: w.under.effective_mtu - overhead for w in net.wires if w.under is not None}
+    rooms = [w.under.effective_mtu - overhead for w in net.wires if w.under is not None]
     if not rooms:
         return
-    net.usual_mtu = min(rooms.values())
+    net.usual_mtu = min(rooms)
     for wire in net.wires:
         said = net.fields.get("mtu") if wire.mtu is None else None
         if wire.under is None:
@@ -208,6 +247,9 @@ def finish(source: Source, every: Mapping[str, Draft], nets: Mapping[str, Net]) 
     """Give each end its address and the others', once addresses are assigned."""
     for draft in every.values():
         _check_overlaps(source, draft)
+        for wire in draft.wires:
+            if wire.under is not None and wire.under.name == LOOPBACK:
+                wire.under.addresses = draft.loopbacks
     for net in nets.values():
         if net.kind in TUNNELS:
             _Ends(source, every, net).tell()
@@ -254,8 +296,11 @@ class _Ends:
                 self.source.report("missing", message, wire.at, "give it one, or say `over`")
                 return
             local[wire.node, wire.name] = str(found[0]) if found else ""
-        remotes = self._remotes(local, family)
-        is_learning = self.net.details.flag("learning", default=True)
+        has_evpn = self.net.details.flag("evpn")
+        if has_evpn:
+            self._must_speak_evpn()
+        remotes = [] if has_evpn else self._remotes(local, family)
+        is_learning = has_evpn or self.net.details.flag("learning", default=True)
         places = () if is_learning else tuple(self._places(local))
         for wire in self.net.wires:
             here = local[wire.node, wire.name]
@@ -280,8 +325,17 @@ class _Ends:
             places=tuple(place for place in places if place[1] != here),
             ttl=details.value("ttl", TTL),
             port=details.value("port", VXLAN_PORT),
-            learning=details.flag("learning", default=True),
+            learning=details.flag("learning", default=not details.flag("evpn")),
+            is_told=details.flag("evpn"),
         )
+
+    def _must_speak_evpn(self) -> None:
+        for wire in self.net.wires:
+            draft = self.every[wire.node]
+            if not speaks_evpn(draft) and not _has_own_configuration(draft):
+                message = f"{quoted(wire.node)} has no BGP to be told of {quoted(self.net.name)} by"
+                hint = "give it `routing: {engine: frr, bgp: {evpn: true, …}}`"
+                self.source.report("missing", message, wire.at, hint)
 
     def _remotes(self, local: Mapping[tuple[str, str], str], family: int) -> list[str]:
         if "remotes" not in self.net.details:
@@ -315,6 +369,22 @@ class _Ends:
             for wire in extension.wires:
                 if ends and not wire.bridge:
                     yield wire.assigned_mac, ends[0]
+
+
+def bgp_of(draft: Draft) -> Fields:
+    """What a node says of BGP."""
+    routing: Fields = draft.fields.value("routing") or Fields()
+    return routing.value("bgp") or Fields()
+
+
+def speaks_evpn(draft: Draft) -> bool:
+    """Whether a node's BGP tells of hosts behind VXLANs."""
+    return bgp_of(draft).flag("evpn")
+
+
+def _has_own_configuration(draft: Draft) -> bool:
+    routing: Fields = draft.fields.value("routing") or Fields()
+    return "raw" in routing
 
 
 def details_of(fields: Fields) -> tuple[SegmentKind, Fields]:

@@ -73,6 +73,36 @@ class Ospf(Value, frozen=True, kw_only=True):
     place: Place | None = None
 
 
+class PimEngine(StrEnum):
+    """Whose daemon routes multicast."""
+
+    PIMD = "pimd"
+    """Debian's package pimd: elects its rendez-vous point."""
+    FRR = "frr"
+    """FRR's pimd, which is told it."""
+
+
+ALL_GROUPS: Final = "224.0.0.0/4"
+
+
+class Pim(Value, frozen=True, kw_only=True):
+    """PIM sparse mode (RFC 7761) and IGMP, for IPv4."""
+
+    engine: PimEngine
+    interfaces: tuple[str, ...] = ()
+    candidate: int | None = None
+    """How much it wants to be the rendez-vous point; the most is elected."""
+    address: str = ""
+    """Of a candidate: by which it offers itself."""
+    elected: tuple[str, ...] = ()
+    """The networks of the others that offer themselves."""
+    rp: str | None = None
+    """The rendez-vous point's address, which FRR is told; None when it is elected."""
+    groups: tuple[str, ...] = (ALL_GROUPS,)
+    """That this candidate, or that rendez-vous point, is for."""
+    place: Place | None = None
+
+
 class PrefixRange(Value, frozen=True, kw_only=True):
     """Prefixes within one, of these lengths."""
 
@@ -136,6 +166,8 @@ class Peer(Value, frozen=True, kw_only=True):
     gets_default: bool = False
     has_bfd: bool = False
     password: str | None = None
+    has_evpn: bool = False
+    """EVPN is spoken in this session, too."""
     taken: Filter = Filter()
     given: Filter = Filter()
     place: Place | None = None
@@ -157,6 +189,8 @@ class Bgp(Value, frozen=True, kw_only=True):
     """Whether what is learnt gets into the kernel."""
     multipath: int = 1
     """How many equally good routes are used at once."""
+    has_evpn: bool = False
+    """Whether hosts behind VXLANs are told of (RFC 8365), in the sessions over IPv4 or IPv6."""
     place: Place | None = None
 
 
@@ -203,6 +237,7 @@ class Routing(Value, frozen=True, kw_only=True):
     ospf: Ospf | None = None
     bgp: Bgp | None = None
     statics: tuple[Static, ...] = ()
+    pim: Pim | None = None
     bfd: Bfd | None = None
     """None: nothing asks for it."""
     daemons: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from hostlab.spec.routing import (
+    DEAD_S,
+    HELLO_S,
     RETRANSMIT_S,
     Bfd,
     Bgp,
@@ -18,6 +20,8 @@ from hostlab.spec.routing import (
     Origin,
     Ospf,
     Peer,
+    Pim,
+    PimEngine,
     RawUse,
     Routing,
     Static,
@@ -32,6 +36,9 @@ _FAMILIES: Final = {4: "ip", 6: "ipv6"}
 _CONNECT_RETRY_S: Final = 2
 _EXTERNAL_METRIC: Final = 20
 _DEFAULT_METRIC: Final = 10
+_QUERY_S: Final = 10
+_ANSWER_DS: Final = 10
+"""How often IGMP asks who is in a group, and tenths of a second within which to answer."""
 
 
 def daemons(routing: Routing) -> tuple[str, ...]:
@@ -43,9 +50,15 @@ def daemons(routing: Routing) -> tuple[str, ...]:
         "ospfd": ospf is not None and 2 in ospf.versions,
         "ospf6d": ospf is not None and 3 in ospf.versions,
         "bgpd": routing.bgp is not None,
+        "pimd": _pim(routing) is not None,
     }
     found = [name for name, is_wanted in wanted.items() if is_wanted]
     return (ZEBRA, *dict.fromkeys([*found, *routing.daemons]))
+
+
+def _pim(routing: Routing) -> Pim | None:
+    pim = routing.pim
+    return pim if pim is not None and pim.engine is PimEngine.FRR else None
 
 
 def render(node: str, routing: Routing) -> dict[str, list[Line]]:
@@ -68,7 +81,10 @@ def _render(node: str, routing: Routing, daemon: str) -> list[Line]:
 
 def _write(out: Writer, routing: Routing, daemon: str) -> None:
     ospf, bgp = routing.ospf, routing.bgp
+    pim = _pim(routing)
     match daemon:
+        case "pimd" if pim is not None:
+            _write_pim(out, pim)
         case "zebra":
             # BIRD resolves next hops by any route, the default one too.
             out.add(f"ip router-id {routing.router_id}")
@@ -85,6 +101,19 @@ def _write(out: Writer, routing: Routing, daemon: str) -> None:
             _ospf(out, ospf, 6, routing.router_id)
         case "bgpd" if bgp is not None:
             _Bgp(out, bgp).write(routing.router_id)
+
+
+def _write_pim(out: Writer, pim: Pim) -> None:
+    with out.at(pim.place):
+        out.add(*(f"ip pim rp {pim.rp} {prefix}" for prefix in pim.groups))
+        for name in pim.interfaces:
+            with out.block(f"interface {name}"):
+                out.add("ip pim", f"ip pim hello {HELLO_S} {DEAD_S}")
+                out.add(f"ip igmp query-interval {_QUERY_S}")
+                out.add(f"ip igmp query-max-response-time {_ANSWER_DS}", "ip igmp")
+        # A rendez-vous point whose address is a loopback's has to speak there, too.
+        with out.block("interface lo"):
+            out.add("ip pim")
 
 
 def _static(each: Static) -> str:
@@ -178,8 +207,11 @@ class _Bgp:
             with out.at(peer.place):
                 self._neighbour(peer)
         for family in _FAMILIES:
-            with self._address_family(family):
+            with self._address_family(f"ipv{family} unicast"):
                 self._family(family)
+        if bgp.has_evpn:
+            with self._address_family("l2vpn evpn"):
+                self._evpn()
 
     def _neighbour(self, peer: Peer) -> None:
         out, name = self.out, f"neighbor {peer.address}"
@@ -196,8 +228,8 @@ class _Bgp:
             out.add(f"{name} bfd", f"{name} bfd profile {PROFILE}")
 
     @contextmanager
-    def _address_family(self, family: int) -> Iterator[None]:
-        self.out.add(f"address-family ipv{family} unicast")
+    def _address_family(self, family: str) -> Iterator[None]:
+        self.out.add(f"address-family {family}")
         yield
         self.out.add("exit-address-family")
 
@@ -217,6 +249,16 @@ class _Bgp:
             if peer.family == family:
                 with out.at(peer.place):
                     self._activate(number, peer)
+
+    def _evpn(self) -> None:
+        for peer in self.bgp.peers:
+            if peer.has_evpn:
+                name = f" neighbor {peer.address}"
+                with self.out.at(peer.place):
+                    self.out.add(f"{name} activate")
+                    if peer.is_reflected:
+                        self.out.add(f"{name} route-reflector-client")
+        self.out.add(" advertise-all-vni")
 
     def _activate(self, number: int, peer: Peer) -> None:
         out, name = self.out, f" neighbor {peer.address}"

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from hostlab.spec import routing_bird, routing_frr
+from hostlab.spec import routing_bird, routing_frr, routing_pimd
 from hostlab.spec.drafts import Draft
 from hostlab.spec.job import (
     Directory,
@@ -15,11 +15,12 @@ from hostlab.spec.job import (
     Expression,
     Job,
     Match,
+    Operator,
     Readiness,
     Respawn,
 )
 from hostlab.spec.model import File, Node, User
-from hostlab.spec.routing import Engine, Routing
+from hostlab.spec.routing import Engine, Pim, Routing
 from hostlab.spec.routing_lines import Line, text_of
 from hostlab.spec.source import Source, quoted
 
@@ -36,10 +37,13 @@ def configurations(node: Node) -> dict[str, list[Line]]:
     routing = node.routing
     if routing is None:
         return {}
+    pim = routing_pimd.pim_of(routing)
+    beside = {} if pim is None else {routing_pimd.CONFIG: routing_pimd.render(node.name, pim)}
     if routing.engine is Engine.BIRD:
-        return {routing_bird.CONFIG: routing_bird.render(node.name, node.loopbacks, routing)}
-    rendered = routing_frr.render(node.name, routing)
-    return {f"{routing_frr.DIRECTORY}/{name}.conf": lines for name, lines in rendered.items()}
+        rendered = routing_bird.render(node.name, node.loopbacks, routing)
+        return {routing_bird.CONFIG: rendered, **beside}
+    files = routing_frr.render(node.name, routing)
+    return {f"{routing_frr.DIRECTORY}/{name}.conf": lines for name, lines in files.items()} | beside
 
 
 def with_daemons(source: Source, draft: Draft, node: Node) -> Node:
@@ -52,6 +56,9 @@ def with_daemons(source: Source, draft: Draft, node: Node) -> Node:
     )
     digests = {file.path: hashlib.sha256(file.content).hexdigest()[:16] for file in files}
     jobs = _bird(node, digests) if routing.engine is Engine.BIRD else _frr(node, routing, digests)
+    pim = routing_pimd.pim_of(routing)
+    if pim is not None:
+        jobs += (_pimd(node, pim, digests[routing_pimd.CONFIG]),)
     _check_clashes(source, draft, "jobs", {job.name for job in jobs}, "the routing daemon's job")
     _check_clashes(source, draft, "files", set(made), "the routing daemon's configuration")
     users = node.users
@@ -84,6 +91,26 @@ def _bird(node: Node, digests: dict[str, str]) -> tuple[Job, ...]:
             readiness=Readiness(kind=Expect.FORK),
             respawn=_RESPAWN,
         ),
+    )
+
+
+def _pimd(node: Node, pim: Pim, digest: str) -> Job:
+    # Its first word as the elected router is lost unless the others' routes to it are there, and
+    # the next comes 30 s later; so it waits until one candidate has a route to another.
+    networks = tuple(dict.fromkeys(pim.elected))
+    start: tuple[Match | Operator, ...] = (Match(node.boot.startup_event),)
+    if networks:
+        start = (Match("net-route-added", (f"TO={networks[0]}",)),)
+        for network in networks[1:]:
+            start += (Match("net-route-added", (f"TO={network}",)), Operator.OR)
+    return Job(
+        name=routing_pimd.NAME,
+        description="pimd, which routes multicast",
+        argv=(routing_pimd.NAME, "-f", "-N", "-c", routing_pimd.CONFIG),
+        environment=((DIGEST, digest),),
+        directories=(Directory(path=routing_pimd.DIRECTORY),),
+        start_on=Expression(start),
+        respawn=_RESPAWN,
     )
 
 
@@ -121,4 +148,5 @@ def _frr_daemon(node: Node, name: str, routing: Routing, digest: str) -> Job:
 
 def daemon_jobs(routing: Routing) -> tuple[str, ...]:
     """The names of the jobs that a node's daemons are."""
-    return (BIRD,) if routing.engine is Engine.BIRD else routing_frr.daemons(routing)
+    own = (BIRD,) if routing.engine is Engine.BIRD else routing_frr.daemons(routing)
+    return own if routing_pimd.pim_of(routing) is None else (*own, routing_pimd.NAME)

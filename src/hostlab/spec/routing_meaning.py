@@ -10,6 +10,7 @@ from hostlab.errors import Place
 from hostlab.spec.addresses import Net, Wire
 from hostlab.spec.drafts import Draft
 from hostlab.spec.files import Read, read_input
+from hostlab.spec.overlays import bgp_of, speaks_evpn
 from hostlab.spec.routes import hops
 from hostlab.spec.routing import (
     BFD_INTERVAL_S,
@@ -30,6 +31,7 @@ from hostlab.spec.routing import (
     Routing,
     Static,
 )
+from hostlab.spec.routing_pim import read_pim
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Mark, Source, quoted
 from hostlab.spec.units import Address
@@ -80,7 +82,7 @@ class RoutingReader:
         if "daemons" in fields and engine is not Engine.FRR:
             message = "`daemons` are FRR's, and the engine is BIRD"
             self.source.report("value", message, fields["daemons"].key, "add `engine: frr`")
-        ospf, bgp = self._ospf(draft, fields), _Bgp(self, draft, fields).read()
+        ospf, bgp = self._ospf(draft, fields), _Bgp(self, draft, fields, engine).read()
         raw, replaces, place = self._raw(fields)
         return Routing(
             engine=engine,
@@ -88,6 +90,7 @@ class RoutingReader:
             ospf=ospf,
             bgp=bgp,
             statics=tuple(self._statics(draft, fields)),
+            pim=read_pim(self, draft, fields, engine),
             bfd=self._bfd(draft, fields, ospf, bgp),
             daemons=tuple(dict.fromkeys(each.value for each in fields.value("daemons", []))),
             raw=raw,
@@ -381,7 +384,10 @@ def _to_address(draft: Draft, address: Address, family: int) -> _Way | None:
 class _Bgp:
     """One node's BGP."""
 
-    def __init__(self, reader: RoutingReader, draft: Draft, routing: Fields) -> None:
+    def __init__(
+        self, reader: RoutingReader, draft: Draft, routing: Fields, engine: Engine
+    ) -> None:
+        self.engine = engine
         self.reader = reader
         self.source = reader.source
         self.draft = draft
@@ -400,6 +406,7 @@ class _Bgp:
         self.asn: int = fields.value("as")
         self.is_server = fields.flag("route_server")
         self.hold: int = fields.value("hold", HOLD_S)
+        self.has_evpn = self._may_have_evpn(fields)
         peers: dict[str, Peer] = {}
         for name, peer_said in fields.value("peers", Fields()).items():
             if peer_said.value.flawed:
@@ -416,8 +423,18 @@ class _Bgp:
             redistribute=self.reader.origins(fields, Origin.BGP),
             installs=fields.flag("install", default=not self.is_server),
             multipath=fields.value("multipath", 1),
+            has_evpn=self.has_evpn,
             place=self.reader.place(said.key),
         )
+
+    def _may_have_evpn(self, fields: Fields) -> bool:
+        if not fields.flag("evpn"):
+            return False
+        if self.engine is not Engine.FRR:
+            message = "EVPN is FRR's, and the engine is BIRD"
+            self.source.report("value", message, fields["evpn"].key, "add `engine: frr`")
+            return False
+        return True
 
     def _networks(self, fields: Fields) -> Iterator[Network]:
         for prefix, said in fields.value("networks", Fields()).items():
@@ -450,9 +467,12 @@ class _Bgp:
                     hint = "a peer of another AS that is further away needs `hops`"
                     self.source.report("value", message, said.key, hint)
                 label = other.name if isinstance(other, Draft) else str(other)
-                yield self._peer(label, asn, way, said)
+                speaks = self.has_evpn and (not isinstance(other, Draft) or speaks_evpn(other))
+                # One session is enough: what it tells is of any family.
+                is_first = way is ways[0]
+                yield self._peer(label, asn, way, said, has_evpn=speaks and is_first)
 
-    def _peer(self, label: str, asn: int, way: _Way, said: Said) -> Peer:
+    def _peer(self, label: str, asn: int, way: _Way, said: Said, *, has_evpn: bool) -> Peer:
         fields: Fields = said.value
         taken, given = fields.value("import", Fields()), fields.value("export", Fields())
         for key, part, where in (("prepend", taken, "export"), ("limit", given, "import")):
@@ -474,6 +494,7 @@ class _Bgp:
             gets_default=fields.flag("default"),
             has_bfd=fields.flag("bfd"),
             password=fields.value("password"),
+            has_evpn=has_evpn,
             taken=_filter(taken),
             given=_filter(given),
             place=self.reader.place(said.key),
@@ -523,9 +544,8 @@ class _Bgp:
 
 
 def _own_as(draft: Draft) -> int | None:
-    routing: Fields | None = draft.fields.value("routing")
-    bgp: Fields | None = None if routing is None else routing.value("bgp")
-    return None if bgp is None else bgp.value("as")
+    found: int | None = bgp_of(draft).value("as")
+    return found
 
 
 def _filter(fields: Fields) -> Filter:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from hostlab.spec import forms, names, units
-from hostlab.spec.routing import Engine, Origin, PrefixRange
+from hostlab.spec.routing import ALL_GROUPS, Engine, Origin, PimEngine, PrefixRange
 from hostlab.spec.scalars import ADDRESS, DURATION, FILE_PATH, FLAG, IFNAME, TEXT
 from hostlab.spec.shapes import (
     Fields,
@@ -59,6 +59,14 @@ def prefix_range(word: str) -> PrefixRange:
     if low > high:
         raise Wrong(f"{quoted(word)}: no length is both {low} or more and {high} or less")
     return PrefixRange(prefix=str(net), low=low, high=high)
+
+
+def multicast(word: str) -> str:
+    """A prefix of IPv4 multicast groups."""
+    found = units.prefix(word)
+    if found.version != 4 or not found.is_multicast:
+        raise Wrong(f"{quoted(word)} is no prefix of IPv4 groups", "as `239.0.0.0/8`")
+    return str(found)
 
 
 def peer_name(word: str) -> str:
@@ -238,6 +246,8 @@ BGP: Final = Table(
         Key("multipath", Text("a number", partial(units.between, 1, 64), {"type": "integer"}),
             "How many equally good routes are used at once.", "4", "1"),
         Key("hold", _HOLD, "The hold time of its sessions.", "6s", "90s"),
+        Key("evpn", FLAG, "Whether peers that say so, too, are told who is behind this node's "
+            "VXLANs (RFC 8365); FRR only.", "true", "false"),
     ),
 )  # fmt: skip
 
@@ -261,6 +271,28 @@ OSPF: Final = Table(
         Key("redistribute", _ORIGINS, "Whose routes are told, too.", "[static, bgp]", "none"),
         Key("default", FLAG, "Whether a default route is told.", "true", "false"),
     ),
+)  # fmt: skip
+
+PIM: Final = Table(
+    "PIM",
+    "Multicast routing for IPv4: PIM sparse mode, and IGMP. `true` alone is every interface that "
+    "is no tunnel, and a rendez-vous point that others offer to be.",
+    (
+        Key("engine", choice("an engine", tuple(PimEngine)), "Whose daemon: Debian's `pimd`, which "
+            "elects the rendez-vous point, or FRR's, which is told it.", "pimd",
+            "`frr` where `rp` is said, else `pimd`"),
+        Key("interfaces", ListOf(IFNAME), "On which it speaks.", "[eth0, eth1]",
+            "all that are no tunnels", aliases=("interface",)),
+        Key("candidate", Text("a number", partial(units.between, 0, 255), {"type": "integer"}),
+            "That it would be the rendez-vous point; of several the highest number is elected.",
+            "10", "it would not"),
+        Key("rp", Text("a node or an address", peer_name, {"type": "string"}),
+            "The rendez-vous point, for FRR.", "c3", "elected"),
+        Key("groups", ListOf(Text("a prefix of groups", multicast, {"type": "string"})),
+            "Of a candidate, or with `rp`: the groups that it is for.", "[239.0.0.0/8]",
+            ALL_GROUPS, aliases=("group",)),
+    ),
+    exclusive=(("candidate", "rp"),),
 )  # fmt: skip
 
 BFD_NEIGHBOUR: Final = Table(
@@ -337,6 +369,7 @@ ROUTING: Final = Table(
             "10.255.0.1", "its first IPv4 address, a loopback's before others"),
         Key("ospf", _with_flag(OSPF), "OSPF.", "true", "none"),
         Key("bgp", BGP, "BGP.", "{as: 65001, peers: [r2]}", "none"),
+        Key("pim", _with_flag(PIM), "PIM, for multicast.", "{candidate: 10}", "none"),
         Key("static", _STATIC, "Routes of the daemon's own, which it can hand on. `routes` of the "
             "node are the kernel's, and no daemon's.", "[10.9.0.0/16 via r2]", "none"),
         Key("bfd", _with_flag(BFD), "BFD.", "{interval: 100ms}", "where OSPF or BGP ask for it"),

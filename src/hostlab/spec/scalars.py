@@ -15,6 +15,11 @@ LABEL = Text("a host's name", names.label, {"type": "string", "pattern": names.L
 IFNAME = Text(
     "an interface's name", names.interface, {"type": "string", "pattern": names.INTERFACE_PATTERN}
 )
+CARRIER = Text(
+    "an interface's name, or `lo`",
+    names.carrier,
+    {"type": "string", "pattern": names.INTERFACE_PATTERN},
+)
 VARIABLE = Text(
     "a variable's name", names.variable, {"type": "string", "pattern": names.VARIABLE_PATTERN}
 )

@@ -66,9 +66,11 @@ VXLAN = Table(
         Key("learning", FLAG, "Whether it learns behind which end a host is from what that sends. "
             "Else the description's hosts are entered, and no other is looked for.",
             "false", "true"),
+        Key("evpn", FLAG, "Whether the ends, and who is behind them, are told by BGP, which the "
+            "nodes' `routing` speaks.", "true", "false"),
     ),
     required=("vni",),
-    exclusive=(("group", "remotes"),),
+    exclusive=(("group", "remotes", "evpn"),),
 )  # fmt: skip
 GRE = Table(
     "gre",

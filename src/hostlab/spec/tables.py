@@ -18,6 +18,7 @@ from hostlab.spec.routing_tables import LOOPBACK, ROUTING
 from hostlab.spec.scalars import (
     ADDRESS,
     CAPABILITY,
+    CARRIER,
     CONTENT,
     CPU_TIME,
     ENDPOINT,
@@ -76,7 +77,8 @@ INTERFACE = Table(
         Key("mac", MAC,
             "Its Ethernet address.", "'02:00:00:00:00:05'", "02:…, from its name"),
         Key("mtu", MTU, "The largest packet, in bytes.", "1400", "the segment's"),
-        Key("over", IFNAME, "Where the segment is a tunnel: the node's interface that carries it.",
+        Key("over", CARRIER, "Where the segment is a tunnel: the node's interface that carries it; "
+            "`lo` for a VXLAN between the nodes' loopback addresses.",
             "eth1", "its first that is none"),
         Key("impair", IMPAIRMENTS, "What happens to packets on its cable, both ways; key by key it "
             "stands before the segment's.", "{delay: 20ms, out: {loss: 1%}}", "nothing"),

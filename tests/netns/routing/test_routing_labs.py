@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from hostlab.errors import Failed, SpecErrors, Unsupported
+from hostlab.linux import mroute
 from hostlab.routing import checking
 from hostlab.spec.routing import Engine
 from hostlab.sync import Lab
@@ -377,3 +379,36 @@ def test_a_daemon_that_is_not_here(
         checking.check(lab_site.described("absent", text))
     assert caught.value.exit_code == 3
     assert caught.value.hint == f"apt-get install {package}"
+
+
+@pytest.mark.parametrize(
+    ("has_frr", "hint"), [(False, "apt-get install pimd"), (True, "exclude each other")]
+)
+def test_pimd_that_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_frr: bool, hint: str
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bird", "vtysh") if has_frr else ("bird",):
+        (programs / name).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr(checking, "SBIN", str(programs))
+    text = "segments: [lan]\nnodes: {r1: {routing: {pim: {candidate: 1}}}}"
+    with pytest.raises(Unsupported) as caught:
+        checking.check(lab_site.described("absent", text))
+    assert caught.value.exit_code == 3
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_kernel_that_routes_no_multicast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one does; the errno is what one without CONFIG_IP_MROUTE answers to MRT_INIT."""
+    assert mroute.missing() == 0
+    monkeypatch.setattr(mroute, "MRT_PIM", 0x7FFF)
+    assert mroute.missing() == errno.ENOPROTOOPT
+    text = "segments: [lan]\nnodes: {r1: {routing: {pim: {candidate: 1}}}}"
+    with pytest.raises(Unsupported) as caught:
+        checking.check(lab_site.described("absent", text))
+    assert caught.value.exit_code == 3
+    assert caught.value.message == (
+        "node r1: this kernel routes no multicast (Protocol not available)"
+    )

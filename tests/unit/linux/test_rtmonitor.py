@@ -16,7 +16,7 @@ from hostlab.linux.netlink import attribute
 
 pytestmark = pytest.mark.unit
 
-KINDS = (16, 17, 20, 21, 24, 25, 28, 29)
+KINDS = (16, 17, 20, 21, 24, 25, 28, 29, 80)
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 0xFFFF), st.binary(max_size=80))
@@ -54,6 +54,14 @@ def test_a_route_with_several_hops() -> None:
     assert (told.to, told.hops, told.protocol, told.replaces) == (
         "default", (("10.0.0.9", 3), ("", 4)), 12, True,
     )  # fmt: skip
+
+
+def test_multicast_that_is_routed_on_a_link() -> None:
+    body = bytes([2, 0, 0, 0]) + attribute(1, struct.pack("=i", 7))
+    body += attribute(4, struct.pack("=i", 1))
+    told = rtmonitor.decode(rtmonitor.RTM_NEWNETCONF, 0, body)
+    assert told == rtmonitor.ForwardingTold(7, True)
+    assert rtmonitor.decode(rtmonitor.RTM_NEWNETCONF, 0, bytes([10]) + body[1:]) is None
 
 
 @given(st.binary(max_size=100))

@@ -125,3 +125,30 @@ def test_a_bgp_session_is_up_when_it_is_established() -> None:
         "BGP with b (10.0.0.2): Active"
     ]
     assert missing(wanted, Sessions()) == ["BGP with b (10.0.0.2): not there"]
+
+
+def test_multicast_is_expected_on_the_interfaces_that_pim_speaks_on() -> None:
+    text = """
+        segments: [one, two]
+        nodes:
+          a: {interfaces: [one, two], routing: {pim: {candidate: 1, interface: eth1}}}
+          b: {interfaces: [two], routing: {ospf: true}}
+    """
+    found = expected(load(textwrap.dedent(text), file="lab.yaml"))
+    assert (found["a"].multicast, found["b"].multicast) == ({"eth1"}, set())
+
+
+def test_evpn_tells_the_ends_of_a_vxlan_of_each_other() -> None:
+    text = """
+        segments: {core: , other: , blue: {vxlan: {vni: 42, evpn: true}}}
+        roles:
+          all: {routing: {engine: frr, bgp: {as: 1, evpn: true, peers: [all]}}}
+        nodes:
+          a: {role: all, interfaces: {eth0: core, t: blue}}
+          b: {role: all, interfaces: {eth0: core, t: blue}}
+          c: {role: all, interfaces: [core]}
+    """
+    found = expected(load(textwrap.dedent(text), file="lab.yaml"))
+    assert found["a"].ends == {"t": {"10.0.0.2": "b"}}
+    assert found["b"].ends == {"t": {"10.0.0.1": "a"}}
+    assert found["c"].ends == {}

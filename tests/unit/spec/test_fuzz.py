@@ -219,7 +219,7 @@ def test_each_key_with_nonsense(where: tuple[Table, Key], data: st.DataObject) -
             "socket": "jobs: {j: {exec: x, sockets: {%s}}}",
             "job apparmor": "jobs: {j: {exec: x, apparmor: {%s}}}",
             "routing": "loopback: true, routing: {%s}", "OSPF": "routing: {ospf: {%s}}",
-            "BFD": "routing: {bfd: {%s}}",
+            "BFD": "routing: {bfd: {%s}}", "PIM": "routing: {pim: {%s}}",
             "BFD neighbour": "routing: {bfd: {neighbours: {b: {%s}}}}",
             "BGP": "routing: {bgp: {as: 1, %s}}",
             "BGP peer": "routing: {bgp: {as: 1, peers: {b: {as: 2, %s}}}}",

@@ -219,3 +219,79 @@ def test_what_cannot_be_meant(segments: str, nodes: str, code: str, message: str
 
 def test_networks_that_never_meet_may_have_the_same_addresses() -> None:
     lab_of("segments: {a: 10.0.0.0/24, b: 10.0.0.0/24}\nnodes: {x: a, y: b}")
+
+
+LOOPED = """
+segments: {a: , b: {mtu: 1400}, blue: {vxlan: {vni: 42, ttl: 10}}}
+nodes:
+  r1: {loopback: true, interfaces: {eth0: a, eth1: b, blue: {segment: blue, over: lo}}}
+  r2: {loopback: true, interfaces: {eth0: a, blue: {segment: blue, over: lo}}}
+"""
+
+
+def test_a_loopback_carries_a_vxlan_with_what_every_interface_has_room_for() -> None:
+    lab = lab_of(LOOPED)
+    assert tunnel(lab, "r1", "blue") == Tunnel(
+        kind=SegmentKind.VXLAN, over="lo", number=42, local="10.255.0.1",
+        remotes=("10.255.0.2",), ttl=10,
+    )  # fmt: skip
+    assert tunnel(lab, "r2", "blue").local == "10.255.0.2"
+    assert {of(lab, node, "blue").mtu for node in ("r1", "r2")} == {1350}
+
+
+@pytest.mark.parametrize(
+    ("loopbacks", "locals_", "mtu"),
+    [
+        ("2001:db8::1 2001:db8::2", "2001:db8::1 2001:db8::2", 1330),
+        ("192.0.2.1 [192.0.2.2,'2001:db8::2']", "192.0.2.1 192.0.2.2", 1350),
+        ("['2001:db8::1'] true", "2001:db8::1 fd00:0:0:ffff::1", 1330),
+    ],
+)
+def test_a_loopback_carries_by_the_family_that_all_have(
+    loopbacks: str, locals_: str, mtu: int
+) -> None:
+    text = LOOPED
+    for node, said in zip(("r1", "r2"), loopbacks.split(), strict=True):
+        text = text.replace(f"{node}: {{loopback: true", f"{node}: {{loopback: {said}")
+    lab = lab_of(text)
+    ends = [tunnel(lab, node, "blue").local for node in ("r1", "r2")]
+    assert (ends, of(lab, "r2", "blue").mtu) == (locals_.split(), mtu)
+
+
+def test_the_mtu_follows_though_the_ends_are_named_alike() -> None:
+    lab = lab_of("""
+        segments: {a: {mtu: 1400}, b: , blue: {vxlan: 42}}
+        nodes:
+          r1: {interfaces: {eth0: a, blue: blue}}
+          r2: {interfaces: {eth0: b, blue: blue}}
+    """)
+    assert {of(lab, node, "blue").mtu for node in ("r1", "r2")} == {1350}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{vni: 42, ttl: 10}", "{vni: 42, group: 239.0.0.42}", "a group is joined on an interface"),
+        ("vxlan: {vni: 42, ttl: 10}", "gre: true", "a loopback carries VXLANs only"),
+        ("r2: {loopback: true,", "r2: {", "`r2` has no loopback address to carry `blue`"),
+        ("interfaces: {eth0: a, blue", "interfaces: {blue", "`r2` has no interface by which"),
+        ("ttl: 10}", "ttl: 10, evpn: true}", "`r1` has no BGP to be told of `blue` by"),
+    ],
+)
+def test_a_loopback_that_cannot_carry(old: str, new: str, message: str) -> None:
+    with pytest.raises(SpecErrors) as caught:
+        lab_of(LOOPED.replace(old, new))
+    assert message in str(caught.value)
+
+
+def test_by_evpn_nothing_is_told_or_learned_and_each_end_has_a_bridge() -> None:
+    bgp = "routing: {engine: frr, bgp: {as: 65001, evpn: true, peers: [vtep]}}"
+    lab = lab_of(
+        "segments: {core: , blue: {vxlan: {vni: 42, evpn: true}}}\n"
+        f"roles: {{vtep: {{interfaces: [core, blue], {bgp}}}}}\n"
+        "nodes: {r: {count: 2, role: vtep}}"
+    )
+    for node in ("r1", "r2"):
+        end = tunnel(lab, node, "eth1")
+        assert (end.learning, end.remotes, end.places) == (False, (), ())
+        assert of(lab, node, "eth1").bridge == "br42"

@@ -52,6 +52,11 @@ def routed(text: str, node: str = "r1") -> Node:
     return lab_of(text).node(node)
 
 
+def pimd_of(node: Node) -> list[str]:
+    """The lines of pimd's configuration but the first, which is a remark."""
+    return [line.text for line in configurations(node)["/run/pimd/pimd.conf"]][1:]
+
+
 def config(node: Node, engine: Engine, daemon: str = "") -> list[str]:
     """The lines of the daemon's configuration, without their indent."""
     assert node.routing is not None
@@ -413,3 +418,103 @@ def test_hello_as_long_as_it_can_be() -> None:
     assert routing is not None
     assert routing.ospf is not None
     assert routing.ospf.dead_s == 65535
+
+
+PIM = """
+segments: {one: 10.1.0.0/24, two: 10.2.0.0/24, blue: {vxlan: {vni: 1, remotes: []}}}
+nodes:
+  c: {interfaces: [one, blue], routing: {pim: {candidate: 20, groups: [239.0.0.0/8]}}}
+  d: {interfaces: [one, two], routing: {pim: {candidate: 7}}}
+  e: {interfaces: [two], routing: {pim: true}}
+"""
+
+
+def test_pimd_is_told_its_interfaces_and_what_it_offers() -> None:
+    lab = lab_of(PIM)
+    last = ["igmp-query-interval 5", "spt-threshold packets 0 interval 5"]
+    assert pimd_of(lab.node("c")) == [
+        "phyint eth0 enable",
+        "bsr-candidate 10.1.0.1 priority 20",
+        "rp-candidate 10.1.0.1 time 30 priority 235",
+        "group-prefix 239.0.0.0/8",
+        *last,
+    ]
+    assert pimd_of(lab.node("e")) == ["phyint eth0 enable", *last]
+
+
+def test_pimd_starts_when_there_is_a_way_to_another_candidate() -> None:
+    def starts(node: str) -> tuple[object, ...]:
+        (job,) = (job for job in lab_of(PIM).node(node).jobs if job.name == "pimd")
+        assert job.start_on is not None
+        return tuple((m.name, m.arguments) for m in job.start_on.matches)
+
+    assert starts("e") == (("net-route-added", ("TO=10.1.0.0/24",)),)
+    # Both are on one segment, so there is nothing to wait for.
+    assert starts("c") == starts("d") == (("startup", ()),)
+
+
+def test_frr_is_told_its_rendez_vous_point_by_its_loopback() -> None:
+    node = routed(
+        pair("{engine: frr, pim: {rp: r2}}", "{engine: frr, pim: {rp: r2, groups: [239.0.0.0/8]}}")
+    )
+    lines = config(node, Engine.FRR, "pimd")
+    assert "ip pim rp 10.255.0.2 224.0.0.0/4" in lines
+    assert lines[lines.index("interface eth0") + 1 :][:2] == ["ip pim", "ip pim hello 1 4"]
+    assert lines[-3:] == ["interface lo", "ip pim", "exit"]
+    assert [job.name for job in node.jobs] == ["zebra", "pimd"]
+
+
+def test_pimd_runs_beside_frr() -> None:
+    node = routed(pair("{engine: frr, pim: true}", "{engine: frr, pim: {candidate: 1}}"))
+    assert "phyint eth0 enable" in pimd_of(node)
+    assert [job.name for job in node.jobs] == ["zebra", "pimd"]
+
+
+@pytest.mark.parametrize(
+    ("routing", "message"),
+    [
+        ("{pim: true}", "4:34: no router offers to be the rendez-vous point"),
+        ("{engine: frr, pim: {engine: frr}}", "4:61: FRR's pimd elects no rendez-vous point"),
+        (
+            "{pim: {rp: r2}}",
+            "4:34: FRR's PIM takes FRR's zebra, and the engine is BIRD",
+        ),
+        (
+            "{engine: frr, daemons: [pimd], pim: {candidate: 1}}",
+            "4:47: FRR's pimd and Debian's route multicast both",
+        ),
+        ("{engine: frr, pim: {rp: r3}}", "4:57: there is no node `r3`"),
+        ("{engine: frr, pim: {rp: r2}}", "4:57: `r2` does not speak PIM for IPv4"),
+        ("{pim: {engine: pimd, rp: 10.0.0.2}}", "4:54: pimd elects its rendez-vous point"),
+        (
+            "{engine: frr, pim: {rp: 10.0.0.2, candidate: 3}}",
+            "4:67: only one of `candidate`, `rp` can be meant",
+        ),
+        ("{pim: {interface: eth7, candidate: 1}}", "4:51: `r1` has no interface `eth7`"),
+        (
+            "{pim: {candidate: 1, groups: [10.0.0.0/8]}}",
+            "4:63: `10.0.0.0/8` is no prefix of IPv4 groups",
+        ),
+        ("{bgp: {as: 1, evpn: true}}", "4:47: EVPN is FRR's, and the engine is BIRD"),
+    ],
+)
+def test_multicast_and_evpn_that_cannot_be(routing: str, message: str) -> None:
+    assert one(pair(routing)) == message
+
+
+def test_evpn_is_spoken_in_one_session_by_those_that_both_say_so() -> None:
+    speaks = "{engine: frr, bgp: {as: 1, evpn: true, peers: {r2: {reflect: true}, r3: }}}"
+    node = routed(
+        pair(
+            speaks,
+            "{engine: frr, bgp: {as: 1, evpn: true, peers: [r1]}}",
+            more="r3: {loopback: true, interfaces: [lan], routing: {bgp: {as: 1, peers: [r1]}}}",
+        )
+    )
+    lines = config(node, Engine.FRR, "bgpd")
+    start = lines.index("address-family l2vpn evpn")
+    assert lines[start + 1 : lines.index("exit-address-family", start)] == [
+        "neighbor 10.255.0.2 activate",
+        "neighbor 10.255.0.2 route-reflector-client",
+        "advertise-all-vni",
+    ]

@@ -91,7 +91,11 @@ def test_the_usual_suspects_are_there() -> None:
     assert "interfaces" in NODE.by_word
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*(ROOT / "examples").glob("*.yaml"), *(ROOT / "examples/vxlan").glob("*.yaml")]),
+    ids=lambda p: p.name,
+)
 def test_the_examples_are_good(path: Path) -> None:
     def read(name: str) -> bytes:
         if name == "bundle/config.json":  # made by examples/make-bundle.sh
