@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 from hostlab.linux.entering import from_inside
 from hostlab.sync import Node
-from tests.netns.lab.wire_site import DEADLINE_S, FRAME_BYTES, IPV4, Wire
+from tests.netns.lab.wire_site import FRAME_BYTES, IPV4, Wire
 
 PORT = 5001
 EVERY_S = 0.25
 """How often a source repeats itself while it is waited for."""
 PIM, IGMP, UDP = 103, 2, 17
-REGISTER, REGISTER_STOP, JOIN_PRUNE = 1, 2, 3
+REGISTER, REGISTER_STOP, JOIN_PRUNE, BOOTSTRAP = 1, 2, 3, 4
+PATIENCE_S = 120.0
+"""pimd acts every 5 s, router by router."""
 _REPORT = 0x22
 
 
@@ -85,6 +87,14 @@ def joins(frame: bytes) -> list[Joined]:
     return found
 
 
+def bootstrap(frame: bytes) -> tuple[str, int] | None:
+    """Who is elected to hand out rendez-vous points, and with which priority (RFC 5059)."""
+    message = pim(frame, BOOTSTRAP)
+    if message is None:
+        return None
+    return str(ip_address(message.payload[10:14])), message.payload[7]
+
+
 def reported(frame: bytes) -> set[str]:
     """The groups that an IGMPv3 report is for (RFC 3376, section 4.2)."""
     found = packet(frame)
@@ -131,21 +141,28 @@ def source(node: Node, address: str, ttl: int) -> Iterator[socket.socket]:
 def stream(
     sock: socket.socket, group: str, word: bytes, wire: Wire, wanted: Callable[[bytes], bool]
 ) -> bytes:
-    """Send this to the group again and again until a frame of that kind is on the wire.
+    """Send this to the group again and again until a frame of that kind is on the wire."""
+    return repeat(lambda: sock.sendto(word, (group, PORT)), wire, wanted, repr(word))
 
-    A network that has just been told where to send loses packets until all of it knows, and no
-    descriptor of ours tells when; a source that goes on sending is what it is made for.
+
+def repeat(
+    send: Callable[[], object], wire: Wire, wanted: Callable[[bytes], bool], what: str
+) -> bytes:
+    """Send again and again until a frame of that kind is on the wire.
+
+    A network that changes its ways loses packets until all of it knows, and no descriptor of ours
+    tells when; a source that goes on sending is what it is made for.
     """
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        sock.sendto(word, (group, PORT))
+        send()
         again = time.monotonic() + EVERY_S
         while (left := again - time.monotonic()) > 0:
             if select.select([wire.socket], [], [], left)[0]:
                 frame = wire.socket.recv(FRAME_BYTES)
                 if wanted(frame):
                     return frame
-    raise AssertionError(f"not on {wire.name} in {DEADLINE_S} s: {word!r}")
+    raise AssertionError(f"not on {wire.name} in {PATIENCE_S} s: {what}")
 
 
 def holds(word: bytes) -> Callable[[bytes], bool]:
