@@ -131,7 +131,7 @@ def _timed(lab: Lab, argv: list[str], checks: int, *, inside: bool) -> Metrics:
     started = time.perf_counter()
     if inside:
         shell = ["sh", "-c", 'cd /root && exec "$@"', "sh", *argv]
-        done = lab["admin"].execute(shell, timeout_s=900, environment={"HOME": "/root"})
+        done = lab["admin"].execute(shell, timeout_s=3600, environment={"HOME": "/root"})
         status, output = done.status, done.stdout + done.stderr
     else:
         run = subprocess.run(argv, capture_output=True, check=False)
