@@ -200,7 +200,7 @@ def test_a_script() -> None:
     text = "# hello\n\nexpect ^220 \n  send EHLO me\nsendhex 00ff\nclose\n"
     acts = parse(text.splitlines(), "x", eol=b"\r\n")
     assert [(act.verb, act.data) for act in acts] == [
-        (Verb.EXPECT, b"^220"),
+        (Verb.EXPECT, b"^220 "),
         (Verb.SEND, b"EHLO me\r\n"),
         (Verb.SENDHEX, b"\x00\xff"),
         (Verb.CLOSE, b""),
