@@ -446,7 +446,7 @@ def test_sessions_of_bgp_and_ospf_from_bird_and_frr(probe: Probe) -> None:
         (neighbour,) = row["facts"]["neighbours"]
         assert neighbour["interface"] == "eth0"
         assert neighbour["state"].startswith("Full")
-    row = probe("bgp", f"{probe.lab}/r1", "--state", "Active", status=1)
+    row = probe("bgp", f"{probe.lab}/r1", "--down", status=1)
     assert row["seen"] == "10.40.0.22: Established"
     row = probe("bgp", f"{probe.lab}/r1", "10.40.0.99", status=1)
     assert row["seen"] == "no session with 10.40.0.99; there are 10.40.0.22"
