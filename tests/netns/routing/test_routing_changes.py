@@ -91,12 +91,14 @@ def test_sessions_go_on_when_routing_changes(name: str) -> None:
         ("change files", "b"), ("change jobs", "b"), ("change files", "f"), ("change jobs", "f"),
     ]  # fmt: skip
     knows(now, ALL | {"10.71.0.0/16"})
-    assert "metric: 9" in now["w"].succeed(
-        "birdc show route 10.81.0.0/16 all | sed s/.*med/metric/"
+    lab_site.wait_until(
+        # bgpd looks at a changed route map some seconds later.
+        lambda: "BGP.med: 9" in now["w"].succeed("birdc show route all for 10.81.0.0/16"),
+        "w is told the MED",
+        timeout_s=PATIENT_S,
     )
-    assert '"cost":7' in "".join(
-        now["f"].succeed("vtysh -c 'show ip ospf interface json' 2>/dev/null").split()
-    )
+    told = now["f"].succeed("vtysh -c 'show ip ospf interface json' 2>/dev/null")
+    assert '"cost":7' in "".join(told.split())
     assert (sessions(now), daemons(now)) == (since, pids)
     lab_of(name).up(wait_s=0)
     knows(before, ALL)
@@ -118,6 +120,7 @@ def test_what_a_daemon_refuses_is_told_and_taken_back(
     name: str, tmp_path: Path, change: dict[str, str], said: str
 ) -> None:
     before = lab_of(name)
+    before.up(wait_s=0)
     before.wait_converged(timeout_s=PATIENT_S, quiet_s=0)
     knows(before, ALL)
     since, pids = sessions(before), daemons(before)
