@@ -3,6 +3,7 @@ set -u
 lab=hello file=examples/hello.yaml
 events=events events_file=examples/events.yaml
 failover=failover failover_file=examples/failover/failover.yaml
+report=build/demo-report
 
 say() { printf '\n\033[1m%s\033[0m\n' "# $*"; }
 show() { printf '\033[2m$\033[0m %s\n' "$*"; "$@"; }
@@ -47,6 +48,9 @@ show hostlab up --check "$failover_file" || stop "the lab could not be staged"
 say "A client asks a hundred times a second. The cable of the one that serves is pulled, and mended."
 show hostlab fault measure 'link-down web1:eth0' --from client --get http://10.9.9.9/ --follow \
     --settle 500ms || stop "nobody took over"
+say "What must hold, judged once more, and as a page to look at and to send."
+show hostlab check "$failover" --report "$report" || stop "a check does not hold"
 say "Taken down, and the proof that nothing is left."
 show hostlab down "$failover" || stop "down failed"
 show hostlab audit || stop "something is left"
+say "The page of the checks is in $report/index.html."
