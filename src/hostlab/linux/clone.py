@@ -7,10 +7,13 @@ It is called through a handle that keeps the GIL, between the interpreter's own 
 
 from __future__ import annotations
 
+import _thread
 import ctypes
+import operator
 import os
 import signal
-import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from hostlab.linux.libc import HELD_HANDLE, SYSCALL, oserror
@@ -18,6 +21,7 @@ from hostlab.linux.libc import HELD_HANDLE, SYSCALL, oserror
 CLONE_NEWTIME: Final = 0x00000080
 CLONE_PIDFD: Final = 0x00001000
 CLONE_PARENT: Final = 0x00008000
+CLONE_PARENT_SETTID: Final = 0x00100000
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
@@ -68,6 +72,7 @@ _after_fork_child = ctypes.pythonapi.PyOS_AfterFork_Child
 _after_fork_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
 for _hook in (_before_fork, _after_fork_child, _after_fork_parent):
     _hook.restype = None
+_call: Callable[[Callable[[], object]], object] = operator.call
 
 
 def clone3(flags: int, *, cgroup: int | None = None, hooks: bool = True) -> tuple[int, int]:
@@ -81,30 +86,35 @@ def clone3(flags: int, *, cgroup: int | None = None, hooks: bool = True) -> tupl
     to two hundred pages: they renew locks that other threads may have held, forget those threads
     and pending signals, seed `random`. That is for one that soon executes a program, and for a
     holder, which has no use for any of it and forks its supervisors with the hooks. Threads other
-    than the caller's would be waited for in vain, so with any of them the hooks run.
+    than the caller's would be waited for in vain, so with any of them the hooks run; also with one
+    that `threading` does not know of.
     """
-    hooks = hooks or threading.active_count() > 1
-    pidfd = ctypes.c_int(-1)
+    hooks = hooks or _thread._count() > 0
+    pid, pidfd = ctypes.c_int(-1), ctypes.c_int(-1)
     arguments = CloneArgs(
-        flags=flags | CLONE_PIDFD | (0 if cgroup is None else CLONE_INTO_CGROUP),
+        flags=flags
+        | CLONE_PIDFD
+        | CLONE_PARENT_SETTID
+        | (0 if cgroup is None else CLONE_INTO_CGROUP),
         pidfd=ctypes.addressof(pidfd),
+        parent_tid=ctypes.addressof(pid),
         exit_signal=0 if flags & CLONE_PARENT else signal.SIGCHLD,
         cgroup=cgroup or 0,
     )
     size = ctypes.c_size_t(ctypes.sizeof(arguments))
+    call = partial(_syscall, ctypes.c_long(SYSCALL["clone3"]), ctypes.byref(arguments), size)
     if hooks:
         _before_fork()
-    pid: int = _syscall(ctypes.c_long(SYSCALL["clone3"]), ctypes.byref(arguments), size)
-    if pid == 0:
-        if hooks:
-            _after_fork_child()
+    # In one call of the interpreter: after each it looks whether another thread wants its lock, and
+    # a child would give it, and wait for that thread. `any` goes on after a 0, the child's result.
+    if not any(map(_call, (call, _after_fork_child) if hooks else (call,))):
         return 0, -1
-    error = oserror("clone3", f"flags {flags:#x}") if pid < 0 else None
+    error = oserror("clone3", f"flags {flags:#x}") if pid.value < 0 else None
     if hooks:
         _after_fork_parent()
     if error is not None:
         raise error
-    return pid, pidfd.value
+    return pid.value, pidfd.value
 
 
 def namespace_fd(pid: int, kind: str) -> int:
