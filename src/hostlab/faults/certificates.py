@@ -13,6 +13,7 @@ import stat
 from datetime import UTC, datetime
 from typing import Final
 
+from hostlab.api import Node
 from hostlab.errors import Failed, UsageError
 from hostlab.faults import expiry, files, jobs
 from hostlab.faults.expiry import Pem
@@ -54,9 +55,9 @@ def _read(site: Site, node: str, path: str) -> Pem:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             return "", error.strerror or str(error)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return "", "is no file"
         with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return "", "is no file"
             data = file.read(MOST_BYTES + 1)
         return str(data, "latin-1"), "is too large" if len(data) > MOST_BYTES else ""
 
@@ -69,20 +70,27 @@ def _read(site: Site, node: str, path: str) -> Pem:
 
 
 def _reloads(site: Site, fault: Fault) -> bool:
-    """Whether the job is told to reload; Failed when it does not run."""
+    """Whether the job is told to reload; Failed when it does not run, or would not see it then."""
     of_job = Fault(kind=fault.kind, on=f"{fault.on}/{option(fault, 'job')}")
     pid = jobs.look(site, of_job, 0)["processes"][0][0]
-    if how := option(fault, "how"):
-        return bool(how == "reload")
     node, name = jobs.init_of(site, of_job)
-    described = next((job for job in node.configuration() if job.name == name), None)
-    if described is None:
-        return False
-    # Every job has a signal, HUP; who says nothing of it may be ended by it.
-    if described.process(Step.RELOAD) is None and described.reload_signal == signal.SIGHUP:
-        return False
+    how = option(fault, "how") or _how(node, name)
     # A job that has mounts of its own sees ours only when it begins.
-    return os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat(f"/proc/{node.pid}/ns/mnt").st_ino
+    is_apart = os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat(f"/proc/{node.pid}/ns/mnt").st_ino
+    if is_apart and option(fault, "how") == "reload":
+        message = f"job {name} of node {node.name} has mounts of its own: it sees no other file yet"
+        raise Failed("fault", message, hint="how=restart")
+    return bool(how == "reload") and not is_apart
+
+
+def _how(node: Node, name: str) -> str:
+    """Every job has a signal, HUP; one that says nothing of it may be ended by it."""
+    for job in node.configuration():
+        if job.name == name and (
+            job.process(Step.RELOAD) is not None or job.reload_signal != signal.SIGHUP
+        ):
+            return "reload"
+    return "restart"
 
 
 def show(site: Site, fault: Fault, state: State) -> None:
