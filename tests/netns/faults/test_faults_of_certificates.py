@@ -50,7 +50,22 @@ nodes:
         private_tmp: true
         read_only: /etc
         readiness: {port: 8443, within: 60s}
+    units: [unit.service]
     files:
+      /etc/systemd/system/unit.service: |
+        [Service]
+        ExecStart=/usr/sbin/nginx -c /etc/unit.conf -g 'daemon off;'
+        ExecReload=/usr/sbin/nginx -c /etc/unit.conf -s reload
+        [Install]
+        WantedBy=multi-user.target
+      /etc/unit.conf: |
+        error_log stderr;
+        pid /run/unit.pid;
+        events {}
+        http {
+          access_log off;
+          server { listen 9443 ssl; ssl_certificate web.pem; ssl_certificate_key web.key; }
+        }
       /etc/web.pem: {copy: DIRECTORY/chain.pem, mode: 0640}
       /etc/web.key: {copy: DIRECTORY/web.key, mode: 0600}
       /etc/both.pem: {copy: DIRECTORY/both.pem, mode: 0600}
@@ -177,6 +192,7 @@ def shown(site: Site, path: str) -> tuple[str, str]:
     ("words", "server", "authority", "why"),
     [
         (f"{BY_CA} how=reload", "web", "/etc/ca.pem", "certificate has expired"),
+        (f"{BY_CA[:-9]}job=unit.service", "web:9443", "/etc/ca.pem", "certificate has expired"),
         (BY_ITSELF, "web", "/etc/ca.pem", "self-signed certificate"),
         # It has mounts of its own, and its certificate in one file with the key; who trusts just
         # that one certificate does not know another.
@@ -190,6 +206,8 @@ def test_clients_refuse_it_until_it_is_cleared(
     asked.good(server, authority)
     path = words.split("path=")[1].split()[0]
     old, outside = kept(site, path), shown(site, path)
+    job = words.split("job=")[1].split()[0]
+    pid = node_of(site, "web").jobs()[job].pid
     inject(site, words)
     asked.bad(server, authority, why)
     assert shown(site, path) == outside
@@ -197,6 +215,8 @@ def test_clients_refuse_it_until_it_is_cleared(
     injecting.clear(site)
     asked.good(server, authority)
     assert kept(site, path) == old
+    goes_on = "how=reload" in words or job == "unit.service"
+    assert (node_of(site, "web").jobs()[job].pid == pid) == goes_on
     assert_whole(site, before)
 
 
@@ -252,7 +272,7 @@ def test_what_cannot_be_is_said(site: Site, before: Snapshot) -> None:
         (f"path={WEB}", UsageError, f"{WEB} of node web has no private key"),
         (f"path={WEB} key=ca:/etc/ca.key", UsageError, "ca.key of node ca is not the one of"),
         (f"path={WEB} issuer_key=/etc/web.key", UsageError, "has not signed the certificate in"),
-        (f"path={WEB} key=/etc/web.key job=non", UsageError, "has no job `non`"),
+        (f"path={WEB} key=/etc/web.key job=non", UsageError, "no job 'non' here"),
         ("path=/etc/both.pem job=apart how=reload", Failed, "has mounts of its own"),
     ]
     for words, kind, message in refused:
