@@ -13,7 +13,7 @@ import pytest
 
 from hostlab.cli.main import run
 from hostlab.errors import Failed, Problem, UsageError
-from hostlab.faults import injecting, trials, witness
+from hostlab.faults import injecting, record, trials, witness
 from hostlab.faults.site import Site
 from hostlab.observe.snapshot import Snapshot
 from tests.netns.faults.fault_site import (
@@ -212,6 +212,9 @@ def test_clients_refuse_it_until_it_is_cleared(
     asked.bad(server, authority, why)
     assert shown(site, path) == outside
     assert kept(site, path) != old
+    journal = Path(record.path_of(site.directory)).read_text()
+    assert "BEGIN CERTIFICATE" in journal
+    assert "PRIVATE" not in journal
     injecting.clear(site)
     asked.good(server, authority)
     assert kept(site, path) == old
