@@ -63,7 +63,7 @@ def kinds_command(*, as_json: bool) -> None:
         print(kind.usage)
         print(f"    {kind.meaning}")
         for option in kind.options:
-            default = "" if option.default is None else f"; {option.default} when left out"
+            default = f"; {option.default} when left out" if option.default else ""
             print(f"    {option.name}: {option.meaning}{default}")
 
 

@@ -59,7 +59,8 @@ def _holding(pid: int, path: str) -> Mounted:
     return max(enumerate(fitting), key=lambda each: (len(each[1].target), each[0]))[1]
 
 
-def _name(number: int) -> str:
+def name_of(number: int) -> str:
+    """By which what a fault adds among a node's files is known again."""
     return f".hostlab-fault-{number}"
 
 
@@ -73,7 +74,7 @@ def look_full(site: Site, fault: Fault, number: int) -> State:
         return there.f_blocks, there.f_bfree, there.f_bavail, there.f_frsize
 
     total, free, available, unit = site.in_files(fault.on, work)
-    state: State = {"file": f"{found.target.rstrip('/')}/{_name(number)}", "bytes": unit}
+    state: State = {"file": f"{found.target.rstrip('/')}/{name_of(number)}", "bytes": unit}
     if "ro" in found.options:
         raise Failed("fault", f"{found.target} of node {fault.on} is read-only already")
     if found.type == "tmpfs":
@@ -157,7 +158,7 @@ def look_present(site: Site, fault: Fault, number: int) -> State:
         raise Failed("fault", f"{path} of node {fault.on} is there already")
     if not found[1]:
         raise UsageError("fault", f"node {fault.on} has no directory {directory}")
-    return {"path": path, "whole": f"{directory.rstrip('/')}/{_name(number)}"}
+    return {"path": path, "whole": f"{directory.rstrip('/')}/{name_of(number)}"}
 
 
 def make_present(site: Site, fault: Fault, state: State) -> None:
@@ -200,7 +201,7 @@ def look_names(site: Site, fault: Fault, number: int) -> State:
         message = f"node {fault.on} has no {missing[0]}, by which its names are resolved"
         raise Unsupported("names", message)
     shown = {place: _changed(fault, place, text or "") for place, text in texts.items()}
-    return {"name": _name(number), "shown": shown, "table": f"hostlab_fault_{number}"}
+    return {"name": name_of(number), "shown": shown, "table": f"hostlab_fault_{number}"}
 
 
 def _text(path: str) -> str | None:
@@ -237,13 +238,8 @@ def show(site: Site, fault: Fault, state: State) -> None:
     """Mount them over the node's own; for a delay, have nobody answer where names are asked."""
 
     def work() -> None:
-        path = f"/run/{state['name']}"
         for place, text in state["shown"].items():
-            with open(path, "w") as file:
-                file.write(text)
-            os.chmod(path, 0o644)
-            bind(path.encode(), place.encode())
-            os.unlink(path)
+            cover(place, state["name"], text.encode(), mode=0o644)
 
     if fault.kind == "dns-slow":
         rule = f"iifname lo ip daddr {NOBODY} udp dport 53 counter drop"
@@ -253,18 +249,41 @@ def show(site: Site, fault: Fault, state: State) -> None:
     site.in_files(fault.on, work)
 
 
-def hide(site: Site, fault: Fault, state: State) -> None:
-    """Take away what has the fault's name, and nothing else."""
-    pid = site.pid(fault.on)
-    ours = [m.target for m in mounts_of(pid) if f"/{state['name']}" in m.root]
+def cover(
+    place: str, name: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None
+) -> None:
+    """Mount a file with this content over another, for a child among a node's files; OSError.
+
+    Nobody else can open it before its mode and its (uid, gid) are what is wanted.
+    """
+    path = f"/run/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+        if owner is not None:
+            os.fchown(fd, *owner)
+        os.fchmod(fd, mode)
+    bind(path.encode(), place.encode())
+    os.unlink(path)
+
+
+def uncover(site: Site, node: str, name: str) -> None:
+    """Take away what `cover` has mounted by this name, and nothing else."""
+    found = mounts_of(site.pid(node))
+    ours = [m.target for m in found if m.root.removesuffix("//deleted").endswith(f"/{name}")]
 
     def work() -> None:
         for place in ours:
             umount2(place.encode(), MNT_DETACH)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"/run/{state['name']}")
+            os.unlink(f"/run/{name}")
 
-    site.in_files(fault.on, work)
+    site.in_files(node, work)
+
+
+def hide(site: Site, fault: Fault, state: State) -> None:
+    """Take away what has the fault's name, and nothing else."""
+    uncover(site, fault.on, state["name"])
     if fault.kind == "dns-slow":
         table = f"table inet {state['table']}"
-        filters.load(pid, f"add {table}\ndelete {table}\n")
+        filters.load(site.pid(fault.on), f"add {table}\ndelete {table}\n")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hostlab.errors import Unsupported
-from hostlab.faults import files, filters, jobs, links, routers, routes, whole_nodes
+from hostlab.faults import certificates, files, filters, jobs, links, routers, routes, whole_nodes
 from hostlab.faults.site import Site, State
 from hostlab.spec.model import Fault
 
@@ -64,6 +64,7 @@ HANDS: Final = {
     "file-present": Hands(files.look_present, files.make_present, files.make_absent),
     "dns-slow": _NAMES,
     "dns-wrong": _NAMES,
+    "certificate-expired": Hands(certificates.look, certificates.show, certificates.hide),
     "route-withdrawn": Hands(routes.look, routes.withdraw, routes.put_back),
     "bgp-session-reset": Hands(routers.look_reset, routers.reset, routers.comes_back),
     "announcement-withdrawn": Hands(routers.look_announced, routers.withhold, routers.announce),

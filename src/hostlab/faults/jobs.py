@@ -24,14 +24,15 @@ ENDS_S: Final = 60.0
 IDLE: Final = ("waiting", "stopped", "failed")
 
 
-def _init(site: Site, fault: Fault) -> tuple[Node, str]:
+def init_of(site: Site, fault: Fault) -> tuple[Node, str]:
+    """The init that knows a job, and the job's name there."""
     node, job = fault.on.split("/", 1)
     return Node(site.lab.name, node, site.pid(node)), job
 
 
 def look(site: Site, fault: Fault, number: int) -> State:
     """The job's processes, its main one first; Failed when it has none."""
-    node, job = _init(site, fault)
+    node, job = init_of(site, fault)
     rows, _ = node.status_of(job)
     running = [row for row in rows if row["pid"] is not None and row["state"] == "running"]
     if not running:
@@ -80,7 +81,7 @@ def _signal(state: State, number: int, *, most: int | None = None) -> None:
 
 def kill(site: Site, fault: Fault, state: State) -> None:
     """SIGKILL to the main process; returns when it has ended and the init knows of it."""
-    node, job = _init(site, fault)
+    node, job = init_of(site, fault)
     with node.monitor() as control:
         control.socket.settimeout(ENDS_S)
         _signal(state, signal.SIGKILL, most=1)
@@ -90,7 +91,7 @@ def kill(site: Site, fault: Fault, state: State) -> None:
 
 def end(site: Site, fault: Fault, state: State) -> None:
     """Have the init stop it; returns when it has ended."""
-    node, job = _init(site, fault)
+    node, job = init_of(site, fault)
     node.job(job, "stop")
 
 
@@ -98,7 +99,7 @@ def start_again(site: Site, fault: Fault, state: State) -> None:
     """Start the job, unless it has been started again meanwhile."""
     if not site.is_alive(state["node"], state["life"]):
         return
-    node, job = _init(site, fault)
+    node, job = init_of(site, fault)
     node.wait_settled()
     rows, _ = node.status_of(job)
     if rows and rows[0]["state"] in IDLE:

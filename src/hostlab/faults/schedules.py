@@ -19,7 +19,14 @@ from hostlab.spec.routing import RawUse
 
 T = TypeVar("T")
 
-NOT_DRAWN = ("flap", "clock-skew", "dns-wrong", "port-filtered", "file-present")
+NOT_DRAWN = (
+    "flap",
+    "clock-skew",
+    "dns-wrong",
+    "port-filtered",
+    "file-present",
+    "certificate-expired",
+)
 """What is no state but a course of them, cannot be done, or needs a word that only its user has."""
 
 

@@ -114,6 +114,22 @@ def _host(word: str) -> str:
     return units.text(word).lower()
 
 
+def _optional(parse: Callable[[str], str]) -> Callable[[str], str]:
+    """Empty is as good as left out."""
+    return lambda word: parse(word) if word else ""
+
+
+def _file_of_a_node(word: str) -> str:
+    node, colon, path = word.rpartition(":")
+    return f"{node}{colon}{units.absolute_path(path)}"
+
+
+def _telling(word: str) -> str:
+    if word not in ("reload", "restart"):
+        raise Wrong(f"{quoted(word)} is neither reload nor restart")
+    return word
+
+
 _PATH: Final = "the file system at this path"
 
 _KINDS: Final = (
@@ -170,6 +186,16 @@ _KINDS: Final = (
          (Form.NODE,),
          (Option("port", "which", units.port),
           Option("protocol", "tcp or udp", units.protocol, "tcp")), place="port"),
+    Kind("certificate-expired", "The certificate that a server shows has expired; it is the same "
+         "in all else.", (Form.NODE,),
+         (Option("path", "its file, in PEM", units.absolute_path),
+          Option("key", "its private key, `/FILE` or `NODE:/FILE`, if not in the same file",
+                 _optional(_file_of_a_node), ""),
+          Option("issuer_key", "the key that has signed it; without it the server's own signs",
+                 _optional(_file_of_a_node), ""),
+          Option("job", "whom to tell", _optional(units.text), ""),
+          Option("how", "reload or restart; left out, what the job has", _optional(_telling), "")),
+         place="file", needs_init=True),
     Kind("route-withdrawn", "The node has no route to a prefix any more.", (Form.NODE,),
          (Option("to", "the prefix, or `default`", _prefixes),), place="route"),
     Kind("bgp-session-reset", "A router ends sessions of BGP, which come back by themselves.",
@@ -257,7 +283,20 @@ def checked(fault: Fault, lab: Lab) -> Fault:
         _check_sides(fault, lab)
     if kind.place in ("sessions", "announcements"):
         _check_speaks_bgp(_node(lab, fault.on))
+    if kind.name == "certificate-expired":
+        _check_names_of_certificate(fault, lab)
     return fault
+
+
+def _check_names_of_certificate(fault: Fault, lab: Lab) -> None:
+    for name in ("key", "issuer_key"):
+        if node := option(fault, name).rpartition(":")[0]:
+            _node(lab, node)
+    if job := option(fault, "job"):
+        _job(lab, fault.on, job)
+    elif option(fault, "how"):
+        message = "how= is how a job is told, and no job is named"
+        raise UsageError("fault-option", message, hint="job=NAME")
 
 
 def _check_speaks_bgp(node: Node) -> None:

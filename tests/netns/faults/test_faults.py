@@ -277,6 +277,6 @@ def test_an_inject_that_is_killed_is_cleared(site: Site, before: Snapshot) -> No
 def test_every_kind_is_tried_here() -> None:
     tried = {words.split()[0] for words, _ in WITHOUT_NEW_PROCESSES}
     elsewhere = {"job-down", "job-killed", "node-killed", "clock-skew", "flap"}
-    elsewhere |= {"bgp-session-reset", "announcement-withdrawn"}
+    elsewhere |= {"bgp-session-reset", "announcement-withdrawn", "certificate-expired"}
     assert tried | elsewhere == set(KINDS)
     assert set(HANDS) == set(KINDS) - {"flap"}

@@ -70,6 +70,13 @@ def one(words: str) -> Fault:
         ("bgp-session-reset r1", "r1 has no BGP by `routing:`", "job-killed"),
         ("bgp-session-reset a how=so", "`so` is neither hard nor soft", ""),
         ("announcement-withdrawn a prefix=10.9.0.1/16", "prefix: ", ""),
+        ("certificate-expired a", "certificate-expired needs path", "path=…: its file"),
+        ("certificate-expired a path=/c key=k", "key: `k` is not an absolute path", ""),
+        ("certificate-expired a path=/c key=z:/k", "has no node `z`", "there are: r1"),
+        ("certificate-expired a path=/c issuer_key=b:/k", "has no node `b`", ""),
+        ("certificate-expired a path=/c job=wen", "a has no job `wen`", "did you mean web?"),
+        ("certificate-expired a path=/c job=web how=x", "`x` is neither reload nor res", ""),
+        ("certificate-expired a path=/c how=reload", "no job is named", "job=NAME"),
         ("link-down r1:eth0 x=1", "link-down has no option `x`", ""),
     ],
 )
