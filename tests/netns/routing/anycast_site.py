@@ -43,8 +43,8 @@ def own(name: str, directory: Path, changes: Mapping[str, Mapping[str, str]] | N
     """The example, copied, under a name that no other run has; `changes` are of files' texts."""
     shutil.copytree(EXAMPLES, directory / name)
     path = directory / name / f"{name}.yaml"
-    every = {path.name: {"\nname: anycast": f"\nname: a{os.getpid()}"}, **(changes or {})}
-    for file, texts in every.items():
+    named = (path.name, {"\nname: anycast": f"\nname: a{os.getpid()}"})
+    for file, texts in (named, *(changes or {}).items()):
         place = directory / name / file
         text = place.read_text()
         for before, after in texts.items():
