@@ -54,6 +54,16 @@ def own(name: str, directory: Path, changes: Mapping[str, Mapping[str, str]] | N
     return path
 
 
+def up(lab: Lab) -> None:
+    """Up, and converged.
+
+    A node's init keeps a process for commands from the first one on, which is none that a test
+    leaves behind.
+    """
+    lab.up(wait_s=SOON_S)
+    lab["client"].succeed("true", timeout_s=SOON_S)
+
+
 def speaker(lab: Lab, name: str, med: int | None = None) -> dict[str, Any]:
     """A node, as a check of BGP names it."""
     interfaces = lab.description.node(name).interfaces

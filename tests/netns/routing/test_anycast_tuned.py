@@ -24,6 +24,7 @@ from tests.netns.routing.anycast_site import (
     needs_programs,
     own,
     served,
+    up,
 )
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(1200)]
@@ -46,7 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         patch.setenv("HOSTLAB_RUN", str(base / "run"))
         found = Lab(own("tuned", base, {"tuned.yaml": CALM}))
         stack.callback(found.down)
-        found.up(wait_s=SOON_S)
+        up(found)
         expect_all(found)
         yield found
 
