@@ -113,6 +113,14 @@ def test_init_tells_that_the_server_is_gone(lab: Lab) -> None:
     moved(lab, "w1", {"w1": 100, "w3": 101, "w2": 102})
 
 
+def test_exabgp_comes_when_the_server_has_come_before_it(lab: Lab) -> None:
+    """Who tells of the server before there is a pipe does not make a file in its place."""
+    lab["w2"].succeed("initctl stop exabgp && rm /run/health && initctl start came")
+    lab["w2"].succeed("initctl start exabgp")
+    metrics = {"w1": 100, "w3": 101, "w2": 102}
+    expect(lab, *(bgp(lab, SERVERS, prefix, paths=metrics) for prefix in PREFIXES))
+
+
 @pytest.mark.parametrize("fault", ["node-frozen w1", "link-down w1:eth0"])
 def test_who_is_not_heard_is_replaced(lab: Lab, fault: str) -> None:
     with broken(lab, *fault.split()):
