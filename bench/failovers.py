@@ -5,6 +5,7 @@
 A flavour is a shipped example with a service that a client asks for, what each fault is there, and
 how long theory says that the service is away. `hostlab fault measure` measures it; a lab stays up
 for all runs, and several labs of a flavour are measured at once where the machine has the cores.
+A run that cannot be made is told and counted; its lab is staged anew, and the others go on.
 `--write` puts the measured lines into the table of docs/failover.md; the others stay.
 """
 
@@ -20,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from typing import Any, Final
 import msgspec
 
 from bench import machine, ours
+from hostlab.errors import Problem
 from hostlab.faults.outage import Outage, Spread, spread
 from hostlab.lab.description import read_lab
 from hostlab.sync import Lab
@@ -48,6 +51,8 @@ ROWS: Final = (
 """The faults, in the order of the table; a flavour has those that it can have."""
 READY_S: Final = "180s"
 """So long a lab may take until all is as it should be, before a fault and after it."""
+ATTEMPTS: Final = 3
+"""So often the runs of a case are tried in a lab that is staged anew each time."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +202,11 @@ class Line(msgspec.Struct, frozen=True):
     failed: Spread | None
     sent: int
     left_out: int
+    not_made: int
+    """Runs that were wanted, and could not begin or not be seen to their end."""
 
 
-def measured(fault: str, flavour: Flavour, runs: Sequence[Outage]) -> Line:
+def measured(fault: str, flavour: Flavour, runs: Sequence[Outage], *, wanted: int) -> Line:
     """What runs of one case come to; those that did not recover have no outage."""
     return Line(
         fault=fault,
@@ -211,26 +218,29 @@ def measured(fault: str, flavour: Flavour, runs: Sequence[Outage]) -> Line:
         failed=spread([run.failed for run in runs]),
         sent=sum(run.sent for run in runs),
         left_out=sum(run.left_out for run in runs),
+        not_made=wanted - len(runs),
     )
 
 
 HEADER: Final = (
-    "| fault | survived by | in theory | median | p95 | longest | requests failed | runs |",
-    "|---|---|---|---|---|---|---|---|",
+    "| fault | survived by | in theory | shortest | median | p95 | longest | failed | runs |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
 _TABLE: Final = re.compile(r"(?<=<!-- failovers -->\n\n).*?(?=\n<!-- end -->)", re.S)
 
 
 def cells(line: Line) -> str:
     """A line of the table."""
-    times: tuple[str, ...] = ("-",) * 3
+    times: tuple[str, ...] = ("-",) * 4
     if line.outage_s is not None:
-        figures = (line.outage_s.median, line.outage_s.p95, line.outage_s.max)
-        times = tuple(f"{value:.3f} s" for value in figures)
+        found = line.outage_s
+        times = tuple(f"{value:.3f} s" for value in (found.min, found.median, found.p95, found.max))
     failed = "-" if line.failed is None else f"{line.failed.median:g}"
     runs = str(line.runs)
     if line.recovered < line.runs:
         runs += f", {line.runs - line.recovered} did not recover"
+    if line.not_made:
+        runs += f", {line.not_made} could not be made"
     return f"| {' | '.join((line.fault, line.flavour, line.theory, *times, failed, runs))} |"
 
 
@@ -259,19 +269,62 @@ def where() -> str:
     return f"Last measured with a load of {load:.0f} on {os.cpu_count()} processors."
 
 
+class Place:
+    """A lab in which runs are made one after the other; up for the length of the block."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab.name
+        self._lab = lab
+        self._staging = threading.Lock()
+        self._is_closed = False
+
+    def __enter__(self) -> Place:
+        self._stage()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._staging:
+            self._is_closed = True
+            self._lab.down()
+
+    def _stage(self) -> None:
+        """Stage it anew, unless it has gone for good. That it routes is waited for by a run."""
+        with self._staging:
+            if not self._is_closed:
+                self._lab.down()
+                self._lab.up(wait_s=0)
+
+    def measure(self, flavour: Flavour, fault: str, runs: int) -> list[Outage]:
+        """Some runs of one case; fewer when it has failed too often, each time of which is told."""
+        found: list[Outage] = []
+        for attempt in range(ATTEMPTS):
+            try:
+                if attempt:
+                    self._stage()
+                found += measure(self.lab, flavour, fault, runs - len(found))
+            except (RuntimeError, Problem, OSError) as error:
+                print(f"{self.lab}: {fault}: {error}", file=sys.stderr, flush=True)
+            if len(found) == runs or self._is_closed:
+                break
+        return found
+
+
 @contextlib.contextmanager
-def labs(flavour: Flavour, count: int) -> Iterator[list[str]]:
+def places(flavour: Flavour, count: int) -> Iterator[list[Place]]:
     """Several labs of a flavour, up, by names of this process' own."""
     found = read_lab(str(ROOT / "examples" / flavour.example))
-    names = [f"{found.name}-{os.getpid()}-{n}" for n in range(count)]
+    labs = [
+        msgspec.structs.replace(found, name=f"{found.name}-{os.getpid()}-{n}") for n in range(count)
+    ]
     with contextlib.ExitStack() as stack:
-        for name in names:
-            stack.enter_context(Lab(msgspec.structs.replace(found, name=name)))
-        yield names
+        yield [stack.enter_context(Place(Lab(lab))) for lab in labs]
 
 
 def measure(lab: str, flavour: Flavour, fault: str, runs: int) -> list[Outage]:
-    """Some runs of one case, by the command line; RuntimeError with what it said."""
+    """Some runs of one case, by the command line; fewer when one could not be made, which is told.
+
+    RuntimeError with what it said when there was none.
+    """
     case = flavour.cases[fault]
     words = [*case.fault.split(";"), *flavour.request, *case.options]
     words += ["--lab", lab, "--runs", str(runs), "--rate", str(flavour.rate)]
@@ -283,7 +336,7 @@ def measure(lab: str, flavour: Flavour, fault: str, runs: int) -> list[Outage]:
     if not done.stdout:
         raise RuntimeError(f"{shlex.join(words)}: {done.stderr.strip()}")
     if done.stderr:
-        print(f"{lab}: {fault}: {done.stderr.strip()}", file=sys.stderr)
+        print(f"{lab}: {fault}: {done.stderr.strip()}", file=sys.stderr, flush=True)
     said: dict[str, Any] = json.loads(done.stdout)
     return msgspec.convert(said["runs"], list[Outage])
 
@@ -302,18 +355,19 @@ def lines_of(flavour: Flavour, faults: Sequence[str], *, runs: int, count: int) 
     """Every case of a flavour, `runs` times over `count` labs."""
     shares = [runs // count + (n < runs % count) for n in range(count)]
     # Ended early, the labs go down first, which ends those who measure in them.
-    with ThreadPoolExecutor(count) as pool, labs(flavour, count) as names:
+    with ThreadPoolExecutor(count) as pool, places(flavour, count) as found:
         for fault in (each for each in ROWS if each in flavour.cases and each in faults):
             parts = [
-                pool.submit(measure, name, flavour, fault, share)
-                for name, share in zip(names, shares, strict=True)
+                pool.submit(place.measure, flavour, fault, share)
+                for place, share in zip(found, shares, strict=True)
                 if share
             ]
-            yield measured(fault, flavour, [run for part in parts for run in part.result()])
+            made = [run for part in parts for run in part.result()]
+            yield measured(fault, flavour, made, wanted=runs)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 0; 1 when a run did not recover, or nothing could be measured."""
+    """Exit status 0; 1 when a run did not recover, or could not be made."""
     parser = argparse.ArgumentParser(prog="python -m bench.failovers")
     parser.add_argument("flavours", nargs="*", metavar="FLAVOUR", help=f"of {', '.join(FLAVOURS)}")
     parser.add_argument("--fault", action="append", choices=ROWS, help="only this one")
@@ -330,20 +384,28 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     ours.volatile_run_directory()
     found: list[Line] = []
+    is_whole = True
     for name in options.flavours or FLAVOURS:
         flavour = FLAVOURS[name]
         if why := missing(flavour):
             print(f"{name}: {why}", file=sys.stderr)
             continue
-        for line in lines_of(flavour, options.fault or ROWS, runs=options.runs, count=options.labs):
-            found.append(line)
-            if not options.json:
-                print(cells(line), flush=True)
+        try:
+            for line in lines_of(
+                flavour, options.fault or ROWS, runs=options.runs, count=options.labs
+            ):
+                found.append(line)
+                if not options.json:
+                    print(cells(line), flush=True)
+        except Problem as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            is_whole = False
     if options.json:
         print(msgspec.json.encode({"machine": machine.describe(), "lines": found}).decode())
     if options.write:
         PAGE.write_text(with_lines(PAGE.read_text(), found, where()))
-    return int(not found or any(line.recovered < line.runs for line in found))
+    is_whole &= all(line.recovered == line.runs and not line.not_made for line in found)
+    return int(not found or not is_whole)
 
 
 if __name__ == "__main__":

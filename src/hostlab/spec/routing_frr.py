@@ -201,6 +201,10 @@ class _Bgp:
             # Else what is learnt is told a second later, and more under load.
             "coalesce-time 0",
         )
+        if any(peer.hops is not None for peer in bgp.peers):
+            # Until such a peer's connection has been accepted it passes for one that may be one hop
+            # away only, and its next hops stay unreachable (FRR's issue 12025).
+            out.add("bgp disable-ebgp-connected-route-check")
         if bgp.multipath > 1:
             out.add("bgp bestpath as-path multipath-relax")
         for peer in bgp.peers:

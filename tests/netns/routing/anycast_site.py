@@ -43,8 +43,8 @@ def own(name: str, directory: Path, changes: Mapping[str, Mapping[str, str]] | N
     """The example, copied, under a name that no other run has; `changes` are of files' texts."""
     shutil.copytree(EXAMPLES, directory / name)
     path = directory / name / f"{name}.yaml"
-    every = {path.name: {"\nname: anycast": f"\nname: a{os.getpid()}"}, **(changes or {})}
-    for file, texts in every.items():
+    named = (path.name, {"\nname: anycast": f"\nname: a{os.getpid()}"})
+    for file, texts in (named, *(changes or {}).items()):
         place = directory / name / file
         text = place.read_text()
         for before, after in texts.items():
@@ -52,6 +52,16 @@ def own(name: str, directory: Path, changes: Mapping[str, Mapping[str, str]] | N
             text = text.replace(before, after)
         place.write_text(text)
     return path
+
+
+def up(lab: Lab) -> None:
+    """Up, and converged.
+
+    A node's init keeps a process for commands from the first one on, which is none that a test
+    leaves behind.
+    """
+    lab.up(wait_s=SOON_S)
+    lab["client"].succeed("true", timeout_s=SOON_S)
 
 
 def speaker(lab: Lab, name: str, med: int | None = None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import pytest
 
 from hostlab.sync import Lab
 from tests.netns.routing.anycast_site import (
-    SOON_S,
     bgp,
     expect,
     expect_all,
@@ -20,6 +19,7 @@ from tests.netns.routing.anycast_site import (
     own,
     served,
     session,
+    up,
 )
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(1200)]
@@ -43,7 +43,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         patch.setenv("HOSTLAB_RUN", str(base / "run"))
         found = Lab(own("anycast", base, {"healthcheck.conf": COUNTED}))
         stack.callback(found.down)
-        found.up(wait_s=SOON_S)
+        up(found)
         yield found
 
 

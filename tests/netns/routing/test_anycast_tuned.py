@@ -24,6 +24,7 @@ from tests.netns.routing.anycast_site import (
     needs_programs,
     own,
     served,
+    up,
 )
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(1200)]
@@ -34,6 +35,8 @@ PREFIXES: Final = (f"{V6}/128", f"{V4}/32")
 SERVERS: Final = ("rs4", "rs5")
 ROUTERS: Final = ("er2", "er3", "dr6", "dr7", "dr8")
 REQUEST: Final = b"GET / HTTP/1.0\r\n\r\n"
+CALM: Final = {"multiplier: 7": "multiplier: 30"}
+"""BFD that tells of nobody's death because the machine is busy; still before the hold time."""
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +45,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     base = tmp_path_factory.mktemp("anycast")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("HOSTLAB_RUN", str(base / "run"))
-        found = Lab(own("tuned", base))
+        found = Lab(own("tuned", base, {"tuned.yaml": CALM}))
         stack.callback(found.down)
-        found.up(wait_s=SOON_S)
+        up(found)
         expect_all(found)
         yield found
 
@@ -108,6 +111,14 @@ def test_init_tells_that_the_server_is_gone(lab: Lab) -> None:
     moved(lab, "w3", {"w1": 1000, "w3": 101, "w2": 102})
     lab["w1"].succeed("initctl start nginx")
     moved(lab, "w1", {"w1": 100, "w3": 101, "w2": 102})
+
+
+def test_exabgp_comes_when_the_server_has_come_before_it(lab: Lab) -> None:
+    """Who tells of the server before there is a pipe does not make a file in its place."""
+    lab["w2"].succeed("initctl stop exabgp && rm /run/health && initctl start came")
+    lab["w2"].succeed("initctl start exabgp")
+    metrics = {"w1": 100, "w3": 101, "w2": 102}
+    expect(lab, *(bgp(lab, SERVERS, prefix, paths=metrics) for prefix in PREFIXES))
 
 
 @pytest.mark.parametrize("fault", ["node-frozen w1", "link-down w1:eth0"])

@@ -38,21 +38,22 @@ def run(outage_s: float | None, failed: int = 0) -> Outage:
 
 
 def test_a_line_has_the_distribution_and_what_did_not_recover() -> None:
-    line = measured(ROWS[0], FLAVOUR, [run(0.5, 3), run(0.25, 1), run(None, 9)])
-    assert (line.sent, line.left_out) == (30, 3)
-    text = "| 1 s | 0.375 s | 0.500 s | 0.500 s | 3 | 3, 1 did not recover |"
+    line = measured(ROWS[0], FLAVOUR, [run(0.5, 3), run(0.25, 1), run(None, 9)], wanted=5)
+    assert (line.sent, line.left_out, line.not_made) == (30, 3, 2)
+    runs = "3, 1 did not recover, 2 could not be made"
+    text = f"| 1 s | 0.250 s | 0.375 s | 0.500 s | 0.500 s | 3 | {runs} |"
     assert cells(line) == f"| {ROWS[0]} | a way {text}"
-    nothing = measured(ROWS[0], FLAVOUR, [run(None)])
-    assert "| - | - | - | 0 | 1, 1 did not recover |" in cells(nothing)
+    nothing = measured(ROWS[0], FLAVOUR, [run(None)], wanted=1)
+    assert "| - | - | - | - | 0 | 1, 1 did not recover |" in cells(nothing)
 
 
 def test_measured_lines_take_the_place_of_older_ones_and_the_others_stay() -> None:
     page = PAGE.read_text()
-    first = measured(ROWS[1], FLAVOUR, [run(1.0)])
+    first = measured(ROWS[1], FLAVOUR, [run(1.0)], wanted=1)
     once = with_lines(page, [first], "Here.")
-    again = with_lines(once, [measured(ROWS[0], FLAVOUR, [run(2.0)]), first], "There.")
+    again = with_lines(once, [measured(ROWS[0], FLAVOUR, [run(2.0)], wanted=1), first], "There.")
     assert [line for line in again.splitlines() if "| a way |" in line] == [
-        cells(measured(ROWS[0], FLAVOUR, [run(2.0)])),
+        cells(measured(ROWS[0], FLAVOUR, [run(2.0)], wanted=1)),
         cells(first),
     ]
     kept = [line for line in page.splitlines() if line not in again.splitlines()]

@@ -267,6 +267,16 @@ def test_what_a_filter_means() -> None:
     assert "neighbor 10.0.0.2 maximum-prefix 10" in frr
 
 
+@pytest.mark.parametrize("hops", ["", "hops: 2"])
+def test_frr_believes_next_hops_of_peers_several_hops_away(hops: str) -> None:
+    text = pair(
+        f"{{engine: frr, bgp: {{as: 65001, peers: {{r2: {{{hops}}}}}}}}}",
+        "{bgp: {as: 65002, peers: [r1]}}",
+    )
+    lines = config(routed(text), Engine.FRR, "bgpd")
+    assert ("bgp disable-ebgp-connected-route-check" in lines) == bool(hops)
+
+
 def test_a_segment_of_two_needs_no_designated_router() -> None:
     lab = lab_of("""
         segments: [two, three]
