@@ -7,7 +7,6 @@ It is called through a handle that keeps the GIL, between the interpreter's own 
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import operator
 import os
@@ -42,6 +41,10 @@ NAMESPACE_FLAGS: Final = {
     "uts": CLONE_NEWUTS,
 }
 """The kernel's names in /proc/PID/ns, and the flag of each."""
+
+
+_ALONE: Final = 3
+"""Links of /proc/self/task: its own, its parent's, and one for each thread."""
 
 
 class CloneArgs(ctypes.Structure):
@@ -86,10 +89,9 @@ def clone3(flags: int, *, cgroup: int | None = None, hooks: bool = True) -> tupl
     to two hundred pages: they renew locks that other threads may have held, forget those threads
     and pending signals, seed `random`. That is for one that soon executes a program, and for a
     holder, which has no use for any of it and forks its supervisors with the hooks. Threads other
-    than the caller's would be waited for in vain, so with any of them the hooks run; also with one
-    that `threading` does not know of.
+    than the caller's would be waited for in vain, so with any of them the hooks run.
     """
-    hooks = hooks or _thread._count() > 0
+    hooks = hooks or _has_other_threads()
     pid, pidfd = ctypes.c_int(-1), ctypes.c_int(-1)
     arguments = CloneArgs(
         flags=flags
@@ -103,11 +105,12 @@ def clone3(flags: int, *, cgroup: int | None = None, hooks: bool = True) -> tupl
     )
     size = ctypes.c_size_t(ctypes.sizeof(arguments))
     call = partial(_syscall, ctypes.c_long(SYSCALL["clone3"]), ctypes.byref(arguments), size)
+    steps: tuple[Callable[[], object], ...] = (call, _after_fork_child) if hooks else (call,)
     if hooks:
         _before_fork()
     # In one call of the interpreter: after each it looks whether another thread wants its lock, and
     # a child would give it, and wait for that thread. `any` goes on after a 0, the child's result.
-    if not any(map(_call, (call, _after_fork_child) if hooks else (call,))):
+    if not any(map(_call, steps)):
         return 0, -1
     error = oserror("clone3", f"flags {flags:#x}") if pid.value < 0 else None
     if hooks:
@@ -115,6 +118,14 @@ def clone3(flags: int, *, cgroup: int | None = None, hooks: bool = True) -> tupl
     if error is not None:
         raise error
     return pid.value, pidfd.value
+
+
+def _has_other_threads() -> bool:
+    """Whether it has, by the kernel: Python counts those that have begun to run its code."""
+    try:
+        return os.stat("/proc/self/task").st_nlink != _ALONE
+    except OSError:
+        return True
 
 
 def namespace_fd(pid: int, kind: str) -> int:
