@@ -48,10 +48,6 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         """How many days it is still good, at a time in seconds since the epoch; below 0: not."""
         return (self.not_after.timestamp() - now) / _DAY_S
 
-    def is_early(self, now: float) -> bool:
-        """Whether it is not good yet."""
-        return now < self.not_before.timestamp()
-
 
 def decode(der: bytes) -> Certificate:
     """A certificate; DecodeError for bytes that are none."""

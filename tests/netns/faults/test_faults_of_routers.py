@@ -57,7 +57,7 @@ EVERY = {"10.70.0.0/16", "10.71.0.0/16", "10.80.0.0/16", "10.81.0.0/16", "2001:d
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for name in ("bird", "vtysh"):
         if checking.program(name) is None:
-            pytest.skip(f"here: {name} is not installed")
+            pytest.skip(f"{name} is not installed")
     with (
         pytest.MonkeyPatch.context() as patch,
         broken_lab(tmp_path_factory.mktemp("lab"), patch, LAB, kind="routers") as found,
@@ -224,7 +224,7 @@ def test_a_daemon_that_is_dead(site: Site, before: Snapshot) -> None:
 
 def test_a_node_that_is_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if checking.program("bird") is None:
-        pytest.skip("here: bird is not installed")
+        pytest.skip("bird is not installed")
     with broken_lab(tmp_path, monkeypatch, ALONE) as alone:
         inject(alone, "node-killed r")
         with pytest.raises(UsageError, match="r is dead on purpose"):

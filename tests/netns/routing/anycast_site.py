@@ -33,7 +33,7 @@ def needs_programs() -> None:
     """Skip where a daemon of the labs is not here, or no lab is possible."""
     for name in PROGRAMS:
         if shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}") is None:
-            pytest.skip(f"here: {name} is not installed")
+            pytest.skip(f"{name} is not installed")
     if os.geteuid():
         pytest.skip("here: FRR and ExaBGP in nodes take a lab of root's")
     lab_site.probe()

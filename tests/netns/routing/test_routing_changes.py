@@ -46,9 +46,9 @@ def lab_of(name: str, **changes: str) -> Lab:
 def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for program in ("bird", "vtysh"):
         if checking.program(program) is None:
-            pytest.skip(f"here: {program} is not installed")
+            pytest.skip(f"{program} is not installed")
     if not Path("/usr/lib/frr/frr-reload.py").exists():
-        pytest.skip("here: frr-pythontools is not installed")
+        pytest.skip("frr-pythontools is not installed")
     with (
         pytest.MonkeyPatch.context() as patch,
         lab_site.site(tmp_path_factory.mktemp("changes"), patch, kind="routes") as place,

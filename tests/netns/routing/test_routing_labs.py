@@ -121,7 +121,7 @@ def needs(engine: Engine) -> None:
     """Skip where the engine's daemons are not."""
     lacking = "bird" if engine is Engine.BIRD else "vtysh"
     if checking.program(lacking) is None:
-        pytest.skip(f"here: {lacking} is not installed")
+        pytest.skip(f"{lacking} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +372,7 @@ def test_a_peer_that_is_a_job_and_sessions_of_bfd_are_waited_for(
     for engine in Engine:
         needs(engine)
     if checking.program("exabgp") is None:
-        pytest.skip("here: exabgp is not installed")
+        pytest.skip("exabgp is not installed")
     with lab_site.site(tmp_path, monkeypatch) as place:
         lab = Lab(lab_site.described(place.name, SPEAKER))
         lab.up(wait_s=0)

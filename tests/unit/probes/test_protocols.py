@@ -65,7 +65,6 @@ def test_a_certificate_tells_its_names_and_dates() -> None:
     assert found.not_after == datetime(2051, 1, 1, tzinfo=UTC)
     assert certificate.decode(made(before=b"500101000000Z")).not_before.year == 1950
     assert found.days_left(found.not_after.timestamp() - 86400) == 1.0
-    assert found.is_early(0)
 
 
 @given(st.data())
