@@ -118,7 +118,7 @@ class Neighbours(InstanceModule):
         """Every entry, or those of an interface."""
         words = ("%s -j neigh show", self.find_command("ip"))
         if interface is not None:
-            words = ("%s -j neigh show dev %s", words[1], interface)  # type: ignore[assignment]
+            words = ("%s -j neigh show dev %s", words[1], interface)  # type: ignore[assignment]  # one word more
         return [Neighbour(row) for row in json.loads(self.check_output(*words) or "[]")]
 
     def get(self, address: str) -> Neighbour | None:

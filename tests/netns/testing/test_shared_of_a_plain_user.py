@@ -59,14 +59,14 @@ def test_it_is_set_back(place: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("here: only root can be another user")
     user = {"user": wall_site.PLAIN_USER, "group": wall_site.PLAIN_USER, "extra_groups": []}
-    tried = subprocess.run(["unshare", "--user", "--mount", "true"], check=False, cwd="/", **user)  # type: ignore[call-overload]
+    tried = subprocess.run(["unshare", "--user", "--mount", "true"], check=False, cwd="/", **user)  # type: ignore[call-overload]  # `user` is of several kinds
     if tried.returncode:
         pytest.skip("here: a plain user may make no namespaces")
     name = f"shared-{os.getpid()}"
     site = wall_site.Site(place, f"name: {name}\n{LAB}", is_root=False)
     try:
         assert site.ask(status=True)
-        done = subprocess.run(  # type: ignore[call-overload]
+        done = subprocess.run(  # type: ignore[call-overload]  # `user` is of several kinds
             ["/usr/bin/python3", "-P", "-c", PROGRAM, name],
             env={
                 "HOSTLAB_RUN": str(site.run_directory),
