@@ -5,7 +5,8 @@
     python -m bench firewall              only those whose names begin with firewall-
     python -m bench --list                what there is
     python -m bench --json                the same as JSON on standard output
-    python -m bench --write               write docs/benchmarks.md as well
+    python -m bench --write               write docs/benchmarks.md anew
+    python -m bench path --write          write what was measured into docs/benchmarks.md
 
 Run it as root from the root of the repository, with hostlab importable (`make bench`). It needs
 nothing but Python; a peer that is not installed is named with the way to install it, and is left

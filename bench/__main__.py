@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import gc
 import signal
 import sys
@@ -18,7 +19,7 @@ PROGRESS_WIDTH = 78
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 0; 1 when a target that was measured is missed."""
+    """Exit status 0; 1 when a target that was measured is missed, 2 when it cannot be asked so."""
     options = _options(arguments)
     # Ended by force, it still takes down what it has up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -29,6 +30,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     ours.volatile_run_directory()
     where = machine.describe()
+    before = PAGE.read_text(encoding="utf-8") if options.write and options.names else ""
+    if before and not report.is_of(before, where):
+        print(f"{PAGE.name} is of another machine: measure all, naming none", file=sys.stderr)
+        return 2
     # What the children of this process inherit must not be walked, and so copied, by each.
     gc.freeze()
     names = [each for name in options.names for each in _named(name)]
@@ -41,8 +46,9 @@ def main(arguments: Sequence[str]) -> int:
         print("\n".join(f"{key}: {value}" for key, value in where.items()))
         print(f"command: {machine.command()}")
     if options.write:
-        PAGE.parent.mkdir(exist_ok=True)
-        page = report.as_markdown(outcomes, where, machine.command())
+        titles = [make().title for make in CASES.values()]
+        today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+        page = report.as_markdown(outcomes, where, today, titles=titles, before=before)
         PAGE.write_text(page, encoding="utf-8")
     missed = [v for outcome in outcomes for v in outcome.verdicts if v.met is False]
     return 1 if missed else 0
@@ -53,14 +59,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write them into docs/benchmarks.md")
     parser.add_argument("--rounds", type=int, help="instead of each benchmark's own number")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if not _named(name)]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(CASES)}")
-    if options.write and options.names:
-        parser.error("--write needs every benchmark: name none")
     return options
 
 

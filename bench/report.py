@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from bench.measure import Outcome, Sample, Verdict
 
 Machine = Mapping[str, str]
+
+LOAD: Final = "load before"
+"""The fact of a machine that belongs to one measurement."""
+
+_HEAD: Final = (
+    "# Benchmarks",
+    "",
+    "This page is written by `make bench`, or in parts by `python -m bench NAME … --write`; do not "
+    "edit it. What is compared, and how, is said in `bench/__init__.py`. A ratio is of medians; "
+    "the contenders of one table took turns in the same run. All were measured on:",
+)
+_TARGETS: Final = (
+    "| work | metric | to reach | measured | |",
+    "|---|---|---|---|---|",
+)
 
 
 def as_text(outcome: Outcome) -> str:
@@ -66,37 +82,64 @@ def _as_object(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def as_markdown(outcomes: Sequence[Outcome], machine: Machine, command: str) -> str:
-    """The page docs/benchmarks.md, whole."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "This page is written by `make bench`; do not edit it. What is compared, and how, is said "
-        "in `bench/__init__.py`. A ratio is of medians; contenders took turns in the same run.",
-        "",
-        f"Made by `{command}` on:",
-        "",
-        *(f"- {key}: {value}" for key, value in machine.items()),
-        "",
-        "## Targets",
-        "",
-        "| work | metric | to reach | measured | |",
-        "|---|---|---|---|---|",
-    ]
+def as_markdown(
+    outcomes: Sequence[Outcome],
+    machine: Machine,
+    when: str,
+    *,
+    titles: Sequence[str],
+    before: str = "",
+) -> str:
+    """The page docs/benchmarks.md: these outcomes, and what `before` says of the other titles.
+
+    `titles` are all benchmarks' in their order; what the page had under another one is dropped.
+    """
+    rows, sections = _targets_before(before), _sections_before(before)
+    measured = f"Measured {when}, load before: {machine[LOAD]}."
     for outcome in outcomes:
-        lines += [
-            f"| {outcome.benchmark.title} | {_own(verdict)} | {verdict.target.text} "
+        title = outcome.benchmark.title
+        rows[title] = [
+            f"| {title} | {_own(verdict)} | {verdict.target.text} "
             f"| {_measured(verdict)} | {_mark(verdict)} |"
             for verdict in outcome.verdicts
         ]
-    for outcome in outcomes:
-        lines += ["", *_section(outcome)]
+        sections[title] = "\n".join(_section(outcome, measured))
+    known = [title for title in titles if title in sections]
+    lines = [*_HEAD, "", *_facts(machine), "", "## Targets", "", *_TARGETS]
+    lines += [row for title in known for row in rows.get(title, ())]
+    for title in known:
+        lines += ["", sections[title]]
     return "\n".join(lines) + "\n"
 
 
-def _section(outcome: Outcome) -> list[str]:
+def is_of(page: str, machine: Machine) -> bool:
+    """Whether a page's figures are of this machine, and others of it may stand beside them."""
+    head = page.partition("\n## ")[0].splitlines()
+    return [line for line in head if line.startswith("- ")] == _facts(machine)
+
+
+def _facts(machine: Machine) -> list[str]:
+    return [f"- {key}: {value}" for key, value in machine.items() if key != LOAD]
+
+
+def _targets_before(page: str) -> dict[str, list[str]]:
+    rows: dict[str, list[str]] = {}
+    for line in page.partition("\n## Targets\n")[2].partition("\n## ")[0].splitlines():
+        if line.startswith("| ") and line not in _TARGETS:
+            rows.setdefault(line.split(" | ")[0].removeprefix("| "), []).append(line)
+    return rows
+
+
+def _sections_before(page: str) -> dict[str, str]:
+    parts = page.split("\n## ")[2:]
+    return {part.partition("\n")[0]: f"## {part.rstrip()}" for part in parts}
+
+
+def _section(outcome: Outcome, measured: str) -> list[str]:
     lines = [
         f"## {outcome.benchmark.title}",
+        "",
+        measured,
         "",
         "| contender | metric | median | least – greatest | rounds |",
         "|---|---|---|---|---|",
