@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from hostlab.checks.patience import Step
+from hostlab.errors import Failed
 from hostlab.spec.model import Place
+
+SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?", "skipped": "–"}
+_REPR_CHARACTERS: Final = 160
+"""Of verdicts in a report's repr: pytest cuts those above 240 in the middle."""
 
 
 class Outcome(StrEnum):
@@ -79,7 +84,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Verdicts in the order of the description, whatever the order they were reached in."""
+    """Verdicts in the order of the description, whatever the order they were reached in.
+
+    It is true when it is `ok`.
+    """
 
     rows: tuple[Verdict, ...] = ()
     took_s: float = 0.0
@@ -92,6 +100,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def ok(self) -> bool:
         """Whether every expectation that was asked holds."""
         return all(row.ok for row in self.rows)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def must_hold(self) -> None:
+        """Failed when it is not `ok`, with what `hostlab check` prints of what does not hold."""
+        if not self.ok:
+            raise Failed("checks", str(self))
+
+    def __str__(self) -> str:
+        wrong = [f"{SIGNS[row.outcome]} {row}" for row in self.rows if not row.ok]
+        return "\n".join([*wrong, self.summary()])
+
+    def __repr__(self) -> str:
+        """One line: pytest shows it of `assert lab.check()`."""
+        wrong = [f"{row.node}: {row.check}: {row.seen}" for row in self.rows if not row.ok]
+        while len(wrong) > 1 and sum(map(len, wrong)) > _REPR_CHARACTERS:
+            wrong.pop()
+        return f"<Report: {'; '.join([self.summary(), *wrong])}>"
 
     @property
     def exit_code(self) -> int:

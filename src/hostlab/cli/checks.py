@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from hostlab.spec import Check
 
     Command = Callable[..., Any]
-
-SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?", "skipped": "–"}
 
 
 def _file_option(name: str, text: str) -> Callable[[Command], Command]:
@@ -216,6 +214,8 @@ def judged(
 
 
 def _show(verdict: Verdict) -> None:
+    from hostlab.checks.verdict import SIGNS
+
     print(f"{coloured(SIGNS[verdict.outcome], good=verdict.ok)} {plain(str(verdict))}")
 
 

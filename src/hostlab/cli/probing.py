@@ -177,7 +177,7 @@ def show(report: Report, *, as_json: bool) -> None:
 
 def show_verdict(row: Verdict) -> None:
     """One verdict: its line, and what was found out."""
-    from hostlab.cli.checks import SIGNS
+    from hostlab.checks.verdict import SIGNS
 
     lines = [str(row)]
     if row.ok:

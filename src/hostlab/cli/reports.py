@@ -47,7 +47,7 @@ def show_command(report: str, *, as_json: bool) -> int:
 
 
 def _matrix(run: Run) -> None:
-    from hostlab.cli.checks import SIGNS
+    from hostlab.checks.verdict import SIGNS
 
     cells = run.cells()
     checks = list(dict.fromkeys(check for _, check in cells))

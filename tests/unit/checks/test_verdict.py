@@ -7,6 +7,7 @@ import pytest
 
 from hostlab.checks.kind import hostlab_line
 from hostlab.checks.verdict import Outcome, Report, Verdict
+from hostlab.errors import Failed
 from hostlab.spec.model import Place
 
 pytestmark = pytest.mark.unit
@@ -53,8 +54,30 @@ def test_exit_code_and_summary(outcomes: str, code: int, summary: str) -> None:
     kinds = {"h": Outcome.HOLDS, "f": Outcome.FAILS, "u": Outcome.UNKNOWN}
     report = Report(rows=tuple(verdict(kinds[letter]) for letter in outcomes))
     assert report.exit_code == code
-    assert report.ok is (code == 0)
+    assert report.ok is bool(report) is (code == 0)
     assert report.summary() == summary
+
+
+def test_a_report_that_must_hold_raises_what_the_command_line_prints() -> None:
+    held = verdict(Outcome.HOLDS)
+    Report(rows=(held,)).must_hold()
+    for outcome, sign in ((Outcome.FAILS, "✗"), (Outcome.UNKNOWN, "?")):
+        wrong = verdict(outcome)
+        report = Report(rows=(held, wrong))
+        with pytest.raises(Failed) as failed:
+            report.must_hold()
+        assert str(failed.value) == f"{sign} {wrong}\n{report.summary()}"
+
+
+def test_a_report_s_repr_is_one_short_line_with_what_does_not_hold() -> None:
+    held, wrong = verdict(Outcome.HOLDS), verdict(Outcome.FAILS, node="db")
+    assert repr(Report(rows=(held, wrong))) == (
+        "<Report: 1 of 2 checks hold, 1 does not; db: listens: 80: nothing listens>"
+    )
+    many = Report(rows=tuple(verdict(Outcome.FAILS, node=f"db{n}") for n in range(100)))
+    assert "db0: listens" in repr(many)
+    assert "db99" not in repr(many)
+    assert len(repr(many)) < 240
 
 
 def test_a_report_survives_json() -> None:
