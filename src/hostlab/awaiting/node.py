@@ -48,6 +48,7 @@ class AwaitedNode(NodeConnection, Awaited):
         with Wait(self, f"nothing listens on {protocol} port {port}", timeout_s) as wait:
             awaited = AwaitedPort(self.pid, port, protocol, address)
             wait.callback(awaited.close)
+            wait.instead = awaited.others
             wait.until(awaited.is_open, despair=wait.nothing_will, every_s=LOOK_S)
 
     def wait_for_closed_port(

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
+from hostlab.awaiting.owners import owners
 from hostlab.errors import UsageError
 from hostlab.linux.entering import from_inside
 from hostlab.linux.netlink import Netlink
-from hostlab.linux.sockdiag import NETLINK_SOCK_DIAG, destruction_socket, listeners
+from hostlab.linux.sockdiag import (
+    NETLINK_SOCK_DIAG,
+    destruction_socket,
+    listeners,
+    listening_inodes,
+)
 
 LOOK_S: Final = 0.003
 """The pause between two looks for one that opens; a look takes about 0.1 ms."""
+MOST_TOLD: Final = 8
+"""As many ports are named that listen instead."""
 _EVENT_BYTES: Final = 4096
 
 
@@ -28,6 +36,7 @@ class AwaitedPort:
             self._address = None if address is None else ip_address(address)
         except ValueError as error:
             raise UsageError("port", str(error)) from None
+        self._pid = pid
         self._protocol = protocol
         self._port = port
         self._diag = Netlink(adopted=_made_in(pid, lambda: Netlink(NETLINK_SOCK_DIAG).socket))
@@ -54,6 +63,21 @@ class AwaitedPort:
             while self._destroyed.recv(_EVENT_BYTES):
                 pass
         return None if self.is_open() else True
+
+    def others(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """What listens instead: ` (8080 does: job web)`; empty when nothing does.
+
+        `rows` are the node's jobs. The port itself, at another address, before other ports.
+        """
+        every = listeners(self._protocol, over=self._diag)
+        names = {str(each): each.port for each in every if each.port == self._port}
+        names = names or {str(port): port for port in sorted({each.port for each in every})}
+        told = []
+        for name, port in list(names.items())[:MOST_TOLD]:
+            inodes = listening_inodes(self._protocol, port, over=self._diag)
+            whose = ", ".join(owners(self._pid, inodes, rows))
+            told.append(f"{name} does: {whose}" if whose else f"{name} does")
+        return f" ({'; '.join(told)})" if told else ""
 
     def fileno(self) -> int:
         """Readable when a socket was destroyed."""

@@ -74,6 +74,8 @@ class Wait(contextlib.ExitStack):
         self.missing = missing
         self.timeout_s = timeout_s
         self.deadline = time.monotonic() + timeout_s
+        self.instead: Callable[[Rows], str] = lambda _: ""
+        """What is so instead, to be said behind `missing`; is given the node's jobs."""
         self.rows: Rows | None = None
         """The node's jobs, as last told; None: not yet."""
         self._control: Control | None = None
@@ -259,7 +261,10 @@ class Wait(contextlib.ExitStack):
 
     def _failed(self, why: str, log: Sequence[str]) -> Failed:
         hint = f"hostlab exec {self.node.lab}/{self.node.name} -- sh"
-        return Failed("wait", f"{self.node.name}: {self.missing}: {why}{quoted(log)}", hint=hint)
+        missing = self.missing
+        with contextlib.suppress(Problem, OSError):
+            missing += self.instead(self.rows or ())
+        return Failed("wait", f"{self.node.name}: {missing}: {why}{quoted(log)}", hint=hint)
 
 
 def quoted(log: Sequence[str]) -> str:

@@ -91,13 +91,15 @@ def destruction_socket(protocol: str) -> socket.socket:
     return made
 
 
-def listening_inodes(protocol: str, port: int) -> frozenset[int]:
+def listening_inodes(protocol: str, port: int, *, over: Netlink | None = None) -> frozenset[int]:
     """The inodes of the sockets that `listeners` finds on a port: /proc/PID/fd shows whose.
 
     A socket that is bound and in a hash, but of no file any more, has inode 0.
     """
     wanted = port.to_bytes(2, "big")
-    found = [_MESSAGE.unpack_from(body) for body in _dump(protocol) if len(body) >= _MESSAGE.size]
+    found = [
+        _MESSAGE.unpack_from(body) for body in _dump(protocol, over) if len(body) >= _MESSAGE.size
+    ]
     return frozenset(message[-1] for message in found if message[4][:2] == wanted)
 
 

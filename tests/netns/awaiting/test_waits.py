@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 
 from hostlab.api import AsyncNode
+from hostlab.awaiting.owners import owners
 from hostlab.awaiting.wait import Wait
 from hostlab.checks import JobState, JobStatus
 from hostlab.errors import Failed, UsageError
+from hostlab.linux import cgroups
+from hostlab.linux.entering import from_inside
+from hostlab.linux.sockdiag import listening_inodes
 from hostlab.observe.in_node import pid_in
 from hostlab.sync import Lab, Node
 from tests.netns.lab.lab_site import DEADLINE_S, site
@@ -39,6 +43,9 @@ nodes:
         pre_start: mkfifo /srv/go
         exec: sh -c 'read x </srv/go; echo it $x; exec sleep infinity'
         start_on: go
+      forks:
+        exec: sh -c 'python3 -m http.server 84 & wait'
+        manual: true
       talker: {exec: "sh -c 'echo ready at last; exec sleep infinity'", start_on: talk}
   wrong:
     jobs:
@@ -102,6 +109,49 @@ def test_a_port_of_another_protocol_or_address_is_none(lab: Lab) -> None:
         bare.wait_for_open_port(0)
     with pytest.raises(UsageError, match="does not appear to be"):
         bare.wait_for_open_port(80, address="web")
+
+
+def test_what_listens_instead_is_told_with_its_job(lab: Lab) -> None:
+    web, bare = lab["web"], lab["bare"]
+    with pytest.raises(Failed, match=r"web: nothing listens on tcp port 8080: after 0 s"):
+        web.wait_for_open_port(8080, timeout_s=0)
+    web.job("forks", "start")
+    web.wait_for_open_port(84)
+    with background(web, "import socket; s = socket.create_server(('127.0.0.1', 85))"):
+        web.wait_for_open_port(85)
+        with pytest.raises(Failed) as failed:
+            web.wait_for_open_port(8080, timeout_s=2)  # The init tells its jobs meanwhile.
+        told = "nothing listens on tcp port 8080 (84 does: job forks; 85 does: python3): after"
+        assert told in str(failed.value)
+        with pytest.raises(Failed) as failed:
+            web.wait_for_open_port(85, address="10.0.0.2", timeout_s=0)
+        assert "port 85 (127.0.0.1:85 does: python3): after" in str(failed.value)
+    web.job("forks", "stop")
+    with background(bare, "import socket; s = socket.create_server(('', 86))"):
+        bare.wait_for_open_port(86)
+        with pytest.raises(Failed, match=r"udp port 86: after"):
+            bare.wait_for_open_port(86, protocol="udp", timeout_s=0)
+
+
+def test_whose_a_socket_is_is_known_by_the_cgroup_and_by_the_parents(lab: Lab) -> None:
+    web = lab["web"]
+    web.job("forks", "start")
+    web.wait_for_open_port(84)
+    data, _ = from_inside(
+        web.pid, ("user", "net"), lambda: (b"%d" % min(listening_inodes("tcp", 84)), [])
+    )
+    rows = web.job_table()
+    cases = [(rows, "job forks"), ([], "python3"), (_with(rows, instance="other"), "job forks")]
+    if cgroups.find().unified is not None:
+        cases.append((_with(rows, processes={}), "job forks"))
+    for known, whose in cases:
+        assert owners(web.pid, [int(data)], known) == (whose,)
+    assert owners(web.pid, [], rows) == ()
+    web.job("forks", "stop")
+
+
+def _with(rows: list[dict[str, Any]], **change: object) -> list[dict[str, Any]]:
+    return [{**row, **change} for row in rows]
 
 
 @contextmanager
