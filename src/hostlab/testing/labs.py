@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from hostlab import spec
-from hostlab.errors import Problem, UsageError
+from hostlab.errors import Failed, Problem, UsageError
 from hostlab.lab.description import read_lab
 from hostlab.spec.names import MAX_LABEL
 from hostlab.testing.shared import SharedLab
@@ -168,17 +168,25 @@ class Labs:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Tell beside a failure how its lab is entered, or how it would be kept."""
-        report = yield
         shared = self._lent.get(item.nodeid)
+        error = None if call.excinfo is None else call.excinfo.value
+        is_told = False
+        if shared is not None and isinstance(error, Failed) and not self.is_keeping:
+            # It says how to enter a lab that is about to go.
+            is_told = shared.lab.name in (error.hint or error.message)
+            if is_told:
+                error.hint = "run again with --hostlab-keep to look inside"
+        report = yield
         if shared is not None and report.failed and report.when != "teardown":
             text = "--hostlab-keep leaves the lab of a failed test up"
             if self.is_keeping:
                 self._kept.add(item.nodeid)
                 text = _how_to_enter(item, shared)
-            report.sections.append(("hostlab", text))
+            if not is_told:
+                report.sections.append(("hostlab", text))
         return report
 
     @pytest.hookimpl(trylast=True)

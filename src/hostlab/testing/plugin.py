@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -80,6 +80,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "node" in metafunc.fixturenames:
         names = _labs(metafunc.config).nodes_for(metafunc.definition)
         metafunc.parametrize("node", names, indirect=True, ids=names)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show a test's own line as the last one before what hostlab tells; --full-trace all."""
+    if call.excinfo is not None and not item.config.getoption("fulltrace"):
+        from hostlab.testing.failures import shorten
+
+        shorten(call.excinfo.value)
+    return (yield)
 
 
 @pytest.fixture

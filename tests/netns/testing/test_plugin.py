@@ -190,6 +190,7 @@ def test_a_failed_test_keeps_its_lab_and_says_how_to_enter(runs: Runs) -> None:
     assert "PASSED test_shop.py::test_next_one_has_another" in done.stdout
     entered = re.search(r"^enter: hostlab shell ((shop-\d+)/web1)$", done.stdout, re.M)
     assert entered, done.stdout
+    assert f"hint: hostlab exec {entered[2]}/client -- sh" in done.stdout
     hostlab = str(Path(sys.executable).with_name("hostlab"))
     words = [hostlab, "exec", f"{entered[2]}/client", "--", "test", "-e", "/tmp/evidence"]
     assert subprocess.run(words, check=False).returncode == 0
@@ -197,10 +198,86 @@ def test_a_failed_test_keeps_its_lab_and_says_how_to_enter(runs: Runs) -> None:
     assert not remains.marked_processes(entered[2])
 
 
-def test_without_keep_it_goes_and_the_report_says_how_it_would_stay(runs: Runs) -> None:
-    done = runs.pytest(FAILS)
-    assert "1 failed, 1 passed" in done.stdout
-    assert "--hostlab-keep leaves the lab of a failed test up" in done.stdout
+TOLD = """
+import pytest
+
+def of_mine(client):
+    client.succeed("echo closed >&2; exit 3")
+
+def test_tells(lab):
+    of_mine(lab["client"])
+
+def test_asserts(lab):
+    assert lab["client"].execute("exit 3").status == 0
+
+def test_is_late(lab):
+    lab["client"].succeed("sleep 1000", timeout_s=0)
+
+def test_asks_for_what_is_not(lab):
+    lab["nobody"]
+
+def test_has_a_fault_inside(lab):
+    lab["client"].execute("true", directory=object())
+
+def test_a_fixture_of_hostlab_s_own(lab):
+    lab.down()
+"""
+
+
+def test_a_failure_ends_with_the_test_s_own_line_and_says_how_the_lab_would_stay(
+    runs: Runs,
+) -> None:
+    done = runs.pytest(TOLD)
+    parts = re.split(r"^_+ (?:ERROR at teardown of )?(test_\w+) _+$", done.stdout, flags=re.M)
+    told = dict(zip(parts[1::2], parts[2::2], strict=True))
+    hint = "run again with --hostlab-keep to look inside"
+    beside = "--hostlab-keep leaves the lab of a failed test up"
+    assert "hostlab exec" not in done.stdout
+    for name, line, message, wanted in (
+        ("test_tells", 'client.succeed("echo closed', "ended with status 3: closed", hint),
+        ("test_asserts", "assert lab[", "assert 3 == 0", beside),
+        ("test_is_late", 'lab["client"].succeed("sleep', "has not ended in time", beside),
+        ("test_asks_for_what_is_not", 'lab["nobody"]', "hint: nodes: web1, web2, client", beside),
+    ):
+        text = told[name]
+        assert "hostlab/" not in text, text
+        assert re.findall("^> +(.*)", text, re.M)[-1].startswith(line), text
+        assert message in text
+        assert [hint in text, beside in text] == [wanted == hint, wanted == beside], text
+    # hostlab's lines are shown of what it does not tell, and where there is no line of the test's.
+    assert "hostlab/lab/access.py" in told["test_has_a_fault_inside"]
+    assert "hostlab/testing/shared.py" in told["test_a_fixture_of_hostlab_s_own"]
+    assert "hostlab/api.py" in runs.pytest(TOLD, "--full-trace", "-k", "test_tells").stdout
+
+
+CHECKS = """
+import pytest
+
+pytestmark = pytest.mark.hostlab("checked.yaml")
+
+def test_is_true_or_false(lab):
+    assert lab.check()
+
+def test_must_hold(lab):
+    lab.check().must_hold()
+"""
+
+
+def test_checks_that_hold_pass_and_others_fail(runs: Runs) -> None:
+    for port, outcome in ((80, "2 passed"), (81, "2 failed")):
+        checks = f"checks: [{{on: web1, listens: {port}, within: 10s}}]\n"
+        if port == 81:
+            checks = checks.replace("10s", "0s")
+        (runs.directory / "checked.yaml").write_text(LAB + checks)
+        done = runs.pytest(CHECKS)
+        assert outcome in done.stdout, done.stdout
+    row = "web1: listens: 81: "
+    assert f"assert <Report: 0 of 1 checks hold, 1 does not; {row}nothing listens" in done.stdout
+    assert re.search(
+        rf"Failed: ✗ \S+checked.yaml:10:\d+: {row}fails: .*\nE +repeat: hostlab exec shop-\d+/web1"
+        r".*\nE +0 of 1 checks hold, 1 does not\n",
+        done.stdout,
+    ), done.stdout
 
 
 WORKERS = """
