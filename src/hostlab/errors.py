@@ -7,6 +7,8 @@ Who is to blame decides the class (style.md, "Errors"): bytes from a kernel or a
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import ClassVar
 
 import msgspec
@@ -88,3 +90,11 @@ class SpecErrors(Problem):
 
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
+
+
+def extra(name: str) -> str:
+    """The command that installs what an extra of hostlab's brings: the hint of an Unsupported.
+
+    By the interpreter that runs, where hostlab is; any other pip would look for it in an index.
+    """
+    return f"{shlex.quote(sys.executable)} -m pip install 'hostlab[{name}]'"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from hostlab.errors import Failed, Unsupported, UsageError
+from hostlab.errors import Failed, Unsupported, UsageError, extra
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -57,8 +57,8 @@ def load() -> None:
     try:
         import cryptography.x509  # noqa: F401
     except ImportError:
-        hint = "pip install 'hostlab[tls]'"
-        raise Unsupported("tls", "making a certificate needs cryptography", hint=hint) from None
+        message = "making a certificate needs cryptography"
+        raise Unsupported("tls", message, hint=extra("tls")) from None
 
 
 def expired(served: Pem, key: Pem | None, issuer_key: Pem | None, now: datetime) -> str:

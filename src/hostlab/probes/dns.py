@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from hostlab.errors import DecodeError, Unsupported
+from hostlab.errors import DecodeError, Unsupported, extra
 from hostlab.probes.names import UnknownName, addresses
 from hostlab.probes.reach import Reach, exchange
 from hostlab.probes.stream import Stream, connect
@@ -102,8 +102,8 @@ def load() -> None:
         import dns.rcode
         import dns.rdata
     except ImportError:
-        hint = "pip install 'hostlab[dns]'"
-        raise Unsupported("dns", "questions to name servers need dnspython", hint=hint) from None
+        message = "questions to name servers need dnspython"
+        raise Unsupported("dns", message, hint=extra("dns")) from None
     # A class of the node's own files must not be loaded while somebody is inside.
     dns.rdata.load_all_types()  # type: ignore[no-untyped-call]  # it is not annotated there
 

@@ -199,7 +199,7 @@ def test_a_failed_test_keeps_its_lab_and_says_how_to_enter(runs: Runs) -> None:
 
 
 TOLD = """
-import pytest
+from hostlab.errors import Failed
 
 def of_mine(client):
     client.succeed("echo closed >&2; exit 3")
@@ -215,6 +215,9 @@ def test_is_late(lab):
 
 def test_asks_for_what_is_not(lab):
     lab["nobody"]
+
+def test_has_another_hint(lab):
+    raise Failed("none", "no route", hint="look at the router")
 
 def test_has_a_fault_inside(lab):
     lab["client"].execute("true", directory=object())
@@ -238,6 +241,7 @@ def test_a_failure_ends_with_the_test_s_own_line_and_says_how_the_lab_would_stay
         ("test_asserts", "assert lab[", "assert 3 == 0", beside),
         ("test_is_late", 'lab["client"].succeed("sleep', "has not ended in time", beside),
         ("test_asks_for_what_is_not", 'lab["nobody"]', "hint: nodes: web1, web2, client", beside),
+        ("test_has_another_hint", "raise Failed", "hint: look at the router", beside),
     ):
         text = told[name]
         assert "hostlab/" not in text, text

@@ -220,7 +220,7 @@ def test_without_cryptography_it_is_told_how_to_get_it(monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(Unsupported) as caught:
         expired(Pem("", "web"), None, None, NOW)
-    assert caught.value.hint == "pip install 'hostlab[tls]'"
+    assert caught.value.hint == f"{sys.executable} -m pip install 'hostlab[tls]'"
 
 
 @given(st.data())

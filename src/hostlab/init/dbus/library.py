@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostlab.errors import Unsupported
+from hostlab.errors import Unsupported, extra
 
 try:
     from dbus_fast import Message as Message
@@ -17,6 +17,4 @@ try:
     from dbus_fast.introspection import Node as Node
 
 except ImportError as missing:
-    raise Unsupported(
-        "dbus", "the library dbus-fast is missing", hint="pip install 'hostlab[dbus]'"
-    ) from missing
+    raise Unsupported("dbus", "the library dbus-fast is missing", hint=extra("dbus")) from missing

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
-from hostlab.errors import Failed, Unsupported
+from hostlab.errors import Failed, Unsupported, extra
 from hostlab.init.devices import introspection
 from hostlab.init.devices.mounting import found, free_name, show, take_away
 from hostlab.init.devices.plugged import Plugged, read_records
@@ -41,9 +41,7 @@ try:
     from dbus_fast.aio import MessageBus
     from dbus_fast.errors import AuthError, DBusError
 except ImportError as missing:
-    raise Unsupported(
-        "dbus", "the library dbus-fast is missing", hint="pip install 'hostlab[dbus]'"
-    ) from missing
+    raise Unsupported("dbus", "the library dbus-fast is missing", hint=extra("dbus")) from missing
 
 MEDIA: Final = "/media"
 OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
