@@ -241,7 +241,10 @@ class Lab:
         progress: Callable[[Verdict], None] | None = None,
         access: Mapping[str, HostAccess] | None = None,
     ) -> Report:
-        """Judge every check of the description, or these; on hosts outside of it by `access`."""
+        """Judge every check of the description, or these; on hosts outside of it by `access`.
+
+        The report is true when all of them hold; `must_hold()` of it raises what does not.
+        """
         asked = self.description.checks if checks is None else checks
         found = self.nodes() if access is None else access
         secrets = self.description.secrets

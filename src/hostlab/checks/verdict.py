@@ -84,10 +84,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Verdicts in the order of the description, whatever the order they were reached in.
-
-    It is true when it is `ok`.
-    """
+    """Verdicts in the order of the description, whatever the order they were reached in."""
 
     rows: tuple[Verdict, ...] = ()
     took_s: float = 0.0
@@ -102,6 +99,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return all(row.ok for row in self.rows)
 
     def __bool__(self) -> bool:
+        """As `ok`: `assert lab.check()` means what it looks like."""
         return self.ok
 
     def must_hold(self) -> None:
