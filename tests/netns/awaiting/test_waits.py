@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hostlab.api import AsyncNode
+from hostlab.awaiting.lines import AwaitedLine
 from hostlab.awaiting.owners import owners
 from hostlab.awaiting.wait import Wait
 from hostlab.checks import JobState, JobStatus
@@ -46,6 +48,8 @@ nodes:
       forks:
         exec: sh -c 'python3 -m http.server 84 & wait'
         manual: true
+      other.service: sleep infinity
+      each: {exec: "sh -c 'echo it is $N; exec sleep infinity'", instance: $N, start_on: each}
       talker: {exec: "sh -c 'echo ready at last; exec sleep infinity'", start_on: talk}
   wrong:
     jobs:
@@ -66,7 +70,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-@contextmanager
+@contextlib.contextmanager
 def meanwhile(action: Callable[[], object]) -> Iterator[None]:
     """Something that another thread does at the same time, whichever is first."""
     errors: list[BaseException] = []
@@ -105,6 +109,9 @@ def test_a_port_of_another_protocol_or_address_is_none(lab: Lab) -> None:
         for other in ({"address": "10.0.0.1"}, {"protocol": "udp"}):
             with pytest.raises(Failed, match=r"bare: nothing listens on (tcp|udp) port 81"):
                 bare.wait_for_open_port(81, timeout_s=0, **other)
+    both = "import socket; s = socket.create_server(('::', 87), family=10, dualstack_ipv6=True)"
+    with background(bare, both):
+        bare.wait_for_open_port(87, address="10.0.0.1")
     with pytest.raises(UsageError, match="is no port"):
         bare.wait_for_open_port(0)
     with pytest.raises(UsageError, match="does not appear to be"):
@@ -154,13 +161,13 @@ def _with(rows: list[dict[str, Any]], **change: object) -> list[dict[str, Any]]:
     return [{**row, **change} for row in rows]
 
 
-@contextmanager
-def background(node: Node, program: str) -> Iterator[None]:
-    """A Python program that runs in a node until the block's end."""
+@contextlib.contextmanager
+def background(node: Node, program: str) -> Iterator[str]:
+    """A Python program that runs in a node until the block's end, by its pid there."""
     words = f"python3 -c {program + '; import signal; signal.pause()'!r}"
     pid = node.succeed(f"{words} >/dev/null 2>&1 & echo $!").strip()
     try:
-        yield
+        yield pid
     finally:
         node.execute(f"kill {pid}")
 
@@ -203,6 +210,48 @@ def test_inotify_tells_of_a_file(lab: Lab, asleep: threading.Event) -> None:
 
     with background(bare, "pass"), meanwhile(make):
         bare.wait_for_file("/tmp/slept/on/file", timeout_s=DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("before", "path", "action"),
+    [
+        (
+            "mkdir /tmp/real; ln -s real /tmp/relative",
+            "/tmp/relative/file",
+            "echo > /tmp/real/file",
+        ),
+        ("mkdir /tmp/else; ln -s /tmp/else/x /tmp/dangling", "/tmp/dangling", "echo > /tmp/else/x"),
+    ],
+    ids=["relative", "dangling"],
+)
+def test_inotify_tells_of_a_file_behind_a_link(
+    lab: Lab, asleep: threading.Event, before: str, path: str, action: str
+) -> None:
+    bare = lab["bare"]
+    bare.succeed(before)
+
+    def make() -> None:
+        assert asleep.wait(DEADLINE_S)
+        bare.succeed(action)
+
+    with background(bare, "pass"), meanwhile(make):
+        bare.wait_for_file(path, timeout_s=DEADLINE_S)
+
+
+def test_the_kernel_tells_what_closes_of_udp(lab: Lab, asleep: threading.Event) -> None:
+    bare = lab["bare"]
+
+    def close() -> None:
+        assert asleep.wait(DEADLINE_S)
+        bare.succeed(f"kill {pid}")
+
+    program = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 88))"
+    )
+    with background(bare, program) as pid:
+        bare.wait_for_open_port(88, protocol="udp")
+        with meanwhile(close):
+            bare.wait_for_closed_port(88, protocol="udp", timeout_s=DEADLINE_S)
 
 
 def test_inotify_tells_of_a_line(lab: Lab, asleep: threading.Event) -> None:
@@ -256,10 +305,34 @@ def test_a_job_that_nothing_starts_or_that_is_not_there(lab: Lab) -> None:
     web = lab["web"]
     with pytest.raises(Failed, match="idle is waiting, and nothing starts it"):
         web.wait_for_job("idle", timeout_s=float("inf"))
+    with pytest.raises(Failed, match=r"job idle is not failed: after 0\.5 s"):
+        web.wait_for_job("idle", "failed", timeout_s=0.5)
+    assert web.wait_for_unit("other").pid
     with pytest.raises(Failed, match=r"no such job; the node's jobs: .*talker"):
         web.wait_for_unit("nginx", timeout_s=float("inf"))
     with pytest.raises(UsageError, match="none of running, stopped, failed"):
         web.wait_for_job("idle", "up")
+
+
+def test_the_log_of_one_instance(lab: Lab) -> None:
+    web = lab["web"]
+    for number in ("1", "2"):
+        web.emit("each", [("N", number)])
+    for number in ("1", "2"):
+        assert web.wait_for_log("each", "it is (.)", instance=number)[1] == number
+
+
+def test_a_line_that_comes_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with contextlib.closing(AwaitedLine(str(path), re.compile("^one line$"))) as line:
+        for part in ("first\none", " line", " more\none li"):
+            with open(path, "a") as file:
+                file.write(part)
+            found = line.look()
+            assert (found is not None) is (part == " line")
+        with open(path, "a") as file:
+            file.write("ne\nlast\n")
+        assert line.look()
 
 
 def test_a_job_that_fails_is_told_with_its_last_lines(lab: Lab) -> None:
@@ -324,7 +397,10 @@ def test_a_killed_supervisor_ends_no_wait_and_a_killed_node_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with site(tmp_path, monkeypatch, kind="kills") as place:
-        web = place.up(LAB)["web"]
+        lab = place.up(LAB)
+        with pytest.raises(Failed, match="no such job"):  # It is the first that asks this node.
+            lab["bare"].wait_for_log("none", "x", timeout_s=float("inf"))
+        web = lab["web"]
         with web.control() as control:
             pid = pid_in(web.pid, control.call("ping")["pid"])
 
