@@ -1,8 +1,8 @@
 """A lab that several tests share, set back after each: what a test has changed is undone.
 
-In place: the description, faults, impaired cables, what is plugged in, jobs that were stopped or
-started, processes that were left. A node whose files or network are otherwise changed, or that is
-dead, is staged anew, alone. What a job has in its memory stays.
+In place: the description, faults, impaired cables, jobs that were stopped or started, processes
+that were left. A node whose files or network are otherwise changed (what is plugged in leaves files
+of udev's), or that is dead, is staged anew, alone. What a job has in its memory stays.
 """
 
 from __future__ import annotations

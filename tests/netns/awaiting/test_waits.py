@@ -181,7 +181,10 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     def told(self: Wait, seconds: float, *others: Any) -> frozenset[int]:
         if self.is_settled and seconds > 1:  # The init has nothing more to tell.
             found.set()
-        return sleep(self, seconds, *others)
+        ready = sleep(self, seconds, *others)
+        # Else the last look, at the deadline, would find what no event has told.
+        assert ready or seconds <= 1, "the clock has woken it"
+        return ready
 
     monkeypatch.setattr(Wait, "_sleep", told)
     return found
