@@ -120,7 +120,8 @@ class Labs:
             described = self.described(wanted_by(item))
             return [node.name for node in nodes_of(item, described)]
         except Problem as problem:
-            raise pytest.UsageError(f"{item.nodeid}: {problem}") from None
+            # Of this one alone pytest shows the message without its own lines.
+            raise pytest.Collector.CollectError(f"{item.nodeid}: {problem}") from None
 
     def of(self, item: pytest.Item) -> tuple[SharedLab, Key]:
         """The lab that a test wants, staged if it is not yet; the test fails when it cannot be."""

@@ -198,6 +198,30 @@ def test_a_failed_test_keeps_its_lab_and_says_how_to_enter(runs: Runs) -> None:
     assert not remains.marked_processes(entered[2])
 
 
+CHOSEN = """
+def test_which(lab):
+    print("lab", lab.name.rpartition("-")[0])
+
+def test_each(node):
+    print("node", node.name)
+"""
+
+
+def test_the_options_choose_before_the_module_and_the_ini_file(runs: Runs) -> None:
+    def chosen(tests: str, *options: str, what: str) -> list[str]:
+        done = runs.pytest(tests, *options)
+        assert done.returncode == 0, done.stdout
+        return re.findall(rf"^{what} (\S+)$", done.stdout, re.M)
+
+    (runs.directory / "other.yaml").write_text("name: other\nnodes: {a: }\n")
+    module = CHOSEN + 'hostlab_lab = "other.yaml"\n'
+    assert chosen(CHOSEN, "-k", "which", what="lab") == ["shop"]
+    assert chosen(CHOSEN, "-k", "which", "--hostlab-lab", "other.yaml", what="lab") == ["other"]
+    assert chosen(module, "-k", "which", what="lab") == ["other"]
+    assert chosen(CHOSEN, "--hostlab-role", "web", what="node") == ["web1", "web2"]
+    assert chosen(CHOSEN, "--hostlab-role", "web", "--hostlab-host", "*2", what="node") == ["web2"]
+
+
 TOLD = """
 from hostlab.errors import Failed
 
@@ -333,6 +357,7 @@ def test_nodes_that_cannot_be_are_told_when_tests_are_collected(
     assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    assert ".py:" not in done.stdout.replace("test_shop.py::", ""), done.stdout
 
 
 def test_a_run_without_any_lab_loads_nothing_of_it(runs: Runs) -> None:
