@@ -206,6 +206,9 @@ def test_a_job_that_nothing_starts_or_that_is_not_there(lab: Lab) -> None:
     web = lab["web"]
     with pytest.raises(Failed, match="idle is waiting, and nothing starts it"):
         web.wait_for_job("idle", timeout_s=float("inf"))
+    # Somebody may start it by hand, and it may fail then.
+    with pytest.raises(Failed, match=r"after 0\.1 s"):
+        web.wait_for_job("idle", "failed", timeout_s=0.1)
     with pytest.raises(Failed, match=r"no such job; the node's jobs: .*talker"):
         web.wait_for_unit("nginx", timeout_s=float("inf"))
     with pytest.raises(UsageError, match="none of running, stopped, failed"):
