@@ -6,6 +6,7 @@ has died. What tells them apart is looked up in the node that was asked, for a c
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -32,7 +33,8 @@ JOBS_S: Final = 1.0
 """So long a node's init has to tell of its jobs; one that is frozen never does."""
 SHOWN: Final = 8
 LOG_LINES: Final = 5
-ANCESTORS: Final = 32
+ANCESTORS: Final = 8
+MOST_SOCKETS: Final = 256
 LOOK: Final = b"who listens"
 """The question of `who_listens`, among those that are JSON."""
 
@@ -48,8 +50,13 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 def who_listens() -> bytes:
-    """What waits for TCP and UDP, as JSON of `Bound`. Runs inside a node, so it imports nothing."""
-    found = [each for protocol in ("tcp", "udp") for each in listeners_by_inode(protocol)][:256]
+    """What waits for TCP and UDP, as JSON of `Bound`. Runs inside a node, so it imports nothing.
+
+    OSError when there is more than a message holds: a part would be taken for all.
+    """
+    found = [each for protocol in ("tcp", "udp") for each in listeners_by_inode(protocol)]
+    if len(found) > MOST_SOCKETS:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
     owners = _owners({inode for inode, _ in found})
     bound = []
     for inode, listener in found:
@@ -177,10 +184,11 @@ def nodes_asked(described: Lab, asker: str, host: str | None) -> list[Node]:
 
     Several may have an address, which moves between them.
     """
+    own = [node for node in described.nodes if node.name == asker]
     if host is None:
-        return [described.node(asker)]
+        return own
     name = host.rstrip(".").lower()
-    alias = {link.alias.lower(): link.node.lower() for link in described.node(asker).links}
+    alias = {link.alias.lower(): link.node.lower() for node in own for link in node.links}
     named = alias.get(name, name)
     return [
         node

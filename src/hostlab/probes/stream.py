@@ -91,17 +91,13 @@ def connect(host: str, port: int, until: float) -> tuple[Until, str]:
 
 
 def none_of(problems: Mapping[str, OSError]) -> OSError:
-    """Why none of these addresses, of which there is one at least, takes a connection.
-
-    The reason of all is said once, with the addresses as its file name; each has its own otherwise.
+    """Why none of these addresses takes a connection; there is one at least. What is the reason of
+    several is said once.
     """
     by_reason: dict[str, list[str]] = {}
     for address, problem in problems.items():
         by_reason.setdefault(f"{problem.strerror or problem}", []).append(address)
     number = list(problems.values())[-1].errno
-    if len(by_reason) == 1:
-        ((reason, tried),) = by_reason.items()
-        return OSError(number, reason, ", ".join(tried))
     text = "; ".join(f"{', '.join(tried)}: {reason}" for reason, tried in by_reason.items())
     return OSError(number, text)
 

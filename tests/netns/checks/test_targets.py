@@ -44,6 +44,7 @@ checks:
   - {on: client, http: "http://other:8080/none", within: 0.2s}
   - {on: other, listens: 80, within: 0.2s}
   - {on: client, http: "http://other:8080/", within: 30s}
+  - {on: client, not_reaches: "missing:80", within: 0.2s}
   - {on: client, command: {run: "true", stdout: !secret "opensesame"}, within: 0.2s}
 """
 
@@ -137,8 +138,9 @@ def test_who_listens_is_no_matter_when_a_server_has_answered(report: Report) -> 
     assert not [line for line in log if line.startswith("other")]
 
 
-def test_what_holds_is_not_looked_into(report: Report) -> None:
-    row = _row(report, "http: http://other:8080/")
+@pytest.mark.parametrize("check", ["http: http://other:8080/", "not_reaches: missing:80"])
+def test_what_holds_is_not_looked_into(report: Report, check: str) -> None:
+    row = _row(report, check)
     assert (row.outcome, row.log) == (Outcome.HOLDS, ())
 
 
