@@ -35,7 +35,7 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     firewall_cases.py rulesets, beside nft and iptables   firewall_switch.py a stream meanwhile
     wire_cases.py impaired cables, beside what was asked
     fault_cases.py faults, beside the kernel's operations
-    check_cases.py checks of many hosts, beside testinfra over ssh
+    check_cases.py checks of many hosts, beside testinfra over ssh   page_cases.py their page
     network_cases.py whole networks with daemons   path_cases.py  what a way through routers carries
     drawings.py   a network as all can build it    convergence.py until all kernels have all routes
 """

@@ -22,6 +22,7 @@ from bench.init_cases import INIT_CASES
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_mb_per_node
 from bench.network_cases import NETWORK_CASES
+from bench.page_cases import PAGE_CASES
 from bench.path_cases import PATH_CASES
 from bench.probe_cases import PROBE_CASES
 from bench.reach import verify
@@ -343,6 +344,7 @@ CASES: Mapping[str, Callable[[], Benchmark]] = {
     **WIRE_CASES,
     **FAULT_CASES,
     **CHECK_CASES,
+    **PAGE_CASES,
     **TESTING_CASES,
     **NETWORK_CASES,
     **PATH_CASES,

@@ -8,17 +8,19 @@ of a lab that is up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from hostlab import spec
 from hostlab.awaiting import WAIT_S, AwaitedNode
-from hostlab.checks import CommandResult, JobStatus, Report, Verdict, judge
+from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
 from hostlab.checks.access import OUTPUT_BYTES, HostAccess, TooMuch
-from hostlab.errors import Failed
+from hostlab.errors import Failed, Problem
 from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, CutOff, known_node
 from hostlab.lab.description import read_lab, staged
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from hostlab.observe.routing import TableRoute
     from hostlab.routing.convergence import Converged
     from hostlab.spec.device import Device
+
+JOBS_S: Final = 0.5
+"""So long `failed_jobs` waits for inits: one that has just started answers after some 20 ms."""
 
 
 class Node(AwaitedNode):
@@ -118,9 +123,9 @@ class Node(AwaitedNode):
 
         return sockets_of(self)
 
-    def jobs(self) -> Mapping[str, JobStatus]:
+    def jobs(self, *, timeout_s: float | None = None) -> Mapping[str, JobStatus]:
         """The node's jobs by name; those of a failed one come with their log's last lines."""
-        return self.job_statuses(self.job_table())
+        return self.job_statuses(self.job_table(timeout_s=timeout_s))
 
 
 class Lab:
@@ -212,6 +217,35 @@ class Lab:
             if row["pid"]
         }
 
+    def failed_jobs(self, *, within_s: float = JOBS_S) -> list[dict[str, Any]]:
+        """The jobs that have failed by now: node, name, instance and reason of each.
+
+        Inits that do not answer within `within_s` seconds, all of them together, are left out.
+        """
+        rows: list[dict[str, Any]] = []
+        if not any(node.has_jobs for node in self.description.nodes):
+            return rows
+        until = time.monotonic() + within_s
+        nodes = self.nodes()
+        for described in self.description.nodes:
+            left_s = until - time.monotonic()
+            node = nodes.get(described.name)
+            # The init of a node without jobs would start for this question alone.
+            if node is None or not described.has_jobs or left_s <= 0:
+                continue
+            with contextlib.suppress(Problem, OSError):
+                rows += [
+                    {
+                        "node": node.name,
+                        "name": row["name"],
+                        "instance": row["instance"],
+                        "reason": row["reason"],
+                    }
+                    for row in node.job_table(timeout_s=left_s)
+                    if row["state"] == JobState.FAILED
+                ]
+        return rows
+
     def routes(self, *, to: str | None = None) -> dict[str, tuple[TableRoute, ...]]:
         """By node: the routes in its kernel; those that lead to an address, or to a prefix."""
         from hostlab.observe.routing import tables
@@ -248,7 +282,14 @@ class Lab:
         asked = self.description.checks if checks is None else checks
         found = self.nodes() if access is None else access
         secrets = self.description.secrets
-        return judge(asked, found, lab=self.name, secrets=secrets, progress=progress)
+        return judge(
+            asked,
+            found,
+            lab=self.name,
+            secrets=secrets,
+            progress=progress,
+            described=self.description if access is None else None,
+        )
 
     def __enter__(self) -> Self:
         was_up = self.is_up()

@@ -73,7 +73,7 @@ def lines(text: str) -> list[str]:
         text = pattern.sub(word, text)
     entries: list[str] = []
     for line in text.splitlines():
-        if line.startswith("    repeat: ") and entries:
+        if line.startswith(("    repeat: ", "    | ")) and entries:
             entries[-1] += "\n" + line
         else:
             entries.append(line)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from hostlab.checks import JobState, JobStatus
-from hostlab.checks.expectations import failed_jobs, status_text
+from hostlab.checks.access import status_text
+from hostlab.checks.expectations import failed_jobs
 from hostlab.checks.kind import OUTPUT_LINES
 from hostlab.errors import Failed, Problem
 from hostlab.init.client import Control, InitClient, result
@@ -48,7 +49,11 @@ class Awaited(InitClient):
             if state is JobState.FAILED and not log and row["reason"]:
                 log = (row["reason"],)
             found[row["name"]] = JobStatus(
-                state=state, pid=row["pid"], exit_status=row["status"], log=log
+                state=state,
+                pid=row["pid"],
+                exit_status=row["status"],
+                log=log,
+                reason=row["reason"] or "",
             )
         return found
 

@@ -40,6 +40,25 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of its last run; the negative number of the signal that killed it."""
     log: tuple[str, ...] = ()
     """Its last lines."""
+    reason: str = ""
+    """Why it could not be started, when that is why it does not run."""
+
+
+def status_text(status: JobStatus) -> str:
+    """A job's state in words, with how it ended."""
+    if status.exit_status is None or status.state in (JobState.RUNNING, JobState.STARTING):
+        return str(status.state)
+    return f"{status.state} ({exit_text(status.exit_status)})"
+
+
+def ended_text(status: JobStatus) -> str:
+    """How a job's last run ended, in words; empty where nobody knows."""
+    return "" if status.exit_status is None else exit_text(status.exit_status)
+
+
+def exit_text(status: int) -> str:
+    """How a process ended, in words."""
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
 
 
 class Conversation(Protocol):
@@ -92,6 +111,6 @@ class NodeAccess(Protocol):
         """
         ...
 
-    def jobs(self) -> Mapping[str, JobStatus]:
-        """The node's jobs by name."""
+    def jobs(self, *, timeout_s: float | None = None) -> Mapping[str, JobStatus]:
+        """The node's jobs by name; `timeout_s` is for an answer that is not to be waited for."""
         ...

@@ -56,7 +56,7 @@ class OwnHost:
                 pipe.close()
         return CommandResult(status=process.returncode, stdout=stdout, stderr=stderr)
 
-    def jobs(self) -> Mapping[str, JobStatus]:
+    def jobs(self, *, timeout_s: float | None = None) -> Mapping[str, JobStatus]:
         """No init of ours runs here."""
         raise Unsupported("jobs", "no init of hostlab runs on this host")
 

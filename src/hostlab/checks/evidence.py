@@ -17,13 +17,15 @@ from typing import Final, Protocol
 import msgspec
 
 from hostlab.checks.access import NodeAccess
+from hostlab.checks.expectations import expectation
 from hostlab.checks.judge import judge
 from hostlab.checks.secrets import Masking
-from hostlab.checks.verdict import Outcome, Report, Verdict
+from hostlab.checks.targets import nodes_asked
+from hostlab.checks.verdict import Outcome, Report
 from hostlab.errors import Problem
 from hostlab.observe.in_node import capture_socket_in, interfaces_in
 from hostlab.observe.pcapng import write_capture
-from hostlab.spec.model import Check
+from hostlab.spec.model import Check, Lab
 
 MOST: Final = 32
 """As many failures are looked into; a fleet that is down has one reason."""
@@ -44,20 +46,46 @@ class LoggingNode(NodeAccess, Protocol):
 
 
 def with_logs(
-    report: Report, nodes: Mapping[str, LoggingNode], secrets: Sequence[str] = ()
+    report: Report,
+    nodes: Mapping[str, LoggingNode],
+    secrets: Sequence[str] = (),
+    *,
+    checks: Sequence[Check] = (),
+    described: Lab | None = None,
 ) -> Report:
-    """The same report; what fails has the last lines of what its node's jobs wrote."""
+    """The same report; what fails has the last lines of what its node's jobs wrote.
+
+    With the `checks` that were judged and the lab as it is `described`, also of what the jobs of
+    the nodes wrote that it has asked, with their nodes before them.
+    """
     masking = Masking(secrets)
     told: dict[str, tuple[str, ...]] = {}
+    asked = [check for check in checks for _ in check.nodes] if described is not None else []
+    # The init of a node without jobs would start for this question alone.
+    idle = {node.name for node in described.nodes if not node.has_jobs} if described else set()
 
-    def added(row: Verdict) -> Verdict:
+    def said(node: str) -> tuple[str, ...]:
+        if node in nodes.keys() - idle - told.keys() and len(told) < MOST:
+            told[node] = tuple(map(masking.text, _logs(nodes[node])))
+        return told.get(node, ())
+
+    rows = list(report.rows)
+    for number, row in enumerate(rows):
         if row.outcome is not Outcome.FAILS or row.node not in nodes:
-            return row
-        if row.node not in told and len(told) < MOST:
-            told[row.node] = tuple(map(masking.text, _logs(nodes[row.node])))
-        return msgspec.structs.replace(row, jobs_said=told.get(row.node, ()))
+            continue
+        lines = list(said(row.node))
+        if described is not None and number < len(asked):
+            for node in _others(asked[number], described, row.node):
+                lines += [f"{node}/{line}" for line in said(node)]
+        rows[number] = msgspec.structs.replace(row, jobs_said=tuple(lines))
+    return msgspec.structs.replace(report, rows=tuple(rows))
 
-    return msgspec.structs.replace(report, rows=tuple(map(added, report.rows)))
+
+def _others(check: Check, described: Lab, asker: str) -> Iterator[str]:
+    """The nodes that a check asks beside its own."""
+    ports = expectation(check.kind, check.arguments).asked()
+    found = (node.name for each in ports for node in nodes_asked(described, asker, each.host))
+    yield from (name for name in dict.fromkeys(found) if name != asker)
 
 
 def _logs(node: LoggingNode) -> Iterator[str]:

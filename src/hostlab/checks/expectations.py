@@ -18,12 +18,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 
 from hostlab.checks import file_state
-from hostlab.checks.access import CommandResult, JobStatus, NodeAccess, TooMuch
+from hostlab.checks.access import (
+    CommandResult,
+    JobStatus,
+    NodeAccess,
+    TooMuch,
+    exit_text,
+    status_text,
+)
 from hostlab.checks.bgp import BgpPaths
 from hostlab.checks.host_kinds import GroupIs, MountIs, PackageIs, ProcessIs, ServiceIs, UserIs
 from hostlab.checks.kind import (
     OUTPUT_BYTES,
     OUTPUT_LINES,
+    Asked,
     Expectation,
     InsideExpectation,
     OutsideExpectation,
@@ -83,6 +91,9 @@ class Listens(InsideExpectation, frozen=True, kw_only=True):
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         return ("ss", "-ln" + self.protocol[0], f"sport = :{self.port}")
 
+    def asked(self) -> tuple[Asked, ...]:
+        return (Asked(None, self.port, self.protocol),)
+
     def _fits(self, listener: Listener) -> bool:
         if listener.port != self.port:
             return False
@@ -132,8 +143,15 @@ class Http(InsideExpectation, frozen=True, kw_only=True):
         return f"status {self.status}{to}{body} from {self.url}{days}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        options = "-si" + ("L" if self.follow else "") + ("" if self.verify else "k")
+        options = "-sSi" + ("L" if self.follow else "") + ("" if self.verify else "k")
         return ("curl", options, "--max-time", f"{max(1, within_s):g}", self.url)
+
+    def asked(self) -> tuple[Asked, ...]:
+        try:
+            host, port = web.server_of(self.url, self.resolve)
+        except (http.client.InvalidURL, ValueError):
+            return ()
+        return (Asked(host, port),)
 
     def attempt(self, timeout_s: float) -> Seen:
         request = web.Request(
@@ -196,6 +214,11 @@ class _Target(InsideExpectation, frozen=True, kw_only=True):
             return ("ping", "-c", "1", "-W", wait_s, self.host)
         options = "-zvu" if self.protocol is Transport.UDP else "-zv"
         return ("nc", options, "-w", wait_s, self.host, str(self.port))
+
+    def asked(self) -> tuple[Asked, ...]:
+        if self.port is None or self.protocol is Transport.ICMP:
+            return ()
+        return (Asked(self.host, self.port, self.protocol),)
 
     def _ask(self, address: str, timeout_s: float) -> reach.Answer:
         if self.port is None or self.protocol is Transport.ICMP:
@@ -541,17 +564,6 @@ def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:
     return Seen(ok=False, text=text, hopeless=True, log=status.log[-OUTPUT_LINES:])
 
 
-def status_text(status: JobStatus) -> str:
-    """A job's state in words, with how it ended."""
-    if status.exit_status is None or status.state in (JobState.RUNNING, JobState.STARTING):
-        return str(status.state)
-    return f"{status.state} ({_exit_text(status.exit_status)})"
-
-
-def _exit_text(status: int) -> str:
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-
-
 def _limits(above: float | None, below: float | None) -> str:
     low = "" if above is None else f" above {above:g}"
     high = "" if below is None else f" below {below:g}"
@@ -559,7 +571,7 @@ def _limits(above: float | None, below: float | None) -> str:
 
 
 def _ended(result: CommandResult) -> str:
-    return _exit_text(result.status)
+    return exit_text(result.status)
 
 
 def _heard(answers: list[reach.Answer]) -> int:

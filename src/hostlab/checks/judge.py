@@ -36,9 +36,10 @@ from hostlab.checks.kind import (
 from hostlab.checks.patience import Patience, Seen, Waited
 from hostlab.checks.questions import Question, Reply, answered, attempt_outside
 from hostlab.checks.secrets import Masking
+from hostlab.checks.targets import LOOK, Targets, who_listens
 from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Problem
-from hostlab.spec.model import Check
+from hostlab.spec.model import Check, Lab
 
 AT_ONCE: Final = 128
 QUESTIONS_AT_ONCE: Final = 32
@@ -91,6 +92,7 @@ class _Judging:
     masking: Masking
     at_once: int
     progress: Progress | None
+    targets: Targets | None
     verdicts: queue.SimpleQueue[tuple[int, Verdict] | BaseException] = field(
         default_factory=queue.SimpleQueue
     )
@@ -116,8 +118,19 @@ class _Judging:
                 raise
 
     def say(self, row: _Row, waited: Waited) -> None:
-        verdict = self.masking.of(_verdict(row, waited, self.repeat(row)))
-        self.verdicts.put((row.position, verdict))
+        verdict = _verdict(row, waited, self.repeat(row))
+        if self.targets is not None and verdict.outcome is Outcome.FAILS:
+            log = (*verdict.log, *self._why(self.targets, row, waited.seen))
+            verdict = msgspec.structs.replace(verdict, log=log)
+        self.verdicts.put((row.position, self.masking.of(verdict)))
+
+    def _why(self, targets: Targets, row: _Row, seen: Seen) -> tuple[str, ...]:
+        """What is so in the nodes that a check that fails has asked."""
+        if isinstance(row.expectation, Listens) and seen.log:
+            return ()  # it says which job has failed
+        # Of these alone a verdict knows facts without any answer.
+        answered = bool(seen.facts) and row.check.kind not in ("tcp", "udp")
+        return targets.lines(row.node, row.expectation.asked(), answered=answered)
 
     def repeat(self, row: _Row) -> str:
         """A command line that asks the same by hand."""
@@ -143,6 +156,7 @@ def judge(
     progress: Progress | None = None,
     at_once: int = AT_ONCE,
     once: bool = False,
+    described: Lab | None = None,
 ) -> Report:
     """Judge every check on each of its nodes; `access` has the running nodes by name.
 
@@ -151,6 +165,7 @@ def judge(
     check's kind or arguments do not exist, before anything is asked. `lab` is for the lines that
     repeat a check by hand; `secrets` are in no verdict. `once` is for a question instead of an
     expectation: the first attempt decides, has all of `within_s`, and its verdict the whole log.
+    With the lab as it is `described`, the log of what fails says what is so in the nodes asked.
     """
     rows = _rows(checks, once=once)
     for row in rows:
@@ -158,7 +173,11 @@ def judge(
     started = time.monotonic()
     with Crew(answer_inside) as crew:
         masking = Masking(secrets)
-        judging = _Judging(access, lab, crew, masking, max(1, at_once), progress)
+        targets = None
+        if described is not None:
+            inside = {k: v for k, v in access.items() if not isinstance(v, HostAccess)}
+            targets = Targets(described, inside, partial(_listening, crew))
+        judging = _Judging(access, lab, crew, masking, max(1, at_once), progress, targets)
         found = _unasked(judging, rows)
         judging.decide([row for row in rows if row.position not in found], found)
     ordered = tuple(found[row.position] for row in rows)
@@ -349,8 +368,19 @@ def _despair(
             judging.say(row, Waited(seen=seen, tries=1, took_s=took_s))
 
 
+def _listening(crew: Crew, pid: int) -> bytes:
+    """Who listens in the namespaces of a process; Problem or OSError when nobody can tell."""
+    with crew.enter(pid) as inside:
+        found = inside.call(LOOK, GRACE_S)
+    if found is None:
+        raise Problem("inside", "no answer from inside the node")
+    return found
+
+
 def answer_inside(request: bytes) -> bytes:
     """The crew's handler: one check, tried until it is decided. Runs inside a node."""
+    if request == LOOK:
+        return who_listens()
     reply = answered(msgspec.json.decode(request, type=Question), None)
     answer = msgspec.json.encode(reply)
     if len(answer) < MESSAGE_BYTES:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import shlex
 import ssl
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,15 @@ Texts = str | tuple[str, ...] | None
 OUTPUT_LINES: Final = 20
 OUTPUT_BYTES: Final = 4096
 """How much of a command's output goes into a verdict."""
+
+
+class Asked(NamedTuple):
+    """A port that a check asks for."""
+
+    host: str | None
+    """As the check has it; None is the node's own."""
+    port: int
+    protocol: str = "tcp"
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +58,10 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         """A command that, run in the node, lets a person see the same."""
         raise NotImplementedError
+
+    def asked(self) -> tuple[Asked, ...]:
+        """The ports of hosts that it asks: what is so there may say why it does not hold."""
+        return ()
 
     def prepare(self) -> None:
         """Import what an attempt needs; told before anybody enters a node."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hostlab.checks.kind import ProbeExpectation, unanswered
+from hostlab.checks.kind import Asked, ProbeExpectation, unanswered
 from hostlab.checks.patience import Seen
 from hostlab.errors import DecodeError
 from hostlab.probes import relay, smtp
@@ -58,6 +58,9 @@ class Smtp(ProbeExpectation, frozen=True, kw_only=True):
         if self.relay:
             return f"{self.server} to relay nothing for strangers"
         return f"{self.server} to {'refuse' if self.refused else 'take'} it"
+
+    def asked(self) -> tuple[Asked, ...]:
+        return (Asked(*parse_server(self.server, smtp.PORTS[self.tls])),)
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         words = ["smtp", self.server]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hostlab.checks.kind import ProbeExpectation
+from hostlab.checks.kind import Asked, ProbeExpectation
 from hostlab.checks.patience import Seen
 from hostlab.errors import DecodeError, Unsupported
 from hostlab.probes import dns
@@ -58,6 +58,10 @@ class Dns(ProbeExpectation, frozen=True, kw_only=True):
         distinct = ", another for each subnet" if self.distinct else ""
         scope = f" with scope /{self.scope}" if self.scope is not None else ""
         return f"{what}{scope} to {self.name} {self.type}{distinct}"
+
+    def asked(self) -> tuple[Asked, ...]:
+        protocol = "tcp" if self.tcp else "udp"
+        return tuple(Asked(*parse_server(each, dns.PORT), protocol) for each in self.servers)
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         words = ["dns", self.name, self.type]

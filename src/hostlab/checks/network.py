@@ -6,11 +6,12 @@ import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 import msgspec
 
-from hostlab.checks.kind import ProbeExpectation, unanswered
+from hostlab.checks.kind import Asked, ProbeExpectation, unanswered
 from hostlab.checks.patience import ATTEMPT_S, Seen
 from hostlab.errors import DecodeError
 from hostlab.probes import ntp, reach, ssh, sweep, tls, unix
@@ -126,6 +127,11 @@ class Tcp(ProbeExpectation, frozen=True, kw_only=True):
         want = () if self.want == "open" else ("--want", self.want)
         return ("tcp", *self.targets, *want)
 
+    def asked(self) -> tuple[Asked, ...]:
+        each = map(Ports.parse, self.targets)
+        every = (Asked(ports.host, port) for ports in each for port in ports.ports)
+        return tuple(islice(every, SHOWN))
+
     def attempt(self, timeout_s: float) -> Seen:
         try:
             targets = list(self._each())
@@ -197,6 +203,9 @@ class Udp(ProbeExpectation, frozen=True, kw_only=True):
         return ("udp", self.text(), *send, *(() if self.want == "answered" else
                                              ("--want", self.want)))  # fmt: skip
 
+    def asked(self) -> tuple[Asked, ...]:
+        return (Asked(self.host, self.port, "udp"),)
+
     def attempt(self, timeout_s: float) -> Seen:
         try:
             address = addresses(self.host)[0]
@@ -241,6 +250,9 @@ class Ntp(ProbeExpectation, frozen=True, kw_only=True):
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         return ("ntp", self.server)
 
+    def asked(self) -> tuple[Asked, ...]:
+        return (Asked(*parse_server(self.server, ntp.PORT), "udp"),)
+
     def attempt(self, timeout_s: float) -> Seen:
         host, port = parse_server(self.server, ntp.PORT)
         try:
@@ -283,6 +295,9 @@ class Ssh(ProbeExpectation, frozen=True, kw_only=True):
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         return ("ssh", self.server)
+
+    def asked(self) -> tuple[Asked, ...]:
+        return (Asked(*parse_server(self.server, ssh.PORT)),)
 
     def attempt(self, timeout_s: float) -> Seen:
         host, port = parse_server(self.server, ssh.PORT)
@@ -333,6 +348,9 @@ class Tls(ProbeExpectation, frozen=True, kw_only=True):
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         return ("tls", self.server, *(() if self.verify else ("--no-verify",)))
+
+    def asked(self) -> tuple[Asked, ...]:
+        return (Asked(*parse_server(self.server, tls.PORT)),)
 
     def attempt(self, timeout_s: float) -> Seen:
         host, port = parse_server(self.server, tls.PORT)

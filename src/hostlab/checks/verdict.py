@@ -48,7 +48,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     tries: int = 1
     place: Place | None = None
     log: tuple[str, ...] = ()
-    """The last lines of the job at fault, or of the command's output."""
+    """The last lines of the job at fault, or of the command's output; then what is so in the nodes
+    that it has asked, when they do not answer."""
     repeat: str = ""
     """A command line that asks the same by hand."""
     trace: tuple[Step, ...] = ()
@@ -56,7 +57,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     facts: Mapping[str, Any] = {}
     """What was found out beside: the records, the certificate, the dialogue."""
     jobs_said: tuple[str, ...] = ()
-    """The last lines of the node's jobs, each with its job."""
+    """The last lines of the node's jobs, each with its job, and with their node those of the nodes
+    that it has asked."""
     packets: tuple[str, ...] = ()
     """What passed the node when it was asked once more, each with its interface."""
 

@@ -67,7 +67,7 @@ class Watching:
         nodes = {} if self.access is not None else lab.nodes()
         with Watch(nodes, checks, _files(lab, said)) as watch:
             # What happened since the last judgement was told to nobody.
-            run = self._judged(lab, checks, run)
+            run = self._judged(lab, checks, run, is_part=False)
             return self._watched(watch, lab, checks, run)
 
     def _when_it_can_be_read(self, said: str | None) -> tuple[Lab, Sequence[Check]]:
@@ -83,17 +83,17 @@ class Watching:
         while self.left is None or self.left > 0:
             if watch.wait(self.every_s if silent else None):
                 return run
-            run = self._judged(lab, silent, run)
+            run = self._judged(lab, silent, run, is_part=True)
         return run
 
-    def _judged(self, lab: Lab, checks: Sequence[Check], before: Run) -> Run:
+    def _judged(self, lab: Lab, checks: Sequence[Check], before: Run, *, is_part: bool) -> Run:
+        """The last judgement with these checks anew; what is not among them is gone, unless they
+        are but a part."""
         if self.left == 0:
             return before
         began = time.time()
         report = lab.check(checks, access=self.access)
         run = run_of(lab.description, report, began=began)
-        asked = {(host, check) for host, check in run.cells()}
-        is_part = len(asked) < len(before.cells())
         whole = merged([before, run]) if is_part else run
         for each in compare([before, whole]):
             if each.change is not Change.STILL and (self.left is None or self.left > 0):

@@ -137,7 +137,9 @@ def _explained(
     if run.report.exit_code != 1:
         return run
     nodes, secrets = lab.nodes(), lab.description.secrets
-    report = evidence.with_logs(run.report, nodes, secrets)
+    report = evidence.with_logs(
+        run.report, nodes, secrets, checks=checks, described=lab.description
+    )
     if packets:
         report = evidence.with_packets(report, checks, nodes, directory, secrets)
     return replace(run, report=report)

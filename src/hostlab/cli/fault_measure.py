@@ -72,7 +72,8 @@ def measure_command(
 
     All faults are done at once; without any, the timeline of the description is played. Each run
     ends when all is good again, whoever answers; then all is mended, and the next one begins when
-    those who answered at first are back. Exit 1 if a run does not get that far.
+    the routing has converged, unless faults stand already, and those who answered at first are
+    back. Exit 1 if a run does not get that far.
     """
     from hostlab.faults.measuring import measure
     from hostlab.faults.site import Site

@@ -10,7 +10,7 @@ import click
 
 from hostlab.cli.output import Progress, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, lab_named
-from hostlab.errors import SpecError, SpecErrors, UsageError
+from hostlab.errors import Problem, SpecError, SpecErrors, UsageError
 from hostlab.lab.paths import base_directory, labs
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def up_command(file: str, *, and_check: bool, wait_s: float | None, as_json: boo
     """Stage a lab. One that is up is changed into the description; a broken one is mended.
 
     When nodes have routing daemons it is over when their sessions are up, the routes are in the
-    kernels and no more change.
+    kernels and no more change. Jobs that have failed by then are named; the exit status is 0 all
+    the same, for the lab is up as it is described.
     """
     lab = lab_named(file)
     _up(lab, as_json=as_json, wait_s=wait_s)
@@ -130,8 +131,13 @@ def _up(lab: Lab, *, as_json: bool, wait_s: float | None = None) -> None:
         progress.end()
     took = (time.monotonic() - started) * 1000
     if as_json:
-        converged = _converged(lab, wait_s)
+        try:
+            converged = _converged(lab, wait_s)
+        except Problem:
+            _tell_failed(lab.name, lab.failed_jobs())
+            raise
         row = {"lab": lab.name, "operations": operations, "took_ms": round(took, 1)}
+        row |= {"failed_jobs": failed} if (failed := lab.failed_jobs()) else {}
         print_json(row if converged is None else row | {"routing": converged})
         return
     nodes = len(lab.description.nodes)
@@ -141,12 +147,28 @@ def _up(lab: Lab, *, as_json: bool, wait_s: float | None = None) -> None:
         print(f"{lab.name} is up already, as described")
     for warning in lab.status()["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    converged = _converged(lab, wait_s)
-    if converged is not None:
-        print(
-            f"routing has converged: {converged.routers} routers, {converged.sessions} sessions,"
-            f" {converged.routes} routes, {converged.took_s:.1f} s"
-        )
+    try:
+        converged = _converged(lab, wait_s)
+        if converged is not None:
+            print(
+                f"routing has converged: {converged.routers} routers, {converged.sessions}"
+                f" sessions, {converged.routes} routes, {converged.took_s:.1f} s"
+            )
+    finally:
+        sys.stdout.flush()
+        _tell_failed(lab.name, lab.failed_jobs())
+
+
+def _tell_failed(lab: str, rows: list[dict[str, Any]]) -> None:
+    """Name the jobs that have failed by now; the lab is up all the same, as it is described."""
+    for row in rows:
+        instance = f" ({row['instance']})" if row["instance"] else ""
+        why = f": {row['reason']}" if row["reason"] else ""
+        print(f"{row['node']}/{row['name']}{instance} failed{why}", file=sys.stderr)
+    if rows:
+        nodes = {row["node"] for row in rows}
+        place = f"{lab}/{nodes.pop()}" if len(nodes) == 1 else f"'{lab}/*'"
+        print(f"  hint: `hostlab job list -n {place}`", file=sys.stderr)
 
 
 def _converged(lab: Lab, wait_s: float | None) -> Converged | None:

@@ -44,7 +44,7 @@ class Here:
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         raise Unsupported("probe", "a probe runs no command")
 
-    def jobs(self) -> Mapping[str, JobStatus]:
+    def jobs(self, *, timeout_s: float | None = None) -> Mapping[str, JobStatus]:
         return {}
 
 

@@ -56,7 +56,9 @@ def _rules(fault: Fault, ports: dict[tuple[str, str], str]) -> list[str]:
 
 
 def _names(names: Iterable[str]) -> str:
-    return "{ " + ", ".join(f'"{name}"' for name in names) + " }"
+    """Only several need a set, which the kernel takes milliseconds to free."""
+    quoted = [f'"{name}"' for name in names]
+    return quoted[0] if len(quoted) == 1 else "{ " + ", ".join(quoted) + " }"
 
 
 def apply(site: Site, fault: Fault, state: State) -> None:

@@ -36,9 +36,13 @@ def injected(site: Site) -> tuple[Standing, ...]:
 
     A killed node that an `up` has made anew is not.
     """
+    return _injected(site, record.read(site.directory))
+
+
+def _injected(site: Site, journal: tuple[record.Line, ...]) -> tuple[Standing, ...]:
     return tuple(
         each
-        for each in record.standing(record.read(site.directory))
+        for each in record.standing(journal)
         if each.fault.kind != "node-killed" or not _lives_again(site, each)
     )
 
@@ -79,11 +83,13 @@ def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing,
 
 def _inject(site: Site, fault: Fault) -> Standing:
     faults.checked(fault, site.lab)
-    why = faults.contradiction([each.fault for each in injected(site)], fault, site.lab)
+    journal = record.read(site.directory)
+    there = [each.fault for each in _injected(site, journal)]
+    why = faults.contradiction(there, fault, site.lab)
     if why is not None:
         hint = "`hostlab fault list` shows what is there; `hostlab fault clear` ends it"
         raise UsageError("contradiction", f"{fault}: {why}", hint=hint)
-    number = record.next_number(record.read(site.directory))
+    number = record.next_number(journal)
     hands = HANDS[fault.kind]
     state = hands.look(site, fault, number)
     record.write(site.directory, number, Phase.BEGUN, fault, state)

@@ -1,8 +1,8 @@
 """The meter of a failover: requests from a node all the time, faults meanwhile, again and again.
 
-A run begins when every request has been answered well for a while, by whoever answered at first. It
-ends when that is so again after the faults, by anybody, or when it is late. Then all is mended, and
-the next run waits until the first ones are back.
+A run begins when the routing has converged and every request has been answered well for a while, by
+whoever answered at first. It ends when that is so again after the faults, by anybody, or when it is
+late. Then all is mended, and the next run waits until the first ones are back.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab.api import Lab
 from hostlab.checks.inside import Crew, Gone, Inside
 from hostlab.checks.requests import Answer, Probe, Requests, Taken, target_of
 from hostlab.errors import Failed
@@ -150,12 +151,14 @@ def measure(
 
     `settle_s` is how long all must be good to be taken for steady, `wait_s` how long that is waited
     for; a run in which it does not come has no first good answer. Failed when it does not come
-    before a fault. A run begins when `first` answer, all of them and nobody else, and ends when
-    `then` do; None: whoever answered when the first run began, and anybody.
+    before a fault, or the routing has not converged. A run begins when `first` answer, all of them
+    and nobody else, and ends when `then` do; None: whoever answered when the first run began, and
+    anybody.
     """
     with asking(site, node, probe, tell) as requests:
         by = first
         for number in range(1, runs + 1):
+            _converge(site, wait_s)
             since = requests.steady(time.monotonic(), settle_s=settle_s, wait_s=wait_s, by=by)
             if since is None:
                 message = f"not every request to {probe.target} is answered{_by(by)}"
@@ -164,6 +167,16 @@ def measure(
             by = by or frozenset(a.who for a in requests.log if a.ok)
             recovers = partial(requests.steady, settle_s=settle_s, wait_s=wait_s, by=then)
             yield _run(site, timeline, requests, number, recovers, tell or _silently)
+
+
+def _converge(site: Site, wait_s: float) -> None:
+    """A path can be back before the sessions that watch it; without them a fault takes longer.
+
+    Where faults stand already, sessions may be down for good, and none are waited for.
+    """
+    lab = Lab(site.lab)
+    if lab.has_routing and not injecting.injected(site):
+        lab.wait_converged(timeout_s=wait_s)
 
 
 def _by(by: frozenset[str] | None) -> str:

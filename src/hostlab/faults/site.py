@@ -2,14 +2,14 @@
 
 Nobody inside is asked, so a fault can be done to a node whose init is dead, stopped or frozen.
 What must be done in a namespace is done by who goes there: in a network this process, where it may
-come back, else a child.
+come back; among a node's files a thread, where it may go there; else a child.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from hostlab.lab.access import NODE_GONE
 from hostlab.lab.description import staged
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, procfs, rtnetlink
-from hostlab.linux.entering import from_inside
+from hostlab.linux.entering import NotAdmitted, from_inside, in_thread
 from hostlab.linux.netlink import Netlink
 from hostlab.linux.netns import Home
 from hostlab.spec import model
@@ -113,13 +113,20 @@ def _inside(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
     Who may go into a network and come back does so himself, which costs no process.
     """
     if kinds != NETWORK:
+        # The lab's root, seen from outside, needs no user namespace to be root among its files.
+        with suppress(NotAdmitted):
+            return in_thread(pid, kinds[1:], lambda: _as_json(work()))
         return _in_child(pid, kinds, work)
     with ExitStack() as stack:
         try:
             stack.enter_context(visiting(pid))
         except PermissionError:
             return _in_child(pid, kinds, work)
-        return msgspec.json.decode(msgspec.json.encode(work()))
+        return _as_json(work())
+
+
+def _as_json(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _in_child(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:

@@ -88,9 +88,9 @@ class Control:
         """Descriptors that came with the answer just received."""
         return self._receiver.take(count)
 
-    def ask(self, op: str, **arguments: Any) -> Any:
+    def ask(self, op: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
         """`call` for what is answered at once; Failed `silent` when it is not."""
-        self.socket.settimeout(ANSWER_S)
+        self.socket.settimeout(ANSWER_S if timeout_s is None else timeout_s)
         try:
             return self.call(op, **arguments)
         finally:
@@ -145,10 +145,10 @@ class InitClient:
         """A connection to the init; its supervisor starts with the first one."""
         raise NotImplementedError
 
-    def job_table(self) -> list[dict[str, Any]]:
-        """Every job of the node with its state."""
+    def job_table(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
+        """Every job of the node with its state; Failed `silent` when it is not told in time."""
         with self.control() as control:
-            table: list[dict[str, Any]] = control.ask("jobs")
+            table: list[dict[str, Any]] = control.ask("jobs", timeout_s=timeout_s)
             return table
 
     def status_of(

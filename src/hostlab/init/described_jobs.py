@@ -9,6 +9,7 @@ from typing import Final
 from hostlab.errors import Failed, UsageError
 from hostlab.init.jobs import Jobs
 from hostlab.jobs import facts
+from hostlab.jobs.classes import JobClass
 from hostlab.jobs.states import State
 from hostlab.spec.job import Job, same_but_places
 
@@ -49,6 +50,7 @@ class DescribedJobs:
     async def change(self, restart: frozenset[str], reload: frozenset[str] = frozenset()) -> None:
         """Stop what is gone, start what is new, restart and reload what is named; the rest goes on.
 
+        What had failed and is described otherwise now is tried again.
         One after another, and each to what is described then: the last description stands. Failed
         when a job does not take over what it is told to reload.
         """
@@ -76,8 +78,8 @@ class DescribedJobs:
             if was_running and must:
                 await self._stop(job.name)
             self._jobs.tell(facts.Load(job=job))
-            is_late = found is None and self._jobs.boot_position > 0 and _starts_at_boot(job)
-            if (was_running and must) or is_late:
+            is_late = found is None and self._jobs.boot_position > 0
+            if (was_running and must) or ((is_late or _has_failed(found)) and _starts_at_boot(job)):
                 await self._start(job.name)
             elif was_running and job.name in reload:
                 await self._reload(job.name)
@@ -119,6 +121,11 @@ class DescribedJobs:
             await self._jobs.ask(token, facts.Start(job=name, request=token))
         except UsageError as error:
             self._warn(f"{name}: {error.message}")
+
+
+def _has_failed(found: JobClass | None) -> bool:
+    """Whether a job does not run because its last run has failed."""
+    return bool(found and not found.instances and found.last and found.last.failed)
 
 
 def _starts_at_boot(job: Job) -> bool:

@@ -501,9 +501,22 @@ class Jobs:
         return False
 
     def _failed(self, effect: effects.Spawn, step: str, number: int, reason: str) -> None:
+        self._say_in_log(effect, f"unable to {step}" + (f": {reason}" if reason else ""))
         self.readiness.forget(effect.spawn)
         self.cgroups.remove(effect.spawn)
         self.tell(facts.SpawnFailed(spawn=effect.spawn, step=step, errno=number, reason=reason))
+
+    def _say_in_log(self, effect: effects.Spawn, text: str) -> None:
+        """Say in a job's log why a process of it could not start: it can say nothing itself."""
+        if effect.job.console is not Console.LOG or not self.has_logs:
+            return
+        with contextlib.suppress(OSError):  # init's own log says it, too
+            log = self.logs.writer(effect.job.name, effect.instance)
+            try:
+                os.write(log, f"hostlab: {effect.step} process: {text}\n".encode())
+            finally:
+                os.close(log)
+            self.logs.flush()
 
     def _stdio(
         self, effect: effects.Spawn, stack: contextlib.ExitStack, *, shared: bool

@@ -109,10 +109,12 @@ def _plug(
     if interface.tunnel is None:
         port = hub.switch.port(handle.name, interface, number, handle.network)
         hub.switch.netlink.request([port])
-    netlink.request([*overlays.add(interface, index), rtnetlink.link_set(number, up=True)])
+    is_port = interface.holder != interface.name
+    own = [] if is_port else wiring.link_local(interface, number)
+    netlink.request([*overlays.add(interface, index), *own, rtnetlink.link_set(number, up=True)])
     if interface.holder not in index:
         bridge = index[interface.holder] = number + 1
-        ups = [rtnetlink.link_set(bridge, up=True)]
+        ups = [*wiring.link_local(interface, bridge), rtnetlink.link_set(bridge, up=True)]
         netlink.request([*overlays.bridge(interface, (), bridge), *ups])
 
 

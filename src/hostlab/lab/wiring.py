@@ -15,7 +15,7 @@ from typing import Final
 from hostlab.lab import overlays
 from hostlab.linux import rtnetlink
 from hostlab.linux.netlink import Request, pack
-from hostlab.spec.model import Interface, Lab, Node, Route
+from hostlab.spec.model import Interface, Lab, Node, Route, SegmentKind
 
 LOOPBACK: Final = 1
 FIRST_INDEX: Final = 2
@@ -54,9 +54,21 @@ def configure(node: Node, index: Mapping[str, int]) -> list[Request]:
             requests += overlays.bridge(interface, ports, holder)
             requests.append(rtnetlink.link_set(index[interface.name], up=True))
         requests += [rtnetlink.address_add(holder, address) for address in interface.addresses]
-        requests.append(rtnetlink.link_set(holder, up=True))
+        requests += [*link_local(interface, holder), rtnetlink.link_set(holder, up=True)]
     requests += [route_add(route, index) for route in node.routes]
     return requests
+
+
+def link_local(interface: Interface, index: int) -> list[Request]:
+    """What makes its link-local address usable at once; for a link that is not up yet.
+
+    The kernel's own would be looked for on the segment for a second first, where what is left of
+    a killed node of this name can still answer, and then stay unusable for good.
+    """
+    has_mac = interface.tunnel is None or interface.tunnel.kind is SegmentKind.VXLAN
+    if not has_mac or all(":" not in address for address in interface.addresses):
+        return []
+    return [rtnetlink.address_add(index, f"{rtnetlink.link_local(interface.mac)}/64")]
 
 
 def route_add(route: Route, index: Mapping[str, int]) -> Request:

@@ -18,6 +18,7 @@ from typing import Final
 from hostlab.linux.libc import HELD_HANDLE, SYSCALL, oserror
 
 CLONE_NEWTIME: Final = 0x00000080
+CLONE_FS: Final = 0x00000200
 CLONE_PIDFD: Final = 0x00001000
 CLONE_PARENT: Final = 0x00008000
 CLONE_PARENT_SETTID: Final = 0x00100000

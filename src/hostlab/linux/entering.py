@@ -1,8 +1,8 @@
 """The way into the namespaces of another process: setns(2) with a pidfd, Linux 5.8.
 
 `enter_namespaces` changes the calling process for good; `from_inside` has a child do it, which
-brings bytes and descriptors back. A descriptor keeps what it was opened for: a socket opened inside
-a network namespace stays that namespace's, whoever reads it.
+brings bytes and descriptors back, and `in_thread` a thread, for root. A descriptor keeps what it
+was opened for: a socket opened in a network namespace stays that namespace's, whoever reads it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
-from hostlab.linux.clone import CLONE_NEWUSER, NAMESPACE_FLAGS, clone3
-from hostlab.linux.libc import setns
+from hostlab.linux.clone import CLONE_FS, CLONE_NEWUSER, NAMESPACE_FLAGS, clone3
+from hostlab.linux.libc import setns, unshare
+
+T = TypeVar("T")
 
 ANSWER_BYTES: Final = 1 << 16
 """The longest that a child brings back."""
@@ -27,6 +30,8 @@ Work = Callable[[], tuple[bytes, Sequence[int]]]
 
 def enter_namespaces(pid: int, pidfd: int, kinds: Sequence[str]) -> None:
     """Put this single-threaded process into namespaces of another; it becomes their root.
+
+    Or this thread, when no user namespace is among them and `unshare` gave it files of its own.
 
     Only those that are not ours already: a user namespace cannot be joined again (setns(2),
     EINVAL), and one of the machine's that the other shares may not be ours to join. `pidfd` is
@@ -77,6 +82,47 @@ def from_inside(pid: int, kinds: Sequence[str], work: Work) -> tuple[bytes, list
     text, _, name = rest.partition("\0")
     message = text or "the child inside ended without an answer"
     raise OSError(int(number or errno.ECHILD), message, name or None)
+
+
+class NotAdmitted(PermissionError):
+    """This process may not go there as it is."""
+
+
+def in_thread(pid: int, kinds: Sequence[str], work: Callable[[], T]) -> T:
+    """Do `work` in a thread that is in these namespaces of process `pid`; what it returns.
+
+    It costs a tenth of a child, and comes there as who it is: a process with threads joins no user
+    namespace (setns(2)). NotAdmitted before anything is done for who has not CAP_SYS_ADMIN over
+    the process' user namespace, or is not the same root there as here; ESRCH when the process is
+    not there; else errors as of `work`, which must import nothing in another mount namespace.
+    """
+    if os.geteuid() != 0 or not _is_root_the_same(pid):
+        raise NotAdmitted(errno.EPERM, "not the same root")
+    pidfd = os.pidfd_open(pid)
+
+    def inside() -> T:
+        # Root and working directory are one for all threads otherwise, and setns(2) refuses.
+        unshare(CLONE_FS)
+        try:
+            enter_namespaces(pid, pidfd, kinds)
+        except PermissionError as error:
+            raise NotAdmitted(error.errno, error.strerror) from error
+        return work()
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(inside).result()
+    finally:
+        os.close(pidfd)
+
+
+def _is_root_the_same(pid: int) -> bool:
+    """Whether what root makes here is root's there: user_namespaces(7), "User and group ID"."""
+    try:
+        with open(f"/proc/{pid}/uid_map") as uids, open(f"/proc/{pid}/gid_map") as gids:
+            return all(each.readline().split()[:2] == ["0", "0"] for each in (uids, gids))
+    except FileNotFoundError as error:
+        raise ProcessLookupError(errno.ESRCH, "the process has ended") from error
 
 
 def _child(pid: int, pidfd: int, kinds: Sequence[str], work: Work, link: socket.socket) -> NoReturn:

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
 from typing import Final
 
 from hostlab.errors import DecodeError
@@ -85,6 +85,13 @@ class Link:
 def mac_bytes(mac: str) -> bytes:
     """`02:00:00:00:00:01` as six bytes."""
     return bytes.fromhex(mac.replace(":", ""))
+
+
+def link_local(mac: str) -> str:
+    """The link-local address that a kernel makes of a MAC address (RFC 4291, appendix A)."""
+    octets = mac_bytes(mac)
+    identifier = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return str(IPv6Address(bytes((0xFE, 0x80, *bytes(6))) + identifier))
 
 
 def _family(version: int) -> int:

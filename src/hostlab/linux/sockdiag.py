@@ -74,6 +74,12 @@ def listeners(protocol: str, *, over: Netlink | None = None) -> tuple[Listener, 
     return tuple(decode_listener(protocol, body) for body in _dump(protocol, over))
 
 
+def listeners_by_inode(protocol: str) -> tuple[tuple[int, Listener], ...]:
+    """What `listeners` finds, each with its inode, by which /proc/PID/fd shows whose it is."""
+    found = ((decode_listener(protocol, body), body) for body in _dump(protocol))
+    return tuple((_MESSAGE.unpack_from(body)[-1], listener) for listener, body in found)
+
+
 def destruction_socket(protocol: str) -> socket.socket:
     """A socket that becomes readable when a socket of this namespace is destroyed (Linux 4.2).
 

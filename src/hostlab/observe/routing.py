@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -17,7 +17,14 @@ from hostlab.linux.entering import from_inside
 from hostlab.linux.netlink import Netlink
 from hostlab.linux.route_lookup import KINDS, RTN_UNICAST, protocol_name
 from hostlab.linux.rtmonitor import RouteTold, dump
-from hostlab.linux.rtnetlink import RT_TABLE_MAIN, RTM_GETROUTE, Link, addresses, links
+from hostlab.linux.rtnetlink import (
+    RT_TABLE_MAIN,
+    RTM_GETROUTE,
+    Link,
+    addresses,
+    link_local,
+    links,
+)
 from hostlab.spec.model import Lab, Node
 
 MACHINE: Final = "(machine)"
@@ -136,13 +143,6 @@ def _network_owner(node: Node) -> str:
 
 def _bare(address: str) -> str:
     return str(ip_interface(address).ip)
-
-
-def link_local(mac: str) -> str:
-    """The link-local address that a kernel makes of a MAC address (RFC 4291, appendix A)."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    identifier = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
-    return str(IPv6Address(bytes((0xFE, 0x80, *bytes(6))) + identifier))
 
 
 def table_of(node: str, network: Network, owners: Owners) -> tuple[TableRoute, ...]:

@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hostlab.probes.names import addresses, is_address
@@ -67,11 +68,11 @@ def parse_server(text: str, port: int) -> tuple[str, int]:
 
 
 def connect(host: str, port: int, until: float) -> tuple[Until, str]:
-    """The first address that completes the handshake; else OSError, the last one's.
+    """The first address that completes the handshake; else OSError, which names all and why.
 
     `UnknownName` for a name that has no address.
     """
-    problem: OSError | None = None
+    problems: dict[str, OSError] = {}
     candidates = addresses(host)
     for index, address in enumerate(candidates):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -83,11 +84,22 @@ def connect(host: str, port: int, until: float) -> tuple[Until, str]:
             sock.connect((address, port))
         except OSError as error:
             sock.close()
-            problem = OSError(error.errno, f"{error.strerror or error}", address)
+            problems[address] = error
             continue
         return sock, address
-    assert problem is not None
-    raise problem
+    raise none_of(problems)
+
+
+def none_of(problems: Mapping[str, OSError]) -> OSError:
+    """Why none of these addresses takes a connection; there is one at least. What is the reason of
+    several is said once.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for address, problem in problems.items():
+        by_reason.setdefault(f"{problem.strerror or problem}", []).append(address)
+    number = list(problems.values())[-1].errno
+    text = "; ".join(f"{', '.join(tried)}: {reason}" for reason, tried in by_reason.items())
+    return OSError(number, text)
 
 
 def tls_context(*, verify: bool = True, authorities: str | None = None) -> ssl.SSLContext:

@@ -74,13 +74,23 @@ def ask(url: str, request: Request, *, timeout_s: float) -> Page:
     return msgspec.structs.replace(page, hops=tuple(hops))
 
 
-def _once(url: str, request: Request, until: float) -> Page:
+def server_of(url: str, resolve: Mapping[str, str]) -> tuple[str, int]:
+    """The host, by name or address, and the port that a URL's request goes to.
+
+    `http.client.InvalidURL` or ValueError for what is no such URL.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise http.client.InvalidURL(f"not an http or https URL: {url}")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    instead = request.resolve.get(f"{host}:{port}", request.resolve.get(host, host))
+    return resolve.get(f"{host}:{port}", resolve.get(host, host)), port
+
+
+def _once(url: str, request: Request, until: float) -> Page:
+    instead, port = server_of(url, request.resolve)
+    parts = urlsplit(url)
+    host = parts.hostname or ""
     sock: socket.socket
     sock, address = connect(instead, port, until)
     connection = http.client.HTTPConnection(host, port)

@@ -30,7 +30,7 @@ def sessions_of(pid: int) -> Sessions:
     if bird is not None:
         for other in sockets.values():
             other.close()
-        return _bird(bird)
+        return sessions_from_bird(bird)
     if not sockets:
         hint = f"sockets looked for: {', '.join(_paths().values())}"
         raise Unsupported("routing", "no daemon of routing answers in the node", hint=hint)
@@ -70,7 +70,8 @@ def _connected(pid: int) -> dict[str, socket.socket]:
     return {name: socket.socket(fileno=fd) for name, fd in zip(names, fds, strict=True)}
 
 
-def _bird(sock: socket.socket) -> Sessions:
+def sessions_from_bird(sock: socket.socket) -> Sessions:
+    """Those of a BIRD that is configured in whatever way; the connection is closed."""
     bird = BirdSocket(sock)
     found = Sessions()
     try:
@@ -86,7 +87,8 @@ def _bird(sock: socket.socket) -> Sessions:
                     where = Adjacency(family, interface)
                     found.neighbours.setdefault(where, {})[neighbour.router_id] = neighbour
             elif protocol == "BGP":
-                found.peers |= dict(peers(bird.ask(f'show protocols all "{name}"')))
+                told = bird.ask(f'show protocols all "{name}"')
+                found.peers |= {peer.address: peer.state for peer in peers(told)}
     finally:
         bird.close()
     return found

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
 from hostlab.routing.expected import Adjacency
-from hostlab.routing.sessions import ESTABLISHED, Gone, Neighbour, Sessions, with_interface
+from hostlab.routing.sessions import Gone, Neighbour, Sessions, with_interface
 from hostlab.spec.routing import RawUse, Routing
 
 ANSWER_S: Final = 30.0
@@ -23,7 +23,6 @@ ANSWER_S: Final = 30.0
 _LAST: Final = re.compile(rb"[0-9]{4} ")
 _ERRORS: Final = ("8", "9")
 """The first digit of codes of errors."""
-_GREETED: Final = "0001"
 _MAX_BYTES: Final = 1 << 26
 """Of one answer."""
 
@@ -93,7 +92,7 @@ class BirdSocket:
             if _LAST.match(line):
                 if text.startswith(_ERRORS):
                     raise Failed("bird", f"BIRD says: {text[5:]}")
-                if not text.startswith(_GREETED) and text[5:]:
+                if text[5:]:
                     lines.append(text[5:])
                 return lines
             lines.append(text[1:] if text.startswith(" ") else text[5:])
@@ -158,7 +157,8 @@ class Bird:
                 where = Adjacency(family, interface)
                 found.neighbours.setdefault(where, {})[neighbour.router_id] = neighbour
         if self._has_bgp:
-            found.peers = dict(peers(self._bird.ask('show protocols all "bgp?_*"')))
+            told = self._bird.ask('show protocols all "bgp?_*"')
+            found.peers = {peer.address: peer.state for peer in peers(told)}
         if self._has_bfd:
             found.bfd = dict(_bfd(self._bird.ask("show bfd sessions")))
         return found
@@ -182,12 +182,25 @@ def neighbours(lines: list[str]) -> Iterator[tuple[str, Neighbour]]:
             yield words[4], Neighbour(words[0], words[2], state == "Full", state == "2-Way")
 
 
-def peers(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Address and state of each session of `show protocols all`."""
-    state = ""
+class Peer(NamedTuple):
+    """The other end of a session of BGP."""
+
+    protocol: str
+    """BIRD's name of the session."""
+    address: str
+    state: str
+    """In BGP's words (RFC 4271): Established, Active, …; what has been ended for good is Down."""
+
+
+def peers(lines: list[str]) -> Iterator[Peer]:
+    """The sessions of `show protocols all`; no other protocol has a neighbour's address."""
+    protocol = state = ""
     for line in lines:
-        key, colon, value = line.strip().partition(":")
-        if key == "BGP state" and colon:
+        if line and not line[0].isspace():
+            protocol = line.split()[0]
+            continue
+        key, _, value = line.strip().partition(":")
+        if key == "BGP state":
             state = value.strip()
-        elif key == "Neighbor address" and colon:
-            yield value.strip().partition("%")[0], state or ESTABLISHED
+        elif key == "Neighbor address":
+            yield Peer(protocol, value.strip().partition("%")[0], state)

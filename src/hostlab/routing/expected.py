@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import Final, NamedTuple
 
-from hostlab.observe.routing import link_local
+from hostlab.linux.rtnetlink import link_local
 from hostlab.spec.job import Job, Step
 from hostlab.spec.model import Lab, Node
 from hostlab.spec.routing import Ospf, Peer, RawUse

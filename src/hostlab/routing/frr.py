@@ -143,8 +143,9 @@ def _ospf6(answer: dict[str, Any], found: Sessions) -> None:
 
 
 def _add(found: Sessions, where: Adjacency, router_id: str, words: str) -> None:
-    state = words.partition("/")[0].replace("-", "").lower()
-    neighbour = Neighbour(router_id, words, state == "full", state == "twoway")
+    state = words.partition("/")[0]
+    # ospfd says 2-Way, and ospf6d Twoway.
+    neighbour = Neighbour(router_id, words, state == "Full", state in {"2-Way", "Twoway"})
     found.neighbours.setdefault(where, {})[router_id] = neighbour
 
 

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from hostlab.errors import Failed, Unsupported
-from hostlab.routing.bird import BirdSocket
+from hostlab.routing.bird import BirdSocket, peers
 from hostlab.routing.frr import VtySocket
-from hostlab.routing.sessions import ESTABLISHED
 from hostlab.spec import routing_bird, routing_frr
 
 BGPD: Final = f"{routing_frr.RUN}/bgpd.vty"
@@ -24,22 +23,7 @@ _HEAD: Final = re.compile(
     r"(?P<net>\S+)?\s+(?P<kind>[a-z]+) \[(?P<name>\S+) [^]]*\](?P<best> \*)? \("
 )
 """Of a route that BIRD shows: the prefix stands before the first of several only."""
-_PROTOCOL: Final = re.compile(r"(\S+)\s+BGP\s")
 _NO_NETWORK: Final = "Network not found"
-
-
-class Session(NamedTuple):
-    """A session with a peer."""
-
-    peer: str
-    """Its address."""
-    state: str
-    """In BGP's words (RFC 4271): Established, Active, …; what has been ended for good is Down."""
-
-    @property
-    def is_up(self) -> bool:
-        """Whether routes are told in it."""
-        return self.state == ESTABLISHED
 
 
 class Path(NamedTuple):
@@ -96,7 +80,8 @@ class _Bird:
         self._bird.close()
 
     def paths(self, prefix: str) -> Iterator[Path]:
-        peers = {name: session.peer for name, session in self._protocols()}
+        told = peers(self._bird.ask("show protocols all"))
+        addresses = {peer.protocol: peer.address for peer in told}
         family = 6 if ":" in prefix else 4
         try:
             # BGP has a table of its own in what is rendered; in a raw configuration it may not.
@@ -104,38 +89,20 @@ class _Bird:
         except Failed as error:
             if _NO_NETWORK in error.message:
                 return
-            lines = self._ask(f"show route {prefix} table master{family} all")
-        yield from read_bird_paths(lines, peers)
+            lines = self._of_main_table(prefix, family)
+        yield from read_bird_paths(lines, addresses)
 
-    def _ask(self, command: str) -> list[str]:
+    def _of_main_table(self, prefix: str, family: int) -> list[str]:
         try:
-            return self._bird.ask(command)
+            return self._bird.ask(f"show route {prefix} table master{family} all")
         except Failed as error:
             if _NO_NETWORK in error.message:
                 return []
             raise
 
-    def _protocols(self) -> Iterator[tuple[str, Session]]:
-        yield from read_bird_sessions(self._ask("show protocols all"))
 
-
-def read_bird_sessions(lines: list[str]) -> Iterator[tuple[str, Session]]:
-    """The sessions by their protocols' names, of `show protocols all`."""
-    name = state = ""
-    for line in lines:
-        if line and not line[0].isspace():
-            head = _PROTOCOL.match(line)
-            name = head[1] if head else ""
-            continue
-        key, _, value = line.strip().partition(":")
-        if name and key == "BGP state":
-            state = value.strip()
-        elif name and key == "Neighbor address":
-            yield name, Session(value.strip().partition("%")[0], state)
-
-
-def read_bird_paths(lines: list[str], peers: dict[str, str]) -> Iterator[Path]:
-    """The paths of `show route … all`; those of other protocols than `peers` are left out."""
+def read_bird_paths(lines: list[str], addresses: dict[str, str]) -> Iterator[Path]:
+    """The paths of `show route … all`, of those protocols that have an address."""
     routes: list[tuple[re.Match[str], dict[str, str]]] = []
     for line in lines:
         if (head := _HEAD.match(line)) is not None:
@@ -144,10 +111,10 @@ def read_bird_paths(lines: list[str], peers: dict[str, str]) -> Iterator[Path]:
             key, _, value = line.strip().partition(": ")
             routes[-1][1][key] = value
     for head, attributes in routes:
-        if head["name"] in peers:
+        if head["name"] in addresses:
             med = attributes.get("BGP.med")
             yield Path(
-                peer=peers[head["name"]],
+                peer=addresses[head["name"]],
                 next_hop=attributes.get("BGP.next_hop", "").partition(" ")[0],
                 med=None if med is None else int(med),
                 as_path=tuple(attributes.get("BGP.as_path", "").split()),

@@ -44,7 +44,7 @@ TOP: Final = {
     "matching": "is left out: it compares values of the file with one another",
 }
 HTTP: Final = _COMMON | {
-    "headers": "is left out; `command: {run: curl -si …, stdout: …}` looks at headers",
+    "headers": "is left out; `command: {run: curl -sSi …, stdout: …}` looks at headers",
     **dict.fromkeys(
         ("request-headers", "request-body", "username", "password", "proxy", "ca-file",
          "cert-file", "key-file"),

@@ -70,7 +70,7 @@ class Node:
             raise TimeoutError(str(error)) from error
         return CommandResult(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
-    def jobs(self) -> Mapping[str, JobStatus]:
+    def jobs(self, *, timeout_s: float | None = None) -> Mapping[str, JobStatus]:
         return self.states
 
     def serve(self, *servers: str) -> subprocess.Popen[str]:

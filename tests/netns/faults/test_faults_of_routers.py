@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.checks.requests import How, Probe
 from hostlab.errors import Failed, UsageError
 from hostlab.faults import injecting, record, witness
 from hostlab.faults.hands import HANDS
+from hostlab.faults.measuring import measure
+from hostlab.faults.outage import Outage
 from hostlab.faults.record import Phase
 from hostlab.faults.site import Site
 from hostlab.observe.snapshot import Snapshot
 from hostlab.routing import checking
 from hostlab.spec.faults import parse
+from hostlab.spec.model import TimedFault
 from hostlab.sync import Lab
 from tests.netns.faults.fault_site import (
     DEATHS,
@@ -132,6 +136,34 @@ def test_one_prefix_is_announced_no_more_and_no_session_ends(
     assert_whole(site, before)
     assert node_of(site, "b").succeed("ls /run/bird").split() == ["bird.conf", "bird.ctl"]
     assert "hostlab-fault" not in node_of(site, "f").succeed("vtysh -c 'show run' 2>&1")
+
+
+def test_a_failover_is_measured_when_all_sessions_are_up(site: Site, before: Snapshot) -> None:
+    """Without the session that sees a fault the service would be away for longer than by design."""
+    settled(site)
+    to_f = next(iter(sessions(site)))
+    address = site.lab.node("b").interfaces[0].addresses[0].partition("/")[0]
+    probe = Probe(how=How.PING, target=address, rate=50, timeout_s=1)
+    course = [
+        TimedFault(at_s=0, fault=fault)
+        for fault in parse(["port-filtered", "e", "port=9"], site.lab)
+    ]
+
+    def measured() -> list[Outage]:
+        return list(measure(site, course, probe, node="e", settle_s=0.2, wait_s=3))
+
+    node_of(site, "w").succeed(f"birdc disable {to_f}")
+    try:
+        with pytest.raises(Failed, match=r"not converged in time; missing:\n  (.*\n)*.*w: "):
+            measured()
+        inject(site, "job-stopped e/speaker")
+        (found,) = measured()
+        assert found.recovered
+    finally:
+        injecting.clear(site)
+        node_of(site, "w").succeed(f"birdc enable {to_f}")
+    settled(site)
+    assert_whole(site, before)
 
 
 OWN = {

@@ -312,8 +312,8 @@ BROKEN = {
 }
 REASONS = {
     "no-user": "find setuid user nobody-has-this-name",
-    "no-program": "execute: No such file or directory",
-    "no-permission": "execute: Permission denied",
+    "no-program": "execute: No such file or directory: /nonexistent/program",
+    "no-permission": "execute: Permission denied: /etc/passwd",
     "no-directory": "change working directory: No such file or directory",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -227,3 +228,25 @@ def test_a_mount_that_the_kernel_refuses_is_named(place: Site, tmp_path: Path) -
     ]
     with pytest.raises(Problem, match="/srv/x"):
         staged(place, directory, config)
+
+
+def test_its_link_local_addresses_are_usable_at_once_whoever_has_them_too(place: Site) -> None:
+    """What is left of a killed node may still answer when the next one of its name comes."""
+    text = """
+segments: {{lan: [10.7.0.0/24, "fd07::/64"], back: "fd08::/64"}}
+nodes:
+  ghost: {{interfaces: {{eth0: lan}}}}
+  web: {{interfaces: {{eth0: lan{more}}}}}
+"""
+    lab = place.up(text.format(more=", eth1: back"))
+    address = "ip -6 -o addr show dev eth0 scope link | awk '{print $4}'"
+    theirs = lab["web"].succeed(address).strip()
+    lab = place.up(text.format(more=""))
+    lab["ghost"].succeed(f"ip addr add {theirs} dev eth0 nodad")
+    os.kill(lab["web"].pid, signal.SIGKILL)
+    wait_until(lambda: "web" not in lab.nodes(), "the hub hears of it")
+    lab = place.up(text.format(more=""))
+    assert lab["web"].succeed(f"ip -6 addr show tentative; {address}").strip() == theirs
+    lab = place.up(text.format(more=", eth1: back"))
+    assert lab["web"].succeed("ip -6 addr show tentative") == ""
+    assert "fe80::" in lab["web"].succeed("ip -6 addr show dev eth1")

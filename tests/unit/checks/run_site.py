@@ -7,7 +7,12 @@ from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.spec.model import Place
 
 HARM = "</script><script>alert('&\"\\')</script>\x00\x1b[31m\u202e\u2028#"
-OUTCOMES = {"h": Outcome.HOLDS, "f": Outcome.FAILS, "u": Outcome.UNKNOWN}
+OUTCOMES = {
+    "h": Outcome.HOLDS,
+    "f": Outcome.FAILS,
+    "u": Outcome.UNKNOWN,
+    "s": Outcome.SKIPPED,
+}
 
 
 def verdict(node: str, check: str, outcome: str = "h", text: str = "seen") -> Verdict:

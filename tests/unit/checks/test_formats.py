@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from html import escape
 from html.parser import HTMLParser
 
 import msgspec
@@ -12,8 +13,11 @@ import pytest
 import yaml
 
 from hostlab.checks.formats import junit, prometheus, tap
-from hostlab.checks.page import page, table
+from hostlab.checks.page import MOST_TOLD, page, table
+from hostlab.checks.patience import Step
+from hostlab.checks.run import Excerpt
 from hostlab.checks.verdict import Outcome
+from hostlab.spec.model import Place
 from tests.unit.checks.run_site import HARM, a_run, verdict
 
 pytestmark = pytest.mark.unit
@@ -145,6 +149,64 @@ def test_what_does_not_hold_is_told_without_scripts_and_failures_first() -> None
     told = re.findall(r"<li class=(\w)>", text)
     assert told == ["f", "f", "u"]
     assert "<span class=here>" in text
+
+
+def test_all_that_is_told_of_a_failure_is_text() -> None:
+    """Also what few have: a trace, what jobs said, packets, a place of such a name."""
+    told = msgspec.structs.replace(
+        verdict("web1", "listens: 80", "f"),
+        place=Place(file=f"{HARM}.yaml", line=2, column=1),
+        trace=(Step(at_s=0.5, text=f"step {HARM}"),),
+        jobs_said=(f"job {HARM}",),
+        packets=(f"packet {HARM}",),
+    )
+    run = msgspec.structs.replace(a_run(told), version=f"9{HARM}")
+    found = Elements(page(run))
+    assert found.names.count("script") == 2
+    assert found.names.count("details") == 2
+    for word in (f"{HARM}.yaml:2", f"step {HARM}", f"job {HARM}", f"packet {HARM}", f"9{HARM}"):
+        assert escape(word) in page(run)
+    (group,) = table(run)["groups"]
+    (more,) = group["hosts"][0]["more"].values()
+    assert (more["jobs"], more["packets"]) == ((f"job {HARM}",), (f"packet {HARM}",))
+    assert more["trace"] == [[0.5, f"step {HARM}"]]
+    assert group["hosts"][0]["took"] == [250]
+
+
+def test_a_failure_has_the_lines_round_its_check() -> None:
+    run = msgspec.structs.replace(
+        a_run(
+            msgspec.structs.replace(
+                verdict("web1", "listens: 80", "f"),
+                place=Place(file="lab.yaml", line=25, column=1),
+            )
+        ),
+        excerpts=(
+            Excerpt(file="other.yaml", first=20, lines=("of another file",) * 10),
+            Excerpt(file="lab.yaml", first=1, lines=("too early",) * 9),
+            Excerpt(file="lab.yaml", first=20, lines=tuple(f"line {n}" for n in range(20, 40))),
+        ),
+    )
+    (source,) = re.findall(r"<pre class=source>(.*?)</pre>", page(run), re.S)
+    lines = re.findall(r"<span( class=here)?> +([0-9]+)  (.*)", source)
+    assert lines == [
+        (" class=here" if number == 25 else "", str(number), f"line {number}")
+        for number in range(22, 29)
+    ]
+
+
+@pytest.mark.parametrize(("more", "said"), [(0, ""), (3, "and 3 more, in the table")])
+def test_the_first_failures_are_told_in_full_and_the_rest_counted(more: int, said: str) -> None:
+    number = MOST_TOLD + more
+    run = a_run(
+        *(verdict(f"web{n}", "listens: 80", "f") for n in range(number)), verdict("db", "x")
+    )
+    text = page(run).partition("<script")[0]
+    assert text.count("<li class=f>") == MOST_TOLD
+    assert "".join(re.findall(r"and -?[0-9]+ more, in the table", text)) == said
+    assert (
+        f"<b>{number}</b>do not hold</li><li><b>1</b>hold</li><li><b>{number + 1}</b>hosts" in text
+    )
 
 
 def test_a_judgement_without_checks_has_a_page() -> None:

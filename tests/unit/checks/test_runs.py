@@ -11,7 +11,7 @@ from hostlab import spec
 from hostlab.checks.changes import compare
 from hostlab.checks.run import Run, cells_of, excerpts, merged, parse_run, read_run, run_of
 from hostlab.checks.selecting import said, selected
-from hostlab.checks.verdict import Report
+from hostlab.checks.verdict import Outcome, Report
 from hostlab.errors import UsageError
 from tests.unit.checks.run_site import a_run, verdict
 
@@ -87,6 +87,7 @@ def test_a_judgement_keeps_the_hosts_it_is_about() -> None:
     report = Report(rows=(verdict("db", "listens: 5432"), verdict("web2", "listens: 80")))
     run = run_of(lab(), report, began=5.0)
     assert [(host.name, host.roles) for host in run.hosts] == [("web2", ("web",)), ("db", ())]
+    assert [host.segments for host in run.hosts] == [("lan",), ("lan",)]
     assert run.lab == "shop"
     assert run.version
 
@@ -105,6 +106,21 @@ def test_of_two_reports_the_later_verdict_counts() -> None:
         assert (run.lab, run.began, run.report.took_s) == ("shop", 1.0, 3.0)
     with pytest.raises(UsageError, match="no report to merge"):
         merged([])
+
+
+def test_what_is_merged_has_the_lines_of_all_and_the_later_version() -> None:
+    place = spec.Place(file="other.yaml", line=2, column=3)
+    early = a_run(verdict("web1", "x: 1"), began=1.0)
+    late = a_run(msgspec.structs.replace(verdict("web2", "x: 1"), place=place), began=2.0)
+    other = msgspec.structs.replace(early.excerpts[0], file="other.yaml")
+    run = merged(
+        [
+            msgspec.structs.replace(late, excerpts=(other,), version="2"),
+            msgspec.structs.replace(early, version="1"),
+        ]
+    )
+    assert run.excerpts == (*early.excerpts, other)
+    assert run.version == "2"
 
 
 def changes(*outcomes: str) -> list[tuple[str, str, bool]]:
@@ -132,6 +148,9 @@ def changes(*outcomes: str) -> list[tuple[str, str, bool]]:
         ("f", ".", "gone"),
         ("f", "f", "still failing"),
         ("u", "u", "still failing"),
+        ("s", "h", "new"),
+        ("s", "f", "broken"),
+        ("s", ".", "gone"),
     ],
 )
 def test_what_became_of_a_check(before: str, now: str, change: str) -> None:
@@ -142,6 +161,20 @@ def test_what_holds_as_before_is_not_told_and_the_worst_is_told_first() -> None:
     assert changes("hh", "hh") == []
     told = [change for _, change, _ in changes("hfhfh", "hfuhf")]
     assert told == ["broken", "lost", "mended", "still failing"]
+
+
+@pytest.mark.parametrize("before", ["h", "f", "s", "."])
+def test_what_is_not_asked_any_more_of_this_host_is_not_told(before: str) -> None:
+    assert changes(before, "s") == []
+
+
+def test_a_change_says_what_is_seen_now_and_what_was() -> None:
+    runs = [
+        a_run(verdict("web", "x: 1", outcome, text))
+        for outcome, text in (("u", "first"), ("f", "before"), ("h", "now"))
+    ]
+    (found,) = compare(runs)
+    assert (found.before, found.now, found.seen) == (Outcome.FAILS, Outcome.HOLDS, "now")
 
 
 def test_what_changes_more_than_once_is_flaky() -> None:

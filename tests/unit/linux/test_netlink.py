@@ -64,3 +64,8 @@ def test_a_cut_attribute_is_an_error_or_missing(
     except DecodeError:
         return
     assert found == pairs[: len(found)]
+
+
+def test_a_link_local_address_is_made_of_the_mac() -> None:
+    assert rtnetlink.link_local("02:c9:cc:a9:9c:14") == "fe80::c9:ccff:fea9:9c14"
+    assert rtnetlink.link_local("52:54:00:12:34:56") == "fe80::5054:ff:fe12:3456"

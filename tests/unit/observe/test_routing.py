@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostlab.observe.routing import TableRoute, leads_to, link_local
+from hostlab.observe.routing import TableRoute, leads_to
 
 pytestmark = pytest.mark.unit
 
@@ -32,8 +32,3 @@ def test_what_leads_there_is_what_ipaddress_says(to: object, wanted: object) -> 
     address = ip_address(asked.network_address)
     is_in = ours.version == address.version and address in ours
     assert leads_to(route(str(ours)), str(address)) == is_in
-
-
-def test_a_link_local_address_is_made_of_the_mac() -> None:
-    assert link_local("02:c9:cc:a9:9c:14") == "fe80::c9:ccff:fea9:9c14"
-    assert link_local("52:54:00:12:34:56") == "fe80::5054:ff:fe12:3456"

@@ -95,6 +95,47 @@ def test_an_answer_of_ntp() -> None:
     for wrong in (packet[:40], bytes([0x23]) + packet[1:]):
         with pytest.raises(DecodeError):
             ntp.decode(wrong, sent=0, received=0)
+    assert ntp.decode(packet, sent=100.0, received=100.5).delay_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("leap", "stratum", "reference", "told", "problem"),
+    [
+        (0, 1, b"GPS\0", "GPS", ""),
+        (1, 15, bytes([10, 0, 0, 1]), "10.0.0.1", ""),
+        (0, 16, bytes([10, 0, 0, 1]), "10.0.0.1", "it is not synchronised"),
+        (3, 2, bytes([10, 0, 0, 1]), "10.0.0.1", "it is not synchronised"),
+        (0, 0, b"1234", "1234", "it is not synchronised"),
+    ],
+)
+def test_whom_a_server_of_ntp_follows(
+    leap: int, stratum: int, reference: bytes, told: str, problem: str
+) -> None:
+    packet = bytes([leap << 6 | 0x24, stratum, 6, 0]) + bytes(8) + reference + bytes(32)
+    found = ntp.decode(packet, sent=0, received=0)
+    assert (found.leap, found.reference, found.problem) == (leap, told, problem)
+
+
+def test_what_a_server_of_ssh_offers() -> None:
+    lists = [f"list{n},other{n}".encode() for n in range(10)]
+    packet = bytes([4, 20]) + bytes(16)
+    packet += b"".join(len(each).to_bytes(4, "big") + each for each in lists)
+    wanted = {"kex": 0, "host_keys": 1, "ciphers": 2, "macs": 4, "compression": 6}
+    assert ssh.decode_offers(packet + bytes(9)) == {
+        name: (f"list{n}", f"other{n}") for name, n in wanted.items()
+    }
+    for wrong in (packet[:-1], packet[:17], bytes([4, 21]) + packet[2:]):
+        with pytest.raises(DecodeError):
+            ssh.decode_offers(wrong)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_good"), [(199, False), (200, True), (354, True), (400, False), (550, False)]
+)
+def test_a_reply_of_a_mail_server_is_good_when_it_was_done_or_goes_on(
+    code: int, is_good: bool
+) -> None:
+    assert Reply(code, ("x",)).is_good == is_good
 
 
 @given(st.binary(max_size=200))
@@ -151,7 +192,7 @@ def test_hosts_and_ports() -> None:
     assert Ports.parse("[fd00::1]:22,80-82") == ("fd00::1", (22, 80, 81, 82))
     assert parse_server("fd00::1", 25) == ("fd00::1", 25)
     assert parse_server("[fd00::1]:26", 25) == ("fd00::1", 26)
-    for wrong in ("web", "web:", "web:0", "web:9-8", "web:70000", "[web]:80", "a b:80"):
+    for wrong in ("web", "web:", "web:0", "web:9-8", "web:65536", "[web]:80", "a b:80"):
         with pytest.raises(ValueError, match=r"."):
             Ports.parse(wrong)
     for wrong in ("web:x", "web:0", "[web]", "a b", ""):

@@ -52,11 +52,14 @@ def test_what_bird_logs_while_it_answers_is_noted(
     assert not bird.has_told
 
 
-def test_birds_error_is_told_in_its_words(pair: tuple[socket.socket, socket.socket]) -> None:
+@pytest.mark.parametrize("answer", ["8003 No protocols match", "9001 syntax error"])
+def test_birds_error_is_told_in_its_words(
+    pair: tuple[socket.socket, socket.socket], answer: str
+) -> None:
     ours, theirs = pair
     bird = BirdSocket(ours)
-    theirs.sendall(b"8003 No protocols match\n")
-    with pytest.raises(Failed, match="BIRD says: No protocols match"):
+    theirs.sendall(f"{answer}\n".encode())
+    with pytest.raises(Failed, match=f"BIRD says: {answer[5:]}"):
         bird.ask("show protocols x")
 
 
@@ -120,6 +123,15 @@ def test_vtys_answer_ends_with_its_status() -> None:
         theirs.close()
         with pytest.raises(Gone):
             daemon.ask("show version")
+
+
+def test_the_end_of_vtys_answer_comes_in_pieces() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        daemon = vty(theirs, ours)
+        for piece in (b"{", b"}", b"\0", b"\0", b"\0", b"\0"):
+            theirs.send(piece)
+        assert daemon.ask("show ip ospf neighbor json") == "{}"
 
 
 def test_the_log_of_a_daemon_comes_as_a_descriptor() -> None:

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from hostlab.observe.routing import link_local
+from hostlab.linux.rtnetlink import link_local
 from hostlab.routing.expected import Adjacency, expected
 from hostlab.routing.sessions import ESTABLISHED, Neighbour, Sessions, missing
 from hostlab.spec import load

@@ -28,7 +28,8 @@ class SpawnFailed(Failed):
         super().__init__("spawn", f"{what}: {_unable(step, number)}", hint=_hint(step, number))
         self.step = step
         self.errno = number
-        self.reason = os.strerror(number) if number else ""
+        named = f": {what}" if step == child.EXECUTE else ""
+        self.reason = f"{os.strerror(number)}{named}" if number else ""
         """As the engine's message has it behind the step."""
 
 
