@@ -73,7 +73,7 @@ def lines(text: str) -> list[str]:
         text = pattern.sub(word, text)
     entries: list[str] = []
     for line in text.splitlines():
-        if line.startswith("    repeat: ") and entries:
+        if line.startswith(("    repeat: ", "    | ")) and entries:
             entries[-1] += "\n" + line
         else:
             entries.append(line)
@@ -186,6 +186,11 @@ def test_every_command_prints_what_the_document_says(path: Path, place: Path) ->
         (
             "✗ b\n    repeat: b\n✗ a\n    repeat: a\n",
             "✗ a\n    repeat: a\n✗ b\n    repeat: b\n",
+            True,
+        ),
+        (
+            "✗ b\n    | 1\n    repeat: b\n✓ a\n",
+            "✓ a\n✗ b\n    | 1\n    repeat: b\n",
             True,
         ),
         ("one\ntwo\nthree\n", "one\n…\n", True),
