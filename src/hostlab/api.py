@@ -23,7 +23,14 @@ from hostlab.checks.access import OUTPUT_BYTES, HostAccess, TooMuch
 from hostlab.errors import Failed, Problem
 from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, CutOff, known_node
-from hostlab.lab.description import read_lab, staged
+from hostlab.lab.description import (
+    ENDINGS,
+    STANDARD_INPUT,
+    no_file,
+    read_with_origin,
+    staged,
+)
+from hostlab.lab.origin import Origin
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
 from hostlab.plan.difference import difference
@@ -132,10 +139,16 @@ class Lab:
     """A lab, from its description; `with` stages it and takes it down at the end."""
 
     def __init__(self, description: str | os.PathLike[str] | spec.Lab) -> None:
+        self.file: str | None = None
+        """The description's file; None for a lab that is up, or one from elsewhere."""
+        self.origin: Origin | None = None
         if isinstance(description, spec.Lab):
             self.description = description
+        elif is_file(text := os.fspath(description)):
+            self.description, self.origin = read_with_origin(text)
+            self.file = text
         else:
-            self.description = _described(os.fspath(description))
+            self.description = _staged(text)
         self.name = self.description.name
 
     def plan(self) -> Plan:
@@ -169,7 +182,7 @@ class Lab:
             from hostlab.routing.checking import check
 
             check(self.description)
-        operations = driver.stage(self.description, progress=progress)
+        operations = driver.stage(self.description, progress=progress, origin=self.origin)
         if self.has_routing and wait_s != 0:
             self.wait_converged(timeout_s=wait_s)
         return operations
@@ -205,7 +218,7 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         """The hub's own account of the lab."""
-        with driver.running(self.name) as control:
+        with driver.running(self.name, self.file) as control:
             found: dict[str, Any] = control.call("status")
             return found
 
@@ -311,14 +324,20 @@ class Lab:
         self.down()
 
 
-def _described(text: str) -> spec.Lab:
-    """A description by its path, or by the name of a lab that is up."""
-    if os.path.exists(text) or "/" in text or text == "-":
-        return read_lab(text)
-    found = staged(text)
-    if found is None:
-        raise driver.missing(text)
-    return found
+def is_file(text: str) -> bool:
+    """Whether a description's path is meant, and not the name of a lab that is up."""
+    return os.path.exists(text) or "/" in text or text == STANDARD_INPUT
+
+
+def _staged(name: str) -> spec.Lab:
+    """The description of a lab that is up; UsageError when there is neither lab nor file."""
+    found = staged(name)
+    if found is not None:
+        return found
+    problem = driver.missing(name)
+    if problem.code == "no-lab" and name.endswith(ENDINGS):
+        raise no_file(name)
+    raise problem
 
 
 class AsyncNode:

@@ -188,6 +188,11 @@ def test_every_command_prints_what_the_document_says(path: Path, place: Path) ->
             "✗ a\n    repeat: a\n✗ b\n    repeat: b\n",
             True,
         ),
+        (
+            "✗ b\n    | 1\n    repeat: b\n✓ a\n",
+            "✓ a\n✗ b\n    | 1\n    repeat: b\n",
+            True,
+        ),
         ("one\ntwo\nthree\n", "one\n…\n", True),
         ("one\ntwo\nthree\n", "…\ntwo\n", False),
         ("one (a) two\n", "one … two\n", True),

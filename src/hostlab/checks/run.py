@@ -207,6 +207,6 @@ def merged(runs: Iterable[Run]) -> Run:
         began=ordered[0].began,
         version=ordered[-1].version,
         hosts=tuple(hosts.values()),
-        report=Report(rows=tuple(rows.values()), took_s=took_s),
+        report=Report(rows=tuple(rows.values()), took_s=took_s, stale=ordered[-1].report.stale),
         excerpts=tuple(kept.values()),
     )

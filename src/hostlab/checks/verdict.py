@@ -90,6 +90,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     rows: tuple[Verdict, ...] = ()
     took_s: float = 0.0
+    stale: str = ""
+    """How the lab that was judged differs from the file that describes it; empty: not at all, or
+    nobody can say."""
 
     def count(self, outcome: Outcome) -> int:
         """How many rows ended so."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +105,11 @@ def check_command(
         raise UsageError("packets", "--packets is for a lab, and goes into a --report")
     found, access = _place(lab, hosts, live=live, inventory=inventory)
     checks = selected(found.description, hosts=hosts, roles=roles, words=words)
+    differs = _differs(found) if access is None else ""
     if only_list:
         _list(checks, found.description.secrets, as_json=as_json)
         return 0
-    run = judged(found, checks, as_json=as_json, access=access)
+    run = judged(found, checks, as_json=as_json, access=access, stale=differs)
     if report and access is None:
         run = _explained(found, checks, run, report, packets=packets)
     _write(run, report=report, junit=junit, tap=tap, prometheus=prometheus)
@@ -118,6 +120,8 @@ def check_command(
 
         def again() -> tuple[Lab, Sequence[Check]]:
             anew, _ = _place(lab, hosts, live=live, inventory=inventory)
+            nonlocal differs
+            differs = _differs(anew, differs) if access is None else ""
             return anew, selected(anew.description, hosts=hosts, roles=roles, words=words)
 
         watching = Watching(again, access, every_s=every, count=count, as_json=as_json)
@@ -202,17 +206,40 @@ def judged(
     *,
     as_json: bool,
     access: Mapping[str, HostAccess] | None = None,
+    stale: str = "",
 ) -> Run:
-    """The lab's checks, or these, judged and shown; elsewhere than in the lab by `access`."""
+    """The lab's checks, or these, judged and shown; elsewhere than in the lab by `access`.
+
+    `stale` says how the lab differs from the file that describes it.
+    """
+    from msgspec.structs import replace
+
     from hostlab.checks.run import run_of
 
     began = time.time()
-    report = lab.check(checks, progress=None if as_json else _show, access=access)
+    try:
+        report = lab.check(checks, progress=None if as_json else _show, access=access)
+    except UsageError as problem:
+        if problem.code != "no-lab" or lab.file is None:
+            raise
+        hint = f"stage it and judge it: `hostlab up --check {lab.file}`"
+        raise UsageError(problem.code, problem.message, hint=hint) from None
+    report = replace(report, stale=stale)
     if as_json:
         print_json(report)
     else:
         print(report.summary())
     return run_of(lab.description, report, began=began)
+
+
+def _differs(lab: Lab, told: str = "") -> str:
+    """`stale`, which is said on standard error as well, unless it was told."""
+    from hostlab.cli.stale import stale
+
+    text = stale(lab)
+    if text and text != told:
+        print(f"warning: {plain(text)}", file=sys.stderr)
+    return text
 
 
 def _show(verdict: Verdict) -> None:

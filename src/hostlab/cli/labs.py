@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostlab.cli.output import Progress, json_option, print_json, print_table
+from hostlab.cli.output import Progress, counted, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, lab_named
 from hostlab.errors import Problem, SpecError, SpecErrors, UsageError
 from hostlab.lab.paths import base_directory, labs
@@ -42,7 +42,7 @@ def validate_command(files: tuple[str, ...], *, as_json: bool) -> int:
         print_json({"valid": rows, "errors": [_error_row(error) for error in errors]})
     else:
         for row in rows:
-            print(f"{row['file']}: {row['name']}, {row['nodes']} nodes")
+            print(f"{row['file']}: {row['name']}, {counted(row['nodes'], 'node')}")
             for note in row["notes"]:
                 print(f"note: {note}", file=sys.stderr)
         for error in errors:
@@ -84,11 +84,12 @@ def _error_row(error: Any) -> dict[str, Any]:
 @json_option
 def plan_command(file: str, *, as_json: bool) -> None:
     """Show the operations that lead from what is there to the description, with reasons."""
-    plan = lab_named(file).plan()
+    lab = lab_named(file)
+    plan = lab.plan()
     if as_json:
         print_json(plan)
     elif not plan:
-        print("nothing to do")
+        print(f"nothing to do{_beside(_before(lab), lab)}")
     else:
         for operation in plan.operations:
             print(operation.describe())
@@ -123,6 +124,7 @@ def up_command(file: str, *, and_check: bool, wait_s: float | None, as_json: boo
 def _up(lab: Lab, *, as_json: bool, wait_s: float | None = None) -> None:
     for remark in lab.remarks():
         print(f"warning: {remark}", file=sys.stderr)
+    before = _before(lab)
     progress = Progress(f"staging {lab.name}")
     started = time.monotonic()
     try:
@@ -140,19 +142,22 @@ def _up(lab: Lab, *, as_json: bool, wait_s: float | None = None) -> None:
         row |= {"failed_jobs": failed} if (failed := lab.failed_jobs()) else {}
         print_json(row if converged is None else row | {"routing": converged})
         return
-    nodes = len(lab.description.nodes)
+    beside = _beside(before, lab)
     if operations:
-        print(f"{lab.name} is up: {nodes} nodes, {len(operations)} operations, {took:.0f} ms")
+        nodes = counted(len(lab.description.nodes), "node")
+        done = counted(len(operations), "operation")
+        print(f"{lab.name} is up: {nodes}, {done}, {took:.0f} ms{beside}")
     else:
-        print(f"{lab.name} is up already, as described")
+        print(f"{lab.name} is up already{beside or ', as described'}")
     for warning in lab.status()["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     try:
         converged = _converged(lab, wait_s)
         if converged is not None:
             print(
-                f"routing has converged: {converged.routers} routers, {converged.sessions}"
-                f" sessions, {converged.routes} routes, {converged.took_s:.1f} s"
+                f"routing has converged: {counted(converged.routers, 'router')},"
+                f" {counted(converged.sessions, 'session')}, {counted(converged.routes, 'route')},"
+                f" {converged.took_s:.1f} s"
             )
     finally:
         sys.stdout.flush()
@@ -169,6 +174,21 @@ def _tell_failed(lab: str, rows: list[dict[str, Any]]) -> None:
         nodes = {row["node"] for row in rows}
         place = f"{lab}/{nodes.pop()}" if len(nodes) == 1 else f"'{lab}/*'"
         print(f"  hint: `hostlab job list -n {place}`", file=sys.stderr)
+
+
+def _before(lab: Lab) -> Description | None:
+    """What is staged; None when the lab is not up."""
+    from hostlab.lab.description import staged
+
+    return staged(lab.name) if lab.is_up() else None
+
+
+def _beside(before: Description | None, lab: Lab) -> str:
+    """What is taken over without an operation, as `; 1 check changed`."""
+    from hostlab.plan.divergence import beside
+
+    found = () if before is None else beside(before, lab.description)
+    return f"; {' and '.join(found)} changed" if found else ""
 
 
 def _converged(lab: Lab, wait_s: float | None) -> Converged | None:

@@ -106,7 +106,7 @@ def guarded(command: Callable[[], Any]) -> int:
     except click.Abort:
         return 130
     except click.ClickException as error:
-        error.show()
+        (_meaning_json(error) or error).show()
         return 2
     except KeyboardInterrupt:
         return 130
@@ -118,6 +118,17 @@ def guarded(command: Callable[[], Any]) -> int:
         print(f"hostlab: {error.strerror or error}{what}", file=sys.stderr)
         return 4
     return result if isinstance(result, int) else 0
+
+
+def _meaning_json(error: click.ClickException) -> click.UsageError | None:
+    """By its letters `--format` is next to `--report`; who writes it mostly means `--json`."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return None
+    name = error.option_name
+    has_json = any("--json" in option.opts for option in error.ctx.command.params)
+    if name not in ("--format", "--output") or not has_json:
+        return None
+    return click.UsageError(f"No such option '{name}'. Did you mean '--json'?", error.ctx)
 
 
 def print_problem(problem: Problem) -> None:

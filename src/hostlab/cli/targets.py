@@ -80,11 +80,12 @@ def described_nodes(text: str | None) -> list[tuple[Node, Description]]:
 
 def lab_of(node: str) -> str:
     """The only running lab with a node of this name."""
-    candidates = [lab for lab in labs() if node == "*" or node in _node_names(lab)]
+    running = labs()
+    candidates = [lab for lab in running if node == "*" or node in _node_names(lab)]
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        return only_lab()
+        return node if node in running else only_lab()
     hint = f"say {candidates[0]}/{node}"
     raise UsageError("which-lab", f"{node!r} is in: {', '.join(candidates)}", hint=hint)
 

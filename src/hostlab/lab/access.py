@@ -214,6 +214,9 @@ def known_node(names: Sequence[str], name: str, lab: str) -> str:
     """The name, if the lab has such a node; UsageError with the ones it has."""
     if name in names:
         return name
+    if name == lab:
+        hint = ", ".join(f"{lab}/{each}" for each in names[:20])
+        raise UsageError("no-node", f"{lab} is a lab; a node of it is wanted", hint=hint)
     import difflib
 
     close = difflib.get_close_matches(name, names, 1)

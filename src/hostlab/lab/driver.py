@@ -21,7 +21,9 @@ from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.init.protocol import HUNG_UP, listen
 from hostlab.lab import idmap, joining, outside, remains
+from hostlab.lab.description import description_named
 from hostlab.lab.nesting import explained
+from hostlab.lab.origin import Origin, remember
 from hostlab.lab.outlets import NO_LINK
 from hostlab.lab.paths import LabDirectory, boot_id, start_time
 from hostlab.linux import cgroups
@@ -48,21 +50,30 @@ def hub_control(directory: LabDirectory) -> Control | None:
 
 
 def stage(
-    lab: Lab, *, progress: Progress | None = None, leave: Sequence[str] = ()
+    lab: Lab,
+    *,
+    progress: Progress | None = None,
+    leave: Sequence[str] = (),
+    origin: Origin | None = None,
 ) -> list[dict[str, Any]]:
     """Bring the machine from whatever is there of this lab to `lab`; returns the operations.
 
     A lab that runs is changed in place; one that lost its hub is cleared away and made anew. Nodes
-    to `leave` are not made where they are missing: they are dead on purpose.
+    to `leave` are not made where they are missing: they are dead on purpose. `origin` is remembered
+    as what the lab was staged from; without one, what was remembered stays.
     """
     directory = LabDirectory.of(lab.name)
     with directory.locked():
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return _stage_once(directory, lab, progress, leave)
+                operations = _stage_once(directory, lab, progress, leave)
             except Failed as failure:
                 if failure.code not in (HUNG_UP, HUB_ENDED, NO_LINK) or attempt == ATTEMPTS:
                     raise
+            else:
+                if origin is not None:
+                    remember(directory, origin)
+                return operations
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -111,16 +122,19 @@ def unstage(name: str) -> bool:
         return remains.clear(directory)
 
 
-def running(name: str) -> Control:
+def running(name: str, file: str | None = None) -> Control:
     """A connection to a running lab's hub; UsageError when there is no such lab."""
     control = hub_control(LabDirectory.of(name))
     if control is None:
-        raise missing(name)
+        raise missing(name, file)
     return control
 
 
-def missing(name: str) -> UsageError:
-    """What to tell of a lab that is not up; one without its hub or directory needs another word."""
+def missing(name: str, file: str | None = None) -> UsageError:
+    """What to tell of a lab that is not up; one without its hub or directory needs another word.
+
+    `file` is its description's, where that is known.
+    """
     directory = LabDirectory.of(name)
     if directory.exists() or name in remains.labs_of(directory.base):
         what = "its hub" if directory.exists() else "its run directory"
@@ -129,11 +143,12 @@ def missing(name: str) -> UsageError:
             f"lab {name!r} has lost {what}",
             hint=f"`hostlab down {name}` ends what is left; `hostlab up FILE` makes it anew",
         )
-    return UsageError(
-        "no-lab",
-        f"no lab {name!r} is up, and no file has that name",
-        hint="`hostlab ls` lists the labs that are up",
-    )
+    file = file or description_named(name)
+    if file is None:
+        hint = "`hostlab up FILE` stages it; `hostlab ls` lists the labs that are up"
+    else:
+        hint = f"stage it first: `hostlab up {file}`"
+    return UsageError("no-lab", f"lab {name} is not up", hint=hint)
 
 
 def _start(directory: LabDirectory) -> Control:

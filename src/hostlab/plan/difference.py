@@ -233,8 +233,7 @@ def _jobs_change(was: Node, now: Node) -> Operation | None:
     old = {job.name: job for job in was.jobs}
     new = {job.name: job for job in now.jobs}
     both = [(old[name], job) for name, job in new.items() if old.get(name, job) != job]
-    changed = {one.name for one, other in both if not same_but_places(one, other)}
-    changed |= old.keys() ^ new.keys()
+    changed = changed_jobs(was, now)
     keys = ("job_files", "crontabs", "units")
     other = [f"`{key}`" for key in keys if getattr(was, key) != getattr(now, key)]
     if not (changed or other):
@@ -244,6 +243,15 @@ def _jobs_change(was: Node, now: Node) -> Operation | None:
     reload = tuple(one.name for one, other in running if _only_reads_other(one, other, new))
     restart = tuple(o.name for o, other in running if o != other and o.name not in reload)
     return Operation(Kind.CHANGE_JOBS, now.name, f"{_list(what)} changed", restart, reload)
+
+
+def changed_jobs(was: Node, now: Node) -> set[str]:
+    """The names of jobs that are new, gone or otherwise, wherever their lines are."""
+    old = {job.name: job for job in was.jobs}
+    new = {job.name: job for job in now.jobs}
+    both = [(old[name], job) for name, job in new.items() if old.get(name, job) != job]
+    changed = {one.name for one, other in both if not same_but_places(one, other)}
+    return changed | (old.keys() ^ new.keys())
 
 
 def _only_reads_other(one: Job, other: Job, new: dict[str, Job]) -> bool:

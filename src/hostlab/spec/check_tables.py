@@ -179,27 +179,60 @@ _KIND_KEYS = (
     *HOST_KEYS,
 )  # fmt: skip
 KINDS = tuple(key.name for key in _KIND_KEYS)
+_KNOWN_KINDS = f"kinds: {', '.join(sorted(KINDS))}"
+_PAGE = "see docs/checks.md"
+_OF_HTTP = "it goes under `http`: `http: {url: http://web1/, %s: …}`"
+_OF_COMMAND = "it goes under `command`: `command: {run: …, %s: …}`"
+_OF_FILE = "it goes under `file`: `file: {path: /etc/motd, %s: …}`"
+_MEANT_KINDS = {
+    "url": "did you mean `http`? As `http: http://web1/`",
+    "get": "did you mean `http`? As `http: http://web1/`",
+    "port": "did you mean `listens: 80`, of the node itself, or `tcp: web1:80`, which it reaches?",
+    "status": "it goes under what answers: `http: {url: http://web1/, status: 404}`, or `command:"
+    " {run: …, status: 1}`",
+    **{word: _OF_HTTP % word for word in ("body", "location", "follow", "verify")},
+    **{word: _OF_COMMAND % word for word in ("stdout", "stderr")},
+    **{word: _OF_FILE % word for word in ("contains", "mode", "owner", "sha256")},
+    **dict.fromkeys(("run", "exec", "cmd", "shell"), "did you mean `command`?"),
+    "path": "did you mean `file`?",
+}
+MEANT = {
+    **_MEANT_KINDS,
+    **dict.fromkeys(("node", "nodes", "host", "hosts", "role", "roles"), "did you mean `on`?"),
+    **dict.fromkeys(("timeout", "wait", "retry"), "did you mean `within`?"),
+    "when": "did you mean `if`?",
+    **dict.fromkeys(("title", "description"), "did you mean `name`?"),
+}
+"""What else people call the keys of a check, and what each goes under."""
 CONDITION = Table(
     "condition",
     "What must be so for a check to be asked of a node; looked at once, before it.",
     _KIND_KEYS,
     exclusive=(KINDS,),
+    meant=_MEANT_KINDS,
+    known=f"{_KNOWN_KINDS}; {_PAGE}",
 )
+_MODIFIERS = (
+    Key("name", TEXT, "What it is called in reports.", "memcached uses almost all memory",
+        "what it expects, in one line"),
+    Key("if", CONDITION, "It is asked only of nodes where this is so.",
+        "{file: /sys/class/net/bond0}", "of all"),
+    Key("on", _ON, "The nodes and roles it is about; needed at the top, implied elsewhere.",
+        "[web1, clients]"),
+    Key("within", DURATION, "How long it may take to become true.", "10s", "5s"),
+    Key("always", DURATION, "How long it must go on being true, once it is.", "5s",
+        "not at all"),
+    Key("never", DURATION, "It must not be true, for this long.", "5s", "may be"),
+)  # fmt: skip
 CHECK = Table(
     "check",
     "An expectation about nodes: what is expected, where, and how soon.",
     (
         *_KIND_KEYS,
-        Key("name", TEXT, "What it is called in reports.", "memcached uses almost all memory",
-            "what it expects, in one line"),
-        Key("if", CONDITION, "It is asked only of nodes where this is so.",
-            "{file: /sys/class/net/bond0}", "of all"),
-        Key("on", _ON, "The nodes and roles it is about; needed at the top, implied elsewhere.",
-            "[web1, clients]"),
-        Key("within", DURATION, "How long it may take to become true.", "10s", "5s"),
-        Key("always", DURATION, "How long it must go on being true, once it is.", "5s",
-            "not at all"),
-        Key("never", DURATION, "It must not be true, for this long.", "5s", "may be"),
+        *_MODIFIERS,
     ),
     exclusive=(KINDS, ("always", "never"), ("within", "never")),
-)  # fmt: skip
+    meant=MEANT,
+    known=f"{_KNOWN_KINDS}; beside one: {', '.join(sorted(key.name for key in _MODIFIERS))};"
+    f" {_PAGE}",
+)

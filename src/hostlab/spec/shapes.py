@@ -199,7 +199,12 @@ class Table(Shape):
         *,
         required: tuple[str, ...] = (),
         exclusive: tuple[tuple[str, ...], ...] = (),
+        meant: dict[str, str] | None = None,
+        known: str = "",
     ) -> None:
+        """`meant`: hints for words that are guessed; `known`: for one that is near to no key."""
+        self.meant = meant or {}
+        self.known = known
         self.name = name
         self.doc = doc
         self.keys = keys
@@ -228,7 +233,7 @@ class Table(Shape):
     def _read_key(self, source: Source, fields: Fields, word: Scalar, value: Tree) -> None:
         key = self.by_word.get(word.value)
         if key is None:
-            hint = source.suggest_or_list(word.value, [key.name for key in self.keys])
+            hint = self._hint(source, word.value)
             message = f"unknown key {quoted(word.value)} in {self._one()}"
             source.report("unknown-key", message, word.at, hint)
             fields.flawed = True
@@ -243,6 +248,14 @@ class Table(Shape):
             source.report("duplicate-key", message, word.at, f"put all of it under `{key.name}`")
         else:
             fields[key.name] = said._replace(key=word.at)
+
+    def _hint(self, source: Source, word: str) -> str | None:
+        if word in self.meant:
+            return self.meant[word]
+        names = [key.name for key in self.keys]
+        if not self.known:
+            return source.suggest_or_list(word, names)
+        return source.suggest(word, names) or self.known
 
     def _check(self, source: Source, fields: Fields, at: Mark) -> None:
         for name in self.required:

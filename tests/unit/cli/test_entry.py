@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from hostlab.cli import main
+
 pytestmark = pytest.mark.unit
 CRASH = """
 import os, signal
@@ -28,3 +30,18 @@ def test_a_crash_of_the_interpreter_says_where_it_was() -> None:
 def test_it_runs_without_a_standard_error() -> None:
     shell = f"exec {sys.executable} -m hostlab.cli.main --version 2>&-"
     assert subprocess.run(["sh", "-c", shell], stdout=subprocess.DEVNULL).returncode == os.EX_OK
+
+
+@pytest.mark.parametrize("option", ["--format", "--output"])
+def test_who_asks_for_a_format_is_told_of_json(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["check", "web", option, "json"]) == 2
+    assert capsys.readouterr().err.endswith("Did you mean '--json'?\n")
+
+
+def test_another_unknown_option_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.run(["check", "web", "--raport", "out"]) == 2
+    assert "--report" in capsys.readouterr().err

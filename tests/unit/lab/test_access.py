@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from hostlab.errors import UsageError
 from hostlab.init.client import Control
 from hostlab.init.protocol import send
-from hostlab.lab.access import NodeConnection
+from hostlab.lab.access import NodeConnection, known_node
 
 pytestmark = pytest.mark.unit
 
@@ -51,3 +52,11 @@ def test_last_words_are_not_lost() -> None:
     assert (done.status, done.stdout) == (5, b"first\nlast\n")
     done = node.execute_unheard(["anything"])
     assert (done.status, done.stdout) == (5, b"first\nlast\n")
+
+
+def test_who_names_the_lab_is_told_its_nodes() -> None:
+    with pytest.raises(UsageError) as error:
+        known_node(("server", "client"), "mm", "mm")
+    assert error.value.message == "mm is a lab; a node of it is wanted"
+    assert error.value.hint == "mm/server, mm/client"
+    assert known_node(("mm",), "mm", "mm") == "mm"
