@@ -56,6 +56,7 @@ def _read(site: Site, node: str, path: str) -> Pem:
         except OSError as error:
             return "", error.strerror or str(error)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
             return "", "is no file"
         with open(fd, "rb") as file:
             data = file.read(MOST_BYTES + 1)

@@ -167,14 +167,27 @@ def make(directory: str) -> None:
     try:
         os.mkdir(directory)
     except FileExistsError:
-        return
+        pass
     except FileNotFoundError:
         make(os.path.dirname(directory))
-        os.mkdir(directory)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
     if os.path.exists(f"{directory}/cpuset.cpus") and os.path.exists(f"{directory}/tasks"):
         for name in ("cpuset.cpus", "cpuset.mems"):
-            with open(f"{os.path.dirname(directory)}/{name}") as inherited:
-                write(f"{directory}/{name}", inherited.read().strip())
+            _inherit(directory, name)
+
+
+def _inherit(directory: str, name: str) -> str:
+    """What a cgroup has of cpuset, now that it has it; without, it takes no process (ENOSPC).
+
+    Whoever else makes it just now may not have come to that: it is given where it is missing.
+    """
+    with open(f"{directory}/{name}") as own:
+        value = own.read().strip()
+    if not value:
+        value = _inherit(os.path.dirname(directory), name)
+        write(f"{directory}/{name}", value)
+    return value
 
 
 def enable(directory: str, controllers: tuple[str, ...]) -> tuple[str, ...]:

@@ -36,4 +36,4 @@ def test_a_lab_that_has_gone_is_told_and_staged_anew(
         Lab(place.lab).down()
         (run,) = place.measure(flavour, ROWS[0], 1)
         assert run.recovered
-        assert f"no lab '{place.lab}' is up" in capfd.readouterr().err
+        assert f"lab {place.lab} is not up" in capfd.readouterr().err

@@ -142,7 +142,7 @@ def test_a_refused_rule_names_its_line_and_leaves_the_old_ruleset_whole(place: S
     lab.down()
     with pytest.raises(Failed, match="its firewall is refused"):
         place.up(refused)
-    with pytest.raises(Problem, match="no lab"):
+    with pytest.raises(Problem, match="is not up"):
         lab.status()
 
 

@@ -118,7 +118,7 @@ def test_hosts_are_one_node_some_or_all_and_this_machine(lab: Lab, tmp_path: Pat
     with pytest.raises(UsageError, match=f"lab {lab.name} has no node db"):
         names(f"hostlab://{lab.name}/db")
     printed = run(tmp_path, "hostlab://none", "def test_x(host): pass")
-    assert "no lab 'none' is up" in printed
+    assert "lab none is not up" in printed
 
 
 def test_what_testinfra_has_no_module_for(lab: Lab) -> None:
