@@ -38,4 +38,5 @@ the process that holds it ends, however it ends. Mininet and munet run in such n
     check_cases.py checks of many hosts, beside testinfra over ssh   page_cases.py their page
     network_cases.py whole networks with daemons   path_cases.py  what a way through routers carries
     drawings.py   a network as all can build it    convergence.py until all kernels have all routes
+    cleaning.py   until what was there before is gone
 """

@@ -1,8 +1,8 @@
 """Checks of many hosts, in the lab and over ssh, beside testinfra over ssh (issue 8, "Speed").
 
 The hosts are nodes with a real sshd each; who asks over ssh is in a node as well. Twenty checks a
-host: files, commands, ports and processes. testinfra keeps its one connection a host, too
-(OpenSSH's ControlPersist), and has two workers of xdist, which is best for it on two processors.
+host: files, commands, ports and processes. testinfra keeps one connection a host, too (OpenSSH's
+ControlPersist, with a path for it), and has four workers of xdist, for it waits for ssh.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ nodes:
   admin:
     files:
       /root/.ssh/id_ed25519: {{copy: key, mode: 0600}}
-      /root/.ssh/config: "Host *\\n  StrictHostKeyChecking no\\n  LogLevel ERROR\\n"
+      /root/.ssh/config: |
+        Host *
+          StrictHostKeyChecking no
+          LogLevel ERROR
+          ControlPath ~/.ssh/%C
       /root/inventory: {{copy: inventory}}
       /root/lab.yaml: {{copy: outside.yaml}}
       /root/test_hosts.py: {{copy: test_hosts.py}}
@@ -156,7 +160,7 @@ def _over_ssh(hosts: int, checks: int) -> Metrics:
 def _testinfra(hosts: int, checks: int) -> Metrics:
     with _fleet(hosts, checks) as lab:
         names = ",".join(f"ssh://host{number}" for number in range(1, hosts + 1))
-        pytest = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+        pytest = [sys.executable, "-m", "pytest", "-q", "-n", "4", "-p", "no:cacheprovider"]
         return _timed(
             lab, [*pytest, f"--hosts={names}", "test_hosts.py"], hosts * checks, inside=True
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import drawings, ours
+from bench import cleaning, drawings, ours
 from bench.convergence import wait_routes, wanted
 from bench.measure import Benchmark, Contender, Metrics, Target
 from bench.memory import pss_bytes
@@ -105,6 +105,7 @@ def _contender(
 
     def run() -> Metrics:
         lab = network.make(engine)
+        cleaning.wait_cleaned()
         return _hostlab(lab, engine) if builder is None else _peer(lab, engine, builder)
 
     return Contender(who, run, missing, max_rounds)
