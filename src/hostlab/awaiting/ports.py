@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
-from hostlab.awaiting.owners import owners
 from hostlab.errors import UsageError
 from hostlab.linux.entering import from_inside
 from hostlab.linux.netlink import Netlink
@@ -18,6 +17,7 @@ from hostlab.linux.sockdiag import (
     listeners,
     listening_inodes,
 )
+from hostlab.observe.socket_owners import JobProcesses, owners
 
 LOOK_S: Final = 0.003
 """The pause between two looks for one that opens; a look takes about 0.1 ms."""
@@ -72,10 +72,14 @@ class AwaitedPort:
         every = listeners(self._protocol, over=self._diag)
         names = {str(each): each.port for each in every if each.port == self._port}
         names = names or {str(port): port for port in sorted({each.port for each in every})}
+        jobs = [
+            JobProcesses(row["name"], row["instance"], row["processes"].values()) for row in rows
+        ]
         told = []
         for name, port in list(names.items())[:MOST_TOLD]:
             inodes = listening_inodes(self._protocol, port, over=self._diag)
-            whose = ", ".join(owners(self._pid, inodes, rows))
+            found = owners(self._pid, inodes, jobs).values()
+            whose = ", ".join(dict.fromkeys(str(owner) for each in found for owner in each))
             told.append(f"{name} does: {whose}" if whose else f"{name} does")
         return f" ({'; '.join(told)})" if told else ""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,7 @@ from hostlab.checks.kind import Asked
 from hostlab.errors import Problem
 from hostlab.jobs.job_state import JobState
 from hostlab.linux.sockdiag import Listener, listeners_by_inode
+from hostlab.observe.socket_owners import JobProcesses, owners
 from hostlab.spec.model import Lab, Node
 
 MOST_LOOKS: Final = 32
@@ -33,63 +34,27 @@ JOBS_S: Final = 1.0
 """So long a node's init has to tell of its jobs; one that is frozen never does."""
 SHOWN: Final = 8
 LOG_LINES: Final = 5
-ANCESTORS: Final = 8
 MOST_SOCKETS: Final = 256
 LOOK: Final = b"who listens"
 """The question of `who_listens`, among those that are JSON."""
 
 
-class Bound(msgspec.Struct, frozen=True):
-    """A socket that waits, and whose it is."""
-
-    listener: Listener
-    program: str = ""
-    """Its process by its name; empty where that cannot be seen."""
-    pids: tuple[int, ...] = ()
-    """The process and its ancestors, in the numbers of the node."""
-
-
 def who_listens() -> bytes:
-    """What waits for TCP and UDP, as JSON of `Bound`. Runs inside a node, so it imports nothing.
+    """What waits for TCP and UDP by its inode, as JSON. Runs inside a node, so it imports nothing.
 
     OSError when there is more than a message holds: a part would be taken for all.
     """
     found = [each for protocol in ("tcp", "udp") for each in listeners_by_inode(protocol)]
     if len(found) > MOST_SOCKETS:
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-    owners = _owners({inode for inode, _ in found})
-    bound = []
-    for inode, listener in found:
-        pid = owners.get(inode)
-        name, pids = _process(pid) if pid is not None else ("", ())
-        bound.append(Bound(listener, name, pids))
-    return msgspec.json.encode(bound)
+    return msgspec.json.encode(found)
 
 
-def _owners(inodes: set[int]) -> dict[int, int]:
-    """Inode of a socket -> the first process that has it, as far as one may look."""
-    wanted = {f"socket:[{inode}]": inode for inode in inodes}
-    found: dict[int, int] = {}
-    for pid in sorted(map(int, filter(str.isdecimal, os.listdir("/proc")))):
-        with suppress(OSError):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                with suppress(OSError):
-                    inode = wanted.get(os.readlink(f"/proc/{pid}/fd/{fd}"))
-                    if inode is not None:
-                        found.setdefault(inode, pid)
-    return found
+class _Bound(NamedTuple):
+    """A socket that waits, and whose it is."""
 
-
-def _process(pid: int) -> tuple[str, tuple[int, ...]]:
-    """A process's name, and its number before those of its ancestors; proc_pid_stat(5)."""
-    name, pids = "", [pid]
-    with suppress(OSError):
-        while pids[-1] > 1 and len(pids) < ANCESTORS:
-            with open(f"/proc/{pids[-1]}/stat", errors="replace") as file:
-                head, _, rest = file.read().rpartition(")")
-            name = name or head.partition("(")[2]
-            pids.append(int(rest.split()[1]))
-    return name, tuple(pids)
+    listener: Listener
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +62,7 @@ class _Looked:
     """A node at one instant."""
 
     at: float
-    bound: tuple[Bound, ...] | None
+    bound: tuple[_Bound, ...] | None
     """None: it could not be looked into."""
     jobs: Mapping[str, JobStatus]
 
@@ -154,17 +119,30 @@ class Targets:
                 return None
             self._looks += 1
             access = self.access[node.name]
-            bound: tuple[Bound, ...] | None = None
-            with suppress(Problem, OSError):
-                data = self.listening(access.pid)
-                bound = msgspec.json.decode(data, type=tuple[Bound, ...])
             jobs: Mapping[str, JobStatus] = {}
             # The init of a node without jobs would start for this question alone.
             if node.has_jobs:
                 with suppress(Problem, OSError):
                     jobs = access.jobs(timeout_s=JOBS_S)
+            bound: tuple[_Bound, ...] | None = None
+            with suppress(Problem, OSError):
+                bound = _bound(self.listening(access.pid), access.pid, jobs)
             self._known[node.name] = _Looked(time.monotonic(), bound, jobs)
             return self._known[node.name]
+
+
+def _bound(data: bytes, holder: int, jobs: Mapping[str, JobStatus]) -> tuple[_Bound, ...]:
+    """What `who_listens` has found, with the job that has it, or else the program."""
+    found = msgspec.json.decode(data, type=tuple[tuple[int, Listener], ...])
+    known = [
+        JobProcesses(name, "", () if status.pid is None else (status.pid,))
+        for name, status in jobs.items()
+    ]
+    whose = owners(holder, [inode for inode, _ in found], known)
+    return tuple(
+        _Bound(listener, whose[inode][0].name if inode in whose else "a program")
+        for inode, listener in found
+    )
 
 
 def _job(node: str, name: str, status: JobStatus) -> Iterator[str]:
@@ -209,20 +187,20 @@ def _ports(looked: _Looked, asked: Asked, wanted: set[str]) -> tuple[str, bool]:
     mine = [each for each in looked.bound if each.listener.protocol == asked.protocol]
     there = [each for each in mine if each.listener.port == asked.port]
     if not there:
-        others = _said(mine, looked.jobs)
+        others = _said(mine)
         return f"nothing listens on {port}" + (f"; {others}" if others else ""), False
     addresses = [ip_address(address) for address in wanted]
     takes = [each for each in there if any(map(each.listener.takes, addresses))]
     if takes or not wanted:
-        return _said(takes or there, looked.jobs), True
-    return f"nothing listens on {port} at its addresses; {_said(there, looked.jobs)}", False
+        return _said(takes or there), True
+    return f"nothing listens on {port} at its addresses; {_said(there)}", False
 
 
-def _said(bound: list[Bound], jobs: Mapping[str, JobStatus]) -> str:
+def _said(bound: list[_Bound]) -> str:
     """`web listens on 8080 (0.0.0.0, ::), sshd on 22 (0.0.0.0)`."""
     by_owner: dict[tuple[str, int], list[str]] = {}
     for each in bound:
-        key = (_owner(each, jobs), each.listener.port)
+        key = (each.owner, each.listener.port)
         by_owner.setdefault(key, []).append(each.listener.address)
     texts = [
         f"{owner} {'on' if number else 'listens on'} {port} ({', '.join(dict.fromkeys(where))})"
@@ -230,10 +208,3 @@ def _said(bound: list[Bound], jobs: Mapping[str, JobStatus]) -> str:
     ]
     more = len(by_owner) - SHOWN
     return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
-
-
-def _owner(bound: Bound, jobs: Mapping[str, JobStatus]) -> str:
-    """The job whose process it is, or descends from; else its program's name."""
-    by_pid = {status.pid: name for name, status in jobs.items() if status.pid is not None}
-    owners = (by_pid[pid] for pid in bound.pids if pid in by_pid)
-    return next(owners, bound.program or "a program")

@@ -16,7 +16,6 @@ import pytest
 
 from hostlab.api import AsyncNode
 from hostlab.awaiting.lines import AwaitedLine
-from hostlab.awaiting.owners import owners
 from hostlab.awaiting.wait import Wait
 from hostlab.checks import JobState, JobStatus
 from hostlab.errors import Failed, UsageError
@@ -24,6 +23,7 @@ from hostlab.linux import cgroups
 from hostlab.linux.entering import from_inside
 from hostlab.linux.sockdiag import listening_inodes
 from hostlab.observe.in_node import pid_in
+from hostlab.observe.socket_owners import JobProcesses, owners
 from hostlab.sync import Lab, Node
 from tests.netns.lab.lab_site import DEADLINE_S, site
 
@@ -152,8 +152,12 @@ def test_whose_a_socket_is_is_known_by_the_cgroup_and_by_the_parents(lab: Lab) -
     if cgroups.find().unified is not None:
         cases.append((_with(rows, processes={}), "job forks"))
     for known, whose in cases:
-        assert owners(web.pid, [int(data)], known) == (whose,)
-    assert owners(web.pid, [], rows) == ()
+        jobs = [JobProcesses(r["name"], r["instance"], r["processes"].values()) for r in known]
+        found = owners(web.pid, [int(data)], jobs)
+        assert {inode: [str(owner) for owner in each] for inode, each in found.items()} == {
+            int(data): [whose]
+        }
+    assert owners(web.pid, [], []) == {}
     web.job("forks", "stop")
 
 
