@@ -15,7 +15,7 @@ from hostlab.linux.sockdiag import (
     NETLINK_SOCK_DIAG,
     destruction_socket,
     listeners,
-    listening_inodes,
+    listeners_by_inode,
 )
 from hostlab.observe.socket_owners import JobProcesses, owners
 
@@ -69,18 +69,20 @@ class AwaitedPort:
 
         `rows` are the node's jobs. The port itself, at another address, before other ports.
         """
-        every = listeners(self._protocol, over=self._diag)
-        names = {str(each): each.port for each in every if each.port == self._port}
-        names = names or {str(port): port for port in sorted({each.port for each in every})}
+        every = listeners_by_inode(self._protocol, over=self._diag)
+        here = [(inode, str(each)) for inode, each in every if each.port == self._port]
+        elsewhere = sorted((each.port, inode) for inode, each in every)
+        inodes: dict[str, list[int]] = {}
+        for inode, name in here or [(inode, str(port)) for port, inode in elsewhere]:
+            inodes.setdefault(name, []).append(inode)
         jobs = [
             JobProcesses(row["name"], row["instance"], row["processes"].values()) for row in rows
         ]
+        found = owners(self._pid, [inode for inode, _ in every], jobs)
         told = []
-        for name, port in list(names.items())[:MOST_TOLD]:
-            inodes = listening_inodes(self._protocol, port, over=self._diag)
-            found = owners(self._pid, inodes, jobs).values()
-            whose = ", ".join(dict.fromkeys(str(owner) for each in found for owner in each))
-            told.append(f"{name} does: {whose}" if whose else f"{name} does")
+        for name, its in list(inodes.items())[:MOST_TOLD]:
+            whose = dict.fromkeys(str(owner) for inode in its for owner in found.get(inode, ()))
+            told.append(f"{name} does: {', '.join(whose)}" if whose else f"{name} does")
         return f" ({'; '.join(told)})" if told else ""
 
     def fileno(self) -> int:

@@ -71,12 +71,14 @@ def listeners(protocol: str, *, over: Netlink | None = None) -> tuple[Listener, 
     `Unsupported` when the kernel lacks the diag module for the protocol, `DecodeError` when it
     says something that is no dump.
     """
-    return tuple(decode_listener(protocol, body) for body in _dump(protocol, over))
+    return tuple(listener for _, listener in listeners_by_inode(protocol, over=over))
 
 
-def listeners_by_inode(protocol: str) -> tuple[tuple[int, Listener], ...]:
+def listeners_by_inode(
+    protocol: str, *, over: Netlink | None = None
+) -> tuple[tuple[int, Listener], ...]:
     """What `listeners` finds, each with its inode, by which /proc/PID/fd shows whose it is."""
-    found = ((decode_listener(protocol, body), body) for body in _dump(protocol))
+    found = ((decode_listener(protocol, body), body) for body in _dump(protocol, over))
     return tuple((_MESSAGE.unpack_from(body)[-1], listener) for listener, body in found)
 
 
@@ -97,15 +99,13 @@ def destruction_socket(protocol: str) -> socket.socket:
     return made
 
 
-def listening_inodes(protocol: str, port: int, *, over: Netlink | None = None) -> frozenset[int]:
+def listening_inodes(protocol: str, port: int) -> frozenset[int]:
     """The inodes of the sockets that `listeners` finds on a port: /proc/PID/fd shows whose.
 
     A socket that is bound and in a hash, but of no file any more, has inode 0.
     """
     wanted = port.to_bytes(2, "big")
-    found = [
-        _MESSAGE.unpack_from(body) for body in _dump(protocol, over) if len(body) >= _MESSAGE.size
-    ]
+    found = [_MESSAGE.unpack_from(body) for body in _dump(protocol) if len(body) >= _MESSAGE.size]
     return frozenset(message[-1] for message in found if message[4][:2] == wanted)
 
 
