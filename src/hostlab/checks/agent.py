@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.checks.access import OUTPUT_BYTES, CommandResult, JobStatus, TooMuch
 from hostlab.checks.questions import Question, answered
 from hostlab.errors import Unsupported
@@ -114,7 +115,7 @@ def main() -> None:
     access = OwnHost()
 
     def answer(line: bytes) -> None:
-        question = msgspec.json.decode(line, type=Question)
+        question = typed.decode(line, Question)
         try:
             said = msgspec.json.encode(answered(question, access))
         except Exception as error:  # told to whoever asked

@@ -111,11 +111,15 @@ class json:
         """A value in UTF-8."""
         return _json.dumps(to_builtins(value), ensure_ascii=False).encode(errors="replace")
 
-    @staticmethod
-    def decode(data: bytes, type: Any = None) -> Any:  # noqa: A002 (msgspec's name)
-        """What it says, as this type."""
-        found = _json.loads(data)
-        return found if type is None else convert(found, type)
+    class Decoder:
+        """What reads JSON as values of a type."""
+
+        def __init__(self, type: Any) -> None:  # noqa: A002 (msgspec's name)
+            self._type = type
+
+        def decode(self, data: bytes | str) -> Any:
+            """What it says, as this type."""
+            return convert(_json.loads(data), self._type)
 
 
 class structs:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
+from hostlab import typed
 from hostlab.checks import file_state
 from hostlab.checks.access import (
     CommandResult,
@@ -529,7 +530,7 @@ KINDS: Final[Mapping[str, type[Expectation]]] = {
 def expectation(kind: str, arguments: Mapping[str, Any]) -> Expectation:
     """The typed form of a check; `SpecError` for a kind or arguments that do not exist."""
     try:
-        return msgspec.convert(dict(arguments), KINDS[kind])
+        return typed.convert(dict(arguments), KINDS[kind])
     except KeyError:
         hint = f"the kinds of checks are {', '.join(KINDS)}"
         raise SpecError("check", f"no kind of check is called {kind!r}", hint=hint) from None

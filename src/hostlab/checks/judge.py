@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.checks.access import Conversation, HostAccess, NodeAccess
 from hostlab.checks.expectations import (
     Listens,
@@ -335,7 +336,7 @@ def _converse(
         answer = inside.receive(wakes - time.monotonic())
         now = time.monotonic()
         if answer is not None:
-            reply = msgspec.json.decode(answer, type=Reply)
+            reply = typed.decode(answer, Reply)
             if reply.position in pending:
                 judging.say(pending.pop(reply.position), reply.waited)
         elif now >= late:
@@ -381,7 +382,7 @@ def answer_inside(request: bytes) -> bytes:
     """The crew's handler: one check, tried until it is decided. Runs inside a node."""
     if request == LOOK:
         return who_listens()
-    reply = answered(msgspec.json.decode(request, type=Question), None)
+    reply = answered(typed.decode(request, Question), None)
     answer = msgspec.json.encode(reply)
     if len(answer) < MESSAGE_BYTES:
         return answer

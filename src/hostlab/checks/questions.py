@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from hostlab import typed
 from hostlab.checks.access import NodeAccess
 from hostlab.checks.expectations import KINDS, attempt_inside
 from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
@@ -52,7 +53,7 @@ def answered(question: Question, access: NodeAccess | None) -> Reply:
 
     What cannot be looked at from inside asks `access`, which there must be then.
     """
-    judged = msgspec.convert(question.arguments, KINDS[question.kind])
+    judged = typed.convert(question.arguments, KINDS[question.kind])
 
     def attempt(timeout_s: float) -> Seen:
         if isinstance(judged, InsideExpectation):

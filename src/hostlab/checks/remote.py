@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.checks.agent import HELLO
 from hostlab.checks.bundle import BOOT, PYTHON, bundle
 from hostlab.errors import Problem
@@ -153,7 +154,7 @@ class Talk:
         if line is None:
             raise NotReached("ssh", f"it accepts, and has not answered for {timeout_s:g} s")
         try:
-            said = msgspec.json.decode(line, type=_Answer)
+            said = typed.decode(line, _Answer)
         except msgspec.DecodeError:
             text = line[:80].decode(errors="replace")
             raise NotReached("ssh", f"it answers with something else: {text!r}") from None
@@ -224,7 +225,7 @@ class Talk:
     def _checked(self, line: bytes) -> bytes:
         if self._has_begun:
             try:
-                said = msgspec.json.decode(line, type=_Answer)
+                said = typed.decode(line, _Answer)
             except msgspec.DecodeError:
                 raise NotReached("ssh", "it answers with something that is no answer") from None
             if said.error:

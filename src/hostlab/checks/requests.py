@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.probes.names import addresses, is_address
 from hostlab.probes.reach import echo_reply, echo_request
@@ -375,7 +376,7 @@ class Requests:
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             most = min(MOST_UNANSWERED, max(1, hard - OTHER_DESCRIPTORS))
-            self._sender = Sender(msgspec.json.decode(request, type=Probe), most)
+            self._sender = Sender(typed.decode(request, Probe), most)
             self._sender.start()
             return b""
         return msgspec.json.encode(self._sender.take())

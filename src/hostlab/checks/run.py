@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.checks.secrets import Masking
 from hostlab.checks.verdict import Report, Verdict
 from hostlab.errors import UsageError
@@ -159,13 +160,13 @@ def read_run(path: str) -> Run:
 def parse_run(data: bytes, *, file: str) -> Run:
     """`read_run` of bytes."""
     try:
-        said = msgspec.json.decode(data, type=_Format).format
+        said = typed.decode(data, _Format).format
         if said > FORMAT:
             hint = "read it with that version or a later one"
             raise UsageError(
                 "report", f"{file} is of a newer hostlab (format {said}, not {FORMAT})", hint=hint
             )
-        return msgspec.json.decode(data, type=Run)
+        return typed.decode(data, Run)
     except msgspec.DecodeError as error:
         raise UsageError("report", f"{file} is no whole report: {error}") from None
 

@@ -16,6 +16,8 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
+from hostlab import typed
+
 MASK: Final = "••••••"
 
 Told = TypeVar("Told", bound=msgspec.Struct)
@@ -37,7 +39,7 @@ class Masking:
         """The same with every text masked."""
         if self._pattern is None:
             return told
-        return msgspec.convert(self._masked(msgspec.to_builtins(told)), type(told))
+        return typed.convert(self._masked(msgspec.to_builtins(told)), type(told))
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, str):

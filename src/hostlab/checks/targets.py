@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from hostlab import typed
 from hostlab.checks.access import JobStatus, NodeAccess, ended_text, status_text
 from hostlab.checks.kind import Asked
 from hostlab.errors import Problem
@@ -133,7 +134,7 @@ class Targets:
 
 def _bound(data: bytes, holder: int, jobs: Mapping[str, JobStatus]) -> tuple[_Bound, ...]:
     """What `who_listens` has found, with the job that has it, or else the program."""
-    found = msgspec.json.decode(data, type=tuple[tuple[int, Listener], ...])
+    found = typed.decode(data, tuple[tuple[int, Listener], ...])
     known = [
         JobProcesses(name, "", () if status.pid is None else (status.pid,))
         for name, status in jobs.items()

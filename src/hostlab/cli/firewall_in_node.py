@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostlab import typed
 from hostlab.cli.targets import complete_node, one_node
 from hostlab.errors import Unsupported
 
@@ -65,11 +66,10 @@ def hand_in(node: Node, staged: Staged) -> str:
 
 def handed_in(path: str) -> Staged:
     """What was staged outside; called in the node."""
-    import msgspec
 
     from hostlab.firewall.staged import Staged
 
     with open(path, "rb") as file:
         data = file.read()
     os.unlink(path)
-    return msgspec.json.decode(data, type=Staged)
+    return typed.decode(data, Staged)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
+from hostlab import typed
 from hostlab.cli.output import json_option, print_json, print_table
 from hostlab.cli.targets import complete_node, one_node, only_lab
 from hostlab.errors import UsageError
@@ -134,7 +134,7 @@ def _cells(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
     found: list[tuple[str, ...]] = []
     for way in _BOTH:
-        impairment = msgspec.convert(row[way], Impairment)
+        impairment = typed.convert(row[way], Impairment)
         passed = row.get("passed", {}).get(way, {})
         counts = ", ".join(f"{number} {name}" for name, number in passed.items() if number)
         name = f"{row['node']}:{row['interface']}"

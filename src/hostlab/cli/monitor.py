@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from hostlab import typed
 from hostlab.cli.inits import inits_named, node_option
 from hostlab.cli.output import json_option
 
@@ -172,7 +173,7 @@ def _event(effect: dict[str, Any]) -> EventFinished | None:
 
     if effect.get("type") != "EventFinished":
         return None
-    return msgspec.convert(effect, EventFinished)
+    return typed.convert(effect, EventFinished)
 
 
 def _print(event: EventFinished, wall: float, node: str, *, several: bool, as_json: bool) -> None:

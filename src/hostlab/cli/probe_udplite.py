@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from hostlab import typed
 from hostlab.cli.output import json_option
 from hostlab.cli.probing import parsed, seconds, show
 from hostlab.cli.targets import complete_node, one_node
@@ -134,7 +135,7 @@ def _call(inside: Inside, request: Request) -> Reply:
     answer = inside.call(msgspec.json.encode(request), request.timeout_s + _GRACE_S)
     if answer is None:
         raise Failed("udplite", "no answer from inside the node")
-    return msgspec.json.decode(answer, type=Reply)
+    return typed.decode(answer, Reply)
 
 
 def _judged(

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.api import Lab
 from hostlab.checks.inside import Crew, Gone, Inside
 from hostlab.checks.requests import Answer, Probe, Requests, Taken, target_of
@@ -72,7 +73,7 @@ class Asking:
         if said is None:
             return
         self._is_taking = False
-        taken = msgspec.json.decode(said, type=Taken)
+        taken = typed.decode(said, Taken)
         self.log += taken.answers
         self._through, self.left_out = taken.through, taken.left_out
         epoch = _epoch()

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.lab.paths import LabDirectory, append_lines, read_if_there
 from hostlab.spec.model import Fault
 
@@ -45,7 +46,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of BEGUN: what takes it back."""
 
 
-_decoder: Final = msgspec.json.Decoder(Line)
+_decoder: Final = typed.decoder(Line)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, UsageError
 from hostlab.faults.site import Site, State
 from hostlab.routing import watching
@@ -43,7 +44,7 @@ def reset(site: Site, fault: Fault, state: State) -> None:
     routing, _ = _bgp(site, fault)
     is_soft = option(fault, "how") == "soft"
     with _asked(site, fault, routing) as daemon:
-        for peer in msgspec.convert(state["peers"], list[Peer]):
+        for peer in typed.convert(state["peers"], list[Peer]):
             if isinstance(daemon, BirdSocket):
                 verb = "reload" if is_soft else "restart"
                 daemon.ask(f"{verb} {routing_bird.session_name(peer)}")
@@ -87,7 +88,7 @@ def _is_told(daemon: BirdSocket | VtySocket, peer: Peer, prefix: str) -> bool:
             return False
     kind = f"ipv{peer.family} unicast"
     said = daemon.ask(f"show bgp {kind} neighbors {peer.address} advertised-routes json")
-    routes = msgspec.json.decode(said or "{}").get("advertisedRoutes", {})
+    routes = typed.decode(said or "{}", dict[str, Any]).get("advertisedRoutes", {})
     return prefix in routes
 
 

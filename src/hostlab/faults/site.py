@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.api import Lab
 from hostlab.errors import Failed
 from hostlab.lab import driver
@@ -126,7 +127,7 @@ def _inside(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))
+    return typed.decode(msgspec.json.encode(value), Any)
 
 
 def _in_child(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
@@ -142,7 +143,7 @@ def _in_child(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
     _, (answer,) = from_inside(pid, kinds, child)
     with open(answer, "rb") as file:
         file.seek(0)
-        return msgspec.json.decode(file.read())
+        return typed.decode(file.read(), Any)
 
 
 @contextmanager

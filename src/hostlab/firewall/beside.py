@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, Place
 from hostlab.firewall.kernel import Run, tool
 from hostlab.linux.entering import from_inside
@@ -113,7 +114,7 @@ def _state(run: Run) -> dict[str, str]:
 
 def _decoded(text: str) -> list[dict[str, Any]]:
     try:
-        return msgspec.json.decode(text or "[]", type=list[dict[str, Any]])
+        return typed.decode(text or "[]", list[dict[str, Any]])
     except msgspec.DecodeError as error:
         raise Failed("ip", f"ip -j: {error}") from None
 

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed
 from hostlab.firewall.beside import Operation
 from hostlab.firewall.ruleset import Ruleset
@@ -129,7 +130,7 @@ class ChangeDirectory:
         if data is None:
             return None
         try:
-            found = msgspec.json.decode(data, type=FirewallChange)
+            found = typed.decode(data, FirewallChange)
         except msgspec.DecodeError as error:
             raise Failed("change", f"{self.file} is not what hostlab writes: {error}") from None
         return found if found.boot == boot_id() else None

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, UsageError
 from hostlab.firewall.beside import Kind, Operation
 from hostlab.firewall.change import FirewallChange, write_whole
@@ -58,7 +59,7 @@ def entries() -> list[Entry]:
     found = []
     for number in _numbers():
         with open(f"{directory()}/{number}.json", "rb") as file:
-            found.append(msgspec.json.decode(file.read(), type=Entry))
+            found.append(typed.decode(file.read(), Entry))
     return found
 
 

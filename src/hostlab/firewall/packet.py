@@ -26,6 +26,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Place, SpecError
 
 
@@ -225,7 +226,7 @@ class _Reader:
             found.setdefault("tcp_flags", _usual_flags(state))
         if protocol is Protocol.ICMP:
             found.setdefault("icmp_type", usual_type(state, source))
-        packet = msgspec.convert(
+        packet = typed.convert(
             {
                 "protocol": protocol,
                 "source": source,

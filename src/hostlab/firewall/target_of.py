@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.firewall.target import Target, TargetInterface, TargetRoute
 from hostlab.lab.access import NodeConnection
@@ -50,7 +51,7 @@ def of_node(node: NodeConnection) -> Target:
     _, fds = from_inside(node.pid, ("user", "net"), work)
     with os.fdopen(fds[0], "rb") as file:
         file.seek(0)
-        return msgspec.json.decode(file.read(MAX_BYTES), type=Target)
+        return typed.decode(file.read(MAX_BYTES), Target)
 
 
 def _read() -> Target:

@@ -16,6 +16,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed
 from hostlab.firewall import applying
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime, write_whole
@@ -150,7 +151,7 @@ def _named(place: ChangeDirectory, name: str) -> ProcessName | None:
     """The process that a file names, if it lives."""
     try:
         with open(f"{place.path}/{name}", "rb") as file:
-            found = msgspec.json.decode(file.read(), type=ProcessName)
+            found = typed.decode(file.read(), ProcessName)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
     return found if found.is_there() else None

@@ -14,6 +14,7 @@ from ipaddress import ip_interface
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.firewall.frames import ETH_P_IP, packed
 from hostlab.firewall.witnesses import SENTINEL
@@ -77,7 +78,7 @@ class Wires:
         self.trace, control, self.lo = (self._own(fd) for fd in fds)
         nftrace.widen(self.trace)
         self.conntrack = Netlink(adopted=control)
-        seen = msgspec.json.decode(data, type=_Seen)
+        seen = typed.decode(data, _Seen)
         self.names = {index: name for name, (index, _, _) in seen.links.items()}
         self.macs = {name: mac_bytes(mac) for name, (_, mac, _) in seen.links.items() if mac}
         self._peers = {name: peer for name, (_, _, peer) in seen.links.items()}

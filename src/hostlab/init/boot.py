@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.init.jobs import BOOT, Jobs
 from hostlab.jobs import facts
 from hostlab.jobs.boot import Emission, Mount, boot_events, described_boot
@@ -51,7 +52,7 @@ async def emit(jobs: Jobs, emissions: Callable[[], Sequence[Emission]]) -> None:
     """Emit what has not been emitted yet, in order; `emissions` are those of a new boot."""
     if EVENTS not in jobs.engine.extra:
         jobs.remember(EVENTS, msgspec.to_builtins(tuple(emissions())))
-    events = msgspec.convert(jobs.engine.extra[EVENTS], tuple[Emission, ...])
+    events = typed.convert(jobs.engine.extra[EVENTS], tuple[Emission, ...])
     if not events:
         return
     if jobs.boot_position:

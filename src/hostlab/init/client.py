@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final
 
-import msgspec
-
+from hostlab import typed
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.logs.files import opened, read_last
 from hostlab.init.logs.policy import log_name
@@ -216,7 +215,7 @@ class InitClient:
     def configuration(self) -> tuple[Job, ...]:
         """Every job's description, as the node's init has it."""
         with self.control() as control:
-            return msgspec.convert(control.ask("configuration"), tuple[Job, ...])
+            return typed.convert(control.ask("configuration"), tuple[Job, ...])
 
     def wait_settled(self, *, within_s: float = 60.0) -> list[dict[str, Any]]:
         """Wait until the boot is over and no job is starting or stopping; every job's rows."""

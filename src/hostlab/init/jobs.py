@@ -21,6 +21,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError, Failed, Problem
 from hostlab.init import store
 from hostlab.init.initctl.requests import Requests
@@ -401,7 +402,7 @@ class Jobs:
     def _begun(self, engine: Engine) -> None:
         """Take up what stood beside the stored state of an engine."""
         stored = engine.extra.get(REQUESTS, ())
-        self.book = Requests(msgspec.convert(stored, tuple[tuple[str, Reply | None], ...]))
+        self.book = Requests(typed.convert(stored, tuple[tuple[str, Reply | None], ...]))
 
     def _told(self, engine: Engine, fact: AnyFact, done: tuple[Effect, ...]) -> None:
         """What is remembered of a fact beside what the engine does; in a replay too."""

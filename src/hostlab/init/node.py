@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.init import boot
 from hostlab.init.connection import Connection
@@ -189,4 +188,4 @@ def _stored(config: NodeConfig) -> Node:
     except OSError:
         return config.node
     with os.fdopen(fd, "rb") as file:
-        return msgspec.json.decode(file.read(), type=Node)
+        return typed.decode(file.read(), Node)

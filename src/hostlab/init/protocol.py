@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError
 
 MAX_LINE_BYTES: Final = 64 << 20
@@ -42,7 +43,7 @@ HUNG_UP: Final = "hung-up"
 Message = dict[str, Any]
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Message)
+_decoder = typed.decoder(Message)
 
 
 def encode(message: Any) -> bytes:

@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError, Failed, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.job_supervisor import JobSupervisor
@@ -194,7 +195,7 @@ def main() -> None:
 
 def _read(told: int) -> Resumption:
     data = os.pread(told, os.fstat(told).st_size, 0)
-    return msgspec.json.decode(data, type=Resumption)
+    return typed.decode(data, Resumption)
 
 
 async def _run(resumption: Resumption, inheritance: Inheritance) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError, Failed, UsageError
 from hostlab.init.jobs import Jobs
 from hostlab.init.protocol import Message
@@ -228,7 +229,7 @@ def rows(jobs: Jobs, name: str | None = None) -> list[dict[str, Any]]:
 
 def _environment(pairs: object) -> Environment:
     try:
-        return msgspec.convert(pairs, tuple[tuple[str, str], ...])
+        return typed.convert(pairs, tuple[tuple[str, str], ...])
     except msgspec.ValidationError as error:
         raise DecodeError("bad-request", f"environment: {error}") from None
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError, UsageError
 from hostlab.jobs import facts
 from hostlab.jobs.effects import Effect
@@ -56,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Entry)
+_decoder = typed.decoder(Entry)
 
 
 def encode_entry(fact: AnyFact, now: float) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError
 from hostlab.jobs.classes import JobClass, Last
 from hostlab.jobs.engine import Engine
@@ -199,13 +200,13 @@ def encode(snapshot: Snapshot) -> bytes:
 def decode(data: bytes) -> Snapshot:
     """The state from JSON; DecodeError when it is none, or of a version that cannot be read."""
     try:
-        raw = msgspec.json.decode(data)
+        raw = typed.decode(data, Any)
         if not isinstance(raw, dict) or not isinstance(version := raw.get("version"), int):
             raise DecodeError("state", "The stored state is not one")
         if version > VERSION:
             raise DecodeError(LATER_VERSION, f"The stored state has version {version}")
         _gather(raw)
-        return msgspec.convert(raw, Snapshot)
+        return typed.convert(raw, Snapshot)
     except msgspec.MsgspecError as error:
         raise DecodeError("state", f"The stored state cannot be read: {error}") from None
 

@@ -19,10 +19,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.init.client import LocalInit
 from hostlab.lab import remains
 from hostlab.lab.driver import hub_control
@@ -220,7 +221,7 @@ def _tables() -> Iterator[tuple[str, str]]:
     )
     if done.returncode:
         return
-    for row in msgspec.json.decode(done.stdout)["nftables"]:
+    for row in typed.decode(done.stdout, dict[str, list[dict[str, Any]]])["nftables"]:
         table = row.get("table", {})
         comment = table.get("comment", "")
         if comment.startswith(NFT_MARK):

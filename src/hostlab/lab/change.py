@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, Problem
 from hostlab.init.node import STATE_FILE
 from hostlab.init.protocol import CONTROL, Message, connect, decode, encode
@@ -193,7 +194,7 @@ def _fresh(keys: Sequence[str]) -> list[tuple[str, str]]:
     os.waitpid(pid, 0)
     if not data:
         raise Failed("sysctl", f"the kernel's own values of {', '.join(keys)} cannot be read")
-    values: dict[str, str | None] = msgspec.json.decode(data)
+    values = typed.decode(data, dict[str, str | None])
     return [(key, value) for key, value in values.items() if value is not None]
 
 

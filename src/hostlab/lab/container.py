@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Problem
 from hostlab.init.holder import Holder, Inheritance
 from hostlab.init.node import NodeConfig, supervise
@@ -191,7 +192,7 @@ def answer(link: socket.socket) -> Trouble | None:
         return None
     if not data:
         return Trouble("start", "the node's first process ended without a word")
-    return msgspec.json.decode(data, type=Trouble)
+    return typed.decode(data, Trouble)
 
 
 def netlink_in(namespace: int, *, home: int) -> Netlink:

@@ -7,8 +7,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.lab.origin import Noted, Origin
 from hostlab.lab.paths import LabDirectory, read_if_there
@@ -125,4 +124,4 @@ def _raise(error: OSError) -> None:
 def staged(name: str) -> Lab | None:
     """A lab as it was last staged here; None when there is no record of it."""
     data = read_if_there(LabDirectory.of(name).description)
-    return None if data is None else msgspec.json.decode(data, type=Lab)
+    return None if data is None else typed.decode(data, Lab)

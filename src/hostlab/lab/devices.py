@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.init.devices.plugged import RECORDS, SUFFIX, Plugged
 from hostlab.lab import attach, sys_overlay
@@ -128,7 +129,7 @@ class ContainerSockets:
             for name in sorted(os.listdir(self._directory)):
                 data = read_if_there(f"{self._directory}/{name}")
                 if name.endswith(SUFFIX) and data is not None:
-                    kept = msgspec.json.decode(data, type=_Kept)
+                    kept = typed.decode(data, _Kept)
                     if kept.life == self._life():
                         found.append(kept.thing)
         return found

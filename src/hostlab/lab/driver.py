@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.init.protocol import HUNG_UP, listen
@@ -281,7 +282,7 @@ def _hear(link: socket.socket) -> dict[str, Any]:
         data = b""
     if not data:
         raise _ended()
-    message: dict[str, Any] = msgspec.json.decode(data)
+    message = typed.decode(data, dict[str, Any])
     if "error" in message:
         found = explained(OSError(message["errno"], message["error"]))
         if isinstance(found, Unsupported):

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.init.holder import Holder, Inheritance
 from hostlab.lab.paths import LabDirectory
 from hostlab.lab.rootfs import DEVICES
@@ -77,7 +78,7 @@ class Start(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """The program (`hub_program`)."""
-    start = msgspec.json.decode(sys.stdin.buffer.read(), type=Start)
+    start = typed.decode(sys.stdin.buffer.read(), Start)
     for fd in (start.link, start.control, start.mark):
         os.set_inheritable(fd, False)  # noqa: FBT003  (has no name for it)
     link = socket.socket(fileno=start.link)

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.lab.description import staged
@@ -38,7 +39,7 @@ def device_links(lab: Lab, control: Control) -> None:
     if not any(interface.device for node in lab.nodes for interface in node.interfaces):
         return
     rows = control.call("wanted_links", lab=msgspec.to_builtins(lab))["links"]
-    wanted = msgspec.convert(rows, list[Spare])
+    wanted = typed.convert(rows, list[Spare])
     if not wanted:
         return
     _check_root(f"segment {wanted[0].segment}: only root can put a node on a machine's device")
@@ -139,7 +140,7 @@ def _segments_that_name(lab: str, other: str) -> tuple[Segment, ...]:
     data = None if other == lab else read_if_there(LabDirectory.of(other).description)
     if data is None or f'"lab":"{lab}/'.encode() not in data:
         return ()
-    return msgspec.json.decode(data, type=Lab).segments
+    return typed.decode(data, Lab).segments
 
 
 def _join(lab: Lab, control: Control, key: str, segment: str, other: str, theirs: str) -> None:

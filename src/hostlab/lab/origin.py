@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.lab.paths import LabDirectory, read_if_there, write_whole
 
 MAX_FILES: Final = 1000
@@ -63,7 +64,7 @@ def remember(directory: LabDirectory, origin: Origin) -> None:
 def recalled(name: str) -> Origin | None:
     """What a lab was last staged from; None when nobody has said."""
     data = read_if_there(_path(LabDirectory.of(name)))
-    return None if data is None else msgspec.json.decode(data, type=Origin)
+    return None if data is None else typed.decode(data, Origin)
 
 
 def _path(directory: LabDirectory) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.client import Control
 from hostlab.lab.paths import LabDirectory
@@ -69,11 +70,11 @@ def publish(lab: Lab, control: Control, opened: list[PublishedSocket]) -> None:
 
 def _active(control: Control) -> list[Published]:
     rows: list[dict[str, Any]] = control.call("published")["published"]
-    return [msgspec.convert(row, Published) for row in rows]
+    return [typed.convert(row, Published) for row in rows]
 
 
 def _published(node: Node, publish: Publish) -> Published:
-    return msgspec.convert({"node": node.name, **msgspec.to_builtins(publish)}, Published)
+    return typed.convert({"node": node.name, **msgspec.to_builtins(publish)}, Published)
 
 
 def machine_interfaces(directory: LabDirectory, lab: Lab, control: Control) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.lab import change, hosts
 from hostlab.lab.nodes import needed_nodes
 from hostlab.lab.paths import LabDirectory, read_if_there, write_whole
@@ -67,7 +68,7 @@ def present(hub: HubSupervisor) -> Lab:
 def goals(directory: LabDirectory) -> tuple[Lab, ...]:
     """Where a plan that was cut off was to lead; none when there was no such plan."""
     stored = read_if_there(_path(directory))
-    return () if stored is None else (msgspec.json.decode(stored, type=Lab),)
+    return () if stored is None else (typed.decode(stored, Lab),)
 
 
 async def settle(hub: HubSupervisor) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, Problem, Unsupported
 from hostlab.init.holder import Inheritance
 from hostlab.init.supervisor import Request, Supervisor, died
@@ -118,7 +119,7 @@ class HubSupervisor(Supervisor):
         self.publishing.restore()
         stored = read_if_there(self.config.directory.description)
         if stored is not None:
-            self.lab = msgspec.json.decode(stored, type=Lab)
+            self.lab = typed.decode(stored, Lab)
         self.cables.restore(self.lab, *recovery.goals(self.config.directory))
         await recovery.settle(self)
         self.cables.change(node for node in self.lab.nodes if node.name in self.nodes)
@@ -179,7 +180,7 @@ class HubSupervisor(Supervisor):
     async def publish(self, request: Request) -> None:
         """Publish the ports whose sockets come with the command; unpublish others."""
         message = request.message
-        published = msgspec.convert(message["add"], list[Published])
+        published = typed.convert(message["add"], list[Published])
         sockets = zip(published, request.take(len(published)), strict=True)
         remove, machine = message["remove"], tuple(message["machine"])
         self.publishing.change(self.lab, list(sockets), remove, machine)
@@ -190,7 +191,7 @@ class HubSupervisor(Supervisor):
 
     async def wanted_links(self, request: Request) -> dict[str, Any]:
         """The links on the machine's devices that going to a description takes."""
-        new = msgspec.convert(request.message["lab"], Lab)
+        new = typed.convert(request.message["lab"], Lab)
         found = self.switch.outlets.wanted_spares(recovery.present(self), new)
         return {"links": outlets.told(found)}
 
@@ -223,7 +224,7 @@ class HubSupervisor(Supervisor):
         """Change the impairments of one cable; the description changes with them."""
         from hostlab.lab.links import LinkChange, changed
 
-        change_ = msgspec.convert(request.message["change"], LinkChange)
+        change_ = typed.convert(request.message["change"], LinkChange)
         async with self._changing:
             await recovery.settle(self)
             new, operation = changed(self.lab, change_)
@@ -239,7 +240,7 @@ class HubSupervisor(Supervisor):
 
     async def stage(self, request: Request) -> dict[str, Any]:
         """Go from what is there to the given description; undo everything if a step fails."""
-        new = msgspec.convert(request.message["lab"], Lab)
+        new = typed.convert(request.message["lab"], Lab)
         async with self._changing:
             await recovery.settle(self)
             present = recovery.present(self)

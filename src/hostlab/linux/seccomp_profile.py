@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import SpecError, Unsupported
 from hostlab.linux.capabilities import mask_of
 from hostlab.linux.seccomp import BPF_INSTRUCTION_BYTES, BPF_MAXINSNS
@@ -139,7 +140,7 @@ def remarks(profile: str) -> tuple[str, ...]:
 
 def _parsed(profile: str) -> _Profile:
     try:
-        return msgspec.json.decode(profile, type=_Profile)
+        return typed.decode(profile, _Profile)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise SpecError(
             "seccomp", f"no seccomp profile: {error}", hint="default, unconfined, or OCI JSON"

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Problem
 from hostlab.init.devices.watching import Sight, Way, look
 from hostlab.linux.entering import enter_namespaces
@@ -60,7 +61,7 @@ def sights(pid: int | None, *, watch: bool) -> Generator[Sight, None, None]:
                 if line.startswith(b"!"):
                     number, _, text = line[1:].decode().strip().partition(" ")
                     raise OSError(int(number), text)
-                yield msgspec.json.decode(line, type=Sight)
+                yield typed.decode(line, Sight)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, 9)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Problem
 from hostlab.linux import clone
 from hostlab.linux.libc import prctl, unshare
@@ -109,7 +110,7 @@ def tried(
     os.close(pidfd)
     if not data:
         return Outcome(f"no answer (wait status {status})", errno.ETIMEDOUT)
-    outcome = Outcome(*msgspec.json.decode(data, type=tuple[str | None, int, Any]))
+    outcome = Outcome(*typed.decode(data, tuple[str | None, int, Any]))
     if outcome.number == _OUR_FAULT:
         raise Problem("probe", f"a probe is at fault: {outcome.error}")
     return outcome

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.linux.entering import from_inside
 from hostlab.linux.packet import capture_socket
@@ -37,7 +38,7 @@ def interfaces_in(pid: int) -> tuple[str, ...]:
         return msgspec.json.encode(names), []
 
     data, _ = from_inside(pid, _NETWORK, work)
-    return msgspec.json.decode(data, type=tuple[str, ...])
+    return typed.decode(data, tuple[str, ...])
 
 
 def listening_in(pid: int, protocol: str) -> tuple[Listener, ...]:
@@ -47,7 +48,7 @@ def listening_in(pid: int, protocol: str) -> tuple[Listener, ...]:
         return msgspec.json.encode(tuple(listeners(protocol))), []
 
     data, _ = from_inside(pid, _NETWORK, work)
-    return msgspec.json.decode(data, type=tuple[Listener, ...])
+    return typed.decode(data, tuple[Listener, ...])
 
 
 def file_capabilities_in(pid: int, path: str) -> FileCapabilitiesInfo:
@@ -60,7 +61,7 @@ def file_capabilities_in(pid: int, path: str) -> FileCapabilitiesInfo:
         return msgspec.json.encode(file_capabilities(path)), []
 
     data, _ = from_inside(pid, _FILES, work)
-    return msgspec.json.decode(data, type=FileCapabilitiesInfo)
+    return typed.decode(data, FileCapabilitiesInfo)
 
 
 def pids_in(member: int) -> dict[int, int]:

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.linux import rtnetlink
 from hostlab.linux.netlink import Netlink
@@ -58,7 +59,7 @@ def take() -> Snapshot:
 def decode(data: bytes, name: str) -> Snapshot:
     """A snapshot from its JSON; UsageError when it is none."""
     try:
-        return msgspec.json.decode(data, type=dict[str, list[str]])
+        return typed.decode(data, dict[str, list[str]])
     except msgspec.DecodeError as error:
         raise UsageError(
             "snapshot", f"{name}: {error}", hint="write one with `hostlab audit --save FILE`"

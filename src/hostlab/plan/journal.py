@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
+from hostlab import typed
+
 
 class What(StrEnum):
     """What a journal line tells of."""
@@ -35,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Entry)
+_decoder = typed.decoder(Entry)
 
 
 def line(entry: Entry) -> bytes:

@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError
 from hostlab.probes.names import addresses
 from hostlab.probes.reach import internet_checksum, sockaddr_of
@@ -93,7 +94,7 @@ class Ends:
 
     def answer(self, request: bytes) -> bytes:
         """A crew's handler."""
-        asked = msgspec.json.decode(request, type=Request)
+        asked = typed.decode(request, Request)
         try:
             match asked.do:
                 case "bind":

@@ -24,6 +24,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.spawning.child import EXECUTE
 from hostlab.init.spawning.process import (
@@ -320,7 +321,7 @@ def _in_child(work: Callable[[int], None], *, stays: bool = False) -> _Report:
     os.close(writer)
     with open(reader, "rb") as pipe:
         told = pipe.read()
-    report = msgspec.json.decode(told, type=_Report) if told else _Report(step="it was killed")
+    report = typed.decode(told, _Report) if told else _Report(step="it was killed")
     if report.step or not stays:
         os.waitpid(pid, 0)
     return report

@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Problem, Unsupported, UsageError
 from hostlab.linux import cgroups
 from hostlab.linux.procfs import boot_id
@@ -152,7 +153,7 @@ def found_in(directory: str) -> Namespace | None:
         with open(f"{directory}/{FILE}", "rb") as file:
             if os.fstat(file.fileno()).st_uid not in trusted:
                 return None
-            namespace = msgspec.json.decode(file.read(), type=Namespace)
+            namespace = typed.decode(file.read(), Namespace)
     except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
         return None
     is_whole = namespace.boot == boot_id() and all(map(os.path.isdir, namespace.cgroups))

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.linux import procfs
 from hostlab.tasks.places import Namespace, locked, unusable, write_whole
 
@@ -73,7 +74,7 @@ def read_record(namespace: Namespace, task: str) -> Record | None:
     """None when the task has no record, or one that only its user may read."""
     try:
         with open(_path(namespace, task), "rb") as file:
-            return msgspec.json.decode(file.read(), type=Record)
+            return typed.decode(file.read(), Record)
     except (FileNotFoundError, PermissionError, msgspec.DecodeError):
         return None
 

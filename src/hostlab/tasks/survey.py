@@ -63,8 +63,10 @@ def task_cgroups() -> list[str]:
     found = []
     for base in dict.fromkeys((hierarchies.unified, *hierarchies.v1.values())):
         tree = f"{base}/{cgroups.TREE}"
-        if base is not None and os.path.isdir(tree):
-            found += [e.path for e in os.scandir(tree) if cgroups.is_of_tasks(e.name)]
+        # The last namespace takes the tree with it, at any time.
+        with contextlib.suppress(FileNotFoundError):
+            if base is not None:
+                found += [e.path for e in os.scandir(tree) if cgroups.is_of_tasks(e.name)]
     return found
 
 

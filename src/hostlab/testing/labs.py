@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 import pytest
 
-from hostlab import spec
+from hostlab import spec, typed
 from hostlab.errors import Failed, Problem, UsageError
 from hostlab.lab.description import read_lab
 from hostlab.spec.names import MAX_LABEL
@@ -81,7 +81,7 @@ def wanted_by(item: pytest.Item) -> Wanted:
         said["description"] = found
     said["description"] = os.fspath(said["description"])
     try:
-        return msgspec.convert({"directory": directory, **said}, Wanted)
+        return typed.convert({"directory": directory, **said}, Wanted)
     except msgspec.ValidationError as error:
         raise UsageError("marker", f"pytest.mark.hostlab: {error}") from None
 

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.linux.entering import from_inside
 from hostlab.linux.netlink import Netlink, Request, attributes
 from hostlab.linux.nftables import NETLINK_NETFILTER, generation
@@ -53,7 +54,7 @@ def mark(pid: int, described: Sequence[str]) -> Mark:
         return msgspec.json.encode(found), []
 
     data, _ = from_inside(pid, ("user", "net", "mnt"), work)
-    return msgspec.json.decode(data, type=Mark)
+    return typed.decode(data, Mark)
 
 
 def _digest(parts: Iterator[object]) -> str:

@@ -116,7 +116,7 @@ def test_the_stand_in_reads_and_writes_what_msgspec_does() -> None:
         waited: dict[str, object]
         extra: int = 3
 
-    mine = agent_msgspec.json.decode(msgspec.json.encode(reply), type=MyReply)
+    mine = agent_msgspec.json.Decoder(MyReply).decode(msgspec.json.encode(reply))
     assert mine.place == 1
     written = json.loads(agent_msgspec.json.encode(mine))
     assert written == {**json.loads(msgspec.json.encode(reply)), "extra": 3}

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.linux.uevents import UDEV, Uevent, of_device
 
 RECORDS: Final = "/run/hostlab/devices"
@@ -63,7 +64,7 @@ def read_records(directory: str = RECORDS) -> tuple[Sequence[Plugged], Sequence[
     for name in names[:MAX_RECORDS]:
         try:
             with open(f"{directory}/{name}", "rb") as file:
-                found.append(msgspec.json.decode(file.read(MAX_RECORD_BYTES), type=Plugged))
+                found.append(typed.decode(file.read(MAX_RECORD_BYTES), Plugged))
         except FileNotFoundError:
             continue  # It has been unplugged meanwhile.
         except (OSError, msgspec.MsgspecError) as error:

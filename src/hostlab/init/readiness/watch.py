@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from hostlab import typed
 from hostlab.init.readiness.fd_store import MAX_KEY_BYTES, Drop, Keep, quote
 from hostlab.init.readiness.notify import Message
 from hostlab.jobs.journal import AnyFact
@@ -180,7 +181,7 @@ class Watch:
         if "memory" in kept:
             self._memory = copy_of(kept["memory"])
             with contextlib.suppress(msgspec.MsgspecError):
-                memory = msgspec.json.decode(os.pread(self._memory, PAGE_BYTES, 0), type=Memory)
+                memory = typed.decode(os.pread(self._memory, PAGE_BYTES, 0), Memory)
         self.first = memory.first
         self.seen = frozenset(memory.seen)
         self.watchdog_s = memory.watchdog_s

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import SpecError
 from hostlab.init.sources import Surroundings
 from hostlab.init.sources.file_places import Place, Print, Spec
@@ -175,9 +176,9 @@ def _read(lines: list[Any]) -> _Everything:
     if not lines:
         return _Everything()
     try:
-        found = msgspec.convert(lines[0], _Everything)
+        found = typed.convert(lines[0], _Everything)
         for line in lines[1:]:
-            said, path, now = msgspec.convert(line, tuple[str, str, Print | None])
+            said, path, now = typed.convert(line, tuple[str, str, Print | None])
             paths = found.known.setdefault(said, {})
             if now is None:
                 paths.pop(path, None)

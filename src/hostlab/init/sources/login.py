@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Unsupported
 from hostlab.init.dbus.places import address_of
 from hostlab.init.sources import Surroundings
@@ -138,6 +139,6 @@ class LoginSource:
         if fd is None:
             return None
         try:
-            return msgspec.json.decode(os.pread(fd, os.fstat(fd).st_size, 0), type=Remembered)
+            return typed.decode(os.pread(fd, os.fstat(fd).st_size, 0), Remembered)
         except msgspec.DecodeError:
             return None

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import DecodeError
 from hostlab.init.sources import Surroundings
 from hostlab.init.sources.network_state import (
@@ -217,9 +218,9 @@ def _read(lines: list[Any]) -> dict[str, dict[str, Entry]]:
     if not lines:
         return {}
     try:
-        tables = msgspec.convert(lines[0], dict[str, dict[str, dict[str, str]]])
+        tables = typed.convert(lines[0], dict[str, dict[str, dict[str, str]]])
         for line in lines[1:]:
-            table, key, entry = msgspec.convert(line, tuple[str, str, dict[str, str] | None])
+            table, key, entry = typed.convert(line, tuple[str, str, dict[str, str] | None])
             if entry is None:
                 tables.setdefault(table, {}).pop(key, None)
             else:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.init.sources import Surroundings
 
 MOST_LINES: Final = 4096
@@ -40,7 +41,7 @@ class Notes:
         found = []
         for line in os.pread(fd, os.fstat(fd).st_size, 0).splitlines():
             try:
-                found.append(msgspec.json.decode(line))
+                found.append(typed.decode(line, Any))
             except msgspec.DecodeError:
                 break
         return found

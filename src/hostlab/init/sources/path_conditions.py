@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import SpecError
 from hostlab.init.sources import Surroundings
 from hostlab.init.sources.file_places import Print, fingerprint
@@ -258,8 +259,8 @@ def _read(lines: list[Any]) -> dict[str, Print | None]:
     if not lines:
         return {}
     try:
-        found = msgspec.convert(lines[0], dict[str, Print | None])
-        found |= dict(msgspec.convert(lines[1:], list[tuple[str, Print | None]]))
+        found = typed.convert(lines[0], dict[str, Print | None])
+        found |= dict(typed.convert(lines[1:], list[tuple[str, Print | None]]))
     except msgspec.ValidationError:
         # A later version's: what is there now is what is known.
         return {}

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.init.dbus.link import Link
 from hostlab.init.dbus.places import address_of
 from hostlab.init.devices.storage import Variables, changes
@@ -88,7 +89,7 @@ class StorageSource:
         if fd is None:
             return {}
         try:
-            return msgspec.json.decode(os.pread(fd, MAX_NOTE_BYTES, 0), type=_Note).there
+            return typed.decode(os.pread(fd, MAX_NOTE_BYTES, 0), _Note).there
         except msgspec.MsgspecError as error:
             self._surroundings.warn(f"what storage there was is not known any more: {error}")
             return {}

@@ -26,6 +26,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import SpecError
 from hostlab.init.lasting import stamped
 from hostlab.init.sources import Surroundings
@@ -328,7 +329,7 @@ def read_notes(data: bytes) -> _Notes:
     notes: _Notes = {}
     for line in data.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
-            notes.update(msgspec.json.decode(line, type=_Notes))
+            notes.update(typed.decode(line, _Notes))
     return notes
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from hostlab import typed
 from hostlab.init.protocol import CONTROL, LOGS, listen
 from hostlab.init.standalone.place import Grounds, bear, claim, make_grounds
 from hostlab.init.standalone.program import PASSED_ON
@@ -148,7 +149,7 @@ def _written(data: bytes) -> int:
 def told_parts(told: int) -> StandaloneParts:
     """What `run` has written."""
     data = os.pread(told, os.fstat(told).st_size, 0)
-    return msgspec.json.decode(data, type=StandaloneParts)
+    return typed.decode(data, StandaloneParts)
 
 
 def _link(target: str, path: str) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.init.job_supervisor import UNIT_JOBS as JOBS
 from hostlab.init.jobs import Jobs
@@ -148,7 +149,7 @@ class Units:
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             fd = os.open(BEFORE_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._state_dir)
             with open(fd, "rb") as file:
-                return msgspec.json.decode(file.read(), type=frozenset[str])
+                return typed.decode(file.read(), frozenset[str])
         found = self.library.links()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         try:

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from hostlab import typed
 from hostlab.errors import Failed
 from hostlab.spec.impairments import Impairment
 
@@ -68,14 +69,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Command = Put | Drop | Stat
-_COMMANDS: Final[msgspec.json.Decoder[Command]] = msgspec.json.Decoder(Command)
-_ANSWERS: Final = msgspec.json.Decoder(Answer)
+_COMMANDS: Final = typed.decoder(Command)
+_ANSWERS: Final = typed.decoder(Answer)
 encode: Final = msgspec.json.encode
 
 
 def decode_command(packet: bytes) -> Command:
     """A command; msgspec.DecodeError for anything else."""
-    return _COMMANDS.decode(packet)
+    command: Command = _COMMANDS.decode(packet)
+    return command
 
 
 class WireClient:

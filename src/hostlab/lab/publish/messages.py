@@ -12,6 +12,8 @@ from typing import Annotated
 
 import msgspec
 
+from hostlab import typed
+
 MAX_PACKET_BYTES = 1 << 17
 """Below the kernel's bound for one packet, `net.core.wmem_default` less its overhead."""
 
@@ -135,5 +137,5 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 encode = msgspec.json.Encoder().encode
-decode_command = msgspec.json.Decoder(Command).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
+decode_command = typed.decoder(Command).decode
+decode_answer = typed.decoder(Answer).decode
