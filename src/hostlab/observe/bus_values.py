@@ -199,7 +199,7 @@ class _Reader:
         return "".join(parts).strip() if len(parts) != 1 else parts[0]
 
     def _quoted(self) -> str:
-        scan: Any = json.decoder.scanstring  # type: ignore[attr-defined]
+        scan: Any = json.decoder.scanstring  # type: ignore[attr-defined]  # typeshed does not know it
         try:
             value, self.at = scan(self.text, self.at + 1)
         except ValueError as error:

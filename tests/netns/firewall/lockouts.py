@@ -258,7 +258,7 @@ def judge(place: ChangeDirectory, found: Round, start: dict[str, object]) -> Non
     if change.source == "lock-out":
         assert change.phase is Phase.REVERTED, change.problem
     now = snapshot()
-    differences = text_difference(start["ruleset"], now["ruleset"])  # type: ignore[arg-type]
+    differences = text_difference(start["ruleset"], now["ruleset"])  # type: ignore[arg-type]  # JSON
     assert differences == (), applying.said(differences)
     for name in ("tables", "others", "forwarding", "sets"):
         assert start[name] == now[name], (name, start[name], now[name])

@@ -259,7 +259,7 @@ def test_signals_in_upstarts_order(tmp_path: Path) -> None:
         assert failed.path == f"{fails}/_"
         await _replaced(alone, queue)
         bus.disconnect()
-        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast does not type it
 
     async def _replaced(alone: Alone, queue: asyncio.Queue[Message]) -> None:
         """A supervisor that comes says so, under the same name."""
@@ -287,7 +287,7 @@ def test_a_descriptor_goes_with_an_event(shared: tuple[Alone, Bus]) -> None:
         assert reply.error_name is None, reply.body
         os.close(reader)
         bus.disconnect()
-        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast does not type it
 
     asyncio.run(main())
     log = alone.logs / "file.log"
@@ -304,7 +304,7 @@ def test_a_name_that_is_taken_is_waited_for(tmp_path: Path) -> None:
                 wait_until, lambda: "another has the name" in alone.own_log, "a warning"
             )
             other.disconnect()
-            await other.wait_for_disconnect()  # type: ignore[no-untyped-call]
+            await other.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast does not type it
 
             def has_answered() -> bool:
                 return "ao 4 " in busctl(place, "call", NAME, ROOT, MANAGER, "GetAllJobs")

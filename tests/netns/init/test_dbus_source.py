@@ -188,7 +188,7 @@ def test_a_bus_comes_later_and_again(tmp_path: Path) -> None:
                     place.send(THING, CHANGED, f"int32:{life}")
                     await init.wait_told(life + 1)
                     place.kill()
-                    await init.wait(lambda expected=life + 1: len(init.warnings) == expected)  # type: ignore[misc]
+                    await init.wait(lambda expected=life + 1: len(init.warnings) == expected)  # type: ignore[misc]  # mypy infers no type of a lambda's default
         finally:
             if place.process is not None:
                 place.kill()
@@ -246,7 +246,7 @@ def test_a_sender_may_be_named_by_its_well_known_name(tmp_path: Path) -> None:
                     await owner.request_name("org.example.Thing")
                     await owner.send(Message.new_signal(THING, "org.example.Thing", "Changed"))
                     owner.disconnect()
-                    await owner.wait_for_disconnect()  # type: ignore[no-untyped-call]
+                    await owner.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast does not type it
                 await init.wait_told(2)
                 # The bus's own signals are heard when a job asks for them.
             assert [told["SENDER"] for told in init.told] == ["org.example.Thing"] * 2
@@ -266,7 +266,7 @@ def test_the_bus_itself_is_heard_when_asked_for(tmp_path: Path) -> None:
                 await owner.request_name("org.example.Thing")
                 await init.wait_told(1)
                 owner.disconnect()
-                await owner.wait_for_disconnect()  # type: ignore[no-untyped-call]
+                await owner.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast does not type it
             assert init.told[0]["ARG0"] == "org.example.Thing"
             assert "SIGNAL=NameAcquired" not in str(init.told)
 
@@ -395,16 +395,16 @@ def test_a_connection_sleeps(tmp_path: Path) -> None:
                 await rules_set(place, 1)
                 await established(source)
                 loop = asyncio.get_running_loop()
-                assert all(handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
+                assert all(handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]  # asyncio's own
                 wakings = 0
-                received = loop._selector.select  # type: ignore[attr-defined]
+                received = loop._selector.select  # type: ignore[attr-defined]  # asyncio's own
 
                 def select(timeout: float | None = None) -> object:
                     nonlocal wakings
                     wakings += 1
                     return received(timeout)
 
-                loop._selector.select = select  # type: ignore[attr-defined]
+                loop._selector.select = select  # type: ignore[attr-defined]  # asyncio's own
                 await asyncio.to_thread(others)
                 await init.wait_told(1)
             # The thread's end, and the signal: to come, to be told, to wake the test.

@@ -44,7 +44,7 @@ def test_the_kernels_own_events_start_jobs(tmp_path: Path) -> None:
             if count == 2:
                 os.kill(old, signal.SIGKILL)
             expected = ["change full /dev/full 1:7"] * count
-            wait_until(lambda said=expected: lines(alone, "changed") == said, "a change")  # type: ignore[misc]
+            wait_until(lambda said=expected: lines(alone, "changed") == said, "a change")  # type: ignore[misc]  # mypy infers no type of a lambda's default
         assert lines(alone, "there") == ["add full /dev/full 1:7"], "told once, whoever has died"
         assert lines(alone, "other") == []
         assert "device" not in alone.own_log

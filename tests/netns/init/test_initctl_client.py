@@ -197,7 +197,7 @@ def test_nothing_is_lost_or_done_twice_however_often_it_dies(init: Place) -> Non
         }[number % 3]
         running[number] = init.begin(*words)
     for count in range(CALLS // 5, CALLS, CALLS // 5):
-        wait(lambda count=count: len(requests(init)) >= count, "requests")  # type: ignore[misc]
+        wait(lambda count=count: len(requests(init)) >= count, "requests")  # type: ignore[misc]  # mypy infers no type of a lambda's default
         init.kill_supervisor()
     for number, process in running.items():
         status, out, err = ended(process)

@@ -139,7 +139,7 @@ class StandInLogind:
 
     async def stop(self) -> None:
         self.bus.disconnect()
-        await self.bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        await self.bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast does not type it
 
     def open(self, person: Person) -> None:
         self.people[str(person.number)] = person

@@ -609,7 +609,7 @@ def test_it_sleeps_while_nobody_connects_and_while_the_job_serves(tmp_path: Path
         assert await ask(at(port)) == b""
         woken = []
         epoll = place.source._epoll
-        place.source._ready = lambda: woken.append(epoll.poll(0))  # type: ignore[method-assign]
+        place.source._ready = lambda: woken.append(epoll.poll(0))  # type: ignore[method-assign]  # looked at in between
         asyncio.get_running_loop().add_reader(epoll.fileno(), place.source._ready)
         for _ in range(50):
             assert await ask(at(port)) == b""

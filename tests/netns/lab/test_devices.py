@@ -227,7 +227,7 @@ def test_what_happens_while_no_supervisor_is_there_is_heard_by_the_next(place: S
         sockets(lab).plug(recorded("stick"))
         sockets(lab).unplug("stick")
         os.kill(old, signal.SIGKILL)
-        wait_until(lambda count=expected: len(seen(lab)) >= count, "the events")  # type: ignore[misc]
+        wait_until(lambda count=expected: len(seen(lab)) >= count, "the events")  # type: ignore[misc]  # mypy infers no type of a lambda's default
         assert len(seen(lab)) == expected
 
 
@@ -434,9 +434,9 @@ def test_a_job_of_storage_survives_its_supervisor(place: Site) -> None:
         os.kill(old, signal.SIGSTOP)
         sockets(lab).plug(recorded("stick"))
         os.kill(old, signal.SIGKILL)
-        wait_until(lambda count=expected - 1: len(seen(lab)) == count, "an added drive")  # type: ignore[misc]
+        wait_until(lambda count=expected - 1: len(seen(lab)) == count, "an added drive")  # type: ignore[misc]  # mypy infers no type of a lambda's default
         sockets(lab).unplug("stick")
-        wait_until(lambda count=expected: len(seen(lab)) == count, "a removed drive")  # type: ignore[misc]
+        wait_until(lambda count=expected: len(seen(lab)) == count, "a removed drive")  # type: ignore[misc]  # mypy infers no type of a lambda's default
     assert seen(lab) == ["storage-drive-added 4C530001", "storage-drive-removed 4C530001"] * 3
 
 

@@ -173,8 +173,8 @@ def mounted(lab: Lab) -> dict[str, str]:
 def test_a_bundle_of_runc_spec_is_a_node(place: Site, tmp_path: Path) -> None:
     directory = tmp_path / "bundle"
     config = bundle(directory)
-    config["process"]["terminal"] = False  # type: ignore[index]
-    config["process"]["args"] = ["sleep", "1000"]  # type: ignore[index]
+    config["process"]["terminal"] = False  # type: ignore[index]  # JSON
+    config["process"]["args"] = ["sleep", "1000"]  # type: ignore[index]  # JSON
     lab = staged(place, directory, config)
     wait_until(lambda: bool(lab["box"].jobs()["main"].pid), "its program runs")
     table = mounted(lab)
@@ -192,13 +192,13 @@ def test_a_bundle_of_runc_spec_is_a_node(place: Site, tmp_path: Path) -> None:
 def test_a_bundle_s_mounts_are_made_as_it_says(place: Site, tmp_path: Path) -> None:
     directory = tmp_path / "bundle"
     config = bundle(directory)
-    config["process"]["terminal"] = False  # type: ignore[index]
-    config["process"]["args"] = ["sleep", "1000"]  # type: ignore[index]
+    config["process"]["terminal"] = False  # type: ignore[index]  # JSON
+    config["process"]["args"] = ["sleep", "1000"]  # type: ignore[index]  # JSON
     shared = tmp_path / "shared"
     (shared / "below").mkdir(parents=True)
     (shared / "file").write_text("seen")
     os.chmod(tmp_path, 0o755)
-    config["mounts"] += [  # type: ignore[operator]
+    config["mounts"] += [  # type: ignore[operator]  # JSON
         {"destination": "/srv/ro", "source": str(shared), "options": ["rbind", "rro"]},
         {"destination": "/srv/rw", "source": str(shared), "options": ["bind", "noexec"]},
         {"destination": "/srv/one", "source": str(shared / "file"), "options": ["bind", "ro"]},
@@ -223,7 +223,7 @@ def test_a_bundle_s_mounts_are_made_as_it_says(place: Site, tmp_path: Path) -> N
 def test_a_mount_that_the_kernel_refuses_is_named(place: Site, tmp_path: Path) -> None:
     directory = tmp_path / "bundle"
     config = bundle(directory)
-    config["mounts"] += [  # type: ignore[operator]
+    config["mounts"] += [  # type: ignore[operator]  # JSON
         {"destination": "/srv/x", "type": "nosuchfs", "source": "none"}
     ]
     with pytest.raises(Problem, match="/srv/x"):

@@ -54,7 +54,7 @@ def _may_stage(*, is_root: bool) -> bool:
     options = {} if is_root else {"user": PLAIN_USER, "group": PLAIN_USER, "extra_groups": []}
     command = ["unshare", *([] if is_root else ["--user"]), "--mount", "true"]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, cwd="/", **options)  # type: ignore[call-overload]
+        done = subprocess.run(command, capture_output=True, check=False, cwd="/", **options)  # type: ignore[call-overload]  # options by name
     except PermissionError:
         return False
     return bool(done.returncode == 0)

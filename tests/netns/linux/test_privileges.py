@@ -140,7 +140,7 @@ def test_no_new_privs_is_set_only_when_asked() -> None:
     program = seccomp.compile_profile("default")
     for asked in (True, False):
         text = child(
-            lambda asked=asked: seccomp.apply(program, no_new_privs=asked),  # type: ignore[misc]
+            lambda asked=asked: seccomp.apply(program, no_new_privs=asked),  # type: ignore[misc]  # mypy infers no type of a lambda's default
             ("/bin/grep", "-E", "^(NoNewPrivs|Seccomp):", "/proc/self/status"),
         )
         assert text == f"NoNewPrivs:\t{int(asked)}\nSeccomp:\t2\n"
@@ -190,7 +190,7 @@ def test_arguments_are_compared_and_one_twice_means_either() -> None:
             "import os\nfor s in (0, 18, 28):\n try: os.kill(os.getpid(), s)\n"
             " except OSError as e: print(s, e.errno)"
         )
-        said = run_python(lambda p=program: seccomp.apply(p, no_new_privs=True), code)  # type: ignore[misc]
+        said = run_python(lambda p=program: seccomp.apply(p, no_new_privs=True), code)  # type: ignore[misc]  # mypy infers no type of a lambda's default
         assert said == "\n".join(f"{signal} 7" for signal in sorted(denied))
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 
 
 def at(tty: str, user: str = "alice", **more: str) -> Session:
-    return Session(session=tty, user=user, tty=tty, **more)  # type: ignore[arg-type]
+    return Session(session=tty, user=user, tty=tty, **more)  # type: ignore[arg-type]  # all further fields are texts
 
 
 def names(before: dict[str, Session], after: dict[str, Session]) -> list[str]:

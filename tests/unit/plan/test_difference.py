@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -32,10 +32,12 @@ pytestmark = pytest.mark.unit
 
 NAMES = ("a", "b", "c", "d")
 SEGMENTS = ("lan", "far")
+T = TypeVar("T")
 
 
-def optional(value: object) -> st.SearchStrategy[object]:
-    return st.sampled_from([(), (value,)])
+def optional(value: T) -> st.SearchStrategy[tuple[T, ...]]:
+    choices: list[tuple[T, ...]] = [(), (value,)]
+    return st.sampled_from(choices)
 
 
 @st.composite
@@ -51,21 +53,21 @@ def nodes(draw: st.DrawFn, name: str, present: tuple[str, ...]) -> Node:
     return Node(
         name=name,
         hostname=draw(st.sampled_from([name, f"{name}.lab"])),
-        interfaces=draw(optional(interface)),  # type: ignore[arg-type]
-        routes=draw(optional(Route(to="0.0.0.0/0", via="10.0.0.9"))),  # type: ignore[arg-type]
+        interfaces=draw(optional(interface)),
+        routes=draw(optional(Route(to="0.0.0.0/0", via="10.0.0.9"))),
         sysctls=draw(
             st.sampled_from([(), (("net.ipv4.ip_forward", "1"),), (("kernel.shmmax", "9"),)])
         ),
-        files=draw(optional(File(path="/x", content=b"y"))),  # type: ignore[arg-type]
-        environment=draw(optional(("A", "b"))),  # type: ignore[arg-type]
-        volumes=draw(optional(Volume(source="v", target="/v"))),  # type: ignore[arg-type]
-        publish=draw(optional(Publish(port=8000, inner=80))),  # type: ignore[arg-type]
-        links=draw(optional(Link(node="a", alias="z"))),  # type: ignore[arg-type]
+        files=draw(optional(File(path="/x", content=b"y"))),
+        environment=draw(optional(("A", "b"))),
+        volumes=draw(optional(Volume(source="v", target="/v"))),
+        publish=draw(optional(Publish(port=8000, inner=80))),
+        links=draw(optional(Link(node="a", alias="z"))),
         firewall=draw(st.sampled_from([None, *(Firewall(default=verdict) for verdict in Verdict)])),
         limits=draw(st.sampled_from([Limits(), Limits(pids=9), Limits(disk=1 << 20)])),
         jobs=draw(st.sampled_from([(), (Job(name="j", exec="x"),), (Job(name="j", exec="y"),)])),
-        job_files=draw(optional("/etc/init")),  # type: ignore[arg-type]
-        crontabs=draw(optional("/etc/crontab")),  # type: ignore[arg-type]
+        job_files=draw(optional("/etc/init")),
+        crontabs=draw(optional("/etc/crontab")),
         boot=draw(st.sampled_from([Boot(), Boot(events=())])),
     )
 
@@ -78,7 +80,7 @@ def labs(draw: st.DrawFn) -> Lab:
             name=name,
             subnets=("10.0.0.0/24",),
             mtu=draw(st.sampled_from([1500, 9000])),
-            machine=draw(optional("10.0.0.254")),  # type: ignore[arg-type]
+            machine=draw(optional("10.0.0.254")),
         )
         for name in present
     )

@@ -251,7 +251,7 @@ async def disconnect(bus: MessageBus) -> None:
 
 async def ended_of(bus: MessageBus) -> None:
     """Until a connection has ended; raises why."""
-    ended: Awaitable[None] = bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+    ended: Awaitable[None] = bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast does not type it
     await ended
 
 
@@ -268,7 +268,7 @@ def _is_end(error: BaseException) -> bool:
 class _Connection(MessageBus):
     """One whose messages need nobody to ask whether they were sent."""
 
-    def send(self, msg: Message) -> asyncio.Future[Any]:  # type: ignore[override]
+    def send(self, msg: Message) -> asyncio.Future[Any]:  # type: ignore[override]  # it returns None or a future there
         sent = super().send(msg)
         sent.add_done_callback(_ask)
         return sent
