@@ -68,8 +68,9 @@ exec startpar-upstart-inject $JOB $UPSTART_EVENTS
 GETTY = """\
 #!/bin/sh
 test -p /run/tty2 || mkfifo /run/tty2
-read logout < /run/tty2
+read logout <> /run/tty2
 """
+"""Open for both, or the next one would be in time to read the end of what this one was told."""
 INJECT = "#!/bin/sh\n"
 TRANSCRIPT = """\
 stopping JOB='tty2' INSTANCE='' RESULT='ok'
