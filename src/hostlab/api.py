@@ -30,6 +30,7 @@ from hostlab.lab.description import (
     read_with_origin,
     staged,
 )
+from hostlab.lab.hub_start import HubProgram
 from hostlab.lab.origin import Origin
 from hostlab.lab.paths import LabDirectory
 from hostlab.linux import cgroups, seccomp
@@ -170,19 +171,29 @@ class Lab:
         return any(node.routing is not None for node in self.description.nodes)
 
     def up(
-        self, *, progress: driver.Progress | None = None, wait_s: float | None = None
+        self,
+        *,
+        progress: driver.Progress | None = None,
+        wait_s: float | None = None,
+        hub: HubProgram | None = None,
     ) -> list[dict[str, Any]]:
         """Stage the lab, or change the running one into this description.
 
         Routing daemons' configurations are checked before, and afterwards it is awaited that the
         routing has converged, for `wait_s` seconds (None: as long as `wait_converged`; 0: not).
+        A `hub` that is to come from it may have begun to load.
         """
-        if self.has_routing:
-            # Most labs have none, and need not load what checks it.
-            from hostlab.routing.checking import check
+        with hub or HubProgram() as program:
+            if self.has_routing:
+                if not self.is_up():
+                    program.begin()
+                # Most labs have none, and need not load what checks it.
+                from hostlab.routing.checking import check
 
-            check(self.description)
-        operations = driver.stage(self.description, progress=progress, origin=self.origin)
+                check(self.description)
+            operations = driver.stage(
+                self.description, progress=progress, origin=self.origin, hub=program
+            )
         if self.has_routing and wait_s != 0:
             self.wait_converged(timeout_s=wait_s)
         return operations

@@ -11,6 +11,7 @@ import click
 from hostlab.cli.output import Progress, counted, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, lab_named
 from hostlab.errors import Problem, SpecError, SpecErrors, UsageError
+from hostlab.lab.hub_start import HubProgram
 from hostlab.lab.paths import base_directory, labs
 
 if TYPE_CHECKING:
@@ -112,8 +113,10 @@ def up_command(file: str, *, and_check: bool, wait_s: float | None, as_json: boo
     kernels and no more change. Jobs that have failed by then are named; the exit status is 0 all
     the same, for the lab is up as it is described.
     """
-    lab = lab_named(file)
-    _up(lab, as_json=as_json, wait_s=wait_s)
+    with HubProgram() as hub:
+        hub.begin()
+        lab = lab_named(file)
+        _up(lab, as_json=as_json, wait_s=wait_s, hub=hub)
     if not and_check:
         return 0
     from hostlab.cli.checks import judged
@@ -121,14 +124,16 @@ def up_command(file: str, *, and_check: bool, wait_s: float | None, as_json: boo
     return judged(lab, as_json=as_json).report.exit_code
 
 
-def _up(lab: Lab, *, as_json: bool, wait_s: float | None = None) -> None:
+def _up(
+    lab: Lab, *, as_json: bool, wait_s: float | None = None, hub: HubProgram | None = None
+) -> None:
     for remark in lab.remarks():
         print(f"warning: {remark}", file=sys.stderr)
     before = _before(lab)
     progress = Progress(f"staging {lab.name}")
     started = time.monotonic()
     try:
-        operations = lab.up(progress=progress, wait_s=0)
+        operations = lab.up(progress=progress, wait_s=0, hub=hub)
     finally:
         progress.end()
     took = (time.monotonic() - started) * 1000

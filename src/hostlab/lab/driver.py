@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ from hostlab.init.client import Control
 from hostlab.init.protocol import HUNG_UP, listen
 from hostlab.lab import idmap, joining, outside, remains
 from hostlab.lab.description import description_named
+from hostlab.lab.hub_start import HubProgram
 from hostlab.lab.nesting import explained
 from hostlab.lab.origin import Origin, remember
 from hostlab.lab.outlets import NO_LINK
@@ -56,18 +55,19 @@ def stage(
     progress: Progress | None = None,
     leave: Sequence[str] = (),
     origin: Origin | None = None,
+    hub: HubProgram | None = None,
 ) -> list[dict[str, Any]]:
     """Bring the machine from whatever is there of this lab to `lab`; returns the operations.
 
     A lab that runs is changed in place; one that lost its hub is cleared away and made anew. Nodes
     to `leave` are not made where they are missing: they are dead on purpose. `origin` is remembered
-    as what the lab was staged from; without one, what was remembered stays.
+    as what the lab was staged from; without one, what was remembered stays. `hub` may load already.
     """
     directory = LabDirectory.of(lab.name)
-    with directory.locked():
+    with hub or HubProgram() as program, directory.locked():
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                operations = _stage_once(directory, lab, progress, leave)
+                operations = _stage_once(directory, lab, program, progress, leave)
             except Failed as failure:
                 if failure.code not in (HUNG_UP, HUB_ENDED, NO_LINK) or attempt == ATTEMPTS:
                     raise
@@ -79,12 +79,16 @@ def stage(
 
 
 def _stage_once(
-    directory: LabDirectory, lab: Lab, progress: Progress | None, leave: Sequence[str]
+    directory: LabDirectory,
+    lab: Lab,
+    program: HubProgram,
+    progress: Progress | None,
+    leave: Sequence[str],
 ) -> list[dict[str, Any]]:
     control = hub_control(directory)
     if control is None:
         remains.clear(directory)
-        control = _start(directory)
+        control = _start(directory, program)
     try:
         with outside.ports(lab, control) as opened:
             joining.check_cables(lab)
@@ -152,7 +156,7 @@ def missing(name: str, file: str | None = None) -> UsageError:
     return UsageError("no-lab", f"lab {name} is not up", hint=hint)
 
 
-def _start(directory: LabDirectory) -> Control:
+def _start(directory: LabDirectory, program: HubProgram) -> Control:
     """Make the lab's places on the machine and start its hub in them."""
     directory.make()
     directory.record(Entry(What.LAB, directory.name, boot_id()))
@@ -166,14 +170,11 @@ def _start(directory: LabDirectory) -> Control:
             start = {
                 "name": directory.name,
                 "base": directory.base,
-                "control": control.fileno(),
-                "link": theirs.fileno(),
                 "unified": unified,
                 "v1": v1,
-                "mark": mark,
                 "maps_itself": idmap.maps_itself(),
             }
-            _run_hub(start, (control.fileno(), theirs.fileno(), mark))
+            program.become(start, (control.fileno(), theirs.fileno(), mark))
             theirs.close()
             _introduce(directory, ours, unified, v1, maps_itself=start["maps_itself"] is True)
     except BaseException:
@@ -214,21 +215,6 @@ def _make_cgroups(
         for parent in (hierarchies.unified, os.path.dirname(unified), unified):
             cgroups.enable(parent, cgroups.CONTROLLERS)
     return unified, v1
-
-
-def _run_hub(start: dict[str, Any], descriptors: tuple[int, ...]) -> None:
-    """Start the hub's program; it leaves this process' family by itself."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "hostlab.lab.hub_program"],
-        input=msgspec.json.encode(start),
-        pass_fds=descriptors,
-        capture_output=True,
-        timeout=START_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        text = done.stderr.decode(errors="replace").strip()
-        raise Problem("hub", f"the hub's program did not start: {text}")
 
 
 def _introduce(

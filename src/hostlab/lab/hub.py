@@ -12,7 +12,6 @@ import contextlib
 import gc
 import os
 import socket
-import sys
 from typing import Any, Final
 
 import msgspec
@@ -57,36 +56,41 @@ LIMITED_KINDS: Final = frozenset(
 """File systems below `/` that hold the machine's files, and that a node sees too."""
 _HIDDEN: Final = ("/proc", "/sys", "/dev", "/run", "/tmp")
 ANSWER_BYTES: Final = 4096
+START_BYTES: Final = 1 << 16
 
 
 class Start(msgspec.Struct, frozen=True):
-    """What the caller tells the hub on its standard input."""
+    """What the caller tells the hub (`hub_start`).
+
+    Three descriptors come with it: the listening control socket, the socket pair to the caller and
+    the memfd that marks the lab's processes: this one's from now on.
+    """
 
     name: str
     base: str
-    control: int
-    """Descriptor of the listening control socket."""
-    link: int
-    """Descriptor of the socket pair to the caller."""
     unified: str | None
     v1: dict[str, str]
-    mark: int
-    """Descriptor of the memfd that marks the lab's processes: this one's from its first moment."""
     maps_itself: bool
     """The hub writes its own user map: one id."""
 
 
 def main() -> None:
     """The program (`hub_program`)."""
-    start = typed.decode(sys.stdin.buffer.read(), Start)
-    for fd in (start.link, start.control, start.mark):
-        os.set_inheritable(fd, False)  # noqa: FBT003  (has no name for it)
-    link = socket.socket(fileno=start.link)
+    with socket.fromfd(0, socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
+        said, descriptors, *_ = socket.recv_fds(caller, START_BYTES, 3, socket.MSG_CMSG_CLOEXEC)
+    if not said:
+        return  # The caller needs no hub.
+    start = typed.decode(said, Start)
+    control, link, mark = descriptors
     if os.fork():
         os._exit(0)
     os.setsid()
+    _become(start, socket.socket(fileno=control), socket.socket(fileno=link), mark)
+
+
+def _become(start: Start, control: socket.socket, link: socket.socket, mark: int) -> None:
     try:
-        config, control = _enter(start, link)
+        config = _enter(start, link, mark)
     except OSError as error:
         link.send(
             msgspec.json.encode({"error": f"{error.strerror or error}", "errno": error.errno})
@@ -106,7 +110,7 @@ def _hold(config: HubConfig, control: socket.socket) -> None:
     Holder(control, start, eager=True, dies_with_holder=True).hold()
 
 
-def _enter(start: Start, link: socket.socket) -> tuple[HubConfig, socket.socket]:
+def _enter(start: Start, link: socket.socket, mark: int) -> HubConfig:
     directory = LabDirectory(start.name, start.base)
     uid, gid = os.geteuid(), os.getegid()
     _log_to(f"{directory.path}/hub.log")
@@ -122,15 +126,14 @@ def _enter(start: Start, link: socket.socket) -> tuple[HubConfig, socket.socket]
     unshare(CLONE_NEWCGROUP)
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     make_private()
-    config = HubConfig(
+    return HubConfig(
         directory=directory,
-        mark=start.mark,
+        mark=mark,
         unified=start.unified,
         v1=start.v1,
         survey=survey(lower, below, base=f"{directory.path}/root"),
         single_id=start.maps_itself,
     )
-    return config, socket.socket(fileno=start.control)
 
 
 def _exchange(link: socket.socket, message: dict[str, Any]) -> None:
