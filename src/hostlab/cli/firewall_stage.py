@@ -318,7 +318,7 @@ def save_command(source: str | None, *, output: str, live: bool, **options: Any)
 
 def _write(ruleset: Ruleset, output: str) -> list[str]:
     from hostlab.firewall.listing import FILES, without_counters
-    from hostlab.lab.paths import write_whole
+    from hostlab.linux.whole_files import write_whole
 
     plain = without_counters(ruleset)
     written = []

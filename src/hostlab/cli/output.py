@@ -69,7 +69,7 @@ def plain(text: str) -> str:
 
 def write_text(path: str, text: str) -> None:
     """A file whole or not at all; something that is no file, as /dev/stdout, is written to."""
-    from hostlab.lab.paths import write_whole
+    from hostlab.linux.whole_files import write_whole
 
     try:
         if os.path.exists(path) and not os.path.isfile(path):

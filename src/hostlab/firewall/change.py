@@ -24,6 +24,7 @@ from hostlab.firewall.beside import Operation
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.lab.paths import base_directory
 from hostlab.linux.procfs import boot_id, stat
+from hostlab.linux.whole_files import write_whole
 
 DIRECTORY: Final = ".firewall"
 """Beside the labs' run directories; no lab's name begins with a dot."""
@@ -137,7 +138,7 @@ class ChangeDirectory:
 
     def write(self, change: FirewallChange) -> None:
         """Put it on the disk, whole or not at all."""
-        write_whole(self.file, msgspec.json.encode(change))
+        write_whole(self.file, msgspec.json.encode(change), mode=0o600, is_synced=True)
 
     def read_applied(self) -> Ruleset | None:
         """What is ours in the kernel; None where nothing was confirmed since the boot.
@@ -177,22 +178,6 @@ class ChangeDirectory:
         with _locked(f"{self.path}/kernel", fcntl.LOCK_EX) as lock:
             assert lock is not None
             yield lock
-
-
-def write_whole(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Write a file that is the old or the new one after every crash: fsync(2), rename(2)."""
-    beside = f"{path}.new"
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(beside, path)
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def boottime() -> float:

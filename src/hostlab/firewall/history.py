@@ -12,9 +12,10 @@ import msgspec
 from hostlab import typed
 from hostlab.errors import Failed, UsageError
 from hostlab.firewall.beside import Kind, Operation
-from hostlab.firewall.change import FirewallChange, write_whole
+from hostlab.firewall.change import FirewallChange
 from hostlab.firewall.ruleset import Ruleset
 from hostlab.firewall.transaction import nft_transaction
+from hostlab.linux.whole_files import write_whole
 
 VARIABLE: Final = "HOSTLAB_STATE"
 """Environment variable that names another directory than /var/lib/hostlab."""
@@ -107,7 +108,9 @@ def note(change: FirewallChange) -> Entry:
         began=change.began,
         boot=change.boot,
     )
-    write_whole(f"{directory()}/{made.number}.json", msgspec.json.encode(made))
+    write_whole(
+        f"{directory()}/{made.number}.json", msgspec.json.encode(made), mode=0o600, is_synced=True
+    )
     for old in numbers[: -(MAX_ENTRIES - 1)]:
         os.unlink(f"{directory()}/{old}.json")
     return made
@@ -123,7 +126,7 @@ def persist(ruleset: Ruleset) -> list[str]:
     written = []
     if ruleset.nft or _is_ours(NFT_FILE):
         text = _NFT_HEADER + nft_transaction(Ruleset(), ruleset)
-        write_whole(NFT_FILE, text.encode(), mode=0o755)
+        write_whole(NFT_FILE, text.encode(), mode=0o755, is_synced=True)
         written.append(NFT_FILE)
     for path, parts in IPTABLES_FILES.items():
         texts = [text for part in parts if (text := getattr(ruleset, part))]
@@ -135,7 +138,7 @@ def persist(ruleset: Ruleset) -> list[str]:
             )
         if texts or os.path.exists(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            write_whole(path, "".join(texts).encode(), mode=0o640)
+            write_whole(path, "".join(texts).encode(), mode=0o640, is_synced=True)
             written.append(path)
     return written
 

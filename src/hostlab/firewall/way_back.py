@@ -19,11 +19,12 @@ import msgspec
 from hostlab import typed
 from hostlab.errors import Failed
 from hostlab.firewall import applying
-from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime, write_whole
+from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime
 from hostlab.lab.paths import BASE_VARIABLE
 from hostlab.linux.inotify import IN_MOVED_TO, Inotify
 from hostlab.linux.procfs import command_line, start_time, stat
 from hostlab.linux.timerfd import CLOCK_BOOTTIME, TimerFd
+from hostlab.linux.whole_files import write_whole
 
 ARMED_WITHIN_S: Final = 60.0
 AGAIN_S: Final = 5.0
@@ -71,7 +72,7 @@ def arm(place: ChangeDirectory, change: FirewallChange) -> None:
     os.makedirs(jobs, mode=0o700, exist_ok=True)
     os.makedirs(log, mode=0o700, exist_ok=True)
     text = JOB.format(python=sys.executable, variable=BASE_VARIABLE, base=base)
-    write_whole(f"{jobs}/way-back.conf", text.encode())
+    write_whole(f"{jobs}/way-back.conf", text.encode(), mode=0o600, is_synced=True)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{place.path}/{STANDS}")
     notify = Inotify()
@@ -106,7 +107,9 @@ def _start_init(place: ChangeDirectory, jobs: str, log: str) -> int:
 
 
 def _write_name(place: ChangeDirectory, name: str, pid: int) -> None:
-    write_whole(f"{place.path}/{name}", msgspec.json.encode(ProcessName.of(pid)))
+    write_whole(
+        f"{place.path}/{name}", msgspec.json.encode(ProcessName.of(pid)), mode=0o600, is_synced=True
+    )
 
 
 def _name_holder(place: ChangeDirectory) -> None:

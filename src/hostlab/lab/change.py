@@ -17,12 +17,13 @@ from hostlab.init.protocol import CONTROL, Message, connect, decode, encode
 from hostlab.lab import files, outlets, overlays, wiring
 from hostlab.lab.container import netlink_in
 from hostlab.lab.nodes import NodeHandle
-from hostlab.lab.paths import LabDirectory, write_whole
+from hostlab.lab.paths import LabDirectory
 from hostlab.linux import rtnetlink
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWNS
 from hostlab.linux.libc import setns, unshare
 from hostlab.linux.netlink import Netlink, Request
 from hostlab.linux.rtnetlink import Link
+from hostlab.linux.whole_files import write_whole
 from hostlab.plan.operations import Operation
 from hostlab.spec.model import Interface, Lab, Node, Segment
 

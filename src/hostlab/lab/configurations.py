@@ -9,7 +9,8 @@ import os
 import shutil
 from typing import Final
 
-from hostlab.lab.paths import LabDirectory, write_whole
+from hostlab.lab.paths import LabDirectory
+from hostlab.linux.whole_files import write_whole
 from hostlab.spec.model import Lab, Node
 
 _DIRECTORIES: Final = ("/run/bird", "/etc/frr")

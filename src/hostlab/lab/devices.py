@@ -25,7 +25,7 @@ from hostlab.init.devices.plugged import RECORDS, SUFFIX, Plugged
 from hostlab.lab import attach, sys_overlay
 from hostlab.lab.access import NodeConnection
 from hostlab.lab.driver import running
-from hostlab.lab.paths import read_if_there, write_whole
+from hostlab.lab.paths import read_if_there
 from hostlab.linux.entering import enter_namespaces, from_inside
 from hostlab.linux.libc import umount2
 from hostlab.linux.mounts import MNT_DETACH, UMOUNT_NOFOLLOW
@@ -40,6 +40,7 @@ from hostlab.linux.sysfs import (
 )
 from hostlab.linux.uevent_socket import UeventSender
 from hostlab.linux.uevents import UDEV, Uevent, of_device
+from hostlab.linux.whole_files import write_whole
 from hostlab.spec.device import Device, DeviceEntry, load_device
 from hostlab.spec.mount_options import mount_flags
 
@@ -263,10 +264,7 @@ def _plug(plan: _Plan, hub: int | None, node: int) -> list[str]:
     _write_database(plan.devices)
     _enter_records()
     name = f"{plan.device.name}{SUFFIX}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(f"{name}.new", flags, 0o644), "wb") as file:
-        file.write(msgspec.json.encode(plan.record()))
-    os.rename(f"{name}.new", name)
+    write_whole(name, msgspec.json.encode(plan.record()), mode=0o644)
     with closing(UeventSender()) as sender:
         for kernel, udev in plan.events:
             sender.send_both(kernel, udev)

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from hostlab import typed
-from hostlab.lab.paths import LabDirectory, read_if_there, write_whole
+from hostlab.lab.paths import LabDirectory, read_if_there
+from hostlab.linux.whole_files import write_whole
 
 MAX_FILES: Final = 1000
 """Files that are remembered; what a description copies may be many more."""

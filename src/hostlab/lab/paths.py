@@ -221,19 +221,6 @@ def unusable(path: str, error: OSError) -> Problem:
     return Unsupported("run-directory", f"{path}: {error.strerror}", hint=hint)
 
 
-def write_whole(path: str, data: bytes) -> None:
-    """Replace a file's content whole or not at all (rename(2))."""
-    temporary = f"{path}.new"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise OSError(error.errno, error.strerror, path) from None
-
-
 def read_if_there(path: str) -> bytes | None:
     """A file's content; None when there is no such file."""
     try:

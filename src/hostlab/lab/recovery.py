@@ -17,7 +17,8 @@ import msgspec
 from hostlab import typed
 from hostlab.lab import change, hosts
 from hostlab.lab.nodes import needed_nodes
-from hostlab.lab.paths import LabDirectory, read_if_there, write_whole
+from hostlab.lab.paths import LabDirectory, read_if_there
+from hostlab.linux.whole_files import write_whole
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import Kind
 from hostlab.spec.model import Lab

@@ -38,13 +38,14 @@ from hostlab.lab.cables import WIRE, Cables
 from hostlab.lab.nodes import (
     NodeHandle,
 )
-from hostlab.lab.paths import LabDirectory, read_if_there, unusable, write_whole
+from hostlab.lab.paths import LabDirectory, read_if_there, unusable
 from hostlab.lab.publish import Published
 from hostlab.lab.publishing import KEY as PUBLISHER
 from hostlab.lab.publishing import Publishing
 from hostlab.lab.rootfs import Survey
 from hostlab.lab.segments import Switch, own_namespace
 from hostlab.linux import cgroups
+from hostlab.linux.whole_files import write_whole
 from hostlab.plan.difference import difference
 from hostlab.plan.operations import INVERSE, Kind, Operation, Plan
 from hostlab.spec.model import Lab, Node, Segment

@@ -100,7 +100,7 @@ def make(name: str, whose: Owner, *, logs: str | None = None) -> Namespace:
     shutil.rmtree(namespace.tasks, ignore_errors=True)  # of before the machine was booted
     for path in (namespace.tasks, namespace.logs):
         _make_for(path, whose)
-    places.write_whole(f"{directory}/{FILE}", namespace, mode=0o644)
+    places.write_json(f"{directory}/{FILE}", namespace, mode=0o644)
     return namespace
 
 

@@ -26,6 +26,7 @@ from hostlab import typed
 from hostlab.errors import Problem, Unsupported, UsageError
 from hostlab.linux import cgroups
 from hostlab.linux.procfs import boot_id
+from hostlab.linux.whole_files import write_whole
 
 RUN_VARIABLE: Final = "HOSTLAB_RUN"
 ROOT_BASE: Final = "/run/hostlab-tasks"
@@ -235,17 +236,11 @@ def make_directory(path: str, *, mode: int = 0o755) -> None:
         )
 
 
-def write_whole(path: str, value: msgspec.Struct, *, mode: int) -> None:
-    """Replace a file by a value as JSON, whole or not at all (rename(2))."""
-    temporary = f"{path}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+def write_json(path: str, value: msgspec.Struct, *, mode: int) -> None:
+    """Replace a file by a value as JSON; what `unusable` makes of it when it cannot be written."""
     try:
-        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
-            file.write(msgspec.json.encode(value))
-        os.replace(temporary, path)
+        write_whole(path, msgspec.json.encode(value), mode=mode)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
         raise unusable(path, error) from error
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from hostlab import typed
 from hostlab.linux import procfs
-from hostlab.tasks.places import Namespace, locked, unusable, write_whole
+from hostlab.tasks.places import Namespace, locked, unusable, write_json
 
 MARK_VARIABLE: Final = "HOSTLAB_TASK_MARK"
 _RECORD: Final = ".json"
@@ -67,7 +67,7 @@ def locked_task(namespace: Namespace, task: str) -> Iterator[None]:
 
 def write_record(namespace: Namespace, task: str, record: Record) -> None:
     """Write it down, in place of an older one."""
-    write_whole(_path(namespace, task), record, mode=0o600)
+    write_json(_path(namespace, task), record, mode=0o600)
 
 
 def read_record(namespace: Namespace, task: str) -> Record | None:
