@@ -52,6 +52,8 @@ def setup(*argv: str, **changes: Any) -> ProcessSetup:
         pytest.param({"capabilities": ("KILL", "SETUID"), "ambient": True}, marks=ROOT_ONLY),
         pytest.param({"private_tmp": True, "readonly_paths": ("/usr",)}, marks=ROOT_ONLY),
         pytest.param({"seccomp": True}, marks=ROOT_ONLY),
+        {"inert_capset": True},
+        pytest.param({"inert_capset": True, "seccomp": True, "capabilities": ()}, marks=ROOT_ONLY),
     ],
     ids=lambda changes: "+".join(changes) or "nothing",
 )
@@ -59,7 +61,7 @@ def test_both_ways_lead_to_the_same(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "seccomp" in changes:
-        changes = {"seccomp": compile_profile("default")}
+        changes = changes | {"seccomp": compile_profile("default")}
     wanted = setup("sh", "-c", SEEN, **changes)
     assert direct.plan(wanted, "", None) is not None
     short = run(wanted)

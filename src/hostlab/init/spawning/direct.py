@@ -41,6 +41,7 @@ from hostlab.linux.mounts import (
     MS_REC,
     MS_SLAVE,
 )
+from hostlab.linux.seccomp import inert_capset
 
 if TYPE_CHECKING:
     from hostlab.init.spawning.process import ProcessSetup
@@ -63,6 +64,7 @@ LISTEN_PID: Final = b"LISTEN_PID="
 PID_BYTES: Final = 10
 """Digits of the largest pid there is."""
 OUT_OF_THE_WAY: Final = 100
+FILTER: Final = "set seccomp filter"
 TELL: Final = "tell the holder"
 EXECUTE: Final = "execute"
 """The names of these steps in `child`."""
@@ -200,7 +202,6 @@ def _is_plain(setup: ProcessSetup) -> bool:
         or setup.nice is not None
         or setup.chroot is not None
         or setup.debug
-        or setup.inert_capset
         or setup.writable_paths
         or setup.hidden_paths
         or "/" in setup.readonly_paths
@@ -265,18 +266,23 @@ def _place(made: Plan, setup: ProcessSetup) -> None:
 
 
 def _identity(made: Plan, setup: ProcessSetup) -> None:
-    step = "set seccomp filter"
     if setup.no_new_privs:
-        made.add(step, "prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        made.add(FILTER, "prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if setup.seccomp:
-        program = _filter(setup.seccomp)
-        made.alive.append(program)
-        address = ctypes.addressof(program[0])
-        made.add(step, "seccomp", SECCOMP_SET_MODE_FILTER, 0, address)
+        _filter(made, setup.seccomp)
     if setup.capabilities is not None:
         rows, keep = _capability_rows(setup.capabilities, ambient=setup.ambient)
         made.alive.append(keep)
         made.add_rows("set capabilities", rows)
+    if setup.inert_capset:
+        made.add(FILTER, "prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _filter(made, inert_capset())
+
+
+def _filter(made: Plan, program: bytes) -> None:
+    compiled = _compiled(program)
+    made.alive.append(compiled)
+    made.add(FILTER, "seccomp", SECCOMP_SET_MODE_FILTER, 0, ctypes.addressof(compiled[0]))
 
 
 class _SockFprog(ctypes.Structure):
@@ -284,7 +290,7 @@ class _SockFprog(ctypes.Structure):
 
 
 @functools.lru_cache(maxsize=8)
-def _filter(program: bytes) -> tuple[_SockFprog, object]:
+def _compiled(program: bytes) -> tuple[_SockFprog, object]:
     buffer = ctypes.create_string_buffer(program, len(program))
     count = len(program) // BPF_INSTRUCTION_BYTES
     return _SockFprog(count, ctypes.addressof(buffer)), buffer
