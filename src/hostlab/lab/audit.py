@@ -205,10 +205,8 @@ def _empty_trees() -> Iterator[Remnant]:
     hierarchies = cgroups.find()
     for base in (hierarchies.unified, *hierarchies.v1.values()):
         tree = f"{base}/{cgroups.TREE}"
-        if base is not None and os.path.isdir(tree):
-            with os.scandir(tree) as entries:
-                if not any(entry.is_dir() for entry in entries):
-                    yield Remnant("", "cgroup", tree, f"rmdir {tree}")
+        if base is not None and cgroups.below(tree) == ():
+            yield Remnant("", "cgroup", tree, f"rmdir {tree}")
 
 
 def _tables() -> Iterator[tuple[str, str]]:

@@ -109,12 +109,7 @@ def lab_cgroups(mark: str | None = None) -> list[str]:
     found = []
     for base in (hierarchies.unified, *hierarchies.v1.values()):
         tree = f"{base}/{cgroups.TREE}"
-        if base is None:
-            continue
-        try:
-            every = [e.name for e in os.scandir(tree) if e.is_dir()]
-        except FileNotFoundError:  # Nobody has one, or whoever had the last one takes it away.
-            continue
+        every = (cgroups.below(tree) or ()) if base is not None else ()
         names = [name for name in every if not cgroups.is_of_tasks(name)]
         found += [f"{tree}/{lab}" for lab in names if mark in (None, lab)]
     return found

@@ -63,10 +63,8 @@ def task_cgroups() -> list[str]:
     found = []
     for base in dict.fromkeys((hierarchies.unified, *hierarchies.v1.values())):
         tree = f"{base}/{cgroups.TREE}"
-        # The last namespace takes the tree with it, at any time.
-        with contextlib.suppress(FileNotFoundError):
-            if base is not None:
-                found += [e.path for e in os.scandir(tree) if cgroups.is_of_tasks(e.name)]
+        every = (cgroups.below(tree) or ()) if base is not None else ()
+        found += [f"{tree}/{name}" for name in every if cgroups.is_of_tasks(name)]
     return found
 
 
