@@ -283,7 +283,10 @@ def _things() -> dict[str, str]:
     groups = {path: remains.lab_of_cgroup(path) for path in remains.lab_cgroups()}
     # Inits without a lab are all called the same: whose one is, `standalone_site.end` knows.
     groups = {path: lab for path, lab in groups.items() if lab != INIT}
-    groups |= {path: os.path.basename(path).split(":")[1] for path in task_cgroups()}
+    # A test's task namespace is named after its process. A page's has the page's name, and the page
+    # shows that it is taken away: beside it other tests end.
+    named = {path: os.path.basename(path).split(":")[1] for path in task_cgroups()}
+    groups |= {path: name for path, name in named.items() if name.endswith(f"-{os.getpid()}")}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return (
         {f"cgroup {path}": lab for path, lab in groups.items()}
