@@ -16,6 +16,7 @@ import re
 import select
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -161,6 +162,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{tier}: {run} run, {skipped + allowed} skipped")
     for tier in _incomplete():
         terminalreporter.write_line(f"{tier}: expected in full, and was not", red=True)
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """As `tmp_path`, for a test in which other users go there.
+
+    pytest's own are in a directory that is closed to others, and closed again by each pytest that
+    starts on the machine: those, too, that tests run.
+    """
+    with tempfile.TemporaryDirectory(prefix="hostlab-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture(autouse=True)
