@@ -164,9 +164,9 @@ def clear(directory: LabDirectory) -> bool:
     recorded = [e.value for e in journal if e.what is What.PROCESS] if same_boot else []
     # Only a caller who holds the lab makes links of the machine. They go first: once the nodes are
     # killed, every look at links waits for the kernel to collect theirs (0.8 s for 400).
-    for index in marked_links(directory.mark):
-        with contextlib.suppress(FileNotFoundError, OSError), Netlink() as netlink:
-            netlink.request([rtnetlink.link_delete(index)])
+    for altname in marked_links(directory.mark).values():
+        with contextlib.suppress(OSError), Netlink() as netlink:
+            netlink.request([rtnetlink.link_delete_named(altname)])
     found = _end_processes(directory, recorded, groups) or found
     for group in groups:
         _remove_cgroup(group)
