@@ -16,6 +16,7 @@ import re
 import select
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -163,6 +164,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{tier}: expected in full, and was not", red=True)
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """As `tmp_path`, for a test in which other users go there.
+
+    pytest's own are in a directory that is closed to others, and closed again by each pytest that
+    starts on the machine: those, too, that tests run.
+    """
+    with tempfile.TemporaryDirectory(prefix="hostlab-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """No descriptor, child, thread or task outlives a test; nor, of its labs, anything at all."""
@@ -283,7 +297,10 @@ def _things() -> dict[str, str]:
     groups = {path: remains.lab_of_cgroup(path) for path in remains.lab_cgroups()}
     # Inits without a lab are all called the same: whose one is, `standalone_site.end` knows.
     groups = {path: lab for path, lab in groups.items() if lab != INIT}
-    groups |= {path: os.path.basename(path).split(":")[1] for path in task_cgroups()}
+    # A test's task namespace is named after its process. A page's has the page's name, and the page
+    # shows that it is taken away: beside it other tests end.
+    named = {path: os.path.basename(path).split(":")[1] for path in task_cgroups()}
+    groups |= {path: name for path, name in named.items() if name.endswith(f"-{os.getpid()}")}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return (
         {f"cgroup {path}": lab for path, lab in groups.items()}

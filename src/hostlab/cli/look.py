@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -229,7 +230,11 @@ def _capabilities_of(target: str) -> list[Any]:
     if what.startswith("/"):
         return [file_capabilities_in(node.pid, what)]
     if not what:
-        return [process_capabilities(pid) for pid in pids_in(node.pid).values()]
+        found = []
+        for each in pids_in(node.pid).values():
+            with contextlib.suppress(UsageError):  # One that has ended since.
+                found.append(process_capabilities(each))
+        return found
     if not what.isdecimal():
         raise UsageError("usage", f"{what!r} is neither a process' number nor an absolute path")
     return [process_capabilities(pid_in(node.pid, int(what)))]

@@ -87,9 +87,9 @@ def completion_command(shell: str) -> None:
 def audit_command(*, save: str | None, since: str | None, as_json: bool) -> int:
     """Prove that nothing of any lab is left on the machine, or name what is; exit 1 then.
 
-    Labs that run and task namespaces are listed, and are no leftovers. With --since everything
-    counts that differs, whoever made it: links, namespaces, mounts, cgroups, nft tables, processes,
-    sockets and files.
+    Labs that run, or that somebody stages or takes down now, and task namespaces are listed, and
+    are no leftovers. With --since everything counts that differs, whoever made it: links,
+    namespaces, mounts, cgroups, nft tables, processes, sockets and files.
     """
     if save is not None and since is not None:
         raise UsageError("usage", "--save and --since are two calls: one before, one after")
@@ -140,10 +140,19 @@ def _audit(*, as_json: bool) -> int:
     namespaces, remains = survey()
     left = (*found.left, *(Remnant(r.namespace, r.kind, r.what, r.remedy) for r in remains))
     if as_json:
-        print_json({"running": found.running, "task_namespaces": namespaces, "left": left})
+        print_json(
+            {
+                "running": found.running,
+                "changing": found.changing,
+                "task_namespaces": namespaces,
+                "left": left,
+            }
+        )
         return 1 if left else 0
     for lab in found.running:
         print(f"{lab.name} is running in {lab.directory}")
+    for lab in found.changing:
+        print(f"{lab.name} is being staged or taken down in {lab.directory}")
     for one in namespaces:
         print(f"task namespace {one.name} is in {one.directory}, {one.running} tasks run")
     if left:
@@ -152,6 +161,6 @@ def _audit(*, as_json: bool) -> int:
             [(one.kind, one.what, one.lab or "-", one.remedy) for one in left],
         )
     else:
-        others = "else " if found.running or namespaces else ""
+        others = "else " if found.running or found.changing or namespaces else ""
         print(f"nothing {others}of any lab is left")
     return 1 if left else 0

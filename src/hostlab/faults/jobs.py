@@ -11,6 +11,7 @@ import resource
 import select
 import signal
 from contextlib import suppress
+from itertools import compress
 from typing import Final
 
 from hostlab.api import Node
@@ -22,6 +23,8 @@ from hostlab.spec.model import Fault
 
 ENDS_S: Final = 60.0
 IDLE: Final = ("waiting", "stopped", "failed")
+_ENDED: Final = (FileNotFoundError, ProcessLookupError)
+"""What /proc says of a process that ends before its file is opened, or then."""
 
 
 def init_of(site: Site, fault: Fault) -> tuple[Node, str]:
@@ -40,16 +43,21 @@ def look(site: Site, fault: Fault, number: int) -> State:
         raise Failed("job-idle", message, hint=f"`hostlab job start --node {node.name} {job}`")
     number_inside = running[0]["pid"]
     try:
-        main = pid_in(node.pid, number_inside)
-    except UsageError:
-        message = f"job {job} of node {node.name} does not run: its process has just ended"
-        raise Failed("job-idle", message) from None
+        pids = _members(site, node.name, pid_in(node.pid, number_inside))
+    except (UsageError, *_ENDED):
+        raise _has_ended(fault) from None
     return {
         "node": node.name,
         "life": site.life(node.name),
         "inside": number_inside,
-        "processes": [[pid, procfs.start_time(pid)] for pid in _members(site, node.name, main)],
+        "processes": [[pid, procfs.start_time(pid)] for pid in pids],
     }
+
+
+def _has_ended(fault: Fault) -> Failed:
+    node, job = fault.on.split("/", 1)
+    message = f"job {job} of node {node} does not run: its process has just ended"
+    return Failed("job-idle", message)
 
 
 def _members(site: Site, node: str, main: int) -> list[int]:
@@ -117,16 +125,26 @@ def go_on(site: Site, fault: Fault, state: State) -> None:
 
 
 def look_descriptors(site: Site, fault: Fault, number: int) -> State:
-    """Also each process' limits, and the lowest number that it has not in use."""
+    """Also each process' limits, and the lowest number that it has not in use.
+
+    Those that the main one has started and that end meanwhile are left out.
+    """
     state = look(site, fault, number)
-    pids = [pid for pid, _ in state["processes"]]
-    state["limits"] = site.in_switch(lambda: [_limits(pid) for pid in pids])
+    processes = state["processes"]
+    limits = site.in_switch(lambda: [_limits(pid) for pid, _ in processes])
+    if limits[0] is None:
+        raise _has_ended(fault)
+    state["processes"] = [*compress(processes, limits)]
+    state["limits"] = [*filter(None, limits)]
     return state
 
 
-def _limits(pid: int) -> tuple[int, int, int]:
-    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+def _limits(pid: int) -> tuple[int, int, int] | None:
+    try:
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    except _ENDED:
+        return None
     return next(n for n in range(len(used) + 1) if n not in used), soft, hard
 
 
@@ -141,7 +159,7 @@ def relieve(site: Site, fault: Fault, state: State) -> None:
         return
     known = {pid for pid, _ in state["processes"]}
     main = state["processes"][0][0]
-    with suppress(FileNotFoundError):
+    with suppress(*_ENDED):
         later = set(_members(site, state["node"], main)) - known
         low, soft, hard = state["limits"][0]
         state["processes"] += [[pid, procfs.start_time(pid)] for pid in later]

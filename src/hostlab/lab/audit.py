@@ -2,11 +2,13 @@
 that runs.
 
 A lab runs when its hub answers, an init without a lab, which stands among them as `.init`, when its
-control socket is listened to. Its marks are the memfd that each of its processes holds, the name
-of its cgroups, the altname of the machine's links, the comment of nft tables, and its run directory
-with the journal in it. Nothing is judged by how it is called alone: a bridge of somebody else is
-never listed, whatever its name. What only the journal still knows (a process that is a zombie has
-no descriptors) is taken from there, if the machine has not been booted since.
+control socket is listened to. One whose lock is held is being staged or taken down: what there is
+of it is not left yet, and not to be taken away from under somebody's hands. Its marks are the memfd
+that each of its processes holds, the name of its cgroups, the altname of the machine's links, the
+comment of nft tables, and its run directory with the journal in it. Nothing is judged by how it is
+called alone: a bridge of somebody else is never listed, whatever its name. What only the journal
+still knows (a process that is a zombie has no descriptors) is taken from there, if the machine has
+not been booted since.
 
 A run directory that `HOSTLAB_RUN` chose is found again by the descriptors of the lab's processes;
 when they have ended it is found with the same `HOSTLAB_RUN` only.
@@ -38,7 +40,7 @@ _LOCK: Final = ".lock"
 
 
 class Running(msgspec.Struct, frozen=True, order=True):
-    """A lab whose hub answers."""
+    """A lab whose hub answers, or that somebody changes."""
 
     name: str
     directory: str
@@ -54,29 +56,49 @@ class Remnant(msgspec.Struct, frozen=True, order=True):
     what: str
     remedy: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same of the same thing, whatever has become of it."""
+        return self.kind, self.what.partition(" (")[0]
+
 
 class Audit(msgspec.Struct, frozen=True):
     """What there is of labs on this machine, as far as the caller may see it."""
 
     running: tuple[Running, ...]
+    changing: tuple[Running, ...]
     left: tuple[Remnant, ...]
 
 
 def audit() -> Audit:
-    """Look at the machine: a plain user's own labs, as root those of every user."""
+    """Look at the machine: a plain user's own labs, as root those of every user.
+
+    What is left is there at a second look, too: labs come and go meanwhile.
+    """
+    first = _look()
+    if not first.left:
+        return first
+    again = _look()
+    left = tuple(row for row in again.left if row.key in {each.key for each in first.left})
+    return Audit(again.running, again.changing, left)
+
+
+def _look() -> Audit:
     marks = remains.marks()
     directories = {pid: mark.directory for pid, mark in marks.items()}
     found = {d for base in _bases(directories) for d in _labs_in(base)}
     found |= {d for d in directories.values() if d is not None}
     running = {directory for directory in found if _answers(directory)}
-    names = {directory.name for directory in running}
+    changing = {directory for directory in found - running if _is_changed(directory)}
+    owned = running | changing
+    names = {directory.name for directory in owned}
     left: set[Remnant] = set()
     for pid, (lab, _, _) in marks.items():
-        if directories[pid] not in running and not (directories[pid] is None and lab in names):
+        if directories[pid] not in owned and not (directories[pid] is None and lab in names):
             left.add(_remnant("process", _named(pid), lab, directories[pid]))
-    for directory in found - running:
+    for directory in found - owned:
         left |= set(_of_directory(directory))
-    alive = {f"{m.lab}:{m.owner}" for pid, m in marks.items() if directories[pid] in running}
+    alive = {f"{m.lab}:{m.owner}" for pid, m in marks.items() if directories[pid] in owned}
     for path in remains.lab_cgroups():
         lab = remains.lab_of_cgroup(path)
         # Every init without a lab has the same name, and another mark.
@@ -90,8 +112,11 @@ def audit() -> Audit:
     for base in _bases(directories):
         left |= set(_of_base(base, names))
     left |= set(_empty_trees())
-    rows = sorted(Running(directory.name, directory.path) for directory in running)
-    return Audit(tuple(rows), tuple(sorted(left)))
+    return Audit(_rows(running), _rows(changing), tuple(sorted(left)))
+
+
+def _rows(directories: set[LabDirectory]) -> tuple[Running, ...]:
+    return tuple(sorted(Running(directory.name, directory.path) for directory in directories))
 
 
 def _remnant(kind: str, what: str, lab: str, directory: LabDirectory | None = None) -> Remnant:
@@ -135,6 +160,12 @@ def _answers(directory: LabDirectory) -> bool:
         return False
     control.close()
     return True
+
+
+def _is_changed(directory: LabDirectory) -> bool:
+    """Whether somebody holds its lock."""
+    path = f"{directory.base}/.{directory.name}{_LOCK}"
+    return os.path.lexists(path) and _is_held(path)
 
 
 def _of_directory(directory: LabDirectory) -> Iterator[Remnant]:
@@ -205,10 +236,8 @@ def _empty_trees() -> Iterator[Remnant]:
     hierarchies = cgroups.find()
     for base in (hierarchies.unified, *hierarchies.v1.values()):
         tree = f"{base}/{cgroups.TREE}"
-        if base is not None and os.path.isdir(tree):
-            with os.scandir(tree) as entries:
-                if not any(entry.is_dir() for entry in entries):
-                    yield Remnant("", "cgroup", tree, f"rmdir {tree}")
+        if base is not None and cgroups.below(tree) == ():
+            yield Remnant("", "cgroup", tree, f"rmdir {tree}")
 
 
 def _tables() -> Iterator[tuple[str, str]]:

@@ -79,12 +79,13 @@ def _published(node: Node, publish: Publish) -> Published:
 
 def machine_interfaces(directory: LabDirectory, lab: Lab, control: Control) -> None:
     """Make, change or remove the machine's interfaces on the lab's segments."""
-    present = {name.rpartition(":")[2]: i for i, name in marked_links(directory.mark).items()}
+    marked = marked_links(directory.mark)
+    present = {name.rpartition(":")[2]: index for index, name in marked.items()}
     wanted = {segment.name: segment for segment in lab.segments if segment.machine}
     with Netlink() as netlink:
         for name, index in present.items():
             if name not in wanted:
-                netlink.request([rtnetlink.link_delete(index)])
+                netlink.request([rtnetlink.link_delete_named(marked[index])])
         for name, segment in wanted.items():
             if name in present:
                 _readdress(netlink, present[name], segment)

@@ -144,9 +144,10 @@ class LabDirectory:
             try:
                 _make_private(self.base)
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                continue
             except OSError as error:
+                # Whoever has had the last lab takes the directory away, at any time.
+                if _has_gone(self.base, error):
+                    continue
                 raise unusable(self.base, error) from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -203,6 +204,12 @@ def append_lines(path: str, data: bytes) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     except OSError as error:
         raise unusable(path, error) from error
+
+
+def _has_gone(base: str, error: OSError) -> bool:
+    """Whether a directory was not there for a moment: makedirs(3) fails with EEXIST then, too."""
+    is_there = os.path.isdir(base) or not os.path.lexists(base)
+    return isinstance(error, FileNotFoundError | FileExistsError) and is_there
 
 
 def _same_file(fd: int, path: str) -> bool:

@@ -109,12 +109,7 @@ def lab_cgroups(mark: str | None = None) -> list[str]:
     found = []
     for base in (hierarchies.unified, *hierarchies.v1.values()):
         tree = f"{base}/{cgroups.TREE}"
-        if base is None:
-            continue
-        try:
-            every = [e.name for e in os.scandir(tree) if e.is_dir()]
-        except FileNotFoundError:  # Nobody has one, or whoever had the last one takes it away.
-            continue
+        every = (cgroups.below(tree) or ()) if base is not None else ()
         names = [name for name in every if not cgroups.is_of_tasks(name)]
         found += [f"{tree}/{lab}" for lab in names if mark in (None, lab)]
     return found
@@ -169,9 +164,9 @@ def clear(directory: LabDirectory) -> bool:
     recorded = [e.value for e in journal if e.what is What.PROCESS] if same_boot else []
     # Only a caller who holds the lab makes links of the machine. They go first: once the nodes are
     # killed, every look at links waits for the kernel to collect theirs (0.8 s for 400).
-    for index in marked_links(directory.mark):
-        with contextlib.suppress(FileNotFoundError, OSError), Netlink() as netlink:
-            netlink.request([rtnetlink.link_delete(index)])
+    for altname in marked_links(directory.mark).values():
+        with contextlib.suppress(OSError), Netlink() as netlink:
+            netlink.request([rtnetlink.link_delete_named(altname)])
     found = _end_processes(directory, recorded, groups) or found
     for group in groups:
         _remove_cgroup(group)

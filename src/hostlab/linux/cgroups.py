@@ -19,6 +19,9 @@ from typing import Final
 CONTROLLERS: Final = ("cpu", "cpuset", "memory", "pids")
 MOUNTINFO: Final = "/proc/self/mountinfo"
 LEAF_LINKS: Final = 2
+_GONE: Final = (errno.ENOENT, errno.ENODEV)
+"""Of a cgroup that has been removed: its path, and what was opened before."""
+_MOST_TRIES: Final = 100
 TREE: Final = "hostlab"
 """The directory that marks everything below it as made by hostlab."""
 TASKS: Final = "tasks:"
@@ -163,18 +166,22 @@ def write(path: str, value: str) -> None:
 
 
 def make(directory: str) -> None:
-    """Make a cgroup and those above it, inheriting cpuset's mandatory values in v1."""
-    try:
-        os.mkdir(directory)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
+    """Make a cgroup and those above it, inheriting cpuset's mandatory values in v1.
+
+    Whoever has had the last one in `TREE` takes that away, at any time: it is made again.
+    """
+    for tries in range(1, _MOST_TRIES + 1):
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory)
+            if os.path.exists(f"{directory}/cpuset.cpus") and os.path.exists(f"{directory}/tasks"):
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    _inherit(directory, name)
+            return
+        except OSError as error:
+            if error.errno not in _GONE or tries == _MOST_TRIES:
+                raise
         make(os.path.dirname(directory))
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory)
-    if os.path.exists(f"{directory}/cpuset.cpus") and os.path.exists(f"{directory}/tasks"):
-        for name in ("cpuset.cpus", "cpuset.mems"):
-            _inherit(directory, name)
 
 
 def _inherit(directory: str, name: str) -> str:
@@ -221,6 +228,15 @@ def _descend(directory: str, found: list[str]) -> None:
     found.append(directory)
 
 
+def below(directory: str) -> tuple[str, ...] | None:
+    """The names of the cgroups right below one; None where it does not exist."""
+    try:
+        with os.scandir(directory) as entries:
+            return tuple(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
 def processes(directory: str) -> list[int]:
     """Every process in a cgroup or below it."""
     found = []
@@ -229,7 +245,7 @@ def processes(directory: str) -> list[int]:
             with open(f"{path}/cgroup.procs") as lines:
                 found += [int(line) for line in lines]
         except (FileNotFoundError, OSError) as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+            if error.errno not in (*_GONE, errno.EOPNOTSUPP):
                 raise
     return found
 

@@ -186,6 +186,15 @@ def link_delete(index: int) -> Request:
     return Request(RTM_DELLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"delete link {index}")
 
 
+def link_delete_named(altname: str) -> Request:
+    """Delete the link of an alternative name (Linux 5.5).
+
+    Its number may be another link's by now: numbers that are asked for are given again.
+    """
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_ALT_IFNAME, altname.encode() + b"\0")
+    return Request(RTM_DELLINK, 0, body, f"delete link {altname}")
+
+
 def altname_add(index: int, name: str) -> Request:
     """Give a link an alternative name of up to 127 bytes (Linux 5.5)."""
     names = attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")

@@ -10,13 +10,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import msgspec
 
 from hostlab import typed
 from hostlab.errors import UsageError
-from hostlab.linux import rtnetlink
+from hostlab.linux import procfs, rtnetlink
 from hostlab.linux.netlink import Netlink
 from hostlab.linux.sockdiag import listeners
 from hostlab.observe.namespaces import namespaces
@@ -127,12 +128,11 @@ def _tables() -> Iterator[str]:
 
 
 def _ancestors() -> set[int]:
-    found: set[int] = set()
-    pid = os.getpid()
-    while pid > 0 and pid not in found:
+    found = {os.getpid()}
+    pid = os.getppid()
+    while pid > 0 and (state := procfs.stat(pid)) is not None:
         found.add(pid)
-        with open(f"/proc/{pid}/stat") as file:
-            pid = int(file.read().rpartition(")")[2].split()[1])
+        pid = state.parent
     return found
 
 
@@ -167,5 +167,7 @@ def _sockets() -> Iterator[str]:
 
 def _files() -> Iterator[str]:
     for place in PLACES:
-        if os.path.isdir(place) and not os.path.islink(place):
-            yield from (f"{place}/{name}" for name in os.listdir(place))
+        # What is root's alone is not told, nor what goes with its last entry in this instant.
+        with suppress(OSError):
+            if not os.path.islink(place):
+                yield from [f"{place}/{name}" for name in os.listdir(place)]

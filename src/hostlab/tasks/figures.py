@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from hostlab.linux import procfs
+from hostlab.linux import cgroups, procfs
 from hostlab.tasks import groups
 from hostlab.tasks.places import Namespace, Tracking
 from hostlab.tasks.records import recorded
@@ -40,9 +40,8 @@ def known_tasks(namespace: Namespace) -> list[str]:
     """Every task of which anything is there, running or not."""
     names = set(recorded(namespace))
     for path in namespace.cgroups:
-        with contextlib.suppress(FileNotFoundError):
-            found = [entry.name for entry in os.scandir(path) if entry.is_dir()]
-            names.update(n.removeprefix(_PREFIX) for n in found if n.startswith(_PREFIX))
+        found = cgroups.below(path) or ()
+        names.update(n.removeprefix(_PREFIX) for n in found if n.startswith(_PREFIX))
     return sorted(names)
 
 

@@ -37,7 +37,18 @@ class Remains(msgspec.Struct, frozen=True, order=True):
 
 
 def survey() -> tuple[tuple[Found, ...], tuple[Remains, ...]]:
-    """Look at the run directories and the cgroups."""
+    """Look at the run directories and the cgroups.
+
+    What is left is there at a second look, too: namespaces are made and taken away meanwhile.
+    """
+    found, left = _look()
+    if left:
+        found, again = _look()
+        left &= again
+    return found, tuple(sorted(left))
+
+
+def _look() -> tuple[tuple[Found, ...], set[Remains]]:
     whole = {one.directory: one for one in places.namespaces()}
     left: set[Remains] = set()
     for path in task_cgroups():
@@ -54,7 +65,7 @@ def survey() -> tuple[tuple[Found, ...], tuple[Remains, ...]]:
                 if entry.path not in whole and not places.found_in(entry.path):
                     remedy = _remedy(entry.name, entry.path)
                     left.add(Remains(entry.name, "run directory", entry.path, remedy))
-    return tuple(sorted(_found(one) for one in whole.values())), tuple(sorted(left))
+    return tuple(sorted(_found(one) for one in whole.values())), left
 
 
 def task_cgroups() -> list[str]:
@@ -63,10 +74,8 @@ def task_cgroups() -> list[str]:
     found = []
     for base in dict.fromkeys((hierarchies.unified, *hierarchies.v1.values())):
         tree = f"{base}/{cgroups.TREE}"
-        # The last namespace takes the tree with it, at any time.
-        with contextlib.suppress(FileNotFoundError):
-            if base is not None:
-                found += [e.path for e in os.scandir(tree) if cgroups.is_of_tasks(e.name)]
+        every = (cgroups.below(tree) or ()) if base is not None else ()
+        found += [f"{tree}/{name}" for name in every if cgroups.is_of_tasks(name)]
     return found
 
 

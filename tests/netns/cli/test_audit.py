@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.lab import audit
 from tests.netns.cli.cli_site import ROOT, on_machine_of_its_own
 
 pytestmark = pytest.mark.netns
@@ -109,6 +110,42 @@ def test_each_kind_of_leftover_is_named(make: str, kind: str, what: str | None) 
         assert {one[0] for one in left} == {kind}
     else:
         assert (kind, what) in left
+
+
+def test_what_somebody_stages_now_is_not_left() -> None:
+    """Its lock is held; `down`, as a remedy, would take it away as soon as it stands."""
+    done = on_machine_of_its_own(
+        """
+        mkdir -p /run/hostlab/half/nodes
+        mkfifo /run/keep/ready /run/keep/never; exec 9<>/run/keep/never
+        $PYTHON -c 'import fcntl, os
+mark = os.memfd_create("hostlab:half")
+log = open("/run/hostlab/half/hub.log", "w")
+lock = open("/run/hostlab/.half.lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+open("/run/keep/ready", "w").close()
+os.read(9, 1)' &
+        cat /run/keep/ready
+        hostlab audit
+        hostlab audit --json
+        kill $!
+        """
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    first, second, rest = done.stdout.split("\n", 2)
+    assert first == "half is being staged or taken down in /run/hostlab/half"
+    assert second == "nothing else of any lab is left"
+    found = json.loads(rest)
+    assert found["changing"] == [{"name": "half", "directory": "/run/hostlab/half"}]
+    assert (found["running"], found["left"]) == ([], [])
+
+
+def test_what_comes_or_goes_between_two_looks_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    going, stays, coming = (audit.Remnant("x", "process", what, "") for what in ("1", "2", "3"))
+    ended = audit.Remnant("x", "process", "2 (x, a zombie)", "")
+    looks = iter([(going, stays), (ended, coming)])
+    monkeypatch.setattr(audit, "_look", lambda: audit.Audit((), (), next(looks)))
+    assert audit.audit().left == (ended,)
 
 
 def test_what_is_other_peoples_is_not_listed() -> None:

@@ -13,10 +13,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import pytest
+from click.testing import CliRunner
 
+from hostlab.cli import look
+from hostlab.observe import in_node
 from hostlab.observe.finding import tried
 from tests.netns.cli.cli_site import LIMIT_S, NOBODY, Hostlab, plain_users_python
 from tests.netns.lab.lab_site import wait_until
@@ -228,6 +232,19 @@ def test_capabilities_of_a_nodes_processes(which: str, request: pytest.FixtureRe
     assert first["pid"] == min(row["pid"] for row in rows)
     done = hostlab("capabilities", f"{name}/alice:4194000", status=2)
     assert "it has: 1, 2" in done.stderr
+
+
+def test_a_process_that_ends_while_they_are_looked_at_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    monkeypatch.setattr(in_node, "pids_in", lambda _: {1: gone.pid, 2: os.getpid()})
+    monkeypatch.setattr(look, "one_node", lambda _: SimpleNamespace(pid=gone.pid))
+    shown = CliRunner().invoke(
+        look.capabilities_command, ["alice", "--json"], standalone_mode=False
+    )
+    assert [row["pid"] for row in json.loads(shown.stdout)] == [os.getpid()]
 
 
 def test_capabilities_of_a_nodes_file(site: Site) -> None:

@@ -20,6 +20,7 @@ from hostlab.faults import injecting, record, witness
 from hostlab.faults.hands import HANDS
 from hostlab.faults.record import Phase, Standing
 from hostlab.faults.site import Site
+from hostlab.linux import procfs
 from hostlab.observe.snapshot import Snapshot, differences
 from hostlab.spec.faults import parse
 from hostlab.sync import Lab, Node
@@ -135,7 +136,7 @@ def job(site: Site) -> int:
     return next(
         pid
         for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
-        if _runs_echo(pid) and str(site.nodes["s"]) in _parent(pid)
+        if _runs_echo(pid) and _parent(pid) == site.nodes["s"]
     )
 
 
@@ -146,8 +147,10 @@ def _runs_echo(pid: int) -> bool:
         return False
 
 
-def _parent(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+def _parent(pid: int) -> int | None:
+    """None for one that has just ended: other labs have such jobs, too."""
+    found = procfs.stat(pid)
+    return None if found is None else found.parent
 
 
 def is_dead(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hostlab.cli.labs import status_command
 from hostlab.errors import Failed, UsageError
 from hostlab.faults import injecting, witness
 from hostlab.lab import driver
+from hostlab.linux import cgroups
 from tests.netns.faults.fault_site import (
     HELLO,
     asks,
@@ -62,6 +64,28 @@ def test_processes_that_die_are_there_again(
         settle(site)
         assert asks(site, "c") == HELLO
         assert_whole(site, before)
+
+
+def test_what_a_job_has_started_may_end_while_its_limits_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cgroup names it, and a moment later there is no such process."""
+    with broken_lab(tmp_path, monkeypatch) as site:
+        if site.unified is None:
+            pytest.skip("here: no cgroup v2 that names what a job has started")
+        with subprocess.Popen(["true"]) as gone:
+            pass
+        processes = cgroups.processes
+        with monkeypatch.context() as patch:
+            patch.setattr(cgroups, "processes", lambda path: [gone.pid, *processes(path)])
+            (standing,) = inject(site, "descriptors-exhausted s/echo")
+        assert [pid for pid, _ in standing.state["processes"]] == [job(site)]
+        injecting.clear(site)
+        assert asks(site, "c") == HELLO
+        with monkeypatch.context() as patch:
+            patch.setattr("hostlab.faults.jobs.pid_in", lambda *_: gone.pid)
+            with pytest.raises(Failed, match="does not run: its process has just ended"):
+                inject(site, "descriptors-exhausted s/echo")
 
 
 def test_a_node_that_died_by_itself_is_said_to_be_dead(

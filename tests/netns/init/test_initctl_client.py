@@ -272,25 +272,22 @@ def test_an_init_that_is_gone(tmp_path: Path, program: str) -> None:
     assert init(program, "q")[2].endswith(": No such file or directory\n")
 
 
-def test_somebody_else(init: Place) -> None:
-    for above in (init.directory, *init.directory.parents):
-        if above.stat().st_mode & 0o005 != 0o005:
-            # pytest's own directory is private.
-            above.chmod(above.stat().st_mode | 0o005)
-    found = subprocess.run(
-        [str(init.bin / "start"), "foo"],
-        env=init.environment(),
-        user=NOBODY,
-        group=NOBODY,
-        extra_groups=(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    assert found.returncode == 1
-    assert found.stderr.endswith(f"{init.requests}: Permission denied\n")
-    assert init("status", "foo")[1] == "foo stop/waiting\n"
+def test_somebody_else(open_path: Path) -> None:
+    with serving(open_path) as init:
+        found = subprocess.run(
+            [str(init.bin / "start"), "foo"],
+            env=init.environment(),
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=(),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert found.returncode == 1
+        assert found.stderr.endswith(f"{init.requests}: Permission denied\n")
+        assert init("status", "foo")[1] == "foo stop/waiting\n"
 
 
 def test_a_session_says_where_it_is(init: Place, tmp_path: Path) -> None:

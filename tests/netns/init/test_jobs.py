@@ -39,19 +39,16 @@ def test_a_boot_goes_on_with_the_events_that_it_began_with(tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_process_that_may_not_be_signalled_keeps_no_other_from_being_stopped(
-    tmp_path: Path,
+    open_path: Path,
 ) -> None:
     """As in a user's session, which starts a program that becomes another user."""
-    become = tmp_path / "become"
+    become = open_path / "become"
     shutil.copy(shutil.which("setpriv") or "setpriv", become)
     become.chmod(0o4755)
-    for above in (tmp_path, *tmp_path.parents):
-        if str(above).startswith("/tmp/"):
-            above.chmod(above.stat().st_mode | 0o055)
-    tmp_path.chmod(0o777)
+    open_path.chmod(0o777)
 
     async def test() -> None:
-        async with world(tmp_path) as place:
+        async with world(open_path) as place:
             jobs = place.jobs()
             root = (str(become), "--reuid=0", "--clear-groups", "sleep", "1000")
             stop = Expression((Match("end"),))
@@ -65,7 +62,7 @@ def test_a_process_that_may_not_be_signalled_keeps_no_other_from_being_stopped(
             assert other.main is not None
             assert mine.main.pid is not None
             pidfd = os.pidfd_open(mine.main.pid)
-            (tmp_path / "pid").write_text(str(other.main.pid))
+            (open_path / "pid").write_text(str(other.main.pid))
             status = Path(f"/proc/{other.main.pid}/status")
             wait_until(lambda: "Uid:\t0\t0" in status.read_text(), "another user")
             jobs.tell(facts.Emit(name="end"))
@@ -77,7 +74,7 @@ def test_a_process_that_may_not_be_signalled_keeps_no_other_from_being_stopped(
     try:
         assert as_nobody(test) == ""
     finally:
-        kill(int((tmp_path / "pid").read_text()))
+        kill(int((open_path / "pid").read_text()))
 
 
 def kill(pid: int) -> None:

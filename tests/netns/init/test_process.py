@@ -51,22 +51,21 @@ def said(line: str, **changes: Any) -> str:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(open_path: Path) -> Path:
     """A root directory with a shell of its own, and a user that no other place knows."""
     for name in ("bin", "etc", "tmp", "var/tmp", "lib", "proc", "home/there"):
-        (tmp_path / name).mkdir(parents=True)
+        (open_path / name).mkdir(parents=True)
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("no busybox to put into another root")
-    shutil.copy(busybox, tmp_path / "bin/busybox")
+    shutil.copy(busybox, open_path / "bin/busybox")
     for name in ("sh", "cat", "id", "true", "pwd", "touch"):
-        (tmp_path / "bin" / name).symlink_to("busybox")
-    (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nthere:x:4711:4712::/home/there:\n")
-    (tmp_path / "etc/group").write_text("root:x:0:\nthere:x:4712:\nmore:x:4713:there\n")
-    for place in (tmp_path, *tmp_path.parents):
-        if str(place).startswith("/tmp/"):
-            place.chmod(0o755)
-    return tmp_path
+        (open_path / "bin" / name).symlink_to("busybox")
+    (open_path / "etc/passwd").write_text(
+        "root:x:0:0::/:/bin/sh\nthere:x:4711:4712::/home/there:\n"
+    )
+    (open_path / "etc/group").write_text("root:x:0:\nthere:x:4712:\nmore:x:4713:there\n")
+    return open_path
 
 
 def test_session_umask_directory_and_environment() -> None:
@@ -361,14 +360,11 @@ def test_read_only_paths_are_so_with_what_is_mounted_below(tmp_path: Path) -> No
 
 
 @ROOT_ONLY
-def test_a_plain_user_has_a_sandbox_too(tmp_path: Path) -> None:
+def test_a_plain_user_has_a_sandbox_too(open_path: Path) -> None:
     """It comes from a user namespace, in which it is still the same user with no capability."""
-    place = tmp_path / "theirs"
+    place = open_path / "theirs"
     place.mkdir()
     os.chown(place, 65534, 65534)
-    for each in (tmp_path, *tmp_path.parents):
-        if str(each).startswith("/tmp/"):
-            each.chmod(0o755)
     pid, pidfd = clone3(0)
     if pid == 0:
         try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from hostlab.lab import remains
+from hostlab.lab.paths import LabDirectory
 from hostlab.linux import rtnetlink as rt
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone3
 from hostlab.linux.libc import setns, unshare
@@ -96,6 +98,38 @@ def test_bridge_veth_addresses_routes_and_neighbours() -> None:
         assert "10.2.0.0" not in run("ip route")
         assert MAC + "09" not in run("ip neigh")
         assert "p8" not in {link.name for link in rt.links(netlink)}
+
+    in_namespaces(work)
+
+
+def test_a_link_is_deleted_by_its_other_name_whoever_has_its_number() -> None:
+    """As the links of a lab that is cleared away: its kernel may have been quicker."""
+
+    def work(netlink: Netlink, other: int) -> None:
+        mark = LabDirectory("gone", "/nowhere").mark
+        netlink.request(
+            [
+                rt.veth_add(rt.VethEnd("hl0", 7), rt.VethEnd("m0", 8), mtu=1500),
+                rt.altname_add(7, f"hostlab:{mark}:lan"),
+            ]
+        )
+        look = remains.marked_links
+
+        def looked(wanted: str | None = None) -> dict[int, str]:
+            found = look(wanted)
+            netlink.request([rt.link_delete(7)])
+            netlink.request([rt.veth_add(rt.VethEnd("hl0", 7), rt.VethEnd("m0", 8), mtu=1500)])
+            netlink.request([rt.altname_add(7, "hostlab:other:lan")])
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(remains, "marked_links", looked)
+            remains.clear(LabDirectory("gone", "/nowhere"))
+        assert look() == {7: "hostlab:other:lan"}
+        netlink.request([rt.link_delete_named("hostlab:other:lan")])
+        assert look() == {}
+        with pytest.raises(OSError, match="delete link hostlab:other:lan"):
+            netlink.request([rt.link_delete_named("hostlab:other:lan")])
 
     in_namespaces(work)
 

@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 
 from hostlab.tasks.survey import task_cgroups
-from tests.netns.cli.cli_site import NOBODY, ROOT, plain_users_python
+from tests.netns.cli.cli_site import ROOT, plain_users_python
 
 LIMIT_S = 100
+FIRST_USER = 100_000
+"""Numbers above it are nobody's on this machine."""
 DEADLINE_S = 60.0
 KINDS = ("root", "given", "kept")
 """Root's own in v2; given by root to a plain user, in v1 here; a plain user's without cgroups."""
@@ -113,12 +115,13 @@ def task_site(kind: str, name: str) -> Iterator[TaskSite]:
         pytest.skip("only root can be both root and a plain user")
     place = Path(tempfile.mkdtemp(prefix="tasks-test-", dir="/tmp"))
     python, path = plain_users_python() if kind != "root" else (sys.executable, str(ROOT / "src"))
-    user = 0 if kind == "root" else NOBODY
+    # A user whom no other test has: what he may fork is counted over the whole machine.
+    user = 0 if kind == "root" else FIRST_USER + os.getpid()
     site = TaskSite(kind, place, f"{name}-{os.getpid()}", user, python, path)
     os.chown(place, user, user)
     place.chmod(0o755)
-    maker = NOBODY if kind == "kept" else 0
-    given = ("-u", str(NOBODY), "-g", str(NOBODY)) if kind == "given" else ()
+    maker = user if kind == "kept" else 0
+    given = ("-u", str(user), "-g", str(user)) if kind == "given" else ()
     try:
         site("init", "--logs", str(site.log), *given, user=maker)
         yield site

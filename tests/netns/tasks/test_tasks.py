@@ -46,7 +46,7 @@ def test_what_forks_as_fast_as_it_can_is_stopped_whole(tasks: TaskSite, bomb: st
 
 
 def _threads_of(user: int) -> int:
-    """What RLIMIT_NPROC counts: of everybody who is that user now."""
+    """What RLIMIT_NPROC counts: all of that user, those too that nobody has reaped yet."""
     found = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):

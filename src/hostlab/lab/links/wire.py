@@ -226,6 +226,9 @@ class Wire:
         match command:
             case Put():
                 cable = self._cables.get(command.name)
+                # What came before the change has the fate of before, whichever is told first.
+                for way in () if cable is None else cable.ways():
+                    self._take(way)
                 if cable is None or not cable.changes_to(command):
                     self._drop(command.name)
                     self._put(command)
