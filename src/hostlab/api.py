@@ -72,6 +72,7 @@ class Node(AwaitedNode):
                 f"{self.name}: {command!r} ended with status {done.status}:"
                 f" {(done.stderr or done.stdout).decode(errors='replace').strip()}",
                 hint=f"hostlab exec {self.lab}/{self.name} -- sh -c {command!r}",
+                lab=self.lab,
             )
         return done.stdout.decode(errors="replace")
 

@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import msgspec
 
+from hostlab.terminal import plain
+
 
 class Place(msgspec.Struct, frozen=True):
     """A position in a file that a user wrote; line and column count from 1."""
@@ -42,13 +44,14 @@ class Problem(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
+        """For people, and so plain: the words may be a host's, or those of somebody's file."""
         text = f"{self.where}: {self.message}" if self.where else self.message
         if self.where and self.where.text:
             # A tab under a tab, so that the caret stands where the terminal puts the text.
-            before = self.where.text[: self.where.column - 1]
+            before = plain(self.where.text[: self.where.column - 1])
             caret = "".join("\t" if c == "\t" else " " for c in before) + "^"
             text += f"\n    {self.where.text}\n    {caret}"
-        return f"{text}\n  hint: {self.hint}" if self.hint else text
+        return plain(f"{text}\n  hint: {self.hint}" if self.hint else text)
 
 
 class SpecError(Problem):
@@ -74,6 +77,19 @@ class Failed(Problem):
 
     exit_code = 1
 
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        where: Place | None = None,
+        hint: str | None = None,
+        lab: str | None = None,
+    ) -> None:
+        """`lab` is the one into which the hint leads: without it the hint is of no use."""
+        super().__init__(code, message, where=where, hint=hint)
+        self.lab = lab
+
 
 class DecodeError(Problem):
     """Bytes from a kernel or a peer do not mean anything."""
@@ -90,6 +106,13 @@ class SpecErrors(Problem):
 
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong in one line: of a Problem its message, and its hint in brackets."""
+    if not isinstance(error, Problem):
+        return str(error)
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 def extra(name: str) -> str:

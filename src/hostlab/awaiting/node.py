@@ -142,6 +142,7 @@ class AwaitedNode(NodeConnection, Awaited):
             f"{self.name}: {command!r} has not {ended} in {timeout_s:g} s, tried {tries}:"
             f" {waited.seen.text}{quoted(waited.seen.log)}",
             hint=f"hostlab exec {self.lab}/{self.name} -- sh -c {command!r}",
+            lab=self.lab,
         )
 
 

@@ -255,6 +255,7 @@ class Wait(contextlib.ExitStack):
             NODE_GONE,
             f"{self.node.name}: {self.missing}; nothing will: the node has ended",
             hint=f"`hostlab status {self.node.lab}` tells why; `hostlab up` brings it back",
+            lab=self.node.lab,
         )
 
     def _late(self) -> Failed:
@@ -269,7 +270,8 @@ class Wait(contextlib.ExitStack):
         missing = self.missing
         with contextlib.suppress(Problem, OSError):
             missing += self.instead(self.rows or ())
-        return Failed("wait", f"{self.node.name}: {missing}: {why}{quoted(log)}", hint=hint)
+        message = f"{self.node.name}: {missing}: {why}{quoted(log)}"
+        return Failed("wait", message, hint=hint, lab=self.node.lab)
 
 
 def quoted(log: Sequence[str]) -> str:

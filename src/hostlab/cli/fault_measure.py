@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostlab.cli.output import clock, coloured, json_option, plain, print_json, print_table
+from hostlab.cli.output import clock, coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, only_lab
 from hostlab.errors import UsageError
+from hostlab.terminal import plain
 
 if TYPE_CHECKING:
     from hostlab.checks.requests import Probe

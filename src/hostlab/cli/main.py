@@ -15,6 +15,7 @@ import click
 
 from hostlab.cli.lazy import LazyGroup
 from hostlab.errors import Problem
+from hostlab.terminal import plain
 from hostlab.version import __version__
 
 COMMANDS: Final = {
@@ -115,7 +116,7 @@ def guarded(command: Callable[[], Any]) -> int:
         return 0
     except OSError as error:
         what = f" ({error.filename})" if error.filename else ""
-        print(f"hostlab: {error.strerror or error}{what}", file=sys.stderr)
+        print(plain(f"hostlab: {error.strerror or error}{what}"), file=sys.stderr)
         return 4
     return result if isinstance(result, int) else 0
 

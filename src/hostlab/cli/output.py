@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from hostlab.errors import UsageError
+from hostlab.terminal import plain
 
 PROGRESS_AFTER_S: Final = 0.5
 """Work that is done sooner shows no progress."""
@@ -41,7 +42,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     """Columns as wide as their widest cell, two spaces apart; nothing for no rows."""
     if not rows:
         return
-    cells = [[str(cell) if cell is not None else "-" for cell in row] for row in (header, *rows)]
+    every = (header, *rows)
+    cells = [["-" if cell is None else plain(str(cell)) for cell in row] for row in every]
     widths = [max(len(row[n]) for row in cells) for n in range(len(header))]
     for row in cells:
         print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
@@ -57,14 +59,6 @@ def coloured(text: str, *, good: bool) -> str:
     if not sys.stdout.isatty():
         return text
     return click.style(text, fg=_GREEN if good else _RED)
-
-
-def plain(text: str) -> str:
-    """Text of a host for a terminal: what would move its cursor or change its colours is told."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
-        for each in text
-    )
 
 
 def write_text(path: str, text: str) -> None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from hostlab.cli.output import coloured, json_option, plain, print_json
+from hostlab.cli.output import coloured, json_option, print_json
 from hostlab.cli.probing import from_option, parsed, seconds
 from hostlab.cli.targets import one_node
 from hostlab.errors import Failed
 from hostlab.spec import probe_tables
+from hostlab.terminal import plain
 
 if TYPE_CHECKING:
     from hostlab.probes.talking import Act, Heard
@@ -56,7 +57,9 @@ def talk_command() -> None:
     """
 
 
-@talk_command.command("tcp", epilog="Example: hostlab talk tcp mail1:25 -e 'expect ^220 ' -e QUIT")
+@talk_command.command(
+    "tcp", epilog="Example: hostlab talk tcp mail1:25 -e 'expect ^220 ' -e 'send QUIT'"
+)
 @click.argument("target", callback=parsed(probe_tables.endpoint))
 @_options
 def tcp_command(target: str, **said: Any) -> int:
@@ -213,7 +216,7 @@ def _lines(heard: Heard, how: str) -> list[str]:
         return [
             line
             for value in values
-            for line in json.dumps(value, indent=2, ensure_ascii=False).splitlines()
+            for line in plain(json.dumps(value, indent=2, ensure_ascii=False)).splitlines()
         ]
     return [plain(line) for line in text.splitlines()]
 

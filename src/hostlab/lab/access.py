@@ -63,6 +63,7 @@ class NodeConnection(InitClient):
                 NODE_GONE,
                 f"node {self.name} of lab {self.lab} is not there",
                 hint=f"`hostlab status {self.lab}` tells why; `hostlab up` brings it back",
+                lab=self.lab,
             ) from None
 
     def execute(

@@ -94,6 +94,7 @@ class _Watch:
         now: Callable[[], float],
         stack: ExitStack,
     ) -> None:
+        self.lab = lab.name
         self.deadline = deadline
         self.now = now
         self.nodes = nodes
@@ -172,7 +173,8 @@ class _Watch:
         trouble = failed_daemon(node, self.nodes[name], left_s)
         if trouble:
             hint = f"`hostlab job log` shows what it says, {configuration_of(node)} what it reads"
-            raise Failed(NOT_CONVERGED, f"node {name}: {trouble}", hint=hint)
+            message = f"node {name}: {trouble}"
+            raise Failed(NOT_CONVERGED, message, hint=hint, lab=self.lab)
         self.watched[name] = watched = Watched(node, self.nodes[name], wanted)
         for fd in watched.filenos():
             self.owners[fd] = name
@@ -203,4 +205,5 @@ class _Watch:
             NOT_CONVERGED,
             f"the routing has not converged in time; {text}",
             hint="the lab is up; `hostlab job log` shows what the daemons say",
+            lab=self.lab,
         )

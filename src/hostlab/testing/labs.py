@@ -176,8 +176,8 @@ class Labs:
         error = None if call.excinfo is None else call.excinfo.value
         is_told = False
         if shared is not None and isinstance(error, Failed) and not self.is_keeping:
-            # It says how to enter a lab that is about to go.
-            is_told = shared.lab.name in (error.hint or error.message)
+            # A hint that leads into a lab that is about to go would be in vain.
+            is_told = error.hint is None or error.lab == shared.lab.name
             if is_told:
                 error.hint = "run again with --hostlab-keep to look inside"
         report = yield

@@ -241,7 +241,10 @@ def test_asks_for_what_is_not(lab):
     lab["nobody"]
 
 def test_has_another_hint(lab):
-    raise Failed("none", "no route", hint="look at the router")
+    raise Failed("none", "no route", hint=f"look at the router of {lab.name}")
+
+def test_has_no_hint(lab):
+    lab["client"].fail("true")
 
 def test_has_a_fault_inside(lab):
     lab["client"].execute("true", directory=object())
@@ -265,7 +268,8 @@ def test_a_failure_ends_with_the_test_s_own_line_and_says_how_the_lab_would_stay
         ("test_asserts", "assert lab[", "assert 3 == 0", beside),
         ("test_is_late", 'lab["client"].succeed("sleep', "has not ended in time", beside),
         ("test_asks_for_what_is_not", 'lab["nobody"]', "hint: nodes: web1, web2, client", beside),
-        ("test_has_another_hint", "raise Failed", "hint: look at the router", beside),
+        ("test_has_another_hint", "raise Failed", "hint: look at the router of shop-", beside),
+        ("test_has_no_hint", 'lab["client"].fail(', "succeeded, and was not to", hint),
     ):
         text = told[name]
         assert "hostlab/" not in text, text

@@ -1,16 +1,18 @@
-"""What is printed of a host's text."""
+"""How results are shown."""
 
 from __future__ import annotations
 
 import pytest
 
-from hostlab.cli.output import plain
+from hostlab.cli.output import print_table
 
 pytestmark = pytest.mark.unit
 
 
-def test_no_text_of_a_host_commands_the_terminal() -> None:
-    assert plain("\x1b]0;title\x07 \x9b31m \u202eevil\r") == (
-        r"\x1b]0;title\x07 \x9b31m \u202eevil\r"
-    )
-    assert plain("é ✓ 日本\n\tline") == "é ✓ 日本\n\tline"
+def test_a_table_is_as_wide_as_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("NAME", "STATE"), [("a\x1b[2J", None), ("b", "up")])
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME      STATE",
+        r"a\x1b[2J  -",
+        "b         up",
+    ]
