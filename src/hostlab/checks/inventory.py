@@ -14,6 +14,7 @@ In a file of names and in comments `# role: PATTERN: ROLE …` of an ssh_config,
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -169,12 +170,22 @@ def _host(name: str, roles: tuple[str, ...], variables: Mapping[str, Any]) -> In
         if variables.get(variable) not in (None, ""):
             said[field] = str(variables[variable])
     local = said.pop("connection", "") == "local"
-    extra = tuple(word for key in _EXTRA for word in str(variables.get(key, "")).split())
+    if said.get("python", "").startswith("auto"):
+        del said["python"]  # Ansible finds one: `auto`, `auto_silent`, `auto_legacy`
+    extra = tuple(word for key in _EXTRA for word in _split(name, key, variables.get(key)))
     if "port" in said:
         if not said["port"].isdecimal():
             raise SpecError("inventory", f"{name}: {said['port']!r} is not a port")
         said["port"] = int(said["port"])
     return InventoryHost(name=name, roles=roles, arguments=extra, is_local=local, **said)
+
+
+def _split(host: str, key: str, value: Any) -> list[str]:
+    """The words of ssh's arguments, of which one may be a whole ProxyCommand."""
+    try:
+        return shlex.split(str(value or ""))
+    except ValueError as error:
+        raise SpecError("inventory", f"{host}: {key}: {error}") from None
 
 
 def _ini(lines: list[str], file: str) -> list[InventoryHost]:
@@ -191,21 +202,24 @@ def _ini(lines: list[str], file: str) -> list[InventoryHost]:
             groups.members.setdefault(group, {})
         elif kind == "vars":
             key, _, value = text.partition("=")
-            groups.variables.setdefault(group, {})[key.strip()] = value.strip().strip("\"'")
+            groups.variables.setdefault(group, {})[key.strip()] = _unquoted(value.strip())
         elif kind == "children":
             groups.children.setdefault(group, {})[text] = None
         else:
-            name, *rest = _words(text)
+            try:
+                name, *rest = shlex.split(text)
+            except ValueError as error:
+                raise _wrong(file, number, line, str(error)) from None
             variables = dict(word.partition("=")[::2] for word in rest)
             for each in _expanded(name, file, number, line):
                 groups.add(group, each, variables)
     return list(groups.made())
 
 
-def _words(text: str) -> list[str]:
-    """Words of a line; quotes keep spaces, as in `args="-o A=b"`."""
-    found = re.findall(r"""(?:[^\s"']|"[^"]*"|'[^']*')+""", text)
-    return [re.sub(r"""["']""", "", word) for word in found]
+def _unquoted(value: str) -> str:
+    """What is between two quotes; those inside are kept."""
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if is_quoted else value
 
 
 def _expanded(name: str, file: str, number: int, line: str) -> list[str]:

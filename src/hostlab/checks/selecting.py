@@ -33,18 +33,26 @@ def selected(
         for node in lab.nodes
         if _matches(hosts, [node.name]) and _matches(roles, node.roles)
     }
+    if hosts and roles and not names:
+        raise UsageError("selection", f"no host called {_or(hosts)} has the role {_or(roles)}")
     asked = [
         check
         for check in lab.checks
         if not words or any(word.lower() in said(check).lower() for word in words)
     ]
-    if lab.checks and not asked:
-        raise UsageError("selection", f"no check says {' or '.join(words)}")
-    kept = (
+    every = (
         msgspec.structs.replace(check, nodes=tuple(n for n in check.nodes if n in names))
         for check in asked
     )
-    return tuple(check for check in kept if check.nodes)
+    kept = tuple(check for check in every if check.nodes)
+    if lab.checks and words and not kept:
+        what = f"no check says {_or(words)}"
+        raise UsageError("selection", f"{what} on these hosts" if asked else what)
+    return kept
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(words)
 
 
 def _matches(patterns: Sequence[str], names: Iterable[str]) -> bool:

@@ -81,6 +81,12 @@ def test_what_ansible_says_of_a_host() -> None:
         ("[web]\nw[1:a]\n", "hosts", "is no range"),
         ("[web]\nw[1:999999999]\n", "hosts", "more than"),
         ("[web]\nw ansible_port=x\n", "hosts", "is not a port"),
+        ("[web]\nw a='b\n", "hosts", "hosts:2:1: No closing quotation"),
+        (
+            "[web]\nw\n[web:vars]\nansible_ssh_common_args=-o A='b\n",
+            "hosts",
+            "w: ansible_ssh_common_args: No closing quotation",
+        ),
         ("all: [", "h.yaml", "h.yaml:2:1: did not find"),
         ("all: {hosts: [a]}", "h.yaml", "all.hosts is a list"),
         ("Host -x\n", "config", "is no host's name"),
@@ -101,6 +107,29 @@ def test_any_text_is_an_inventory_or_an_error(text: str, is_yaml: bool) -> None:
         return
     assert found.hosts
     assert not any(host.name.startswith("-") for host in found.hosts)
+
+
+GATE = '-o ProxyCommand="ssh -W %h:%p -q gate"'
+
+
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [
+        (f"[web]\nw ansible_ssh_common_args='{GATE}'\n", "hosts"),
+        (f"[web]\nw\n[web:vars]\nansible_ssh_common_args='{GATE}'\n", "hosts"),
+        (f"[web]\nw\n[web:vars]\nansible_ssh_common_args={GATE}\n", "hosts"),
+        (f"all: {{hosts: {{w: {{ansible_ssh_common_args: '{GATE}'}}}}}}\n", "h.yaml"),
+    ],
+)
+def test_a_proxy_s_command_stays_one_word(text: str, file: str) -> None:
+    (host,) = parse(text, file).hosts
+    assert host.arguments == ("-o", "ProxyCommand=ssh -W %h:%p -q gate")
+
+
+@pytest.mark.parametrize("word", ["auto", "auto_silent", "python3"])
+def test_a_python_that_ansible_would_look_for_is_python3(word: str) -> None:
+    (host,) = parse(f"[web]\nw ansible_python_interpreter={word}\n", "hosts").hosts
+    assert host.python == "python3"
 
 
 LAB = """
@@ -124,6 +153,8 @@ def test_a_host_has_the_checks_of_its_name_and_of_its_roles() -> None:
     assert ways["a.example"].argv is not None
     assert ways["a.example"].argv[-2:] == ("--", "a.example")
     assert ways["c"].repeat(("cat", "a b")) == "ssh -- c 'cat '\"'\"'a b'\"'\"''"
+    # Nothing is installed there.
+    assert ways["c"].repeat(("hostlab", "probe", "ntp", "b")) == ""
 
 
 def test_which_node_this_machine_is() -> None:

@@ -25,6 +25,7 @@ nodes:
   web1: {roles: web}
   web2: {roles: web}
   db: {checks: [{listens: 5432}]}
+  bare:
 """
 
 
@@ -195,15 +196,19 @@ def test_checks_of_hosts_roles_and_words() -> None:
     assert told(hosts=["web1"]) == [(text, ("web1",)) for text, _ in everything[:2]]
     assert told(hosts=["w*", "db"]) == everything
     assert told(roles=["web"], words=["LISTENS"]) == everything[:1]
-    assert told(hosts=["db"], roles=["web"]) == []
+    assert told(hosts=["web1", "bare"], words=["job"]) == [("job: www: running", ("web1",))]
+    assert told(hosts=["bare"]) == []
 
 
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({"hosts": ["web3"]}, "no host is called web3\n  hint: there are: web1, web2, db"),
+        ({"hosts": ["web3"]}, "no host is called web3\n  hint: there are: web1, web2, db, bare"),
         ({"roles": ["wep"]}, "no role is called wep\n  hint: there are: web"),
         ({"words": ["ping"]}, "no check says ping"),
+        ({"words": ["ping", "x"]}, "no check says ping or x"),
+        ({"words": ["listens"], "hosts": ["bare"]}, "no check says listens on these hosts"),
+        ({"hosts": ["db"], "roles": ["web"]}, "no host called db has the role web"),
     ],
 )
 def test_what_is_not_there_is_no_empty_success(chosen: dict[str, list[str]], said: str) -> None:
