@@ -31,7 +31,7 @@ DEADLINE_S = 180.0
 FENCE = re.compile(r"^```(?P<kind>\w+)(?: title=(?P<title>\S+))?\n(?P<text>.*?)^```$", re.M | re.S)
 VARYING = (
     (re.compile(r"\b\d+(\.\d+)? (ms|s)\b"), "TIME"),
-    (re.compile(r"\b\d+ tries\b"), "TRIES"),
+    (re.compile(r"\b\d+ tr(?:y|ies)\b"), "TRIES"),
     (re.compile(r"(?<=\s)\d{2,7}(?=\s+(-$|\w+ (running|stopped)))", re.M), "PID"),
 )
 LOOK = re.compile(

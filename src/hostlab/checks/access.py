@@ -77,17 +77,22 @@ class Conversation(Protocol):
 
 
 @runtime_checkable
-class HostAccess(Protocol):
-    """A host outside of a lab, which answers questions by one connection."""
+class OutsideAccess(Protocol):
+    """A host outside of a lab."""
 
     name: str
 
-    def connected(self) -> AbstractContextManager[Conversation]:
-        """A connection; `Problem` or `OSError`, which say why, when there is none."""
+    def repeat(self, on_the_host: tuple[str, ...]) -> str:
+        """A command line that runs this command on the host; empty where nobody can."""
         ...
 
-    def repeat(self, by_hand: tuple[str, ...]) -> str:
-        """A command line that runs this command on the host."""
+
+@runtime_checkable
+class HostAccess(OutsideAccess, Protocol):
+    """One which answers questions by one connection."""
+
+    def connected(self) -> AbstractContextManager[Conversation]:
+        """A connection; `Problem` or `OSError`, which say why, when there is none."""
         ...
 
 

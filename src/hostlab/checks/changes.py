@@ -33,7 +33,7 @@ class Change(StrEnum):
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
     """One cell that is worth a line."""
 
-    host: str
+    node: str
     check: str
     change: Change
     before: Outcome | None
@@ -57,7 +57,7 @@ def compare(runs: Sequence[Run]) -> list[Changed]:
         assert shown is not None
         found.append(
             Changed(
-                host=cell[0],
+                node=cell[0],
                 check=cell[1],
                 change=change,
                 before=old.outcome if old else None,

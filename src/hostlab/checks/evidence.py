@@ -17,12 +17,10 @@ from typing import Final, Protocol
 import msgspec
 
 from hostlab.checks.access import NodeAccess
-from hostlab.checks.expectations import expectation
 from hostlab.checks.judge import judge
 from hostlab.checks.secrets import Masking
-from hostlab.checks.targets import nodes_asked
 from hostlab.checks.verdict import Outcome, Report
-from hostlab.errors import Problem
+from hostlab.errors import Problem, in_a_line
 from hostlab.observe.in_node import capture_socket_in, interfaces_in
 from hostlab.observe.pcapng import write_capture
 from hostlab.spec.model import Check, Lab
@@ -45,47 +43,30 @@ class LoggingNode(NodeAccess, Protocol):
         ...
 
 
-def with_logs(
-    report: Report,
-    nodes: Mapping[str, LoggingNode],
-    secrets: Sequence[str] = (),
-    *,
-    checks: Sequence[Check] = (),
-    described: Lab | None = None,
-) -> Report:
+def with_logs(report: Report, nodes: Mapping[str, LoggingNode], described: Lab) -> Report:
     """The same report; what fails has the last lines of what its node's jobs wrote.
 
-    With the `checks` that were judged and the lab as it is `described`, also of what the jobs of
-    the nodes wrote that it has asked, with their nodes before them.
+    With the nodes before them, also of what the jobs of the nodes wrote that it has asked. The lab
+    is as it is `described`.
     """
-    masking = Masking(secrets)
+    masking = Masking(described.secrets)
     told: dict[str, tuple[str, ...]] = {}
-    asked = [check for check in checks for _ in check.nodes] if described is not None else []
     # The init of a node without jobs would start for this question alone.
-    idle = {node.name for node in described.nodes if not node.has_jobs} if described else set()
+    telling = {node.name for node in described.nodes if node.has_jobs} & nodes.keys()
 
     def said(node: str) -> tuple[str, ...]:
-        if node in nodes.keys() - idle - told.keys() and len(told) < MOST:
+        if node in telling and node not in told and len(told) < MOST:
             told[node] = tuple(map(masking.text, _logs(nodes[node])))
         return told.get(node, ())
 
     rows = list(report.rows)
     for number, row in enumerate(rows):
-        if row.outcome is not Outcome.FAILS or row.node not in nodes:
-            continue
-        lines = list(said(row.node))
-        if described is not None and number < len(asked):
-            for node in _others(asked[number], described, row.node):
+        if row.outcome is Outcome.FAILS and row.node in nodes:
+            lines = list(said(row.node))
+            for node in row.asks:
                 lines += [f"{node}/{line}" for line in said(node)]
-        rows[number] = msgspec.structs.replace(row, jobs_said=tuple(lines))
+            rows[number] = msgspec.structs.replace(row, jobs_said=tuple(lines))
     return msgspec.structs.replace(report, rows=tuple(rows))
-
-
-def _others(check: Check, described: Lab, asker: str) -> Iterator[str]:
-    """The nodes that a check asks beside its own."""
-    ports = expectation(check.kind, check.arguments).asked()
-    found = (node.name for each in ports for node in nodes_asked(described, asker, each.host))
-    yield from (name for name in dict.fromkeys(found) if name != asker)
 
 
 def _logs(node: LoggingNode) -> Iterator[str]:
@@ -104,15 +85,19 @@ def with_packets(
 ) -> Report:
     """The same report; what fails has the packets that passed its node when it was asked again.
 
-    `checks` are those that were judged. The packets are in pcapng files below `directory`, one for
-    a verdict and interface, as they are: secrets are masked in what is told of them alone.
+    `checks` are those that were judged, in their order. The packets are in pcapng files below
+    `directory`, one for a verdict and interface, as they are: secrets are masked in what is told of
+    them alone.
     """
     masking = Masking(secrets)
     asked = [(check, node) for check in checks for node in check.nodes]
     rows = list(report.rows)
-    failed = [n for n, row in enumerate(rows) if row.outcome is Outcome.FAILS and row.node in nodes]
-    for number in failed[:MOST]:
-        check, node = asked[number]
+    failed = [
+        (number, *each)
+        for number, (row, each) in enumerate(zip(rows, asked, strict=True))
+        if row.outcome is Outcome.FAILS and row.node in nodes
+    ]
+    for number, check, node in failed[:MOST]:
         again = msgspec.structs.replace(
             check, nodes=(node,), within_s=min(check.within_s, AGAIN_S), condition=None
         )
@@ -122,7 +107,7 @@ def with_packets(
             with _captured(nodes[node].pid, os.path.join(place, f"{number}-{node}")) as files:
                 judge([again], nodes)
         except (Problem, OSError) as error:
-            told: tuple[str, ...] = (f"they could not be captured: {error}",)
+            told: tuple[str, ...] = (f"they could not be captured: {in_a_line(error)}",)
         else:
             told = tuple(masking.text(line) for line in _told(files))
         rows[number] = msgspec.structs.replace(rows[number], packets=told)

@@ -35,11 +35,13 @@ from hostlab.checks.kind import (
     Asked,
     Expectation,
     InsideExpectation,
+    Options,
     OutsideExpectation,
     Texts,
     content_differs,
     hostlab_line,
     last_lines,
+    options,
     texts,
     unanswered,
 )
@@ -49,7 +51,7 @@ from hostlab.checks.network import Ntp, Ping, Ssh, Tcp, Tls, Udp, UnixSocket
 from hostlab.checks.network_kinds import AddressIs, InterfaceIs, RouteIs
 from hostlab.checks.patience import Seen
 from hostlab.checks.routed import BgpSession, Ospf
-from hostlab.errors import DecodeError, SpecError, Unsupported
+from hostlab.errors import DecodeError, SpecError, Unsupported, in_a_line
 from hostlab.jobs.job_state import JobState
 from hostlab.linux.sockdiag import Listener, listeners
 from hostlab.probes import reach, web
@@ -144,8 +146,23 @@ class Http(InsideExpectation, frozen=True, kw_only=True):
         return f"status {self.status}{to}{body} from {self.url}{days}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        options = "-sSi" + ("L" if self.follow else "") + ("" if self.verify else "k")
-        return ("curl", options, "--max-time", f"{max(1, within_s):g}", self.url)
+        is_head = self.method == "HEAD"  # of which curl must not wait for a body
+        flags = "-sSi" + ("L" if self.follow else "") + ("" if self.verify else "k")
+        said: Options = {
+            "--max-time": f"{max(1, within_s):g}",
+            "--head": is_head,
+            "--request": None if is_head or self.method == "GET" else self.method,
+            "--header": tuple(f"{name}: {value}" for name, value in self.headers.items()),
+            "--cacert": self.authorities,
+            "--resolve": tuple(self._resolved()),
+        }
+        return ("curl", flags, *options(said), self.url)
+
+    def _resolved(self) -> Iterator[str]:
+        """Names and their addresses as curl wants them, with a port."""
+        for name, address in self.resolve.items():
+            ports = () if ":" in name else tuple(f":{each.port}" for each in self.asked())
+            yield f"{name}{''.join(ports)}:{address}"
 
     def asked(self) -> tuple[Asked, ...]:
         try:
@@ -551,7 +568,7 @@ def attempt_inside(judged: InsideExpectation, timeout_s: float) -> Seen:
     try:
         return judged.attempt(timeout_s)
     except (Unsupported, OSError) as error:
-        return Seen(ok=False, unknown=True, hopeless=True, text=str(error))
+        return Seen(ok=False, unknown=True, hopeless=True, text=in_a_line(error))
 
 
 def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from hostlab import typed
-from hostlab.checks.access import Conversation, HostAccess, NodeAccess
+from hostlab.checks.access import Conversation, HostAccess, NodeAccess, OutsideAccess
 from hostlab.checks.expectations import (
     Listens,
     expectation,
@@ -29,17 +29,17 @@ from hostlab.checks.expectations import (
 from hostlab.checks.inside import MESSAGE_BYTES, Crew
 from hostlab.checks.kind import (
     OUTPUT_LINES,
+    Asked,
     Expectation,
     InsideExpectation,
     OutsideExpectation,
-    ProbeExpectation,
 )
 from hostlab.checks.patience import Patience, Seen, Waited
 from hostlab.checks.questions import Question, Reply, answered, attempt_outside
 from hostlab.checks.secrets import Masking
 from hostlab.checks.targets import LOOK, Targets, who_listens
 from hostlab.checks.verdict import Outcome, Report, Verdict
-from hostlab.errors import Problem
+from hostlab.errors import Problem, in_a_line
 from hostlab.spec.model import Check, Lab
 
 AT_ONCE: Final = 128
@@ -121,25 +121,29 @@ class _Judging:
     def say(self, row: _Row, waited: Waited) -> None:
         verdict = _verdict(row, waited, self.repeat(row))
         if self.targets is not None and verdict.outcome is Outcome.FAILS:
-            log = (*verdict.log, *self._why(self.targets, row, waited.seen))
-            verdict = msgspec.structs.replace(verdict, log=log)
+            blamed = row.expectation.blamed(verdict.facts)
+            verdict = msgspec.structs.replace(
+                verdict,
+                log=(*verdict.log, *self._why(self.targets, row, waited.seen, blamed)),
+                asks=self.targets.names(row.node, blamed),
+            )
         self.verdicts.put((row.position, self.masking.of(verdict)))
 
-    def _why(self, targets: Targets, row: _Row, seen: Seen) -> tuple[str, ...]:
-        """What is so in the nodes that a check that fails has asked."""
+    def _why(
+        self, targets: Targets, row: _Row, seen: Seen, blamed: tuple[Asked, ...]
+    ) -> tuple[str, ...]:
+        """What is so in the nodes that have not answered a check as it wants."""
         if isinstance(row.expectation, Listens) and seen.log:
             return ()  # it says which job has failed
         # Of these alone a verdict knows facts without any answer.
         answered = bool(seen.facts) and row.check.kind not in ("tcp", "udp")
-        return targets.lines(row.node, row.expectation.asked(), answered=answered)
+        return targets.lines(row.node, blamed, answered=answered)
 
     def repeat(self, row: _Row) -> str:
         """A command line that asks the same by hand."""
         access, within_s = self.access.get(row.node), row.check.within_s
-        if isinstance(access, HostAccess):
-            words = row.expectation.by_hand(within_s)
-            is_probe = isinstance(row.expectation, ProbeExpectation)
-            return access.repeat(("hostlab", "probe", *words) if is_probe else words)
+        if isinstance(access, OutsideAccess):
+            return access.repeat(row.expectation.on_the_host(within_s))
         return row.expectation.repeat(self.lab, row.node, within_s)
 
     def say_unknown(self, rows: Iterable[_Row], text: str, since: float) -> None:
@@ -301,7 +305,9 @@ def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
         with judging.crew.enter(access.pid) as inside:
             _converse(judging, access, inside, pending)
     except (Problem, OSError) as error:
-        judging.say_unknown(pending.values(), f"the node cannot be looked at: {error}", started)
+        judging.say_unknown(
+            pending.values(), f"the node cannot be looked at: {in_a_line(error)}", started
+        )
 
 
 def _judge_there(judging: _Judging, host: str, rows: list[_Row]) -> None:
@@ -314,7 +320,7 @@ def _judge_there(judging: _Judging, host: str, rows: list[_Row]) -> None:
         with access.connected() as conversation:
             _converse(judging, None, conversation, pending)
     except (Problem, OSError) as error:
-        judging.say_unknown(pending.values(), str(error), started)
+        judging.say_unknown(pending.values(), in_a_line(error), started)
 
 
 def _converse(

@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 import shlex
 import ssl
-from typing import ClassVar, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -24,9 +25,13 @@ from hostlab.probes.names import UnknownName
 
 Texts = str | tuple[str, ...] | None
 """One text, several, or none."""
+Options = Mapping[str, bool | float | Texts]
+"""What is said by the options of a command line."""
 OUTPUT_LINES: Final = 20
 OUTPUT_BYTES: Final = 4096
 """How much of a command's output goes into a verdict."""
+LINE_CHARACTERS: Final = 400
+"""How much of one line of it."""
 
 
 class Asked(NamedTuple):
@@ -59,9 +64,17 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """A command that, run in the node, lets a person see the same."""
         raise NotImplementedError
 
+    def on_the_host(self, within_s: float) -> tuple[str, ...]:
+        """A command that, run on the host itself, does so."""
+        return self.by_hand(within_s)
+
     def asked(self) -> tuple[Asked, ...]:
         """The ports of hosts that it asks: what is so there may say why it does not hold."""
         return ()
+
+    def blamed(self, facts: Mapping[str, Any]) -> tuple[Asked, ...]:
+        """Those of them that did not answer as wanted, by the facts of a verdict that fails."""
+        return self.asked()
 
     def prepare(self) -> None:
         """Import what an attempt needs; told before anybody enters a node."""
@@ -93,12 +106,15 @@ class ProbeExpectation(InsideExpectation, frozen=True, kw_only=True):
     attempt_s = float("inf")
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        """The words behind `hostlab probe`."""
+        """The words behind `hostlab probe`: all that was said, so that it asks the same."""
         raise NotImplementedError
+
+    def on_the_host(self, within_s: float) -> tuple[str, ...]:
+        return ("hostlab", "probe", *self.by_hand(within_s))
 
     def repeat(self, lab: str | None, node: str, within_s: float) -> str:
         place = f"{lab}/{node}" if lab else node
-        return shlex.join(("hostlab", "probe", *self.by_hand(within_s), "--from", place))
+        return shlex.join((*self.on_the_host(within_s), "--from", place))
 
 
 def texts(said: Texts) -> tuple[str, ...]:
@@ -128,9 +144,31 @@ def content_differs(
     return None
 
 
+def options(said: Options) -> tuple[str, ...]:
+    """A command line's: a flag that is true, an option as often as there are texts of it; nothing
+    of what is not said.
+    """
+    words: list[str] = []
+    for name, value in said.items():
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            each = value if isinstance(value, tuple) else (value,)
+            for one in each:
+                words += [name, f"{one:g}" if isinstance(one, float) else str(one)]
+    return tuple(words)
+
+
+def milliseconds(time_s: float | None) -> str | None:
+    """A time as an option has it."""
+    return None if time_s is None else f"{time_s * 1e3:g}ms"
+
+
 def last_lines(output: bytes) -> tuple[str, ...]:
-    """The last lines of an output, bounded."""
-    return tuple(output[-OUTPUT_BYTES:].decode(errors="replace").splitlines()[-OUTPUT_LINES:])
+    """The last lines of an output, bounded; of a line that is too long its beginning."""
+    lines = output[-OUTPUT_BYTES:].decode(errors="replace").splitlines()[-OUTPUT_LINES:]
+    most = LINE_CHARACTERS
+    return tuple(line if len(line) <= most else f"{line[:most]} …" for line in lines)
 
 
 def hostlab_line(command: str, lab: str | None, node: str, *rest: str) -> str:

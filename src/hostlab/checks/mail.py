@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hostlab.checks.kind import Asked, ProbeExpectation, unanswered
+from hostlab.checks.kind import Asked, ProbeExpectation, options, unanswered
 from hostlab.checks.patience import Seen
 from hostlab.errors import DecodeError
 from hostlab.probes import relay, smtp
@@ -17,6 +17,8 @@ from hostlab.probes.stream import parse_server
 SENDER = "hostlab@sender.example"
 RECIPIENT = "hostlab@recipient.example"
 """Strangers to every server: RFC 2606."""
+NOBODY = "hostlab.invalid"
+"""What the client calls itself."""
 
 
 class Smtp(ProbeExpectation, frozen=True, kw_only=True):
@@ -29,7 +31,7 @@ class Smtp(ProbeExpectation, frozen=True, kw_only=True):
     """none, starttls or implicit."""
     verify: bool = True
     helo: bool = False
-    name: str = "hostlab.invalid"
+    name: str = NOBODY
     user: str | None = None
     password: str | None = None
     auth: str | None = None
@@ -63,19 +65,22 @@ class Smtp(ProbeExpectation, frozen=True, kw_only=True):
         return (Asked(*parse_server(self.server, smtp.PORTS[self.tls])),)
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        words = ["smtp", self.server]
-        options = (
-            ("--tls", None if self.tls == "none" else self.tls),
-            ("--user", self.user),
-            ("--mail-from", self.sender),
-            *(("--rcpt-to", each) for each in self.recipients),
-        )
-        for option, value in options:
-            if value is not None:
-                words += [option, value]
-        flags = (("--relay", self.relay), ("--helo", self.helo), ("--no-verify", not self.verify),
-                 ("--refused", self.refused))  # fmt: skip
-        return (*words, *(word for word, said in flags if said))
+        said = {
+            "--tls": None if self.tls == "none" else self.tls,
+            "--user": self.user,
+            "--mail-from": self.sender,
+            "--rcpt-to": self.recipients,
+            "--relay": self.relay,
+            "--helo": self.helo,
+            "--no-verify": not self.verify,
+            "--refused": self.refused,
+            "--name": None if self.name == NOBODY else self.name,
+            "--auth": self.auth,
+            "--size": self.size_bytes,
+            "--8bitmime": self.eight_bit,
+            "--offers": self.offers,
+        }
+        return ("smtp", self.server, *options(said))
 
     def attempt(self, timeout_s: float) -> Seen:
         host, port = parse_server(self.server, smtp.PORTS[self.tls])

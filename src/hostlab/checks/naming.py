@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hostlab.checks.kind import Asked, ProbeExpectation
+from hostlab.checks.kind import Asked, Options, ProbeExpectation, options
 from hostlab.checks.patience import Seen
 from hostlab.errors import DecodeError, Unsupported
 from hostlab.probes import dns
@@ -64,13 +64,20 @@ class Dns(ProbeExpectation, frozen=True, kw_only=True):
         return tuple(Asked(*parse_server(each, dns.PORT), protocol) for each in self.servers)
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        words = ["dns", self.name, self.type]
-        for option, values in (("--server", self.servers), ("--subnet", self.subnets)):
-            for value in values:
-                words += [option, value]
-        flags = (("--tcp", self.tcp), ("--no-recursion", not self.recursion),
-                 ("--trace", self.trace))  # fmt: skip
-        return (*words, *(word for word, said in flags if said))
+        said: Options = {
+            "--server": self.servers,
+            "--subnet": self.subnets,
+            "--tcp": self.tcp,
+            "--no-recursion": not self.recursion,
+            "--trace": self.trace,
+            "--answer": self.answer,
+            "--rcode": None if self.rcode == "NOERROR" else self.rcode,
+            "--scope": self.scope,
+            "--distinct": self.distinct,
+            "--authoritative": self.authoritative,
+            "--dnssec": self.dnssec,
+        }
+        return ("dns", self.name, self.type, *options(said))
 
     def prepare(self) -> None:
         with suppress(Unsupported):  # an attempt says so

@@ -11,16 +11,18 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from hostlab.checks.kind import Asked, ProbeExpectation, unanswered
+from hostlab.checks.kind import Asked, ProbeExpectation, milliseconds, options, unanswered
 from hostlab.checks.patience import ATTEMPT_S, Seen
 from hostlab.errors import DecodeError
 from hostlab.probes import ntp, reach, ssh, sweep, tls, unix
 from hostlab.probes.names import UnknownName, addresses
-from hostlab.probes.ports import Ports, ranges
+from hostlab.probes.ports import Ports, parse_ports, ranges
 from hostlab.probes.stream import parse_server
 
 SHOWN: Final = 8
 """So many hosts or ports are named in a line."""
+BLAMED: Final = 1024
+"""So many ports are looked for in the nodes that have not answered as wanted."""
 _SHARE: Final = 0.6
 """Of a silent port's time; in the rest it is found out what its silence means."""
 
@@ -52,8 +54,9 @@ class Ping(ProbeExpectation, frozen=True, kw_only=True):
         return f"echoes from {self.text()}{limit}{lost}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        count = ("--count", str(self.count)) if self.count > 1 else ()
-        return ("icmp", *self.hosts, *count)
+        count = self.count if self.count > 1 else None
+        said = {"--count": count, "--loss": self.loss or None, "--rtt": milliseconds(self.rtt_s)}
+        return ("icmp", *self.hosts, *options(said))
 
     def attempt(self, timeout_s: float) -> Seen:
         try:
@@ -124,13 +127,27 @@ class Tcp(ProbeExpectation, frozen=True, kw_only=True):
         return f"{self.text()} {self.want}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        want = () if self.want == "open" else ("--want", self.want)
-        return ("tcp", *self.targets, *want)
+        want = None if self.want == "open" else self.want
+        at_once = None if self.at_once == sweep.AT_ONCE else self.at_once
+        return ("tcp", *self.targets, *options({"--want": want, "--at-once": at_once}))
 
     def asked(self) -> tuple[Asked, ...]:
         each = map(Ports.parse, self.targets)
         every = (Asked(ports.host, port) for ports in each for port in ports.ports)
         return tuple(islice(every, SHOWN))
+
+    def blamed(self, facts: Mapping[str, Any]) -> tuple[Asked, ...]:
+        if not facts:
+            return self.asked()
+        wanted = self._wanted[self.want]
+        bad = (
+            Asked(host, port)
+            for host, hows in facts["hosts"].items()
+            for how, ports in hows.items()
+            if how not in wanted
+            for port in parse_ports(ports)
+        )
+        return tuple(islice(bad, BLAMED))
 
     def attempt(self, timeout_s: float) -> Seen:
         try:
@@ -199,9 +216,9 @@ class Udp(ProbeExpectation, frozen=True, kw_only=True):
         return f"an answer{f' with {self.answer!r}' if self.answer else ''} from {self.text()}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        send = () if self.send is None else ("--send", self.send)
-        return ("udp", self.text(), *send, *(() if self.want == "answered" else
-                                             ("--want", self.want)))  # fmt: skip
+        want = None if self.want == "answered" else self.want
+        said = {"--send": self.send, "--answer": self.answer, "--want": want}
+        return ("udp", self.text(), *options(said))
 
     def asked(self) -> tuple[Asked, ...]:
         return (Asked(self.host, self.port, "udp"),)
@@ -248,7 +265,9 @@ class Ntp(ProbeExpectation, frozen=True, kw_only=True):
         return f"the time from {self.server}{most}{near}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        return ("ntp", self.server)
+        stratum = None if self.stratum == ntp.MOST_STRATUM else self.stratum
+        said = {"--stratum": stratum, "--offset": milliseconds(self.offset_s)}
+        return ("ntp", self.server, *options(said))
 
     def asked(self) -> tuple[Asked, ...]:
         return (Asked(*parse_server(self.server, ntp.PORT), "udp"),)
@@ -294,7 +313,7 @@ class Ssh(ProbeExpectation, frozen=True, kw_only=True):
         return f"a banner of SSH{words} from {self.server}{less}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        return ("ssh", self.server)
+        return ("ssh", self.server, *options({"--banner": self.banner, "--without": self.without}))
 
     def asked(self) -> tuple[Asked, ...]:
         return (Asked(*parse_server(self.server, ssh.PORT)),)
@@ -347,7 +366,16 @@ class Tls(ProbeExpectation, frozen=True, kw_only=True):
         return f"{least} and a good certificate{days} from {self.server}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        return ("tls", self.server, *(() if self.verify else ("--no-verify",)))
+        said = {
+            "--no-verify": not self.verify,
+            "--name": self.name,
+            "--authorities": self.authorities,
+            "--days": self.days or None,
+            "--names": self.names,
+            "--least": self.least,
+            "--alpn": self.alpn,
+        }
+        return ("tls", self.server, *options(said))
 
     def asked(self) -> tuple[Asked, ...]:
         return (Asked(*parse_server(self.server, tls.PORT)),)
@@ -415,7 +443,8 @@ class UnixSocket(ProbeExpectation, frozen=True, kw_only=True):
         return f"{kind}{answer} at {self.path}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
-        return ("unix", self.path)
+        said = {"--type": self.type, "--send": self.send, "--answer": self.answer}
+        return ("unix", self.path, *options(said))
 
     def attempt(self, timeout_s: float) -> Seen:
         until = time.monotonic() + timeout_s

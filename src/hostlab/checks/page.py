@@ -108,7 +108,8 @@ def _failures(run: Run) -> Iterator[str]:
 
 def _told(verdict: Verdict, excerpts: tuple[Excerpt, ...]) -> Iterator[str]:
     yield f"<dl><dt>expected<dd>{escape(verdict.expected)}<dt>seen<dd>{escape(verdict.seen)}"
-    took = f"{verdict.took_s:.1f} s of {verdict.within_s:g} s, {verdict.tries} tries"
+    tries = "1 try" if verdict.tries == 1 else f"{verdict.tries} tries"
+    took = f"{verdict.took_s:.1f} s of {verdict.within_s:g} s, {tries}"
     yield f"<dt>time<dd>{took}</dl>"
     if verdict.place is not None:
         place = verdict.place

@@ -157,7 +157,8 @@ function open(host, column) {
   if (more.expected) say('expected', more.expected);
   if (host.seen[column] >= 0) say('seen', data.texts[host.seen[column]]);
   if (state !== '-') say('time', host.took[column] / 1000 + ' s'
-    + (more.tries ? ' of ' + more.within + ' s, ' + more.tries + ' tries' : ''));
+    + (more.tries ? ' of ' + more.within + ' s, ' + more.tries
+      + (more.tries === 1 ? ' try' : ' tries') : ''));
   detail.replaceChildren(close, title, list);
   if (host.at[column] >= 0) source(...data.places[host.at[column]]);
   if (more.trace && more.trace.length) {

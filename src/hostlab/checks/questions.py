@@ -15,7 +15,7 @@ from hostlab.checks.access import NodeAccess
 from hostlab.checks.expectations import KINDS, attempt_inside
 from hostlab.checks.kind import Expectation, InsideExpectation, OutsideExpectation
 from hostlab.checks.patience import Patience, Seen, Waited
-from hostlab.errors import Problem
+from hostlab.errors import Problem, in_a_line
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,5 +70,5 @@ def attempt_outside(judged: OutsideExpectation, access: NodeAccess, timeout_s: f
     try:
         return judged.attempt(access, timeout_s)
     except (Problem, OSError) as error:
-        text = f"the host cannot be asked: {error}"
+        text = f"the host cannot be asked: {in_a_line(error)}"
         return Seen(ok=False, unknown=True, hopeless=True, text=text)

@@ -39,7 +39,6 @@ LINE_BYTES: Final = 1 << 20
 ERROR_BYTES: Final = 1 << 14
 END_S: Final = 2.0
 _CHUNK_BYTES: Final = 1 << 16
-_MISSING: Final = 'echo \'{"lacks": "python3"}\''
 OPTIONS: Final = {
     "BatchMode": "yes",
     "ConnectTimeout": str(CONNECT_S),
@@ -97,10 +96,9 @@ class RemoteHost:
             argv = ("/bin/sh", "-c", f"exec {program}")
         else:
             found = f"command -v {shlex.quote(self.python)} >/dev/null"
-            argv = (
-                *self.argv,
-                f"/bin/sh -c {shlex.quote(f'{found} && exec {program}; {_MISSING}')}",
-            )
+            lacks = shlex.quote(msgspec.json.encode({"lacks": self.python}).decode())
+            script = f"{found} && exec {program}; printf '%s\\n' {lacks}"
+            argv = (*self.argv, f"/bin/sh -c {shlex.quote(script)}")
         talk = Talk(self.name, argv)
         try:
             talk.begin(self.hello_s)
@@ -108,16 +106,18 @@ class RemoteHost:
         finally:
             talk.close()
 
-    def repeat(self, by_hand: tuple[str, ...]) -> str:
-        """A command line that runs this command on the host."""
+    def repeat(self, on_the_host: tuple[str, ...]) -> str:
+        """A command line that runs this command on the host; none for what takes hostlab there."""
         if self.argv is None:
-            return shlex.join(by_hand)
+            return shlex.join(on_the_host)
+        if on_the_host[0] == "hostlab":
+            return ""
         options = {f"{key}={value}" for key, value in OPTIONS.items()}
         words = [word for word in self.argv if word not in options]
         plain = [
             w for w, after in zip(words, [*words[1:], ""], strict=True) if not _is_bare(w, after)
         ]
-        return shlex.join([*plain, shlex.join(by_hand)])
+        return shlex.join([*plain, shlex.join(on_the_host)])
 
 
 def _is_bare(word: str, after: str) -> bool:

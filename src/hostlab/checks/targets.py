@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -25,6 +25,7 @@ from hostlab.errors import Problem
 from hostlab.jobs.job_state import JobState
 from hostlab.linux.sockdiag import Listener, listeners_by_inode
 from hostlab.observe.socket_owners import JobProcesses, owners
+from hostlab.probes.ports import ranges
 from hostlab.spec.model import Lab, Node
 
 MOST_LOOKS: Final = 32
@@ -49,6 +50,13 @@ def who_listens() -> bytes:
     if len(found) > MOST_SOCKETS:
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
     return msgspec.json.encode(found)
+
+
+class _Ports(NamedTuple):
+    """Ports of one host that were asked."""
+
+    protocol: str
+    numbers: Sequence[int]
 
 
 class _Bound(NamedTuple):
@@ -80,18 +88,27 @@ class Targets:
     _known: dict[str, _Looked] = field(default_factory=dict)
     _looks: int = 0
 
+    def names(self, asker: str, asked: tuple[Asked, ...]) -> tuple[str, ...]:
+        """The other nodes that `asker` has asked."""
+        found = (n.name for a in asked for n in nodes_asked(self.described, asker, a.host))
+        return tuple(name for name in dict.fromkeys(found) if name != asker)
+
     def lines(self, asker: str, asked: tuple[Asked, ...], *, answered: bool) -> tuple[str, ...]:
         """What is so in the nodes that `asker` has asked, a line each.
 
         With `answered` it is no matter any more who listens, when somebody does.
         """
         found: dict[str, None] = {}
-        for each in asked:
-            for node in nodes_asked(self.described, asker, each.host):
-                found |= dict.fromkeys(self._of(node, each, answered=answered))
+        together: dict[tuple[str | None, str], list[int]] = {}
+        for host, port, protocol in asked:
+            together.setdefault((host, protocol), []).append(port)
+        for (host, protocol), ports in together.items():
+            for node in nodes_asked(self.described, asker, host):
+                said = self._of(node, host, _Ports(protocol, ports), answered=answered)
+                found |= dict.fromkeys(said)
         return tuple(found)
 
-    def _of(self, node: Node, asked: Asked, *, answered: bool) -> Iterator[str]:
+    def _of(self, node: Node, host: str | None, ports: _Ports, *, answered: bool) -> Iterator[str]:
         if node.name not in self.access:
             yield f"{node.name}: the node is not there"
             return
@@ -100,10 +117,11 @@ class Targets:
             return
         is_open = False
         if looked.bound is not None:
-            wanted = _addresses(node) if asked.host is None else {asked.host} & _addresses(node)
-            text, is_open = _ports(looked, asked, wanted or _addresses(node))
+            own = _addresses(node)
+            wanted = [host] if host in own else own
+            texts, is_open = _told(looked.bound, ports, wanted)
             if not (is_open and answered):
-                yield f"{node.name}: {text}"
+                yield from (f"{node.name}: {text}" for text in texts)
         failed = {JobState.FAILED}
         told = failed if is_open else set(JobState) - {JobState.RUNNING}
         for name, status in looked.jobs.items():
@@ -181,26 +199,36 @@ def _addresses(node: Node) -> set[str]:
     return {address.partition("/")[0] for address in (*every, *node.loopbacks)}
 
 
-def _ports(looked: _Looked, asked: Asked, wanted: set[str]) -> tuple[str, bool]:
-    """Who listens on the port that was asked, or else on which; and whether it is the former."""
-    assert looked.bound is not None
-    port = f"{asked.protocol} {asked.port}"
-    mine = [each for each in looked.bound if each.listener.protocol == asked.protocol]
-    there = [each for each in mine if each.listener.port == asked.port]
-    if not there:
+def _told(bound: Sequence[_Bound], ports: _Ports, wanted: Iterable[str]) -> tuple[list[str], bool]:
+    """Who listens on the ports that were asked, or else on which; and whether all are open."""
+    mine = [each for each in bound if each.listener.protocol == ports.protocol]
+    closed = set(ports.numbers) - {each.listener.port for each in mine}
+    texts = []
+    if closed:
         others = _said(mine)
-        return f"nothing listens on {port}" + (f"; {others}" if others else ""), False
+        text = f"nothing listens on {ports.protocol} {ranges(closed)}"
+        texts.append(f"{text}; {others}" if others else text)
     addresses = [ip_address(address) for address in wanted]
-    takes = [each for each in there if any(map(each.listener.takes, addresses))]
-    if takes or not wanted:
-        return _said(takes or there), True
-    return f"nothing listens on {port} at its addresses; {_said(there)}", False
+    is_open = not closed
+    opened: list[_Bound] = []
+    for port in dict.fromkeys(ports.numbers):
+        there = [each for each in mine if each.listener.port == port]
+        takes = [each for each in there if any(map(each.listener.takes, addresses))]
+        if takes or (there and not addresses):
+            opened += takes or there
+        elif there:
+            is_open = False
+            text = f"nothing listens on {ports.protocol} {port} at its addresses"
+            texts.append(f"{text}; {_said(there)}")
+    if opened:
+        texts.append(_said(opened))
+    return texts, is_open
 
 
 def _said(bound: list[_Bound]) -> str:
     """`web listens on 8080 (0.0.0.0, ::), sshd on 22 (0.0.0.0)`."""
     by_owner: dict[tuple[str, int], list[str]] = {}
-    for each in bound:
+    for each in sorted(bound, key=lambda each: each.listener.port):
         key = (each.owner, each.listener.port)
         by_owner.setdefault(key, []).append(each.listener.address)
     texts = [

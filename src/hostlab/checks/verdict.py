@@ -16,6 +16,7 @@ import msgspec
 from hostlab.checks.patience import Step
 from hostlab.errors import Failed
 from hostlab.spec.model import Place
+from hostlab.terminal import plain
 
 SIGNS: Final = {"holds": "✓", "fails": "✗", "unknown": "?", "skipped": "–"}
 _REPR_CHARACTERS: Final = 160
@@ -56,6 +57,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen first, and each time that it changed, where it changed."""
     facts: Mapping[str, Any] = {}
     """What was found out beside: the records, the certificate, the dialogue."""
+    asks: tuple[str, ...] = ()
+    """When it fails: the other nodes of the lab that have not answered as wanted."""
     jobs_said: tuple[str, ...] = ()
     """The last lines of the node's jobs, each with its job, and with their node those of the nodes
     that it has asked."""
@@ -72,7 +75,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         """One line: what was seen, and when it is not what was expected, that too."""
         if self.ok:
             return self.seen
-        return f"expected {self.expected}; {self.seen} ({self.took_s:.1f} s, {self.tries} tries)"
+        tries = "1 try" if self.tries == 1 else f"{self.tries} tries"
+        return f"expected {self.expected}; {self.seen} ({self.took_s:.1f} s, {tries})"
 
     def __str__(self) -> str:
         lines = [f"{self.node}: {self.check}: {self.outcome}: {self.detail}"]
@@ -82,7 +86,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             lines += [f"    | {line}" for line in self.log]
             if self.repeat:
                 lines.append(f"    repeat: {self.repeat}")
-        return "\n".join(lines)
+        return plain("\n".join(lines))
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +125,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         wrong = [f"{row.node}: {row.check}: {row.seen}" for row in self.rows if not row.ok]
         while len(wrong) > 1 and sum(map(len, wrong)) > _REPR_CHARACTERS:
             wrong.pop()
-        return f"<Report: {'; '.join([self.summary(), *wrong])}>"
+        return plain(f"<Report: {'; '.join([self.summary(), *wrong])}>")
 
     @property
     def exit_code(self) -> int:

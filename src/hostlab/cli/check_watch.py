@@ -14,9 +14,10 @@ import msgspec
 from hostlab.checks.changes import Change, Changed, compare
 from hostlab.checks.run import Run, merged, run_of
 from hostlab.checks.watching import Watch, untold
-from hostlab.cli.output import coloured, plain
+from hostlab.cli.output import coloured
 from hostlab.errors import Problem, SpecErrors
 from hostlab.lab.paths import LabDirectory
+from hostlab.terminal import plain
 
 if TYPE_CHECKING:
     from hostlab.api import Lab
@@ -107,7 +108,7 @@ class Watching:
             return
         word = coloured(f"{changed.change.value:<8}", good=changed.change in _GOOD)
         now = time.strftime("%H:%M:%S")
-        text = plain(f"{changed.host}: {changed.check}: {changed.seen}")
+        text = plain(f"{changed.node}: {changed.check}: {changed.seen}")
         print(f"{now} {word} {text}", flush=True)
 
 

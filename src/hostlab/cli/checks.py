@@ -12,13 +12,13 @@ import click
 from hostlab.cli.output import (
     coloured,
     json_option,
-    plain,
     print_json,
     print_table,
     write_text,
 )
 from hostlab.cli.targets import complete_lab, lab_named
 from hostlab.errors import UsageError
+from hostlab.terminal import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -141,9 +141,7 @@ def _explained(
     if run.report.exit_code != 1:
         return run
     nodes, secrets = lab.nodes(), lab.description.secrets
-    report = evidence.with_logs(
-        run.report, nodes, secrets, checks=checks, described=lab.description
-    )
+    report = evidence.with_logs(run.report, nodes, lab.description)
     if packets:
         report = evidence.with_packets(report, checks, nodes, directory, secrets)
     return replace(run, report=report)
@@ -156,7 +154,7 @@ def _list(checks: Sequence[Check], secrets: Sequence[str], *, as_json: bool) -> 
     masking = Masking(secrets)
     rows = [
         {
-            "host": node,
+            "node": node,
             "check": masking.text(said(check)),
             "within_s": check.within_s,
             "place": check.place,
@@ -169,7 +167,7 @@ def _list(checks: Sequence[Check], secrets: Sequence[str], *, as_json: bool) -> 
     elif not rows:
         print("nothing would be judged")
     else:
-        print_table(("HOST", "CHECK"), [(row["host"], row["check"]) for row in rows])
+        print_table(("HOST", "CHECK"), [(row["node"], row["check"]) for row in rows])
 
 
 def _place(
@@ -245,7 +243,7 @@ def _differs(lab: Lab, told: str = "") -> str:
 def _show(verdict: Verdict) -> None:
     from hostlab.checks.verdict import SIGNS
 
-    print(f"{coloured(SIGNS[verdict.outcome], good=verdict.ok)} {plain(str(verdict))}")
+    print(f"{coloured(SIGNS[verdict.outcome], good=verdict.ok)} {verdict}")
 
 
 def _write(

@@ -12,6 +12,7 @@ import msgspec
 from hostlab.cli.fault_measure import measure_command
 from hostlab.cli.output import Progress, clock, coloured, json_option, print_json, print_table
 from hostlab.cli.targets import complete_lab, only_lab
+from hostlab.terminal import plain
 
 if TYPE_CHECKING:
     from hostlab.faults.record import Standing
@@ -235,9 +236,9 @@ def try_command(faults: tuple[str, ...], *, lab: str | None, as_json: bool) -> i
 
 def _print_trial(trial: Trial) -> None:
     for text in trial.failed:
-        print(f"{coloured('✗', good=False)} {text}")
+        print(f"{coloured('✗', good=False)} {plain(text)}")
     for text in trial.left:
-        print(f"{coloured('✗', good=False)} after clearing: {text}")
+        print(f"{coloured('✗', good=False)} after clearing: {plain(text)}")
     if trial.ok:
         print("every check holds, and the lab is what it was")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hostlab.cli.output import json_option, print_json
+from hostlab.cli.output import counted, json_option, print_json
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _print_imported(imported: Imported, *, as_json: bool, are_losses: bool = Tru
     for note in imported.notes:
         print(note, file=sys.stderr)
     if imported.notes and are_losses:
-        print(f"{len(imported.notes)} things are not in the description", file=sys.stderr)
+        things = counted(len(imported.notes), "thing")
+        print(f"not in the description: {things}", file=sys.stderr)
 
 
 @click.group(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostlab.cli.output import coloured, json_option, plain, print_json
+from hostlab.cli.output import coloured, json_option, print_json
 from hostlab.cli.targets import complete_node
 from hostlab.errors import Unsupported
+from hostlab.terminal import plain
 
 if TYPE_CHECKING:
+    from hostlab.api import Lab
     from hostlab.checks import CommandResult, JobStatus, NodeAccess, Report, Verdict
 
 Command = Callable[..., Any]
@@ -33,7 +36,7 @@ class Asking:
 
 
 class Here:
-    """This machine, as far as a probe needs one (checks.NodeAccess)."""
+    """This machine, as far as a probe needs one (checks.NodeAccess and OutsideAccess)."""
 
     name = HERE
 
@@ -46,6 +49,9 @@ class Here:
 
     def jobs(self, *, timeout_s: float | None = None) -> Mapping[str, JobStatus]:
         return {}
+
+    def repeat(self, on_the_host: tuple[str, ...]) -> str:
+        return shlex.join(on_the_host)
 
 
 def parsed(read: Callable[[str], Any]) -> Callable[..., Any]:
@@ -143,19 +149,30 @@ def report_of(
     from hostlab.checks import judge
     from hostlab.spec.model import Check
 
-    access, lab = _places(asking.nodes)
+    names, access, lab = _places(asking.nodes)
     within_s = asking.timeout_s if asking.within_s is None else asking.within_s
     checks = [
-        Check(nodes=tuple(access), kind=kind, arguments=dict(arguments), within_s=within_s)
+        Check(nodes=names, kind=kind, arguments=dict(arguments), within_s=within_s)
         for kind, arguments in questions
     ]
     once = asking.within_s is None
-    return judge(checks, access, lab=lab, once=once, progress=progress)
+    described = None if lab is None else lab.description
+    return judge(
+        checks,
+        access,
+        lab=None if described is None else described.name,
+        secrets=() if described is None else described.secrets,
+        once=once,
+        progress=progress,
+        described=described,
+    )
 
 
-def _places(nodes: str | None) -> tuple[dict[str, NodeAccess], str | None]:
+def _places(nodes: str | None) -> tuple[tuple[str, ...], Mapping[str, NodeAccess], Lab | None]:
+    """Who is to ask; every node of their lab, for what is so in those that are asked; the lab."""
     if nodes is None:
-        return {HERE: Here()}, None
+        return (HERE,), {HERE: Here()}, None
+    from hostlab.api import Lab
     from hostlab.cli.targets import nodes_named
     from hostlab.errors import UsageError
 
@@ -163,7 +180,8 @@ def _places(nodes: str | None) -> tuple[dict[str, NodeAccess], str | None]:
     labs = {node.lab for node in found}
     if len(labs) > 1:
         raise UsageError("usage", "all nodes are of one lab", hint="name one lab, or none")
-    return {node.name: node for node in found}, labs.pop()
+    lab = Lab(labs.pop())
+    return tuple(dict.fromkeys(node.name for node in found)), lab.nodes(), lab
 
 
 def show(report: Report, *, as_json: bool) -> None:
@@ -182,5 +200,5 @@ def show_verdict(row: Verdict) -> None:
     lines = [str(row)]
     if row.ok:
         lines += [f"    | {line}" for line in row.log]
-    text = "\n".join(lines).removeprefix(f"{HERE}: ").replace(f" --from {HERE}", "")
+    text = "\n".join(lines).removeprefix(f"{HERE}: ")
     print(f"{coloured(SIGNS[row.outcome], good=row.ok)} {plain(text)}")

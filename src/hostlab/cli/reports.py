@@ -11,12 +11,12 @@ import click
 from hostlab.cli.output import (
     coloured,
     json_option,
-    plain,
     print_json,
     print_table,
     write_text,
 )
 from hostlab.errors import UsageError
+from hostlab.terminal import plain
 
 if TYPE_CHECKING:
     from hostlab.checks.changes import Changed
@@ -52,7 +52,7 @@ def _matrix(run: Run) -> None:
     cells = run.cells()
     checks = list(dict.fromkeys(check for _, check in cells))
     for number, check in enumerate(checks, 1):
-        print(f"{number:>3}  {check}")
+        print(f"{number:>3}  {plain(check)}")
     print()
     rows = []
     for host in run.hosts:
@@ -63,7 +63,7 @@ def _matrix(run: Run) -> None:
     print()
     for row in run.report.rows:
         if not row.ok:
-            print(f"{coloured(SIGNS[row.outcome], good=False)} {plain(str(row))}")
+            print(f"{coloured(SIGNS[row.outcome], good=False)} {row}")
     print(run.report.summary())
 
 
@@ -106,7 +106,7 @@ def _print_changes(changed: list[Changed]) -> None:
     for each in changed:
         word = coloured(f"{each.change.value:<13}", good=each.change.value in _GOOD)
         flaky = "  (flaky)" if each.flaky else ""
-        print(f"{word} {each.host}: {each.check}{flaky}")
+        print(f"{word} {plain(f'{each.node}: {each.check}')}{flaky}")
         if each.change.value not in _GOOD:
             print(f"              {plain(each.seen)}")
 

@@ -115,8 +115,9 @@ def _inside(pid: int, kinds: tuple[str, ...], work: Callable[[], Any]) -> Any:
     """
     if kinds != NETWORK:
         # The lab's root, seen from outside, needs no user namespace to be root among its files.
+        others = [kind for kind in kinds if kind != "user"]
         with suppress(NotAdmitted):
-            return in_thread(pid, kinds[1:], lambda: _as_json(work()))
+            return in_thread(pid, others, lambda: _as_json(work()))
         return _in_child(pid, kinds, work)
     with ExitStack() as stack:
         try:

@@ -82,7 +82,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def judged(site: Site, broken: Sequence[Fault] = (), *, within_s: float | None = None) -> Report:
     """The lab's checks, but for those about nodes that are silent on purpose.
 
-    With `within_s` none is given more time than that.
+    With `within_s` none is given more time than that. Why a node that is asked does not answer is
+    looked up only while nothing is `broken`: else that is why, and a timeline waits for nobody.
     """
     silent = faults.silenced(broken)
     limited = [_limited(check, silent, within_s) for check in site.lab.checks]
@@ -91,7 +92,13 @@ def judged(site: Site, broken: Sequence[Fault] = (), *, within_s: float | None =
         for name, pid in site.nodes.items()
         if not site.is_dead(name)
     }
-    return checks.judge([check for check in limited if check.nodes], nodes, lab=site.lab.name)
+    return checks.judge(
+        [check for check in limited if check.nodes],
+        nodes,
+        lab=site.lab.name,
+        secrets=site.lab.secrets,
+        described=None if broken else site.lab,
+    )
 
 
 Judge = Callable[[Site, Sequence[Fault]], Report]
@@ -186,7 +193,11 @@ def trial(site: Site, wanted: Sequence[Fault], before: Snapshot, judge: Judge = 
 
 
 def _words(report: Report) -> tuple[str, ...]:
-    return tuple(f"{row.node}: {row.check}: {row.detail}" for row in report.rows if not row.ok)
+    return tuple(
+        "\n    | ".join((f"{row.node}: {row.check}: {row.detail}", *row.log))
+        for row in report.rows
+        if not row.ok
+    )
 
 
 def _settle(site: Site) -> None:

@@ -39,7 +39,7 @@ def test_a_failure_has_logs_and_packets(tmp_path: Path, monkeypatch: pytest.Monk
         wait_until(lambda: nodes["a"].log_tail("say", 1) != (), "the job has written")
         report = lab.check()
         secrets = lab.description.secrets
-        report = with_logs(report, nodes, secrets)
+        report = with_logs(report, nodes, lab.description)
         report = with_packets(report, checks, nodes, str(tmp_path / "out"), secrets)
     reached, file, named = report.rows
     assert reached.jobs_said == named.jobs_said == ("say: listening on ••••••",)
@@ -62,4 +62,4 @@ def test_what_cannot_be_captured_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         report = lab.check()
     told = with_packets(report, checks, nodes, str(tmp_path / "out"))
     assert told.rows[0].packets[0].startswith("they could not be captured: ")
-    assert with_logs(report, nodes).rows[0].jobs_said == ()
+    assert with_logs(report, nodes, lab.description).rows[0].jobs_said == ()

@@ -26,6 +26,7 @@ segments: [lan]
 nodes:
   missing: {jobs: {web: pyton3 -m http.server 80}}
   other: {jobs: {web: python3 -m http.server 8080}}
+  two: {jobs: {web: python3 -m http.server 8080, more: python3 -m http.server 8081}}
   dead: {jobs: {web: "sh -c 'echo opensesame is no door >&2; exit 3'"}}
   inner: {jobs: {web: "sh -c 'python3 -m http.server 80 --bind 127.0.0.1; true'"}}
   waits: {jobs: {web: {exec: sleep infinity, start_on: never}}}
@@ -38,6 +39,8 @@ checks:
   - {on: client, http: "http://shop/", within: 0.2s}
   - {on: client, reaches: "dead:80", within: 0.2s}
   - {on: client, tcp: "inner:80", within: 0.2s}
+  - {on: client, tcp: "other:80-82,8080", within: 0.2s}
+  - {on: client, tcp: {targets: "two:80,8080-8081", want: closed}, within: 0.2s}
   - {on: client, reaches: "waits:53/udp", within: 0.2s}
   - {on: client, http: "http://bare/", within: 0.2s}
   - {on: client, not_reaches: "other:8080", within: 0.2s}
@@ -60,6 +63,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 nodes[name].wait_for_job("web", "failed")
             nodes["other"].wait_for_open_port(8080)
             nodes["inner"].wait_for_open_port(80)
+            for port in (8080, 8081):
+                nodes["two"].wait_for_open_port(port)
             yield staged
 
 
@@ -113,6 +118,22 @@ def _log(report: Report, check: str) -> tuple[str, ...]:
             ),
         ),
         (
+            "tcp: other:80-82,8080",
+            (
+                "other refused: 80-82",
+                "other answered: 8080",
+                "other: nothing listens on tcp 80-82; web listens on 8080 (0.0.0.0)",
+            ),
+        ),
+        (
+            "tcp: two:80,8080-8081",
+            (
+                "two refused: 80",
+                "two answered: 8080-8081",
+                "two: web listens on 8080 (0.0.0.0), more on 8081 (0.0.0.0)",
+            ),
+        ),
+        (
             "reaches: waits:53/udp",
             ("waits: nothing listens on udp 53", "waits: job web is waiting"),
         ),
@@ -154,9 +175,7 @@ def test_it_is_in_text_and_json_and_page(lab: Lab, report: Report) -> None:
 
 
 def test_a_report_has_what_the_jobs_of_the_node_wrote(lab: Lab, report: Report) -> None:
-    nodes, secrets = lab.nodes(), lab.description.secrets
-    checks = lab.description.checks
-    told = with_logs(report, nodes, secrets, checks=checks, described=lab.description)
+    told = with_logs(report, lab.nodes(), lab.description)
     assert _row(told, "reaches: dead:80").jobs_said == ("dead/web: •••••• is no door",)
     assert _row(told, "http: http://missing/").jobs_said == (
         "missing/web: hostlab: main process: unable to execute: No such file or directory: pyton3",

@@ -20,6 +20,7 @@ from hostlab.observe.snapshot import Snapshot
 from hostlab.spec.fault_timeline import steps
 from hostlab.spec.faults import parse
 from hostlab.spec.model import Fault, TimedFault
+from hostlab.sync import Lab
 from tests.netns.faults.fault_site import Ran, assert_whole, broken_lab
 
 pytestmark = pytest.mark.netns
@@ -182,6 +183,34 @@ def test_a_campaign_finds_the_planted_defect_and_shrinks_it(
     said = hostlab(*words[1:], status=1)
     assert said.startswith("✗ c: http: http://10.9.0.80/: expected status 200")
     assert_whole(site, before)
+
+
+WRONG = """
+segments: [lan]
+nodes:
+  server: {jobs: {web: python3 -m http.server 8080}}
+  client:
+checks:
+  - {on: client, tcp: "server:80", within: 0s}
+  - {on: client, command: {run: "echo opensesame; exit 3", lacks: !secret "opensesame"}, within: 0s}
+"""
+
+
+def test_what_fails_is_masked_and_says_why_unless_something_is_broken_on_purpose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broken_lab(tmp_path, monkeypatch, WRONG, kind="wrong") as site:
+        Lab(site.lab.name)["server"].wait_for_open_port(8080)
+        port, command = judged(site).rows
+        why = "server: nothing listens on tcp 80; web listens on 8080 (0.0.0.0)"
+        assert port.log == ("server refused: 80", why)
+        assert command.log == ("••••••",)
+        wanted = faults(site, "read-only client")
+        assert [row.log for row in judged(site, wanted).rows] == [port.log[:1], command.log]
+        found = trial(site, wanted, witness.take(site))
+        assert why not in "".join(found.failed)
+        assert f"\n    | {why}" in found.left[0]
+        assert "opensesame" not in json.dumps((found.failed, found.left))
 
 
 def test_the_command_line(site: Site, before: Snapshot, hostlab: Ran) -> None:

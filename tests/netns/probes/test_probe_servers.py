@@ -174,6 +174,9 @@ def test_tcp_of_many_ports_and_what_is_wanted_of_them(probe: Probe) -> None:
     row = probe("tcp", "web:80,81", status=1)
     assert row["seen"] == "web:81 refused; 1 answered, 1 refused"
     assert row["repeat"].endswith(f"probe tcp web:80,81 --from {probe.lab}/client")
+    assert row["log"][2].startswith(
+        "web: nothing listens on tcp 81; sshd listens on 22 (0.0.0.0, ::), nginx on 80 (0.0.0.0), "
+    )
     probe("tcp", "web:81", "--want", "closed")
     probe("tcp", "web:7777", "--want", "silent", timeout=SHORT)
     assert "does not resolve" in probe("tcp", "nobody.invalid:80", status=1)["seen"]

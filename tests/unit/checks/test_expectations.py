@@ -9,6 +9,7 @@ import pytest
 
 from hostlab.checks.access import JobStatus
 from hostlab.checks.expectations import KINDS, expectation, failed_jobs
+from hostlab.checks.kind import LINE_CHARACTERS, last_lines
 from hostlab.errors import SpecError
 from hostlab.jobs.job_state import JobState
 
@@ -113,3 +114,10 @@ def test_hope_is_gone_when_a_job_failed_and_none_runs() -> None:
     assert seen is not None
     assert seen.hopeless
     assert seen.text == "nothing will: job a is failed (exit status 1) and no other runs"
+
+
+def test_the_last_lines_of_an_output_are_few_and_short() -> None:
+    assert last_lines(b"a\nb\n") == ("a", "b")
+    assert last_lines(b"".join(b"%d\n" % n for n in range(100))) == tuple(map(str, range(80, 100)))
+    (line,) = last_lines(bytes(1 << 20))
+    assert line == "\0" * LINE_CHARACTERS + " …"

@@ -38,6 +38,7 @@ def test_a_failure_says_where_what_and_how_to_repeat_it() -> None:
         "    repeat: hostlab exec web -- ss -lnt",
     ]
     assert str(verdict(Outcome.HOLDS)) == "web: listens: 80: holds: nothing listens"
+    assert "(5.0 s, 1 try)" in str(msgspec.structs.replace(verdict(Outcome.FAILS), tries=1))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,17 @@ def test_a_report_that_must_hold_raises_what_the_command_line_prints() -> None:
         with pytest.raises(Failed) as failed:
             report.must_hold()
         assert str(failed.value) == f"{sign} {wrong}\n{report.summary()}"
+
+
+def test_what_a_host_says_commands_no_terminal_whoever_prints_it() -> None:
+    wrong = msgspec.structs.replace(verdict(Outcome.FAILS), seen="\x1b[2J", log=("\x9b31m\r",))
+    report = Report(rows=(wrong,))
+    with pytest.raises(Failed) as failed:
+        report.must_hold()
+    for text in (str(wrong), str(report), str(failed.value)):
+        assert r"; \x1b[2J (5.0 s" in text
+        assert "    | \\x9b31m\\r\n" in text
+    assert repr(report).endswith(r"web: listens: 80: \x1b[2J>")
 
 
 def test_a_report_s_repr_is_one_short_line_with_what_does_not_hold() -> None:
