@@ -54,6 +54,7 @@ class Awaited(InitClient):
                 exit_status=row["status"],
                 log=log,
                 reason=row["reason"] or "",
+                is_task=row.get("task", False),  # of an init from before it was told
             )
         return found
 

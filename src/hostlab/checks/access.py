@@ -42,6 +42,13 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Its last lines."""
     reason: str = ""
     """Why it could not be started, when that is why it does not run."""
+    is_task: bool = False
+    """It is to come to its end."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is a task that has come to a good end."""
+        return self.is_task and self.state is JobState.STOPPED and self.exit_status == 0
 
 
 def status_text(status: JobStatus) -> str:

@@ -185,7 +185,8 @@ class Http(InsideExpectation, frozen=True, kw_only=True):
         except http.client.InvalidURL as error:
             return Seen(ok=False, text=str(error), hopeless=True)
         except http.client.HTTPException as error:
-            return Seen(ok=False, text=f"no HTTP answer: {type(error).__name__} {error}")
+            said = str(error).strip()  # BadStatusLine has the line with its end
+            return Seen(ok=False, text=f"no HTTP answer: {type(error).__name__} {said}")
         except DecodeError as error:
             return Seen(ok=False, text=error.message)
         except (UnknownName, OSError) as error:

@@ -125,7 +125,7 @@ class Targets:
         failed = {JobState.FAILED}
         told = failed if is_open else set(JobState) - {JobState.RUNNING}
         for name, status in looked.jobs.items():
-            if status.state in told:
+            if status.state in told and not status.is_done:
                 yield from _job(node.name, name, status)
 
     def _look(self, node: Node) -> _Looked | None:

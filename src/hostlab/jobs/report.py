@@ -36,6 +36,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     """Why it failed."""
     description: str | None = None
+    task: bool = False
+    """It is to come to its end, and is not wrong when it has."""
 
 
 def report(engine: Engine) -> tuple[JobRow, ...]:
@@ -60,13 +62,16 @@ def is_settling(engine: Engine) -> bool:
 def _idle(found: JobClass) -> JobRow:
     last, job = found.last, found.job
     if last is None:
-        return JobRow(name=job.name, state=JobState.WAITING, description=job.description)
+        return JobRow(
+            name=job.name, state=JobState.WAITING, description=job.description, task=job.task
+        )
     return JobRow(
         name=job.name,
         state=JobState.FAILED if last.failed else JobState.STOPPED,
         status=_shell_status(last.main_status),
         reason=_reason(last) if last.failed else None,
         description=job.description,
+        task=job.task,
     )
 
 
@@ -87,6 +92,7 @@ def _live(instance: Instance) -> JobRow:
         processes=processes,
         status=_shell_status(instance.main_status),
         description=instance.job.description,
+        task=instance.job.task,
     )
 
 

@@ -37,9 +37,10 @@ class Line(NamedTuple):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A server's."""
+    """A server's, or what is said in its place."""
 
     code: int
+    """0: the server has not said it."""
     lines: tuple[str, ...]
 
     @property
@@ -48,7 +49,7 @@ class Reply(msgspec.Struct, frozen=True):
         return 200 <= self.code < 400
 
     def __str__(self) -> str:
-        return f"{self.code} {' / '.join(self.lines)}".strip()
+        return f"{self.code or ''} {' / '.join(self.lines)}".strip()
 
 
 class Refused(Exception):

@@ -36,7 +36,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def nodes_of(item: pytest.Item, described: spec.Lab) -> list[spec.Node]:
-    """The nodes that a test goes through; UsageError when a pattern is about none."""
+    """The nodes that a test is about; UsageError when a pattern is about none."""
     chosen = list(described.nodes)
     for marker in item.iter_markers("hostlab_nodes"):
         roles = marker.kwargs.get("role")
@@ -45,9 +45,7 @@ def nodes_of(item: pytest.Item, described: spec.Lab) -> list[spec.Node]:
         if not chosen:
             what = ", ".join([*map(str, hosts), *([f"role {roles}"] if roles else [])])
             raise UsageError("nodes", f"lab {described.name} has no node like {what}")
-    config = item.config
-    hosts, roles = config.getoption("hostlab_host"), config.getoption("hostlab_role")
-    return [node for node in chosen if _fits(node, hosts, roles)]
+    return chosen
 
 
 def _fits(node: spec.Node, hosts: Any, roles: Any) -> bool:
@@ -99,6 +97,8 @@ class Labs:
     def __init__(self, config: pytest.Config) -> None:
         """`--hostlab-keep` leaves those of failed tests up."""
         self.is_keeping = bool(config.getoption("hostlab_keep"))
+        self._hosts: list[str] = config.getoption("hostlab_host")
+        self._roles: list[str] = config.getoption("hostlab_role")
         self._descriptions: dict[tuple[str, str], spec.Lab] = {}
         self._up: dict[Key, tuple[SharedLab, contextlib.ExitStack]] = {}
         self._lent: dict[str, SharedLab] = {}
@@ -114,11 +114,31 @@ class Labs:
             self._descriptions[key] = _read(*key)
         return self._descriptions[key]
 
+    def pytest_collection_modifyitems(self, config: pytest.Config) -> None:
+        """A host or a role that no lab has is a slip of the pen, and must not look like success.
+
+        It is an error of collecting, which xdist's workers can tell, too.
+        """
+        nodes = [node for described in self._descriptions.values() for node in described.nodes]
+        names = [node.name for node in nodes]
+        roles = [role for node in nodes for role in node.roles]
+        for option, patterns, what, known in (
+            ("--hostlab-host", self._hosts, "node is called", names),
+            ("--hostlab-role", self._roles, "node has the role", roles),
+        ):
+            for pattern in patterns if nodes else ():
+                if not any(fnmatchcase(name, pattern) for name in known):
+                    there = ", ".join(list(dict.fromkeys(known))[:20]) or "none"
+                    text = f"no {what} {pattern}; there are: {there}"
+                    report = pytest.CollectReport(f"{option} {pattern}", "failed", text, [])
+                    config.hook.pytest_collectreport(report=report)
+
     def nodes_for(self, item: pytest.Item) -> list[str]:
         """The names of the nodes that a test goes through."""
         try:
             described = self.described(wanted_by(item))
-            return [node.name for node in nodes_of(item, described)]
+            about = nodes_of(item, described)
+            return [node.name for node in about if _fits(node, self._hosts, self._roles)]
         except Problem as problem:
             # Of this one alone pytest shows the message without its own lines.
             raise pytest.Collector.CollectError(f"{item.nodeid}: {problem}") from None

@@ -115,7 +115,7 @@ def subtest() -> Subtest:
     def named(name: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except BaseException as error:  # pytest.fail's is no Exception
             error.add_note(f"in subtest: {name}")
             raise
 

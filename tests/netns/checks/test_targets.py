@@ -29,7 +29,7 @@ nodes:
   two: {jobs: {web: python3 -m http.server 8080, more: python3 -m http.server 8081}}
   dead: {jobs: {web: "sh -c 'echo opensesame is no door >&2; exit 3'"}}
   inner: {jobs: {web: "sh -c 'python3 -m http.server 80 --bind 127.0.0.1; true'"}}
-  waits: {jobs: {web: {exec: sleep infinity, start_on: never}}}
+  waits: {jobs: {web: {exec: sleep infinity, start_on: never}, done: {exec: "true", task: true}}}
   bare:
   client:
     links: ["other:shop"]
@@ -61,6 +61,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             nodes = staged.nodes()
             for name in ("missing", "dead"):
                 nodes[name].wait_for_job("web", "failed")
+            nodes["waits"].wait_for_job("done", "stopped")
             nodes["other"].wait_for_open_port(8080)
             nodes["inner"].wait_for_open_port(80)
             for port in (8080, 8081):

@@ -142,7 +142,7 @@ def test_a_dialogue_word_for_word(probe: Probe) -> None:
     row = probe("smtp", "mail", "--offers", "STARTTLS", node="stranger", status=1)
     assert row["seen"] == "it does not offer STARTTLS"
     row = probe("smtp", "mail", "--tls", "starttls", node="stranger", status=1)
-    assert "the server does not offer it" in row["seen"]
+    assert row["seen"] == "refused: STARTTLS: the server does not offer it"
 
 
 def test_tls_and_users(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:

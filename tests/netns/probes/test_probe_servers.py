@@ -229,6 +229,9 @@ def test_a_page_its_redirects_and_its_certificate(probe: Probe) -> None:
     assert row["facts"]["address"] == "10.40.0.2"
     assert "self-signed" in probe("http", "https://web/", status=1)["seen"]
     assert "status 301" in probe("http", "http://web/", status=1)["seen"]
+    said = probe("http", "http://web:22/", status=1)["seen"]
+    assert said.startswith("no HTTP answer: BadStatusLine SSH-2.0-")
+    assert said.splitlines() == [said]
 
 
 def test_tls_versions_names_and_dates(probe: Probe) -> None:

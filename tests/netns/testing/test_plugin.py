@@ -172,11 +172,15 @@ def test_a_session_s_lab_that_is_never_set_back_and_one_that_is_made_anew(runs: 
 
 
 FAILS = """
-import os
+import os, pytest
 def test_fails(lab, subtest):
     lab["client"].execute("touch /tmp/evidence")
     with subtest("the shop is open"):
         lab["client"].succeed("echo closed >&2; exit 3")
+
+def test_is_failed(subtest):
+    with subtest("by pytest itself"):
+        pytest.fail("no")
 
 def test_next_one_has_another(lab):
     assert lab["client"].execute("test -e /tmp/evidence").status
@@ -187,6 +191,7 @@ def test_a_failed_test_keeps_its_lab_and_says_how_to_enter(runs: Runs) -> None:
     done = runs.pytest(FAILS, "--hostlab-keep")
     assert done.returncode == 1, done.stdout
     assert "in subtest: the shop is open" in done.stdout
+    assert "in subtest: by pytest itself" in done.stdout
     assert "PASSED test_shop.py::test_next_one_has_another" in done.stdout
     entered = re.search(r"^enter: hostlab shell ((shop-\d+)/web1)$", done.stdout, re.M)
     assert entered, done.stdout
@@ -310,6 +315,22 @@ def test_checks_that_hold_pass_and_others_fail(runs: Runs) -> None:
         r"E +repeat: hostlab exec shop-\d+/web1.*\nE +0 of 1 checks hold, 1 does not\n",
         done.stdout,
     ), done.stdout
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    ("option", "word", "said"),
+    [
+        ("--hostlab-host", "web9", "no node is called web9; there are: web1, web2, client"),
+        ("--hostlab-role", "wep", "no node has the role wep; there are: web"),
+    ],
+)
+def test_a_choice_that_no_lab_has_is_no_success(
+    runs: Runs, option: str, word: str, said: str, workers: tuple[str, ...]
+) -> None:
+    done = runs.pytest("def test_each(node): pass\n", option, word, *workers)
+    assert done.returncode not in (0, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout
+    assert said in done.stdout + done.stderr
 
 
 WORKERS = """
