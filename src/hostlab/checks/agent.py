@@ -21,7 +21,7 @@ import msgspec
 
 from hostlab import typed
 from hostlab.checks.access import OUTPUT_BYTES, CommandResult, JobStatus, TooMuch
-from hostlab.checks.questions import Question, answered
+from hostlab.checks.questions import Question, answered, failed
 from hostlab.errors import Unsupported
 
 HELLO: Final = b'{"hello": 1}\n'
@@ -119,9 +119,7 @@ def main() -> None:
         try:
             said = msgspec.json.encode(answered(question, access))
         except Exception as error:  # told to whoever asked
-            said = msgspec.json.encode(
-                {"position": question.position, "error": f"{type(error).__name__}: {error}"}
-            )
+            said = msgspec.json.encode(failed(question, error))
         with lock:
             data = memoryview(said.replace(b"\n", b" ") + b"\n")
             while data:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
 import inspect
 import json as _json
 import types
 import typing
+from datetime import datetime
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -70,6 +72,10 @@ def to_builtins(value: Any) -> Any:
         return {name: to_builtins(getattr(value, field)) for name, field in value._names.items()}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, dict):
         return {key: to_builtins(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

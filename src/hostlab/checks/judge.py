@@ -35,7 +35,7 @@ from hostlab.checks.kind import (
     OutsideExpectation,
 )
 from hostlab.checks.patience import Patience, Seen, Waited
-from hostlab.checks.questions import Question, Reply, answered, attempt_outside
+from hostlab.checks.questions import Question, Reply, answered, attempt_outside, failed
 from hostlab.checks.secrets import Masking
 from hostlab.checks.targets import LOOK, Targets, who_listens
 from hostlab.checks.verdict import Outcome, Report, Verdict
@@ -289,7 +289,11 @@ def _judge_outside(judging: _Judging, row: _Row) -> None:
             return Seen(ok=False, unknown=True, hopeless=True, text="given up")
         return attempt_outside(outside, access, timeout_s)
 
-    judging.say(row, patience.judged(attempt))
+    try:
+        waited = patience.judged(attempt)
+    except Exception as error:  # of this check alone
+        waited = failed(row.question, error).waited
+    judging.say(row, waited)
 
 
 def _judge_inside(judging: _Judging, node: str, rows: list[_Row]) -> None:
@@ -388,7 +392,11 @@ def answer_inside(request: bytes) -> bytes:
     """The crew's handler: one check, tried until it is decided. Runs inside a node."""
     if request == LOOK:
         return who_listens()
-    reply = answered(typed.decode(request, Question), None)
+    question = typed.decode(request, Question)
+    try:
+        reply = answered(question, None)
+    except Exception as error:  # of this check alone
+        reply = failed(question, error)
     answer = msgspec.json.encode(reply)
     if len(answer) < MESSAGE_BYTES:
         return answer

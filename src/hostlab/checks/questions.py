@@ -48,6 +48,13 @@ class Reply(msgspec.Struct, frozen=True):
     waited: Waited
 
 
+def failed(question: Question, error: Exception) -> Reply:
+    """A check that has raised something itself: its verdict, and that of no other."""
+    text = f"the check itself ended with {type(error).__name__}: {error}"
+    seen = Seen(ok=False, unknown=True, hopeless=True, text=text)
+    return Reply(question.position, Waited(seen=seen, tries=1, took_s=0.0))
+
+
 def answered(question: Question, access: NodeAccess | None) -> Reply:
     """One check, tried until it is decided, from inside the host.
 

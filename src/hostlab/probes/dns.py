@@ -7,6 +7,9 @@ each type when it first meets it: `load` does so before anybody enters a node.
 
 from __future__ import annotations
 
+import functools
+import site
+import sys
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_interface
@@ -95,6 +98,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 def load() -> None:
     """Import dnspython with all it may need; Unsupported when it is not installed."""
+    _find_packages()
     try:
         import dns.edns
         import dns.flags
@@ -103,9 +107,17 @@ def load() -> None:
         import dns.rdata
     except ImportError:
         message = "questions to name servers need dnspython"
-        raise Unsupported("dns", message, hint=extra("dns")) from None
+        hint = "Debian's python3-dnspython, there" if sys.flags.no_site else extra("dns")
+        raise Unsupported("dns", message, hint=hint) from None
     # A class of the node's own files must not be loaded while somebody is inside.
     dns.rdata.load_all_types()  # type: ignore[no-untyped-call]  # it is not annotated there
+
+
+@functools.cache
+def _find_packages() -> None:
+    """On a host outside of a lab Python begins with its own library alone (`checks.remote`)."""
+    if sys.flags.no_site:
+        site.main()
 
 
 def resolvers(text: str) -> tuple[str, ...]:

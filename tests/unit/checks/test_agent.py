@@ -6,17 +6,23 @@ import ast
 import json
 import os
 import select
+import shutil
+import ssl
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from hostlab.checks import agent_msgspec, bundle, judge
-from hostlab.checks.access import TooMuch
+from hostlab.checks.access import CommandResult, TooMuch
 from hostlab.checks.agent import OwnHost
 from hostlab.checks.patience import Seen, Waited
 from hostlab.checks.questions import Question, Reply
 from hostlab.checks.remote import NotReached, RemoteHost
+from hostlab.cli.probing import Here
 from hostlab.spec.model import Check
 
 pytestmark = pytest.mark.unit
@@ -24,6 +30,13 @@ pytestmark = pytest.mark.unit
 
 def check(kind: str, **arguments: object) -> Check:
     return Check(nodes=("here",), kind=kind, arguments=arguments, within_s=20.0)
+
+
+class Runs(Here):
+    """This machine, without another process of Python."""
+
+    def run(self, command: str, *, timeout_s: float) -> CommandResult:
+        return OwnHost().run(command, timeout_s=timeout_s)
 
 
 def test_checks_of_this_machine(tmp_path: Path) -> None:
@@ -42,6 +55,63 @@ def test_checks_of_this_machine(tmp_path: Path) -> None:
     assert report.rows[3].seen == "the host cannot be asked: no init of hostlab runs on this host"
     assert "No such file" in report.rows[4].log[0]
     assert report.rows[0].repeat == f"cat {tmp_path}/note"
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[int]:
+    """The port on this machine's loopback of a server with a certificate of its own."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    pem = tmp_path / "pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=db"]
+    words += ["-days", "2", "-keyout", "-", "-out", "-"]
+    pem.write_bytes(subprocess.run(words, capture_output=True, check=True).stdout)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_a_certificate_is_told_from_there(tls_server: int) -> None:
+    asked = [
+        check("tls", server=f"127.0.0.1:{tls_server}", verify=False, days=1),
+        check("http", url=f"https://127.0.0.1:{tls_server}/none", verify=False, status=404),
+    ]
+    tls, http = judge(asked, {"here": RemoteHost("here", None)}).rows
+    assert (tls.outcome, http.outcome) == ("holds", "holds"), (tls, http)
+    here = {"here": Here()}
+    for there, own in zip((tls, http), judge(asked, here).rows, strict=True):
+        certificates = [
+            row.facts["certificate"]["not_after"] if isinstance(row.facts, dict) else None
+            for row in (there, own)
+        ]
+        assert certificates[0] == certificates[1]
+        assert certificates[0]
+
+
+def test_a_check_that_raises_is_not_judged_and_disturbs_no_other() -> None:
+    asked = [
+        check("file", path="/etc/passwd", matches="["),
+        check("command", run="echo 1", matches="["),
+        check("file", path="/etc/passwd"),
+        check("command", run="echo 1"),
+    ]
+    for access in (RemoteHost("here", None), Runs()):
+        rows = judge(asked, {"here": access}).rows
+        assert "".join(row.outcome[0] for row in rows) == "uuhh", rows
+        for row in rows[:2]:
+            assert row.seen.startswith("the check itself ended with error: unterminated character")
+
+
+def test_dnspython_is_found_where_it_is_installed() -> None:
+    asked = check("dns", name="a.example", servers=["127.0.0.1:1"])
+    (row,) = judge([asked], {"here": RemoteHost("here", None)}, once=True).rows
+    assert row.seen == "127.0.0.1: refused on udp port 1: Connection refused"
 
 
 def test_a_host_without_its_python_says_so() -> None:
