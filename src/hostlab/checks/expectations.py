@@ -398,28 +398,34 @@ class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file
     """What the link says."""
 
     def text(self) -> str:
-        return f"{self.path} ({wanted})" if (wanted := self._wanted()) else self.path
+        does = (f"{_third(verb)} {what}" for verb, what in self._to_do())
+        wanted = ", ".join((*self._to_be(), *does))
+        return f"{self.path} ({wanted})" if wanted else self.path
 
     def expected(self) -> str:
-        wanted = self._wanted() or "something"
-        return f"{self.path} to be {wanted}"
+        does = [f"to {verb} {what}" for verb, what in self._to_do()]
+        wanted = ", ".join(self._to_be()) or ("" if does else "there")
+        return f"{self.path} " + ", ".join((*([f"to be {wanted}"] if wanted else []), *does))
 
-    def _wanted(self) -> str:
-        return ", ".join(
-            text
-            for text in (
-                self.kind_of_file,
-                None if self.mode is None else f"mode {self.mode:04o}",
-                self.owner and f"owner {self.owner}",
-                *(f"contains {text!r}" for text in texts(self.contains)),
-                *(f"matches /{text}/" for text in texts(self.matches)),
-                *(f"lacks {text!r}" for text in texts(self.lacks)),
-                None if self.size is None else f"size {self.size}",
-                self.sha256 and f"sha256 {self.sha256[:12]}…",
-                self.target and f"leads to {self.target}",
-            )
-            if text
-        )
+    def _to_be(self) -> Iterator[str]:
+        if self.kind_of_file is not None:
+            yield self.kind_of_file
+        if self.mode is not None:
+            yield f"mode {self.mode:04o}"
+        if self.owner is not None:
+            yield f"owner {self.owner}"
+        if self.size is not None:
+            yield f"size {self.size}"
+        if self.sha256 is not None:
+            yield f"sha256 {self.sha256[:12]}…"
+
+    def _to_do(self) -> Iterator[tuple[str, str]]:
+        """What it is to do: a verb, and what."""
+        yield from (("contain", repr(text)) for text in texts(self.contains))
+        yield from (("match", f"/{text}/") for text in texts(self.matches))
+        yield from (("lack", repr(text)) for text in texts(self.lacks))
+        if self.target is not None:
+            yield "lead", f"to {self.target}"
 
     def by_hand(self, within_s: float) -> tuple[str, ...]:
         if self._is_read:
@@ -581,6 +587,11 @@ def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:
     status = jobs[failed[0]]
     text = f"nothing will: job {failed[0]} is {status_text(status)} and no other runs"
     return Seen(ok=False, text=text, hopeless=True, log=status.log[-OUTPUT_LINES:])
+
+
+def _third(verb: str) -> str:
+    """A verb's third person."""
+    return f"{verb}es" if verb.endswith("ch") else f"{verb}s"
 
 
 def _limits(above: float | None, below: float | None) -> str:

@@ -53,7 +53,8 @@ class _Named(InsideExpectation, frozen=True, kw_only=True):
         """Every member that is wanted beside what was found under the same name."""
         for key, value in self._wanted().items():
             if _is_said(value) and not _fits(value, found[key]):
-                return Seen(ok=False, text=f"its {key} is {_word(found[key]) or 'none'}")
+                verb = "are" if isinstance(value, tuple | list) else "is"
+                return Seen(ok=False, text=f"its {key} {verb} {_word(found[key]) or 'none'}")
         return Seen(ok=True, text=described(found) or "it is there")
 
 
@@ -214,9 +215,9 @@ class ProcessIs(InsideExpectation, frozen=True, kw_only=True):
         return described({"count": self.count, "user": self.user, "args": args})
 
     def expected(self) -> str:
-        if self.count == 0:
-            return f"no process {self.text()}"
-        some = "a process" if self.count is None else f"{self.count} processes"
+        some = {None: "a process", 0: "no process", 1: "one process"}.get(
+            self.count, f"{self.count} processes"
+        )
         wanted = described({"user": self.user, "args": self.args})
         return f"{some} {self.name}" + (f" with {wanted}" if wanted else "")
 

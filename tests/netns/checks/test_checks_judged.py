@@ -309,9 +309,9 @@ def test_users_groups_and_packages(lab: Lab, tmp_path: Path) -> None:
     assert "shell /bin/" in green(lab, "user", name="root", uid=0, home="/root", groups=["root"])
     red(lab, "user", "no such user", name="nobody-here")
     assert red(lab, "user", "its uid", name="root", uid=1).seen == "its uid is 0"
-    red(lab, "user", "its groups is root", name="root", groups=["root", "adm"])
+    red(lab, "user", "its groups are root", name="root", groups=["root", "adm"])
     green(lab, "group", name="root", gid=0)
-    red(lab, "group", "its members is none", name="root", members=["www-data"])
+    red(lab, "group", "its members are none", name="root", members=["www-data"])
     red(lab, "group", "no such group", name="nobody-here")
     if not Path("/var/lib/dpkg/status").exists():
         pytest.skip("dpkg is not here")
@@ -330,7 +330,7 @@ def test_mounts_and_processes(lab: Lab) -> None:
     green(lab, "mount", path="/proc", type="proc")
     red(lab, "mount", "nothing is mounted", path="/etc/passwd")
     red(lab, "mount", "its type is proc", path="/proc", type="ext4")
-    red(lab, "mount", "its options is", path="/proc", options=["no-such"])
+    red(lab, "mount", "its options are", path="/proc", options=["no-such"])
     with lab.serving("web", "mute:tcp:127.0.0.1:80"):
         name = Path(sys.executable).name
         some: dict[str, Any] = {"name": name, "args": "mute:tcp:127.0.0.1:80"}

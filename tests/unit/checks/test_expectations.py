@@ -80,6 +80,26 @@ def test_what_a_description_gives_is_understood(
     assert msgspec.convert(msgspec.to_builtins(typed), KINDS[kind]) == typed
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments", "text", "expected"),
+    [
+        ("file", {"path": "/x"}, "/x", "/x to be there"),
+        ("file", {"path": "/x", "is": "absent"}, "/x (absent)", "/x to be absent"),
+        ("file", {"path": "/x", "matches": "y"}, "/x (matches /y/)", "/x to match /y/"),
+        ("file", {"path": "/x", "size": 3, "contains": "y", "lacks": ["z"]},
+         "/x (size 3, contains 'y', lacks 'z')", "/x to be size 3, to contain 'y', to lack 'z'"),
+        ("process", {"name": "x", "count": 0, "user": "me"}, "x (count 0, user me)",
+         "no process x with user me"),
+        ("process", {"name": "x", "count": 2}, "x (count 2)", "2 processes x"),
+    ],
+)  # fmt: skip
+def test_what_is_expected_is_a_sentence(
+    kind: str, arguments: dict[str, Any], text: str, expected: str
+) -> None:
+    typed = expectation(kind, arguments)
+    assert (typed.text(), typed.expected()) == (text, expected)
+
+
 def test_every_kind_is_tried_above() -> None:
     assert {kind for kind, _, _ in SAID} == set(KINDS)
 
