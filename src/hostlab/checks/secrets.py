@@ -11,12 +11,11 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, quote_plus
 
 import msgspec
-
-from hostlab import typed
 
 MASK: Final = "••••••"
 
@@ -36,18 +35,22 @@ class Masking:
         return text if self._pattern is None else self._pattern.sub(MASK, text)
 
     def of(self, told: Told) -> Told:
-        """The same with every text masked."""
-        if self._pattern is None:
-            return told
-        return typed.convert(self._masked(msgspec.to_builtins(told)), type(told))
+        """The same with every text masked, but for words of ours, as an outcome's."""
+        masked: Told = told if self._pattern is None else self._masked(told)
+        return masked
 
     def _masked(self, value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value
         if isinstance(value, str):
             return self.text(value)
+        if isinstance(value, msgspec.Struct):
+            said = {name: self._masked(getattr(value, name)) for name in value.__struct_fields__}
+            return msgspec.structs.replace(value, **said)
         if isinstance(value, dict):
             return {key: self._masked(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [self._masked(each) for each in value]
+            return type(value)(self._masked(each) for each in value)
         return value
 
 

@@ -82,3 +82,13 @@ def test_a_secret_that_would_mask_everything_is_refused() -> None:
         load("nodes: {a: {checks: [{command: !secret ab}]}}", file="lab.yaml")
     with pytest.raises(SpecErrors, match="means nothing here"):
         load("nodes: {a: {checks: !secret [{command: abcd}]}}", file="lab.yaml")
+
+
+@pytest.mark.parametrize("word", ["fails", "l", "file"])
+def test_a_secret_that_is_a_word_of_ours_ends_no_judgement(word: str) -> None:
+    verdict = judge(
+        load(DESCRIPTION, file="x").checks[2:3], {"a": RemoteHost("a", None)}, secrets=[word]
+    ).rows[0]
+    assert verdict.outcome == "fails"
+    assert word not in verdict.seen
+    assert verdict.place is not None
