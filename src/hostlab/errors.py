@@ -109,7 +109,11 @@ class SpecErrors(Problem):
 
 
 def in_a_line(error: Exception) -> str:
-    """What went wrong in one line: of a Problem its message, and its hint in brackets."""
+    """What went wrong in one line: of a Problem its message, and its hint in brackets; of the
+    kernel's what it was about, and why.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if not isinstance(error, Problem):
         return str(error)
     return f"{error.message} ({error.hint})" if error.hint else error.message

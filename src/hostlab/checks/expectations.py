@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 ADDRESSES: Final = 8
 """As many addresses of one name are tried."""
+NOT_READ: Final = "it is no regular file, so it is not read"
 
 
 class Transport(StrEnum):
@@ -451,7 +452,7 @@ class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file
         if self.size not in {None, found.st_size}:
             return Seen(ok=False, text=f"it has {found.st_size} bytes")
         if self.sha256 is not None and (digest := file_state.sha256_of(self.path)) != self.sha256:
-            return Seen(ok=False, text=f"its SHA-256 is {digest}")
+            return Seen(ok=False, text=f"its SHA-256 is {digest}" if digest else NOT_READ)
         return self._content(text) if self._is_read else Seen(ok=True, text=text)
 
     @property
@@ -469,7 +470,7 @@ class FileIs(InsideExpectation, frozen=True, kw_only=True, rename={"kind_of_file
     def _content(self, text: str) -> Seen:
         content = file_state.read_regular(self.path)
         if content is None:
-            return Seen(ok=False, text="it is no regular file, so it is not read")
+            return Seen(ok=False, text=NOT_READ)
         wanted = (texts(self.contains), texts(self.matches), texts(self.lacks))
         if wrong := content_differs(content, *wanted):
             return Seen(ok=False, text=f"{text}: it {wrong}", log=last_lines(content))

@@ -7,9 +7,11 @@ read only where they are regular, up to a mebibyte, and users are looked up in /
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
+from io import BufferedReader
 from typing import Final
 
 READ_BYTES: Final = 1 << 20
@@ -37,21 +39,35 @@ def kind_of(found: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
 
 
+def _open_regular(path: str) -> BufferedReader | None:
+    """A regular file to be read; None when it is none (any more)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket's: open(2)
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None
+    return os.fdopen(fd, "rb")
+
+
 def read_regular(path: str) -> bytes | None:
     """The first MiB of a regular file; None when it is none (any more)."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None
+    file = _open_regular(path)
+    if file is None:
+        return None
+    with file:
         return file.read(READ_BYTES)
 
 
 def sha256_of(path: str) -> str | None:
     """The SHA-256 of a regular file, of all of it; None when it is none."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None
+    file = _open_regular(path)
+    if file is None:
+        return None
+    with file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,6 +6,7 @@ Commands are imported when they are called, so that starting costs what the comm
 from __future__ import annotations
 
 import faulthandler
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -87,6 +88,8 @@ def main() -> None:
     """
     if sys.stderr:
         faulthandler.enable()  # whatever crashes the interpreter says where it was
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every locale has a check mark
     sys.exit(run(sys.argv[1:]))
 
 

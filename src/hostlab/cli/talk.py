@@ -175,7 +175,8 @@ def _talk(opened: Callable[[], socket.socket], said: dict[str, Any], *, eol: str
             if script:
                 conversation.play(script, timeout_s=said["timeout"])
             else:
-                conversation.by_hand(sys.stdin.fileno(), eol=ending, linger_s=said["linger"])
+                source = sys.stdin.fileno() if sys.stdin else -1
+                conversation.by_hand(source, eol=ending, linger_s=said["linger"])
         except (Unexpected, OSError) as error:
             problem = str(error)
     if said["as_json"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -278,6 +279,11 @@ def test_file(lab: Lab, tmp_path: Path) -> None:
     red(lab, "file", "it leads to note", path=str(link), target="/note")
     red(lab, "file", "no regular file", path=str(fifo), contains="7.2")
     red(lab, "file", "no regular file", path="/dev/zero", contains="7.2")
+    red(lab, "file", "no regular file", path="/etc", contains="7.2")
+    red(lab, "file", "no regular file", path="/etc", sha256="0" * 64)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "sock"))
+        red(lab, "file", "no regular file", path=str(tmp_path / "sock"), contains="7.2")
     lacks = red(lab, "file", "it is without that text", path=str(note), contains="7.3")
     assert lacks.log == ("a release 7.2",)
     assert lacks.check == f"file: {note} (contains '7.3')"

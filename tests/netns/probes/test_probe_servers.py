@@ -381,6 +381,8 @@ def test_talk_by_hand(probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         words = ("talk", "unix", "/run/stream.sock", "--from", f"{probe.lab}/web")
         said = probe.words(*words, "--linger", PATIENT, status=0)
     assert said.splitlines() == ["one", "two", "* the peer has hung up"]
+    monkeypatch.setattr("sys.stdin", None)  # closed: `<&-`
+    assert probe.words(*words, "--linger", "0s", status=0) == ""
 
 
 def test_probes_as_checks_of_a_description(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

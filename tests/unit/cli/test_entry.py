@@ -32,6 +32,18 @@ def test_it_runs_without_a_standard_error() -> None:
     assert subprocess.run(["sh", "-c", shell], stdout=subprocess.DEVNULL).returncode == os.EX_OK
 
 
+def test_a_locale_without_its_signs_has_them_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hostlab.cli.main", "check", "-", "--live"],
+        input="nodes: {here: {checks: [{file: {path: /, contains: é}, within: 0s}]}}\n",
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(r"\u2717 <stdin>:1:25: here: file: / (contains '\xe9'): fails: ")
+
+
 @pytest.mark.parametrize("option", ["--format", "--output"])
 def test_who_asks_for_a_format_is_told_of_json(
     option: str, capsys: pytest.CaptureFixture[str]
