@@ -186,6 +186,15 @@ class _Format(msgspec.Struct):
     format: int
 
 
+def in_several_labs(runs: Iterable[Run]) -> tuple[Cell, ...]:
+    """The verdicts that several labs have: they may be of different hosts that are called alike."""
+    labs: dict[Cell, set[str]] = {}
+    for run in runs:
+        for cell in run.cells():
+            labs.setdefault(cell, set()).add(run.lab)
+    return tuple(cell for cell, names in labs.items() if len(names) > 1)
+
+
 def merged(runs: Iterable[Run]) -> Run:
     """Several judgements as one: of a verdict that two have, the later run's is kept.
 

@@ -100,6 +100,7 @@ def check_command(
     several times. With `--live` or `--ssh` LAB is a description's file, and no lab has to be up.
     """
     from hostlab.checks.selecting import selected
+    from hostlab.cli.reports import make_room
 
     if packets and (not report or live or inventory):
         raise UsageError("packets", "--packets is for a lab, and goes into a --report")
@@ -109,6 +110,7 @@ def check_command(
     if only_list:
         _list(checks, found.description.secrets, as_json=as_json)
         return 0
+    make_room(report, junit, tap, prometheus)
     run = judged(found, checks, as_json=as_json, access=access, stale=differs)
     if report and access is None:
         run = _explained(found, checks, run, report, packets=packets)

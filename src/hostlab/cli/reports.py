@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -115,10 +116,19 @@ def _print_changes(changed: list[Changed]) -> None:
 @click.argument("directory", type=click.Path(file_okay=False))
 @click.argument("reports", nargs=-1, required=True, type=click.Path())
 def merge_command(directory: str, reports: tuple[str, ...]) -> int:
-    """Make one report, in DIRECTORY, of several; of a verdict that two have the later counts."""
-    from hostlab.checks.run import merged, read_run
+    """Make one report, in DIRECTORY, of several; of a verdict that two have the later counts.
 
-    run = merged(read_run(each) for each in reports)
+    That is told where they are of different labs, whose hosts may only be called alike.
+    """
+    from hostlab.checks.run import in_several_labs, merged, read_run
+
+    runs = [read_run(each) for each in reports]
+    if alike := in_several_labs(runs):
+        first = plain(": ".join(alike[0]))
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        text = f"several labs have {first}{more}; of each the later verdict is kept"
+        print(f"warning: {text}", file=sys.stderr)
+    run = merged(runs)
     write_report(directory, run)
     print(run.report.summary())
     return run.report.exit_code
@@ -158,9 +168,20 @@ def write_report(directory: str, run: Run) -> None:
     from hostlab.checks.page import page
     from hostlab.checks.run import FILE
 
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        raise UsageError("output", f"{directory}: {error.strerror}") from None
+    make_room(directory)
     write_text(f"{directory}/{FILE}", msgspec.json.encode(run).decode())
     write_text(f"{directory}/index.html", page(run))
+
+
+def make_room(directory: str | None, *files: str | None) -> None:
+    """Have a directory for a report, and see that there are those of files that are to be written.
+
+    UsageError where that is not so: better before a long judgement than after it.
+    """
+    try:
+        if directory is not None:
+            os.makedirs(directory, exist_ok=True)
+        for path in filter(None, files):
+            os.stat(os.path.dirname(path) or ".")
+    except OSError as error:
+        raise UsageError("output", f"{error.filename}: {error.strerror}") from None
