@@ -409,6 +409,10 @@ class AsyncNode:
         """See `AwaitedNode.wait_for_job`."""
         return await asyncio.to_thread(self.sync.wait_for_job, name, state, timeout_s=timeout_s)
 
+    async def wait_for_unit(self, name: str, *, timeout_s: float = WAIT_S) -> JobStatus:
+        """See `AwaitedNode.wait_for_unit`."""
+        return await asyncio.to_thread(self.sync.wait_for_unit, name, timeout_s=timeout_s)
+
     async def wait_for_file(self, path: str, *, timeout_s: float = WAIT_S) -> None:
         """See `AwaitedNode.wait_for_file`."""
         await asyncio.to_thread(self.sync.wait_for_file, path, timeout_s=timeout_s)

@@ -199,7 +199,8 @@ _MEANT_KINDS = {
 MEANT = {
     **_MEANT_KINDS,
     **dict.fromkeys(("node", "nodes", "host", "hosts", "role", "roles"), "did you mean `on`?"),
-    **dict.fromkeys(("timeout", "wait", "retry"), "did you mean `within`?"),
+    **dict.fromkeys(("timeout", "wait", "retry", "eventually"), "did you mean `within`?"),
+    "for": "did you mean `always`?",
     "when": "did you mean `if`?",
     **dict.fromkeys(("title", "description"), "did you mean `name`?"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import re
 import signal
@@ -399,6 +400,16 @@ def test_several_nodes_are_waited_for_at_once_by_asyncio(lab: Lab) -> None:
     assert job.state is JobState.RUNNING
     assert said == "it is\n"
     lab["web"].job("talker", "stop")
+
+
+def test_asyncio_has_every_wait(lab: Lab) -> None:
+    waits = {name for name in dir(lab["web"]) if name.startswith("wait_")} - {"wait_settled"}
+    assert len(waits) == 8
+    node = AsyncNode(lab["web"])
+    for name in waits:
+        own, theirs = getattr(lab["web"], name), getattr(node, name)
+        assert inspect.iscoroutinefunction(theirs)
+        assert inspect.signature(own).parameters == inspect.signature(theirs).parameters
 
 
 def test_a_killed_supervisor_ends_no_wait_and_a_killed_node_does(

@@ -29,6 +29,8 @@ def hint(check: str) -> str:
         ('http: "http://a/", body: x', "`http: {url: http://web1/, body: …}`"),
         ("run: id", "did you mean `command`?"),
         ("listens: 80, timeout: 3s", "did you mean `within`?"),
+        ("listens: 80, eventually: 3s", "did you mean `within`?"),
+        ("listens: 80, for: 3s", "did you mean `always`?"),
         ("repaches: a", "did you mean `reaches`?"),
     ],
 )
