@@ -101,6 +101,8 @@ class Labs:
         self._roles: list[str] = config.getoption("hostlab_role")
         self._descriptions: dict[tuple[str, str], spec.Lab] = {}
         self._up: dict[Key, tuple[SharedLab, contextlib.ExitStack]] = {}
+        self._failed: dict[Key, str] = {}
+        """Those that could not be staged, and why."""
         self._lent: dict[str, SharedLab] = {}
         """Which test has which just now."""
         self._numbers = itertools.count(1)
@@ -144,22 +146,32 @@ class Labs:
             raise pytest.Collector.CollectError(f"{item.nodeid}: {problem}") from None
 
     def of(self, item: pytest.Item) -> tuple[SharedLab, Key]:
-        """The lab that a test wants, staged if it is not yet; the test fails when it cannot be."""
+        """The lab that a test wants, staged if it is not yet; the test fails when it cannot be.
+
+        Nor can it be for others that share it: staging may have taken minutes to fail.
+        """
         try:
             wanted = wanted_by(item)
             key = (wanted, _owner(item, wanted.scope))
-            if key not in self._up:
-                self._up[key] = self._staged(self.described(wanted))
+            text = self._failed.get(key, "")
+            if not text and key not in self._up:
+                self._up[key] = self._staged(key, self.described(wanted))
         except (Problem, OSError) as error:
-            pytest.fail(str(error), pytrace=False)
+            text = str(error)
+        if text:
+            pytest.fail(text, pytrace=False)  # here, or pytest shows the other exception, too
         return self._up[key][0], key
 
-    def _staged(self, described: spec.Lab) -> tuple[SharedLab, contextlib.ExitStack]:
+    def _staged(self, key: Key, described: spec.Lab) -> tuple[SharedLab, contextlib.ExitStack]:
         number = next(self._numbers)
         suffix = f"-{os.getpid()}" + (f"-{number}" if number > 1 else "")
         shared = SharedLab(described, name=described.name[: MAX_LABEL - len(suffix)] + suffix)
         stack = contextlib.ExitStack()
-        stack.enter_context(shared)
+        try:
+            stack.enter_context(shared)
+        except (Problem, OSError) as error:
+            self._failed[key] = f"as for the test before: {error}"
+            raise
         return shared, stack
 
     @contextlib.contextmanager

@@ -317,6 +317,31 @@ def test_checks_that_hold_pass_and_others_fail(runs: Runs) -> None:
     ), done.stdout
 
 
+UNSTAGED = """
+from hostlab.errors import Failed
+from hostlab.testing.shared import SharedLab
+
+calls = []
+
+def enter(self):
+    calls.append(self)
+    raise Failed("routing", "it does not converge")
+
+SharedLab.__enter__ = enter
+
+def test_first(lab): pass
+def test_second(lab): pass
+def test_how_often(): assert len(calls) == 1
+"""
+
+
+def test_a_lab_that_cannot_be_staged_is_tried_once(runs: Runs) -> None:
+    done = runs.pytest(UNSTAGED)
+    assert "1 passed, 2 errors" in done.stdout, done.stdout
+    assert done.stdout.count("\nit does not converge") == 1
+    assert done.stdout.count("\nas for the test before: it does not converge") == 1
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
 @pytest.mark.parametrize(
     ("option", "word", "said"),
