@@ -98,7 +98,8 @@ def _failures(run: Run) -> Iterator[str]:
         letter = LETTERS[verdict.outcome]
         sign = "✗" if letter == "f" else "?"
         yield f"<li class={letter}><h3><span class='mark {letter}'>{sign}</span>"
-        yield f"{escape(host)} <code>{escape(check)}</code></h3>"
+        # A name that turns the direction of what is written turns its own alone.
+        yield f"<bdi>{escape(host)}</bdi> <code>{escape(check)}</code></h3>"
         yield "".join(_told(verdict, run.excerpts))
         yield "</li>"
     yield "</ul>"

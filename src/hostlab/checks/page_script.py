@@ -149,7 +149,7 @@ function open(host, column) {
   close.addEventListener('click', shut);
   const title = make('h3');
   const shade = state === '-' || state === 's' ? 'none' : state;
-  title.append(make('span', SIGNS[state], 'mark', shade), host.name + ' ',
+  title.append(make('span', SIGNS[state], 'mark', shade), make('bdi', host.name), ' ',
     make('code', data.columns[column]));
   const list = make('dl');
   const say = (word, text) => list.append(make('dt', word), make('dd', text));

@@ -148,6 +148,7 @@ def test_what_does_not_hold_is_told_without_scripts_and_failures_first() -> None
     text = page(RUN).partition("<script")[0]
     told = re.findall(r"<li class=(\w)>", text)
     assert told == ["f", "f", "u"]
+    assert f"<bdi>{escape(f'db{HARM}')}</bdi> <code>listens: 5432</code>" in text
     assert "<span class=here>" in text
 
 
