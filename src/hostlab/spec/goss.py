@@ -39,6 +39,7 @@ _FILETYPES: Final = {"file": "file", "directory": "directory", "symlink": "link"
                      "socket": "socket", "pipe": "fifo",
                      "character-device": "device", "block-device": "device"}  # fmt: skip
 _SUMS: Final = ("md5", "sha512")
+_OF_GET: Final = ("status", "body", "allow-insecure", "no-follow-redirects", "timeout")
 TOP: Final = {
     "gossfile": "is left out: import each of these files by itself",
     "matching": "is left out: it compares values of the file with one another",
@@ -287,14 +288,14 @@ class _Goss:
         yield {kind: {key: name} | kept if kept else name}
 
     def http(self, name: str, fields: Fields) -> Iterator[Description]:
+        method = fields.word("method")
+        if method not in (None, "", "GET"):
+            fields.skip(*_OF_GET)
+            self.parent.note(fields.at, f"http {quoted(name)} is left out: its method is {method}")
+            return
         body = self.matchers.texts(fields.tree("body"), "body")
         if body.matches or body.lacks or body.has_numbers:
             fields.note("body", "is left out but for texts that it contains")
-        method = fields.word("method")
-        if method not in (None, "", "GET"):
-            fields.skip("status")
-            self.parent.note(fields.at, f"http {quoted(name)} is left out: its method is {method}")
-            return
         status = fields.word("status")
         said: Description = without_nothing({"status": whole(status) if status else None})
         if fields.flag("allow-insecure"):

@@ -115,6 +115,13 @@ def test_what_cannot_be_said_is_a_note_with_its_place(said: str, note: str) -> N
     load(read(said).text, file="lab.yaml")
 
 
+def test_what_is_left_out_as_a_whole_is_one_note() -> None:
+    said = "{status: 200, method: POST, allow-insecure: true, timeout: 500, body: ['/a/']}"
+    assert notes(f"http: {{'http://a': {said}}}") == [
+        "goss.yaml:1:8: http `http://a` is left out: its method is POST"
+    ]
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
