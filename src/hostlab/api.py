@@ -20,7 +20,7 @@ from hostlab import spec
 from hostlab.awaiting import WAIT_S, AwaitedNode
 from hostlab.checks import CommandResult, JobState, JobStatus, Report, Verdict, judge
 from hostlab.checks.access import OUTPUT_BYTES, HostAccess, TooMuch
-from hostlab.errors import Failed, Problem
+from hostlab.errors import Problem
 from hostlab.lab import driver, limits
 from hostlab.lab.access import Completed, CutOff, known_node
 from hostlab.lab.description import (
@@ -67,20 +67,15 @@ class Node(AwaitedNode):
         """Run a shell command that must exit with 0; returns what it wrote to standard output."""
         done = self.shell(command, timeout_s=timeout_s)
         if done.status:
-            raise Failed(
-                "command",
-                f"{self.name}: {command!r} ended with status {done.status}:"
-                f" {(done.stderr or done.stdout).decode(errors='replace').strip()}",
-                hint=f"hostlab exec {self.lab}/{self.name} -- sh -c {command!r}",
-                lab=self.lab,
-            )
+            said = (done.stderr or done.stdout).decode(errors="replace").strip()
+            raise self._failed("command", command, f"ended with status {done.status}: {said}")
         return done.stdout.decode(errors="replace")
 
     def fail(self, command: str, *, timeout_s: float | None = 60.0) -> str:
         """Run a shell command that must not exit with 0; returns its standard output."""
         done = self.shell(command, timeout_s=timeout_s)
         if not done.status:
-            raise Failed("command", f"{self.name}: {command!r} succeeded, and was not to")
+            raise self._failed("command", command, "succeeded, and was not to")
         return done.stdout.decode(errors="replace")
 
     def impair(

@@ -11,7 +11,7 @@ from typing import Final
 from hostlab.awaiting.lines import AwaitedLine
 from hostlab.awaiting.places import AwaitedPath
 from hostlab.awaiting.ports import LOOK_S, AwaitedPort
-from hostlab.awaiting.wait import Awaited, Wait, quoted
+from hostlab.awaiting.wait import Awaited, Wait, quoted, told
 from hostlab.checks import JobState, JobStatus
 from hostlab.checks.kind import OUTPUT_LINES
 from hostlab.checks.patience import Patience, Seen
@@ -137,11 +137,15 @@ class AwaitedNode(NodeConnection, Awaited):
         if waited.seen.ok:
             return outputs[-1].decode(errors="replace")
         tries = "once" if waited.tries == 1 else f"{waited.tries} times"
-        raise Failed(
-            "wait",
-            f"{self.name}: {command!r} has not {ended} in {timeout_s:g} s, tried {tries}:"
-            f" {waited.seen.text}{quoted(waited.seen.log)}",
-            hint=f"hostlab exec {self.lab}/{self.name} -- sh -c {command!r}",
+        text = f"has not {ended} in {timeout_s:g} s, tried {tries}: {waited.seen.text}"
+        raise self._failed("wait", command, f"{text}{quoted(waited.seen.log)}")
+
+    def _failed(self, code: str, command: str, text: str) -> Failed:
+        """What became of a command, and how to repeat it, without secrets."""
+        return Failed(
+            code,
+            told(self, f"{self.name}: {command!r} {text}"),
+            hint=told(self, f"hostlab exec {self.lab}/{self.name} -- sh -c {command!r}"),
             lab=self.lab,
         )
 

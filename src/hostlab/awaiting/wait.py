@@ -13,10 +13,12 @@ from hostlab.checks import JobState, JobStatus
 from hostlab.checks.access import status_text
 from hostlab.checks.expectations import failed_jobs
 from hostlab.checks.kind import OUTPUT_LINES
+from hostlab.checks.secrets import Masking
 from hostlab.errors import Failed, Problem
 from hostlab.init.client import Control, InitClient, result
 from hostlab.init.protocol import HUNG_UP
 from hostlab.lab.access import NODE_GONE
+from hostlab.lab.description import staged
 
 HOPE_S: Final = 0.25
 """How often a wait looks at what nobody tells of: whether anything runs in the node."""
@@ -271,8 +273,14 @@ class Wait(contextlib.ExitStack):
         missing = self.missing
         with contextlib.suppress(Problem, OSError):
             missing += self.instead(self.rows or ())
-        message = f"{self.node.name}: {missing}: {why}{quoted(log)}"
+        message = told(self.node, f"{self.node.name}: {missing}: {why}{quoted(log)}")
         return Failed("wait", message, hint=hint, lab=self.node.lab)
+
+
+def told(node: Awaited, text: str) -> str:
+    """A text about a node without the secrets of its description."""
+    described = staged(node.lab)
+    return text if described is None else Masking(described.secrets).text(text)
 
 
 def quoted(log: Sequence[str]) -> str:

@@ -402,6 +402,32 @@ def test_several_nodes_are_waited_for_at_once_by_asyncio(lab: Lab) -> None:
     lab["web"].job("talker", "stop")
 
 
+SECRET = """
+nodes:
+  a:
+    jobs: {www: {exec: "sh -c 'echo opensesame; exit 3'", respawn: false}}
+    files: {/etc/word: !secret "opensesame"}
+"""
+
+
+def test_secrets_are_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site(tmp_path, monkeypatch, kind="secret") as place:
+        node = place.up(SECRET)["a"]
+        calls: list[Callable[[], object]] = [
+            lambda: node.wait_for_open_port(80),
+            lambda: node.wait_for_job("www"),
+            lambda: node.wait_until_succeeds("cat /etc/word; exit 1", timeout_s=0),
+            lambda: node.succeed("cat /etc/word; exit 1"),
+            lambda: node.succeed(": opensesame; exit 1"),
+            lambda: node.fail(": opensesame"),
+        ]
+        for call in calls:
+            with pytest.raises(Failed) as failed:
+                call()
+            assert "••••••" in str(failed.value)
+            assert "opensesame" not in str(failed.value)
+
+
 def test_asyncio_has_every_wait(lab: Lab) -> None:
     waits = {name for name in dir(lab["web"]) if name.startswith("wait_")} - {"wait_settled"}
     assert len(waits) == 8
