@@ -32,6 +32,7 @@ from typing import Final, NoReturn, Self
 from hostlab.errors import Problem
 from hostlab.linux.entering import enter_namespaces
 from hostlab.linux.libc import close_all_but, prctl
+from hostlab.linux.scm_rights import receive
 
 MESSAGE_BYTES: Final = 1 << 16
 """The longest request or answer."""
@@ -208,7 +209,7 @@ def _hatch(control: socket.socket, handler: Handler) -> None:
                 _reap(ready)
                 del children[ready]
                 continue
-            request, fds, _, _ = socket.recv_fds(control, 64, 2)
+            request, fds = receive(control, 64)
             if not request:
                 _end(children)
                 return

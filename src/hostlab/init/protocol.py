@@ -7,7 +7,6 @@ the kernel says it is (SO_PEERCRED); whoever may open the socket owns the init.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import os
 import socket
@@ -20,11 +19,10 @@ import msgspec
 
 from hostlab import typed
 from hostlab.errors import DecodeError
+from hostlab.linux.scm_rights import MAX_DESCRIPTORS, receive
 
 MAX_LINE_BYTES: Final = 64 << 20
 """A description of some ten thousand nodes."""
-MAX_DESCRIPTORS: Final = 250
-"""Descriptors of one message; the kernel allows 253 (SCM_MAX_FD)."""
 MAX_UNTAKEN: Final = 4 * MAX_DESCRIPTORS
 """Descriptors that have come and whose message has not."""
 RECEIVE_BYTES: Final = 1 << 18
@@ -92,7 +90,7 @@ class Receiver:
 
     def receive(self, sock: socket.socket) -> list[Message] | None:
         """Read once; None at the end of the stream."""
-        data, descriptors = receive_bytes(sock)
+        data, descriptors = receive(sock, RECEIVE_BYTES)
         if not data:
             return None
         return self.feed(data, descriptors)
@@ -117,20 +115,6 @@ class Receiver:
         """Close descriptors that nobody took."""
         while self._descriptors:
             os.close(self._descriptors.popleft())
-
-
-def receive_bytes(sock: socket.socket, *, size: int = RECEIVE_BYTES) -> tuple[bytes, list[int]]:
-    """One recvmsg(2): the bytes, and every descriptor that came with them.
-
-    Not `socket.recv_fds`, which drops its flags: what it receives would leak into every job.
-    """
-    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
-    data, ancillary, _, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
-    found = array.array("i")
-    for level, kind, value in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(value[: len(value) - len(value) % found.itemsize])
-    return data, list(found)
 
 
 def peer_uid(sock: socket.socket) -> int:

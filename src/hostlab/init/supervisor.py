@@ -22,8 +22,9 @@ import msgspec
 from hostlab.errors import DecodeError, Failed, Problem, UsageError
 from hostlab.init.connection import Connection
 from hostlab.init.holder import DATAGRAM_BYTES, SIGNALLED, Inheritance
-from hostlab.init.protocol import HUNG_UP, MAX_LINE_BYTES, Message, peer_uid, receive_bytes
+from hostlab.init.protocol import HUNG_UP, MAX_LINE_BYTES, Message, peer_uid
 from hostlab.init.spawning.process import prepare_to_spawn
+from hostlab.linux.scm_rights import receive
 
 Handler = Callable[["Request"], Awaitable[Any]]
 ACCEPTS_AT_ONCE: Final = 64
@@ -258,7 +259,7 @@ class Supervisor:
         poll.register(self.channel, select.POLLIN | select.POLLOUT)
         ((_, events),) = poll.poll()
         if events & select.POLLIN:
-            self._unheard.append(receive_bytes(self.channel, size=DATAGRAM_BYTES))
+            self._unheard.append(receive(self.channel, DATAGRAM_BYTES))
             if len(self._unheard) == 1:
                 asyncio.get_running_loop().call_soon(self._hear_later)
         return events
@@ -285,7 +286,7 @@ class Supervisor:
         self._hear_later()
         while True:
             try:
-                data, fds = receive_bytes(self.channel, size=DATAGRAM_BYTES)
+                data, fds = receive(self.channel, DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             except ConnectionError:

@@ -32,6 +32,7 @@ from hostlab.linux.clone import (
 )
 from hostlab.linux.libc import prctl, unshare
 from hostlab.linux.mounts import bind, make_private, make_readonly
+from hostlab.linux.scm_rights import receive
 
 PR_SET_DUMPABLE: Final = 4
 LIMITED_KINDS: Final = frozenset(
@@ -77,7 +78,7 @@ class Start(msgspec.Struct, frozen=True):
 def main() -> None:
     """The program (`hub_program`)."""
     with socket.fromfd(0, socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
-        said, descriptors, *_ = socket.recv_fds(caller, START_BYTES, 3, socket.MSG_CMSG_CLOEXEC)
+        said, descriptors = receive(caller, START_BYTES)
     if not said:
         return  # The caller needs no hub.
     start = typed.decode(said, Start)

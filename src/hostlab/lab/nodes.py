@@ -19,7 +19,7 @@ import hostlab.init
 import hostlab.jobs
 from hostlab.errors import Failed, Unsupported
 from hostlab.init.node import NodeConfig
-from hostlab.init.protocol import CONTROL, listen, receive_bytes
+from hostlab.init.protocol import CONTROL, listen
 from hostlab.init.spawning import cgroup_stanza
 from hostlab.lab import hosts, limits
 from hostlab.lab.container import ContainerPlan
@@ -41,6 +41,7 @@ from hostlab.linux.clone import (
 )
 from hostlab.linux.libc import setns, unshare
 from hostlab.linux.netlink import batch
+from hostlab.linux.scm_rights import receive
 from hostlab.linux.seccomp import compile_profile
 from hostlab.spec.job import Resources
 from hostlab.spec.model import Node, RootKind
@@ -319,7 +320,7 @@ def by_midwife(
             os._exit(0)
         os.close(helper_fd)
         theirs.close()
-        data, fds = receive_bytes(ours, size=64)
+        data, fds = receive(ours, 64)
     number, pid = map(int, data.split() or (errno.EPROTO, 0))
     if number or not fds:
         raise OSError(number, os.strerror(number), f"first process of node {node.name}")

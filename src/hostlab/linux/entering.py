@@ -17,6 +17,7 @@ from typing import Final, NoReturn, TypeVar
 
 from hostlab.linux.clone import CLONE_FS, CLONE_NEWUSER, NAMESPACE_FLAGS, clone3
 from hostlab.linux.libc import setns, unshare
+from hostlab.linux.scm_rights import receive
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ def from_inside(pid: int, kinds: Sequence[str], work: Work) -> tuple[bytes, list
         finally:
             os.close(pidfd)
             theirs.close()
-        answer, fds, _, _ = socket.recv_fds(ours, ANSWER_BYTES, _MAX_FDS)
+        answer, fds = receive(ours, ANSWER_BYTES, most=_MAX_FDS)
         os.close(child_pidfd)
         os.waitpid(child, 0)
     if answer[:1] == b".":

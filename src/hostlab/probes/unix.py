@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from hostlab.linux import scm_rights
+
 TYPES: Final = {
     "stream": socket.SOCK_STREAM,
     "seqpacket": socket.SOCK_SEQPACKET,
@@ -70,8 +72,7 @@ def peer(sock: socket.socket) -> Peer:
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """What comes next, with its descriptors, which are the caller's; empty at the end."""
-    data, fds, _, _ = socket.recv_fds(sock, MESSAGE_BYTES, RECEIVED_FDS, socket.MSG_CMSG_CLOEXEC)
-    return data, list(fds)
+    return scm_rights.receive(sock, MESSAGE_BYTES, most=RECEIVED_FDS)
 
 
 def describe(fds: Sequence[int]) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hostlab.errors import Failed
+from hostlab.linux.scm_rights import receive
 from hostlab.routing.expected import IPV4, IPV6, Adjacency
 from hostlab.routing.sessions import Gone, Neighbour, Sessions, with_interface
 
@@ -56,7 +57,7 @@ class VtySocket:
         try:
             self.socket.sendall(command.encode() + b"\0")
             while True:
-                data, fds, _, _ = socket.recv_fds(self.socket, 1 << 16, 1)
+                data, fds = receive(self.socket, 1 << 16)
                 found += fds
                 if not data:
                     raise self._gone()

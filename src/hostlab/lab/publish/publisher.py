@@ -7,7 +7,6 @@ closed; everything it had ends with it.
 
 from __future__ import annotations
 
-import array
 import os
 import resource
 import select
@@ -25,6 +24,7 @@ from hostlab.lab.publish.places import Place, Places
 from hostlab.lab.publish.port import Port
 from hostlab.lab.publish.tcp import DESCRIPTORS, TcpRelay
 from hostlab.lab.publish.udp import UdpRelay
+from hostlab.linux.scm_rights import receive
 
 MAX_CONNECTIONS = 8192
 """TCP connections at once, if the descriptor limit allows; more wait in the kernel's backlog."""
@@ -125,16 +125,7 @@ class Publisher:
 
     def _receive(self) -> tuple[bytes, list[int]]:
         """One packet and its descriptors; ValueError never, a cut one does not decode."""
-        fds = array.array("i")
-        packet, ancillary, _flags, _address = self._control.recvmsg(
-            messages.MAX_PACKET_BYTES,
-            socket.CMSG_SPACE(messages.MAX_FDS * fds.itemsize),
-            socket.MSG_CMSG_CLOEXEC,
-        )
-        for level, kind, data in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-        return packet, list(fds)
+        return receive(self._control, messages.MAX_PACKET_BYTES, most=messages.MAX_FDS)
 
     def _do(self, command: Command, fds: list[int]) -> Answer:
         """Carry out one command; takes those of `fds` that it keeps out of the list."""
