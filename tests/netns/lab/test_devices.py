@@ -430,6 +430,7 @@ def test_a_job_of_storage_survives_its_supervisor(place: Site) -> None:
     place.up(text.replace("checks:", f"{more}checks:"))
     lab["desk"].wait_settled(within_s=60)
     for expected in range(2, 8, 2):
+        lab["desk"].jobs()  # When it answers, what it has told is noted, too.
         old = supervisor(lab)
         os.kill(old, signal.SIGSTOP)
         sockets(lab).plug(recorded("stick"))
