@@ -19,7 +19,7 @@ from bench.measure import Benchmark, Contender, Metrics, Target
 from hostlab.faults.filters import load
 from hostlab.faults.hands import HANDS
 from hostlab.faults.injecting import clear, inject
-from hostlab.faults.site import Site, State, port_of, visiting
+from hostlab.faults.site import Site, State, visiting
 from hostlab.linux import cgroups, rtnetlink
 from hostlab.linux.mounts import make_readonly, make_writable
 from hostlab.linux.netlink import Netlink
@@ -32,7 +32,7 @@ FROZEN_S: Final = 60.0
 TABLE: Final = "bench"
 RULES: Final = (
     f"table bridge {TABLE} {{\nchain forward {{\ntype filter hook forward priority -400;\n"
-    'iifname "p0" drop\noifname "p0" drop\n}\n}\n'
+    'iifname "p0" drop\niifname "p0w" drop\noifname "p0" drop\noifname "p0w" drop\n}\n}\n'
 )
 
 
@@ -96,8 +96,7 @@ def _both(site: Site, wanted: Sequence[Fault]) -> None:
 def _alone(site: Site, node: str, interface: str) -> Iterator[Mapping[str, Callable[[], float]]]:
     """The same done to the same things by who knows them, and is there, already; milliseconds."""
     group = f"{site.unified}/{node}"
-    pid = site.pid(node)
-    port: int = site.in_switch(lambda: port_of(pid, interface))
+    port = site.ports([(node, interface)])[node, interface]
     with visiting(site.hub):
         netlink = Netlink()
 

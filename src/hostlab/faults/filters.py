@@ -7,11 +7,15 @@ not touched and cannot see it. A table belongs to one fault and is taken away wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from hostlab.errors import Failed, Unsupported, UsageError
-from hostlab.faults.site import NETWORK, Site, State, port_name, port_of
+from hostlab.faults.site import NETWORK, Site, State
+from hostlab.lab.segments import port_name, stand_in_name
+from hostlab.linux import rtnetlink
+from hostlab.linux.netlink import Netlink
+from hostlab.linux.route_lookup import forwards
 from hostlab.linux.running import run_inside
 from hostlab.spec import faults
 from hostlab.spec.faults import option
@@ -19,7 +23,7 @@ from hostlab.spec.model import Fault
 
 TIMEOUT_S: Final = 60.0
 """nft takes milliseconds; this is for a machine that is swapping."""
-PARTS: Final = 10_000
+PARTS: Final = 1_000_000
 """A share of packets is told in these."""
 
 
@@ -29,36 +33,78 @@ def look(site: Site, fault: Fault, number: int) -> State:
     if not links:
         message = f"{fault.on} has no link of its own that could be cut"
         raise UsageError("fault-target", message, hint="it may share another node's network")
-    pids = {node: site.pid(node) for node, _ in links}
-    found = site.in_switch(lambda: [port_name(port_of(pids[node], name)) for node, name in links])
-    ports = dict(zip(links, found, strict=True))
-    return {"table": f"hostlab_fault_{number}", "rules": _rules(fault, ports)}
+    ports = site.ports(links)
+    own = _own_addresses(site, fault.on) if fault.kind == "port-filtered" else None
+    return {"table": f"hostlab_fault_{number}", "rules": _rules(fault, ports, own)}
 
 
-def _rules(fault: Fault, ports: dict[tuple[str, str], str]) -> list[str]:
-    every = _names(ports.values())
+def _own_addresses(site: Site, node: str) -> list[str] | None:
+    """The addresses of a node that forwards, for what it only hands on is not to its port.
+
+    None for another: whatever comes to it is for it, also to an address that it will have.
+    """
+
+    def work() -> list[str] | None:
+        with Netlink() as netlink:
+            links = rtnetlink.links(netlink)
+            if not any(
+                forwards(netlink, family, link.index) for link in links for family in (4, 6)
+            ):
+                return None
+            return [address for _, address in rtnetlink.addresses(netlink)]
+
+    found: list[str] | None = site.in_network(node, work)
+    return found
+
+
+def _rules(
+    fault: Fault, ports: Mapping[tuple[str, str], int], own: Sequence[str] | None
+) -> list[str]:
+    enters, leaves = (_ends(way, ports.values()) for way in ("iifname", "oifname"))
     match fault.kind:
         case "one-way-loss":
-            way = "oifname" if option(fault, "direction") == "in" else "iifname"
-            parts = round(option(fault, "loss") * PARTS)
-            some = "" if parts == PARTS else f"numgen random mod {PARTS} < {parts} "
-            return [f"{way} {every} {some}drop"]
+            parts = max(1, round(option(fault, "loss") * PARTS))
+            some = "" if parts == PARTS else f" numgen random mod {PARTS} < {parts}"
+            ways = leaves if option(fault, "direction") == "in" else enters
+            return [f"{way}{some} drop" for way in ways]
         case "partition":
-            sides = option(fault, "apart")
-            one = _names(name for (node, _), name in ports.items() if node in sides)
-            other = _names(name for (node, _), name in ports.items() if node not in sides)
-            return [f"iifname {a} oifname {b} drop" for a, b in ((one, other), (other, one))]
+            apart = option(fault, "apart")
+            one = [port for (node, _), port in ports.items() if node in apart]
+            other = [port for (node, _), port in ports.items() if node not in apart]
+            return [
+                f"{enter} {leave} drop"
+                for here, there in ((one, other), (other, one))
+                for enter in _ends("iifname", here)
+                for leave in _ends("oifname", there)
+            ]
         case "port-filtered":
-            port, protocol = option(fault, "port"), option(fault, "protocol")
-            return [f"oifname {every} {protocol} dport {port} drop"]
+            what = f"{option(fault, 'protocol')} dport {option(fault, 'port')} drop"
+            return [f"{way}{to} {what}" for way in leaves for to in _to(own)]
         case _:
-            return [f"iifname {every} drop", f"oifname {every} drop"]
+            return [f"{way} drop" for way in (*enters, *leaves)]
 
 
-def _names(names: Iterable[str]) -> str:
-    """Only several need a set, which the kernel takes milliseconds to free."""
-    quoted = [f'"{name}"' for name in names]
-    return quoted[0] if len(quoted) == 1 else "{ " + ", ".join(quoted) + " }"
+def _ends(word: str, ports: Collection[int]) -> list[str]:
+    """What says that a frame comes or goes by one of these ports, or by what stands in for it.
+
+    Only several need a set, which the kernel takes milliseconds to free.
+    """
+    names = [f'"{name}"' for port in ports for name in (port_name(port), stand_in_name(port))]
+    if len(ports) == 1:
+        return [f"{word} {name}" for name in names]
+    return [f"{word} {{ {', '.join(names)} }}"]
+
+
+def _to(own: Sequence[str] | None) -> list[str]:
+    """What says that a packet is for one of these addresses; of None, any is."""
+    if own is None:
+        return [""]
+    bare = [address.partition("/")[0] for address in own]
+    families = {
+        "ip": [each for each in bare if ":" not in each],
+        "ip6": [each for each in bare if ":" in each],
+    }
+    return [f" {word} daddr {{ {', '.join(each)} }}" for word, each in families.items() if each]
 
 
 def apply(site: Site, fault: Fault, state: State) -> None:

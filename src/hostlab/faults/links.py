@@ -11,7 +11,8 @@ import time
 from contextlib import ExitStack
 from typing import Final, Self
 
-from hostlab.faults.site import Site, State, port_name, port_of, visiting
+from hostlab.faults.site import Site, State, visiting
+from hostlab.lab.segments import port_name
 from hostlab.lab.wiring import Directory
 from hostlab.linux import rtnetlink
 from hostlab.linux.netlink import Netlink
@@ -28,13 +29,11 @@ NOTED_S: Final = 60.0
 
 def look(site: Site, fault: Fault, number: int) -> State:
     """The ports of the links, and whose links they are."""
-    ends = faults.links(fault, site.lab)
-    pids = {node: site.pid(node) for node, _ in ends}
-    ports = site.in_switch(lambda: [port_of(pids[node], name) for node, name in ends])
+    ports = site.ports(faults.links(fault, site.lab))
     return {
         "ends": [
             {"node": node, "interface": name, "port": port, "life": site.life(node)}
-            for (node, name), port in zip(ends, ports, strict=True)
+            for (node, name), port in ports.items()
         ]
     }
 

@@ -8,7 +8,7 @@ come back; among a node's files a thread, where it may go there; else a child.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -78,9 +78,12 @@ class Site:
             raise Failed(
                 NODE_GONE,
                 f"node {node} of lab {self.lab.name} is dead: nothing can be done to it",
-                hint=f"`hostlab up {self.lab.source or self.lab.name}` brings it back",
+                hint=f"`{self._up()}` brings it back",
             )
         return found
+
+    def _up(self) -> str:
+        return f"hostlab up {self.lab.source or self.lab.name}"
 
     def life(self, node: str) -> str:
         """Tells this node from one of its name that follows it."""
@@ -94,6 +97,20 @@ class Site:
     def in_switch(self, work: Callable[[], Any]) -> Any:
         """Do `work` in the switch namespace, as the lab's root; what it returns, as JSON."""
         return _inside(self.hub, NETWORK, work)
+
+    def ports(self, links: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """The indexes of the ports of (node, interface), which have cables; Failed without one."""
+        pids = {node: self.pid(node) for node, _ in links}
+        found = self.in_switch(lambda: [_port_of(pids[node], name) for node, name in links])
+        ports: dict[tuple[str, str], int] = {}
+        for (node, name), port in zip(links, found, strict=True):
+            if port is None:
+                hint = (
+                    f"`hostlab fault inject node-killed {node}`, then `{self._up()}`, makes it anew"
+                )
+                raise Failed("no-interface", f"{node} has lost its {name}", hint=hint)
+            ports[node, name] = port
+        return ports
 
     def in_network(self, node: str, work: Callable[[], Any]) -> Any:
         """Do `work` in a node's network."""
@@ -160,18 +177,11 @@ def visiting(pid: int) -> Iterator[None]:
         os.close(pidfd)
 
 
-def port_of(pid: int, interface: str) -> int:
+def _port_of(pid: int, interface: str) -> int | None:
     """For who is in the switch namespace: the index there of the port of a node's interface.
 
-    FileNotFoundError when the node has no such interface now.
+    None when the node has no such interface now.
     """
     with visiting(pid), Netlink() as netlink:
         link = rtnetlink.link_named(netlink, interface)
-    if link is None:
-        raise FileNotFoundError(f"interface {interface} is not there")
-    return link.peer
-
-
-def port_name(index: int) -> str:
-    """The name of a port in the switch namespace."""
-    return f"p{index}"
+    return None if link is None else link.peer

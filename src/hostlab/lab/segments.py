@@ -101,7 +101,7 @@ class Switch:
             return self.outlets.to_node(node, interface, index, namespace)
         port = self.take_index()
         return rtnetlink.veth_add(
-            VethEnd(f"p{port}", port, master=self.bridges[interface.segment], up=True),
+            VethEnd(port_name(port), port, master=self.bridges[interface.segment], up=True),
             VethEnd(interface.name, index, mac=interface.mac, namespace_fd=namespace),
             mtu=interface.mtu,
         )
@@ -118,6 +118,19 @@ class Switch:
         index = found[0].index
         self._next = max(self._next, index + 1)
         self.plug(segment, index)
+
+
+def port_name(index: int) -> str:
+    """The name of a port: the switch's end of an interface's cable."""
+    return f"p{index}"
+
+
+def stand_in_name(index: int) -> str:
+    """The name of what is on the bridge in a port's place while the user-space wire carries for it.
+
+    By the port's name and this one frames are known whichever of the two is there.
+    """
+    return f"{port_name(index)}w"
 
 
 def own_namespace() -> int:

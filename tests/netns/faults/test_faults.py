@@ -20,6 +20,7 @@ from tests.netns.faults.fault_site import (
     DEATHS,
     HELLO,
     SHORT_S,
+    answer,
     asks,
     assert_whole,
     broken_lab,
@@ -54,6 +55,16 @@ def before(site: Site) -> Snapshot:
 
 def unheard(client: str) -> Seen:
     return lambda site: asks(site, client, timeout_s=SHORT_S) != HELLO
+
+
+def no_answer(address: str, port: int) -> Seen:
+    """Nobody there says that nobody listens."""
+
+    def seen(site: Site) -> bool:
+        said = site.in_network("c", lambda: answer(address, port, SHORT_S))
+        return bool(said == "TimeoutError")
+
+    return seen
 
 
 def no_carrier(*links: str) -> Seen:
@@ -160,6 +171,8 @@ WITHOUT_NEW_PROCESSES = [
     ("dns-wrong c name=s address=10.2.0.99", resolves("s", "10.2.0.99 ")),
     ("port-filtered s port=7000", unheard("d")),
     ("port-filtered s port=7001", d_is_heard),
+    ("port-filtered r2 port=7000", both(d_is_heard, lambda site: asks(site, "c") == HELLO)),
+    ("port-filtered r1 port=7", no_answer("10.0.0.2", 7)),
     ("route-withdrawn c to=default", unheard("c")),
     ("route-withdrawn r1 to=10.0.0.0/24", unheard("c")),
 ]

@@ -28,6 +28,7 @@ from hostlab.lab.container import netlink_in
 from hostlab.lab.links.carrier import Carrier
 from hostlab.lab.links.messages import Put
 from hostlab.lab.links.methods import Kernel, Method, method, probe
+from hostlab.lab.segments import port_name, stand_in_name
 from hostlab.linux import ethtool, qdisc, rtnetlink
 from hostlab.linux.libc import setns
 from hostlab.linux.netlink import Netlink, Request
@@ -186,7 +187,7 @@ class Impairing:
                 del placed[name]
         for name, interface in wanted.items():
             if name not in found:
-                hint = f"its description has it: `hostlab up` brings {node.name} back"
+                hint = f"`hostlab fault inject node-killed {node.name}`, then `up`, makes it anew"
                 raise Failed("no-interface", f"{node.name} has lost its {name}", hint=hint)
             self._place(node.name, interface, *found[name], rules)
         if not placed:
@@ -236,7 +237,8 @@ class Impairing:
             pair = _Pair(switch.take_index(), switch.take_index())
             placed = replace(placed, pair=pair)
             self._placed[placed.node][interface.name] = placed
-            outer = VethEnd(f"p{pair.outer}", pair.outer, up=True)
+            name = stand_in_name(placed.port)
+            outer = VethEnd(name, pair.outer, up=True)
             inner = VethEnd(f"w{pair.inner}", pair.inner)
             switch.netlink.request(
                 [
@@ -246,7 +248,7 @@ class Impairing:
                 ]
             )
             with _any_socket() as sock:
-                ethtool.set_offload(sock, f"p{pair.outer}", on=False)
+                ethtool.set_offload(sock, name, on=False)
             self._set_offload(placed, on=False)
         # The port leaves before the pair joins: on the bridge at once they would be a loop.
         switch.netlink.request(
@@ -376,7 +378,7 @@ def _table(placed: _Placed) -> list[str]:
     return [
         *_no_table(port),
         f"table netdev {TABLE}{port} {{",
-        f'\tchain ingress {{ type filter hook ingress device "p{port}" priority filter;',
+        f'\tchain ingress {{ type filter hook ingress device "{port_name(port)}" priority filter;',
         f"\t\t{verdict if loss == 1 else f'{share} {verdict}'}",
         "\t}",
         "}",
