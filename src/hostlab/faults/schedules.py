@@ -41,11 +41,8 @@ def pool(
         if kind not in KINDS or kind in NOT_DRAWN:
             known = ", ".join(name for name in KINDS if name not in NOT_DRAWN)
             raise UsageError("fault-kind", f"no fault {kind!r} is drawn", hint=f"of: {known}")
-    known_targets = {target for form in Form for target in _targets(lab, form)}
-    for target in on or ():
-        if target not in known_targets:
-            hint = "a node, NODE:INTERFACE, a segment or NODE/JOB"
-            raise UsageError("fault-target", f"lab {lab.name} has no {target!r}", hint=hint)
+    if on is not None:
+        on = {target for word in on for target in _meant(lab, word)}
     found = tuple(
         fault
         for kind in KINDS.values()
@@ -60,14 +57,24 @@ def pool(
     return found
 
 
+def _meant(lab: Lab, word: str) -> list[str]:
+    """A target, or the nodes that a role stands for; UsageError for what is neither."""
+    targets = {target for form in Form for target in _targets(lab, form)}
+    found = [word] if word in targets else [n.name for n in lab.nodes if word in n.roles]
+    if not found:
+        hint = "a node, NODE:INTERFACE or segment with cables, NODE/JOB, or a role"
+        raise UsageError("fault-target", f"lab {lab.name} has no {word!r} to break", hint=hint)
+    return found
+
+
 def _targets(lab: Lab, form: Form) -> list[str]:
     match form:
         case Form.NODE:
             return [node.name for node in lab.nodes]
         case Form.SEGMENT:
-            return [segment.name for segment in lab.segments]
+            return [segment.name for segment in lab.segments if segment.is_switched]
         case Form.LINK:
-            return [f"{n.name}:{i.name}" for n in lab.nodes for i in n.interfaces]
+            return [f"{n.name}:{i.name}" for n in lab.nodes for i in n.interfaces if i.has_cable]
         case Form.JOB:
             return [f"{node.name}/{job.name}" for node in lab.nodes for job in node.jobs]
 
@@ -79,6 +86,10 @@ def _is_among(target: str, on: Collection[str]) -> bool:
 def _variants(lab: Lab, kind: str, target: str) -> list[Fault]:
     """A kind on a target with each value of an option that must be said."""
     match kind:
+        case "node-cut-off":
+            interfaces = lab.node(target).interfaces
+            is_whole = bool(interfaces) and not any(i.device for i in interfaces)
+            return [Fault(kind=kind, on=target)] if is_whole else []
         case "partition":
             nodes = sorted({node for node, _ in faults.links_of(lab, target)})
             values = [("apart", name) for name in nodes] if len(nodes) > 1 else []

@@ -60,6 +60,12 @@ def timeline_contradiction(timeline: Sequence[TimedFault], lab: Lab) -> tuple[Fa
     return None
 
 
+def _length_trouble(fields: Fields) -> str | None:
+    if fields.value("do") == "flap":
+        return "how long a flap lasts is its `times` by its `period`"
+    return None if fields.value("for") else "a fault that lasts no time at all is none"
+
+
 def with_timeline(source: Source, top: Fields, lab: Lab) -> Lab:
     """The lab with its timeline; what is wrong is reported to the source."""
     said_faults: list[Said] = top.value("faults", [])
@@ -71,6 +77,9 @@ def with_timeline(source: Source, top: Fields, lab: Lab) -> Lab:
         fields: Fields = said.value
         words = [f"{name}={each.value}" for name, each in fields.value("with", Fields()).items()]
         at_s, for_s = fields.value("at", 0.0), fields.value("for")
+        if for_s is not None and (wrong := _length_trouble(fields)) is not None:
+            source.report("value", wrong, fields["for"].at)
+            continue
         for on in fields["on"].value:
             try:
                 wanted = parse((fields.value("do"), on.value, *words), lab)

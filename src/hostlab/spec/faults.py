@@ -9,6 +9,7 @@ a fault touches.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from typing import Any, Final
 
 from hostlab.errors import UsageError
 from hostlab.spec import units
-from hostlab.spec.model import Fault, Interface, Lab, Node
+from hostlab.spec.model import Fault, Interface, Lab, Node, Segment, SegmentKind
 from hostlab.spec.routing import RawUse
 from hostlab.spec.source import Wrong, quoted
 
+_NODES_PART: Final = re.compile(r"([^:/]*)(.*)", re.S)
+"""Of a target: a node or what stands for nodes, and what of it."""
 MOST_TARGETS: Final = 1000
 """Of one set."""
 CABLE_ENDS: Final = 2
@@ -97,6 +100,13 @@ def _names(word: str) -> tuple[str, ...]:
     return tuple(filter(None, word.split("+")))
 
 
+def _some_time(word: str) -> float:
+    seconds = units.duration(word)
+    if not seconds:
+        raise Wrong(f"{quoted(word)} is no time at all")
+    return seconds
+
+
 def _whole_seconds(word: str) -> int:
     seconds = units.duration(word)
     if seconds not in range(1, MOST_DELAY_S + 1):
@@ -137,7 +147,7 @@ _KINDS: Final = (
          "segment of two both ends do.", (Form.LINK, Form.SEGMENT)),
     Kind("flap", "A link goes down and comes up again, several times.", (Form.LINK, Form.SEGMENT),
          (Option("times", "how often it goes down", partial(units.between, 1, 1000), "5"),
-          Option("period", "from one time to the next", units.duration, "200ms"))),
+          Option("period", "from one time to the next", _some_time, "200ms"))),
     Kind("one-way-loss", "Packets are lost in one direction only, seen from the node.",
          (Form.LINK,),
          (Option("direction", "in or out", _direction, "in"),
@@ -237,7 +247,8 @@ def parse(words: Sequence[str], lab: Lab) -> tuple[Fault, ...]:
             raise UsageError("fault-option", f"{quoted(word)} is not NAME=VALUE", hint=_HINT)
         pairs.append((name, value))
     return tuple(
-        checked(Fault(kind=kind, on=each, options=tuple(pairs)), lab) for each in _set(on, lab)
+        checked(Fault(kind=kind, on=each, options=tuple(pairs)), lab)
+        for each in _set(kind, on, lab)
     )
 
 
@@ -252,12 +263,20 @@ def parse_line(text: str, lab: Lab) -> tuple[Fault, ...]:
 _HINT: Final = "`hostlab fault kinds` lists them"
 
 
-def _set(text: str, lab: Lab) -> Iterator[str]:
-    """The targets of a set with commas; a role, and `*`, stand for their nodes."""
+def _set(kind: str, text: str, lab: Lab) -> Iterator[str]:
+    """The targets of a set with commas; a role, and `*`, stand for their nodes, also in
+    `ROLE:INTERFACE` and `ROLE/JOB`.
+    """
+    others = {*_node_names(lab)}
+    if kind in KINDS and Form.SEGMENT in KINDS[kind].forms:
+        others |= {*_segment_names(lab)}
     count = 0
     for word in text.split(","):
-        nodes = [n.name for n in lab.nodes if word == "*" or word in n.roles]
-        for target in nodes if nodes and word not in _node_names(lab) else [word]:
+        found = _NODES_PART.match(word)
+        assert found is not None, "it matches whatever there is"
+        head, tail = found.groups()
+        nodes = [n.name for n in lab.nodes if head == "*" or head in n.roles]
+        for target in [name + tail for name in nodes] if nodes and head not in others else [word]:
             count += 1
             if count > MOST_TARGETS:
                 raise UsageError("fault-target", f"more than {MOST_TARGETS} targets")
@@ -279,6 +298,8 @@ def checked(fault: Fault, lab: Lab) -> Fault:
             raise UsageError("fault-option", message, hint=hint)
     for name in known:
         option(fault, name)
+    if Form.LINK in kind.forms or Form.SEGMENT in kind.forms or kind.place == "cut":
+        _check_cables(fault, lab)
     if kind.name == "partition":
         _check_sides(fault, lab)
     if kind.place in ("sessions", "announcements"):
@@ -305,6 +326,33 @@ def _check_speaks_bgp(node: Node) -> None:
         message = f"{node.name} has no BGP by `routing:`, so its sessions are not known"
         hint = "a job's daemon: `job-killed`, `job-stopped`; what it says: `port-filtered port=179`"
         raise UsageError("fault-target", message, hint=hint)
+
+
+def _check_cables(fault: Fault, lab: Lab) -> None:
+    """What is plugged into no switch of the lab cannot be cut there."""
+    match form(fault, lab):
+        case Form.SEGMENT:
+            kind = _segment(lab, fault.on).kind
+            if kind is not SegmentKind.BRIDGE:
+                message = f"segment {fault.on} is a {kind}, which has no cables"
+                hint = None if kind is SegmentKind.MACVLAN else "break a segment that carries it"
+                raise UsageError("fault-target", message, hint=hint)
+        case Form.LINK:
+            interface = _interface(lab, *fault.on.split(":", 1))
+            if interface.tunnel is not None:
+                message = f"{fault.on} is the end of a {interface.tunnel.kind}, which has no cable"
+                raise UsageError("fault-target", message, hint="break a link that carries it")
+            if interface.device:
+                _refuse_device(fault.on, interface)
+        case Form.NODE:
+            for interface in _node(lab, fault.on).interfaces:
+                if interface.device:
+                    _refuse_device(f"{fault.on}:{interface.name}", interface)
+
+
+def _refuse_device(link: str, interface: Interface) -> None:
+    message = f"{link} is on the machine's {interface.device}, which is no cable of the lab"
+    raise UsageError("fault-target", message)
 
 
 def _check_sides(fault: Fault, lab: Lab) -> None:
@@ -366,6 +414,11 @@ def _node(lab: Lab, name: str) -> Node:
         raise _unknown(f"lab {lab.name} has no node", name, _node_names(lab)) from None
 
 
+def _segment(lab: Lab, name: str) -> Segment:
+    """One that is there."""
+    return next(each for each in lab.segments if each.name == name)
+
+
 def _interface(lab: Lab, node: str, name: str) -> Interface:
     interfaces = {each.name: each for each in _node(lab, node).interfaces}
     if name not in interfaces:
@@ -393,7 +446,7 @@ def links_of(lab: Lab, segment: str) -> tuple[tuple[str, str], ...]:
 
 
 def links(fault: Fault, lab: Lab) -> tuple[tuple[str, str], ...]:
-    """(node, interface) of every link that a fault is about.
+    """(node, interface) of every cable's end that a fault is about.
 
     A segment of two, of which the machine is not one, is a cable: who pulls it pulls both ends.
     """
@@ -404,17 +457,27 @@ def links(fault: Fault, lab: Lab) -> tuple[tuple[str, str], ...]:
         node, name = fault.on.split(":", 1)
         segment = _interface(lab, node, name).segment
         both = links_of(lab, segment)
-        machine = next(s.machine for s in lab.segments if s.name == segment)
+        machine = _segment(lab, segment).machine
         is_cable = len(both) == CABLE_ENDS and not machine
         return both if is_cable and KINDS[fault.kind].place == "" else ((node, name),)
     if found is Form.NODE:
-        return tuple((fault.on, interface.name) for interface in lab.node(fault.on).interfaces)
+        found_there = lab.node(fault.on).interfaces
+        return tuple((fault.on, interface.name) for interface in found_there if interface.has_cable)
     return ()
 
 
 def node_of(fault: Fault) -> str:
     """The node of a target that is a node, or something of one."""
     return fault.on.partition(":")[0].partition("/")[0]
+
+
+def is_there(fault: Fault, lab: Lab) -> bool:
+    """Whether a fault's target is described."""
+    try:
+        form(fault, lab)
+    except UsageError:
+        return False
+    return True
 
 
 def touched(fault: Fault, lab: Lab) -> frozenset[str]:
@@ -436,7 +499,8 @@ def held(fault: Fault, lab: Lab) -> frozenset[str]:
         case "":
             return frozenset(f"link {node}:{name}" for node, name in links(fault, lab))
         case "port":
-            return frozenset((f"port {fault.on} {option(fault, 'port')}",))
+            port = f"{option(fault, 'protocol')} {option(fault, 'port')}"
+            return frozenset((f"port {fault.on} {port}",))
         case "file":
             return frozenset((f"file {fault.on} {option(fault, 'path')}",))
         case "route":

@@ -120,6 +120,11 @@ class Interface(Value, frozen=True, kw_only=True):
         return self.bridge if self.bridge and self.tunnel is not None else self.name
 
     @property
+    def has_cable(self) -> bool:
+        """Whether it is plugged into a switch, where it can be cut."""
+        return self.tunnel is None and not self.device
+
+    @property
     def is_impaired(self) -> bool:
         """Whether its cable is anything but perfect."""
         return bool(self.sending or self.receiving)

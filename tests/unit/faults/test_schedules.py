@@ -52,11 +52,40 @@ def test_the_pool_is_bounded_by_kinds_and_targets() -> None:
     ]
     for kinds, on, message in (
         (("flap",), None, "no fault 'flap' is drawn"),
-        (None, ("z",), "has no 'z'"),
+        (None, ("z",), "has no 'z' to break"),
         (("job-killed",), ("cable",), "no fault of these kinds"),
     ):
         with pytest.raises(UsageError, match=message):
             pool(LAB, kinds, on)
+
+
+def test_what_has_no_cable_is_not_drawn_and_roles_are_their_nodes() -> None:
+    lab = load(
+        """
+name: l
+segments:
+  lan: 10.1.0.0/24
+  blue: {subnets: 10.2.0.0/24, vxlan: {vni: 4}}
+  out: {subnets: 192.0.2.0/24, macvlan: {device: eno2}}
+roles: {vtep: {interfaces: {eth0: lan, blue: blue}}}
+nodes: {a: {role: vtep}, b: {role: vtep}, c: {interfaces: [lan, out]}}
+""",
+        file="l.yaml",
+    )
+    found = pool(lab, ("link-down", "partition", "node-cut-off"))
+    assert [str(fault) for fault in found if fault.kind != "partition"] == [
+        "link-down a:eth0",
+        "link-down b:eth0",
+        "link-down c:eth0",
+        "link-down lan",
+        "node-cut-off a",
+        "node-cut-off b",
+    ]
+    assert {fault.on for fault in found if fault.kind == "partition"} == {"lan"}
+    for fault in pool(lab):
+        checked(fault, lab)
+    of_role = pool(lab, ("link-down", "node-frozen"), ("vtep",))
+    assert {fault.on for fault in of_role} == {"a:eth0", "b:eth0", "a", "b"}
 
 
 @given(seed=st.integers(0, 1000), run=st.integers(1, 1000), most=st.integers(1, 6))

@@ -67,6 +67,8 @@ def one(words: str) -> Fault:
         ("file-present a path=off", "path: `off` is not an absolute path", ""),
         ("dns-wrong a", "dns-wrong needs name", ""),
         ("flap r1:eth0 times=1001", "times: ", ""),
+        ("flap r1:eth0 period=0s", "period: `0s` is no time at all", ""),
+        ("link-down router", "done to NODE:INTERFACE or SEGMENT, not to `r1`", ""),
         ("bgp-session-reset r1", "r1 has no BGP by `routing:`", "job-killed"),
         ("bgp-session-reset a how=so", "`so` is neither hard nor soft", ""),
         ("announcement-withdrawn a prefix=10.9.0.1/16", "prefix: ", ""),
@@ -92,6 +94,63 @@ def test_a_set_is_a_fault_for_each_target() -> None:
     assert [f.on for f in parse(("node-frozen", "*"), LAB)] == ["r1", "r2", "a", "lan"]
     with pytest.raises(UsageError, match="more than 1000 targets"):
         parse(("node-frozen", ",".join(["a"] * 1001)), LAB)
+
+
+def test_a_role_stands_for_its_nodes_in_links_and_jobs_too() -> None:
+    assert [f.on for f in parse(("link-down", "router:eth0"), LAB)] == ["r1:eth0", "r2:eth0"]
+    assert [f.on for f in parse(("node-frozen", "a,router"), LAB)] == ["a", "r1", "r2"]
+    text = "name: l\nroles: {w: {jobs: {x: sleep 1}}}\nnodes: {a: {role: w}, b: {role: w}}\n"
+    web = load(text, file="l.yaml")
+    assert [f.on for f in parse(("job-down", "w/x"), web)] == ["a/x", "b/x"]
+    assert [f.on for f in parse(("job-down", "*/x"), web)] == ["a/x", "b/x"]
+
+
+def test_a_segment_with_the_name_of_a_role_is_what_the_kind_takes() -> None:
+    text = "name: l\nsegments: [core]\nroles: {core: }\nnodes: {a: {role: core}, b: core}\n"
+    lab = load(text, file="l.yaml")
+    assert [f.on for f in parse(("link-down", "core"), lab)] == ["core"]
+    assert [f.on for f in parse(("node-frozen", "core"), lab)] == ["a"]
+
+
+WITHOUT_CABLES = load(
+    """
+name: l
+segments:
+  lan: 10.1.0.0/24
+  blue: {subnets: 10.2.0.0/24, vxlan: {vni: 4}}
+  out: {subnets: 192.0.2.0/24, macvlan: {device: eno2}}
+nodes:
+  a: {interfaces: {eth0: lan, blue: blue}}
+  b: {interfaces: {eth0: lan, blue: blue, eth1: out}}
+""",
+    file="l.yaml",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("link-down a:blue", "a:blue is the end of a vxlan, which has no cable", "carries it"),
+        ("one-way-loss a:blue", "a:blue is the end of a vxlan", "break a link"),
+        ("link-down blue", "segment blue is a vxlan, which has no cables", "carries it"),
+        ("partition blue apart=a", "segment blue is a vxlan", "break a segment"),
+        ("flap out", "segment out is a macvlan, which has no cables", ""),
+        ("link-down b:eth1", "b:eth1 is on the machine's eno2, which is no cable", ""),
+        ("node-cut-off b", "b:eth1 is on the machine's eno2, which is no cable", ""),
+    ],
+)
+def test_what_has_no_cable_is_not_cut(words: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(words.split(), WITHOUT_CABLES)
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_node_with_a_tunnel_is_cut_off_by_its_cables() -> None:
+    (fault,) = parse(("node-cut-off", "a"), WITHOUT_CABLES)
+    assert links(fault, WITHOUT_CABLES) == (("a", "eth0"),)
+    (fault,) = parse(("link-down", "a:eth0"), WITHOUT_CABLES)
+    assert links(fault, WITHOUT_CABLES) == (("a", "eth0"), ("b", "eth0"))
 
 
 def test_options_have_defaults_and_are_read() -> None:
@@ -138,7 +197,8 @@ def test_a_name_of_a_node_and_a_segment_is_what_the_kind_takes() -> None:
         ("job-stopped a/web", "descriptors-exhausted a/web", None),
         ("disk-full a", "read-only a path=/tmp", "holds files a already"),
         ("port-filtered a port=1", "port-filtered a port=2", None),
-        ("port-filtered a port=1", "port-filtered a port=1 protocol=udp", "holds port a 1"),
+        ("port-filtered a port=1", "port-filtered a port=1", "holds port a tcp 1"),
+        ("port-filtered a port=1", "port-filtered a port=1 protocol=udp", None),
         ("one-way-loss a:eth0", "one-way-loss a:eth0 direction=out", None),
         ("one-way-loss a:eth0", "one-way-loss a:eth0 loss=1%", "holds loss a:eth0 in"),
         ("partition lan apart=a", "partition lan apart=r1", "holds partition lan"),
@@ -211,6 +271,20 @@ def test_what_is_wrong_in_a_timeline_has_its_place() -> None:
     assert [line for line, _ in found] == [13, 14]
     assert "holds link r1:eth0 already" in found[0][1]
     assert "no node or segment `z`" in found[1][1]
+
+
+def test_how_long_a_fault_lasts_is_more_than_nothing() -> None:
+    with pytest.raises(SpecErrors) as caught:
+        timeline(
+            """
+            - {do: link-down, on: lan, for: 0s}
+            - {do: flap, on: cable, for: 2s}
+            """
+        )
+    assert [error.message for error in caught.value.errors] == [
+        "a fault that lasts no time at all is none",
+        "how long a flap lasts is its `times` by its `period`",
+    ]
 
 
 def test_the_steps_of_a_timeline_clear_before_they_break() -> None:
