@@ -74,7 +74,8 @@ def look_full(site: Site, fault: Fault, number: int) -> State:
         return there.f_blocks, there.f_bfree, there.f_bavail, there.f_frsize
 
     total, free, available, unit = site.in_files(fault.on, work)
-    state: State = {"file": f"{found.target.rstrip('/')}/{name_of(number)}", "bytes": unit}
+    file = f"{found.target.rstrip('/')}/{name_of(number)}"
+    state: State = {"file": file, "bytes": unit, "life": site.life(fault.on)}
     if "ro" in found.options:
         raise Failed("fault", f"{found.target} of node {fault.on} is read-only already")
     if found.type == "tmpfs":
@@ -111,6 +112,8 @@ def fill(site: Site, fault: Fault, state: State) -> None:
 
 def empty(site: Site, fault: Fault, state: State) -> None:
     """The file goes, and the tmpfs is as large as it was."""
+    if not site.is_alive(fault.on, state["life"]):
+        return
 
     def work() -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -131,7 +134,7 @@ def look_readonly(site: Site, fault: Fault, number: int) -> State:
     found = _holding(site.pid(fault.on), option(fault, "path"))
     if "ro" in found.options:
         raise Failed("fault", f"{found.target} of node {fault.on} is read-only already")
-    return {"mount": found.target}
+    return {"mount": found.target, "life": site.life(fault.on)}
 
 
 def make_files_readonly(site: Site, fault: Fault, state: State) -> None:
@@ -146,7 +149,8 @@ def make_files_readonly(site: Site, fault: Fault, state: State) -> None:
 
 def make_files_writable(site: Site, fault: Fault, state: State) -> None:
     """As it was."""
-    site.in_files(fault.on, lambda: make_writable(state["mount"].encode()))
+    if site.is_alive(fault.on, state["life"]):
+        site.in_files(fault.on, lambda: make_writable(state["mount"].encode()))
 
 
 def look_present(site: Site, fault: Fault, number: int) -> State:

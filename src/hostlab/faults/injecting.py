@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 from hostlab.errors import Failed, Problem, UsageError
 from hostlab.faults import record
@@ -12,6 +13,9 @@ from hostlab.faults.site import Site
 from hostlab.lab.access import NODE_GONE
 from hostlab.spec import faults
 from hostlab.spec.model import Fault
+
+LIVES: Final = "lives"
+"""In a fault's state: which node each one was that it was done to."""
 
 
 def inject(site: Site, wanted: Sequence[Fault]) -> tuple[Standing, ...]:
@@ -34,22 +38,23 @@ def inject(site: Site, wanted: Sequence[Fault]) -> tuple[Standing, ...]:
 def injected(site: Site) -> tuple[Standing, ...]:
     """What is broken now, in the order in which it was.
 
-    A killed node that an `up` has made anew is not.
+    What an `up` or `apply` has made anew, or has taken away, is not.
     """
     return _injected(site, record.read(site.directory))
 
 
 def _injected(site: Site, journal: tuple[record.Line, ...]) -> tuple[Standing, ...]:
-    return tuple(
-        each
-        for each in record.standing(journal)
-        if each.fault.kind != "node-killed" or not _lives_again(site, each)
+    return tuple(each for each in record.standing(journal) if not _has_ended(site, each))
+
+
+def _has_ended(site: Site, standing: Standing) -> bool:
+    """Whether its target has gone from the description, or every node of it is another one now."""
+    if not faults.is_there(standing.fault, site.lab):
+        return True
+    lives: dict[str, str] = standing.state.get(LIVES, {})
+    return bool(lives) and all(
+        not site.is_dead(node) and not site.is_alive(node, life) for node, life in lives.items()
     )
-
-
-def _lives_again(site: Site, standing: Standing) -> bool:
-    node = standing.fault.on
-    return not site.is_dead(node) and not site.is_alive(node, standing.state["life"])
 
 
 def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing, ...]:
@@ -57,8 +62,6 @@ def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing,
 
     What cannot be taken back stays in the list; Failed names it when all others are done.
     """
-    done: list[Standing] = []
-    troubles: list[str] = []
     with record.alone(site.directory):
         there = record.standing(record.read(site.directory))
         unknown = sorted(set(numbers or ()) - {each.number for each in there})
@@ -66,15 +69,28 @@ def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing,
             known = ", ".join(str(each.number) for each in there) or "none"
             hint = f"standing: {known}; `hostlab fault list`"
             raise UsageError("no-fault", f"there is no fault {unknown[0]}", hint=hint)
-        for standing in reversed(there):
-            if numbers is not None and standing.number not in numbers:
-                continue
-            try:
-                _clear(site, standing)
-                done.append(standing)
-            except (Problem, OSError) as error:
-                text = error.message if isinstance(error, Problem) else str(error)
-                troubles.append(f"{standing.number} {standing.fault}: {text}")
+        wanted = [each for each in there if numbers is None or each.number in numbers]
+        return _clear_each(site, wanted)
+
+
+def mend(site: Site, broken: Iterable[Standing]) -> tuple[Standing, ...]:
+    """`clear` of those of one's own that nobody else has cleared meanwhile."""
+    with record.alone(site.directory):
+        mine = {each.number for each in broken}
+        there = record.standing(record.read(site.directory))
+        return _clear_each(site, [each for each in there if each.number in mine])
+
+
+def _clear_each(site: Site, wanted: Sequence[Standing]) -> tuple[Standing, ...]:
+    done: list[Standing] = []
+    troubles: list[str] = []
+    for standing in reversed(wanted):
+        try:
+            _clear(site, standing)
+            done.append(standing)
+        except (Problem, OSError) as error:
+            text = error.message if isinstance(error, Problem) else str(error)
+            troubles.append(f"{standing.number} {standing.fault}: {text}")
     if troubles:
         hint = "repeat `hostlab fault clear`; `hostlab down` ends all of it"
         raise Failed("fault", "not cleared: " + "; ".join(troubles), hint=hint)
@@ -91,7 +107,8 @@ def _inject(site: Site, fault: Fault) -> Standing:
         raise UsageError("contradiction", f"{fault}: {why}", hint=hint)
     number = record.next_number(journal)
     hands = HANDS[fault.kind]
-    state = hands.look(site, fault, number)
+    lives = {node: site.life(node) for node in sorted(faults.touched(fault, site.lab))}
+    state = hands.look(site, fault, number) | {LIVES: lives}
     record.write(site.directory, number, Phase.BEGUN, fault, state)
     try:
         hands.apply(site, fault, state)

@@ -19,6 +19,7 @@ from hostlab.errors import Failed, UsageError
 from hostlab.faults.site import Site, State
 from hostlab.linux import cgroups, procfs
 from hostlab.observe.in_node import pid_in
+from hostlab.spec.faults import is_there
 from hostlab.spec.model import Fault
 
 ENDS_S: Final = 60.0
@@ -104,8 +105,8 @@ def end(site: Site, fault: Fault, state: State) -> None:
 
 
 def start_again(site: Site, fault: Fault, state: State) -> None:
-    """Start the job, unless it has been started again meanwhile."""
-    if not site.is_alive(state["node"], state["life"]):
+    """Start the job, unless it has been started again meanwhile, or is described no more."""
+    if not site.is_alive(state["node"], state["life"]) or not is_there(fault, site.lab):
         return
     node, job = init_of(site, fault)
     node.wait_settled()

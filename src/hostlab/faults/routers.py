@@ -106,8 +106,24 @@ def withhold(site: Site, fault: Fault, state: State) -> None:
 
 
 def announce(site: Site, fault: Fault, state: State) -> None:
-    """Announce it again, if the daemon is the one that was told not to."""
-    routing, bgp = _bgp(site, fault)
+    """Announce it again, if the daemon is the one that was told not to.
+
+    One that an `apply` has changed, or done away with, has been told what is described.
+    """
+    routing = next((node.routing for node in site.lab.nodes if node.name == fault.on), None)
+    if routing is not None and routing.bgp is not None:
+        _announce(site, fault, state, routing, routing.bgp)
+    if routing is None or routing.engine is Engine.BIRD:
+        path = _second(state)
+
+        def work() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+        site.in_files(fault.on, work)
+
+
+def _announce(site: Site, fault: Fault, state: State, routing: Routing, bgp: Bgp) -> None:
     with (
         contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
         _socket(site, fault, routing) as daemon,
@@ -117,14 +133,6 @@ def announce(site: Site, fault: Fault, state: State) -> None:
         else:
             # A bgpd that was started anew does not know what is to be taken away.
             _tell(daemon, _no_route_map(bgp, state, option(fault, "prefix")), gone=True)
-    if routing.engine is Engine.BIRD:
-        path = _second(state)
-
-        def work() -> None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-        site.in_files(fault.on, work)
 
 
 def _second(state: State) -> str:
@@ -221,8 +229,5 @@ def _socket(site: Site, fault: Fault, routing: Routing) -> Iterator[BirdSocket |
     is_bird = routing.engine is Engine.BIRD
     path = routing_bird.SOCKET if is_bird else f"{routing_frr.RUN}/bgpd.vty"
     found = watching.connect(site.pid(fault.on), {"bgpd": path})["bgpd"]
-    daemon = BirdSocket(found) if is_bird else VtySocket("bgpd", found)
-    try:
-        yield daemon
-    finally:
-        daemon.close()
+    with contextlib.closing(found):
+        yield BirdSocket(found) if is_bird else VtySocket("bgpd", found)

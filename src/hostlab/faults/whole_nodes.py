@@ -116,6 +116,7 @@ def _look(
             message = f"there is no {controller} controller for this user here"
             raise Unsupported("cgroup", message, hint=NO_CGROUP)
     return {
+        "life": site.life(fault.on),
         "group": group,
         "v1": controller in site.v1,
         "populated": bool(_direct(group)),
@@ -144,7 +145,7 @@ def _bound(site: Site, fault: Fault, state: State, limit: cgroups.Limit) -> None
 def unbound(site: Site, fault: Fault, state: State) -> None:
     """Lift the bound; the group of v1 goes, where the fault has made it."""
     group = state["group"]
-    if not os.path.isdir(group):
+    if not site.is_alive(fault.on, state["life"]) or not os.path.isdir(group):
         return
     for name, value in state["files"].items():
         if value is not None:

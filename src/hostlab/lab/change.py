@@ -18,13 +18,13 @@ from hostlab.lab import files, outlets, overlays, wiring
 from hostlab.lab.container import netlink_in
 from hostlab.lab.nodes import NodeHandle
 from hostlab.lab.paths import LabDirectory
-from hostlab.linux import rtnetlink
+from hostlab.linux import cgroups, rtnetlink
 from hostlab.linux.clone import CLONE_NEWNET, CLONE_NEWNS
 from hostlab.linux.libc import setns, unshare
 from hostlab.linux.netlink import Netlink, Request
 from hostlab.linux.rtnetlink import Link
 from hostlab.linux.whole_files import write_whole
-from hostlab.plan.operations import Operation
+from hostlab.plan.operations import Kind, Operation, Plan
 from hostlab.spec.model import Interface, Lab, Node, Segment
 
 if TYPE_CHECKING:
@@ -279,6 +279,20 @@ def in_mounts(handle: NodeHandle, work: Callable[[], None]) -> None:
     os.waitpid(pid, 0)
     if message:
         raise Failed("files", f"node {handle.name}: {message}")
+
+
+def check_answers(unified: str | None, plan: Plan) -> None:
+    """Failed when an init is to do something that stands still: it would be waited for, and all
+    who want to change the lab with it.
+    """
+    for operation in plan.operations:
+        name = operation.subject
+        if operation.kind is not Kind.CHANGE_JOBS or unified is None:
+            continue
+        if cgroups.is_frozen(f"{unified}/{name}"):
+            message = f"node {name} is frozen, so its jobs cannot be changed ({operation.reason})"
+            hint = "`hostlab fault list` has the fault that did it; `hostlab fault clear` ends it"
+            raise Failed("frozen", message, hint=hint)
 
 
 async def jobs(directory: LabDirectory, node: Node, change: Operation) -> None:

@@ -136,6 +136,13 @@ def remove(unified: str | None, v1: dict[str, str], node: str) -> None:
             cgroups.remove(f"{base}/{node}")
 
 
+def clear(unified: str | None, v1: dict[str, str], node: str) -> None:
+    """End what is left of a node that has died, and remove its cgroups."""
+    kill(unified, node)
+    wait_gone(unified, node)
+    remove(unified, v1, node)
+
+
 def exceeded(unified: str | None, v1: dict[str, str], node: str) -> tuple[str, ...]:
     """Which limits a node has run into: `memory`, `pids`."""
     found = []

@@ -114,7 +114,11 @@ def container_plan(
     cgroup = None
     if config.unified is not None:
         cgroup_directory = f"{config.unified}/{node.name}"
-        with contextlib.suppress(FileExistsError):
+        try:
+            os.mkdir(cgroup_directory)
+        except FileExistsError:
+            # Of one that has died: it may be frozen, and has whatever bounds that one had.
+            limits.clear(config.unified, config.v1, node.name)
             os.mkdir(cgroup_directory)
         cgroup = os.open(cgroup_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, cgroup)

@@ -247,6 +247,7 @@ class HubSupervisor(Supervisor):
             present = recovery.present(self)
             overlays.require(new)
             plan = difference(present, new).without_nodes(request.message.get("leave", ()))
+            change.check_answers(self.config.unified, plan)
             try:
                 await self._reach(plan, present, new, request)
             finally:
