@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 
 @click.group("fault", epilog="Example: hostlab fault inject link-down r1:eth0")
-def fault_command() -> None:
+@click.pass_context
+def fault_command(ctx: click.Context) -> None:
     """Break something on purpose, see whether the checks still hold, mend it."""
+    # As with ^C: what a command broke it mends before it ends.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    ctx.call_on_close(lambda: signal.signal(signal.SIGTERM, before))
 
 
 fault_command.add_command(measure_command)
@@ -219,12 +224,12 @@ def try_command(faults: tuple[str, ...], *, lab: str | None, as_json: bool) -> i
     It fails as well when the lab is not what it was, once they are cleared.
     """
     from hostlab.errors import Failed
-    from hostlab.faults.trials import trial, whole
+    from hostlab.faults.trials import sound, trial
     from hostlab.spec.faults import parse_line
 
     site = _site(lab)
     wanted = [fault for text in faults for fault in parse_line(text, site.lab)]
-    found = trial(site, wanted, whole(site))
+    found = trial(site, wanted, sound(site))
     if found.impossible is not None:
         raise Failed("fault", f"these cannot be done at once: {found.impossible}")
     if as_json:
@@ -251,7 +256,7 @@ def _print_trial(trial: Trial) -> None:
 @click.option("--runs", type=click.IntRange(1), default=100, help="How many schedules.")
 @click.option("--most", type=click.IntRange(1), default=3, help="Faults of one schedule.")
 @click.option("--kinds", help="Only these kinds, with commas.")
-@click.option("--on", help="Only on these targets and what is part of them, with commas.")
+@click.option("--on", help="Only on these targets or roles, and what is part of them, with commas.")
 @click.option("--go-on", is_flag=True, help="Go on after a schedule that fails.")
 @json_option
 def campaign_command(

@@ -84,6 +84,9 @@ def measure_command(
         {"get": get, "ping": ping, "udp": udp}, header=header, rate=rate, timeout=timeout
     )
     settle_s, wait_s = _seconds("--settle", settle), _seconds("--wait", wait)
+    if wait_s < settle_s:
+        message = f"--wait {wait}: nothing is good for --settle {settle} by then"
+        raise UsageError("time", message)
     within_s = None if within is None else _seconds("--within", within)
     site = Site.of(lab if lab is not None else only_lab())
     known_node([each.name for each in site.lab.nodes], node, site.lab.name)

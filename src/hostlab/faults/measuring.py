@@ -203,7 +203,7 @@ def _run(
         for step in steps(timeline):
             requests.take_until(started + step.at_s)
             if step.clears:
-                injecting.clear(site, {there.pop(step.number).number})
+                injecting.mend(site, [there.pop(step.number)])
                 tell(time.time(), f"cleared {step.fault}")
             else:
                 (there[step.number],) = injecting.inject(site, (step.fault,))
@@ -213,7 +213,7 @@ def _run(
             done = time.monotonic()
         steady = recovers(done)
     finally:
-        for cleared in injecting.clear(site, {each.number for each in there.values()}):
+        for cleared in injecting.mend(site, there.values()):
             tell(time.time(), f"cleared {cleared.fault}")
         site.look()
     return outage(

@@ -146,7 +146,7 @@ def play(
         for step, following in zip(course, (*course[1:], None), strict=True):
             _wait_until(started + step.at_s)
             if step.clears:
-                injecting.clear(site, {there.pop(step.number).number})
+                injecting.mend(site, [there.pop(step.number)])
             else:
                 (there[step.number],) = injecting.inject(site, (step.fault,))
             yield moment("cleared" if step.clears else "injected", str(step.fault))
@@ -155,7 +155,7 @@ def play(
                 yield look(left)
     finally:
         standing, there = list(there.values()), {}
-        injecting.clear(site, {each.number for each in standing})
+        injecting.mend(site, standing)
     for each in reversed(standing):
         yield moment("cleared", str(each.fault))
     if judges and standing:
@@ -185,7 +185,7 @@ def trial(site: Site, wanted: Sequence[Fault], before: Snapshot, judge: Judge = 
     try:
         failed = _words(judge(site, wanted))
     finally:
-        injecting.clear(site, {each.number for each in done})
+        injecting.mend(site, done)
     _settle(site)
     different = _differences(site, before)
     left = (*_words(judge(site, ())), *different)
@@ -223,6 +223,23 @@ def whole(site: Site) -> Snapshot:
     return witness.take(site)
 
 
+def sound(site: Site, judge: Judge = judged) -> Snapshot:
+    """What the lab is before anything is broken; Failed when a check does not hold already.
+
+    It would be laid to whatever is broken first.
+    """
+    before = whole(site)
+    report = judge(site, ())
+    if not report.ok:
+        there = ", ".join(str(each.fault) for each in injecting.injected(site))
+        message = "a check does not hold before anything is broken: " + "; ".join(_words(report))
+        hint = (
+            f"standing already: {there}" if there else f"`hostlab check {site.lab.name}` says why"
+        )
+        raise Failed("checks", message, hint=hint)
+    return before
+
+
 def _differences(site: Site, before: Snapshot) -> tuple[str, ...]:
     """What the lab is not as it was in; the programs that its jobs run come and go.
 
@@ -256,7 +273,7 @@ def campaign(
 
     A lab that is not whole after a trial is staged anew before the next one.
     """
-    before = whole(site)
+    before = sound(site, judge)
     for run in range(1, runs + 1):
         schedule = schedules.draw(seed, run, choices, site.lab, most=most)
         first = _tried(site, schedule, before, judge)

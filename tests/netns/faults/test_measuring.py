@@ -265,6 +265,7 @@ def test_a_service_that_does_not_answer_is_not_broken(
         (("--from", "client", "--ping", "web1", "--rate", "nan"), "up to 1000"),
         (("--from", "client", "--ping", "web1", "--settle", "soon"), "is not a time"),
         (("--from", "client", "--ping", "web1", "--wait", "0"), "more than no time"),
+        (("--from", "client", "--ping", "web1", "--wait", "900ms"), "for --settle 1s by then"),
         (("--from", "client", "--ping", "web1", "--header", "x"), "gets none"),
         (("--from", "client", "--ping", "web1", "link-down web1"), "is done to"),
         (("--from", "client", "--ping", "web1", "link-down 'web1"), "No closing quotation"),
