@@ -229,7 +229,18 @@ def judged(
         print_json(report)
     else:
         print(report.summary())
+        if not report.ok and access is None:
+            _tell_standing(lab.name)
     return run_of(lab.description, report, began=began)
+
+
+def _tell_standing(lab: str) -> None:
+    """What is broken on purpose may be why."""
+    from hostlab.cli.standing import standing
+
+    text = standing(lab)
+    if text:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def _differs(lab: Lab, told: str = "") -> str:

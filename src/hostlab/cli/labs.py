@@ -15,6 +15,8 @@ from hostlab.lab.hub_start import HubProgram
 from hostlab.lab.paths import base_directory, labs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hostlab.api import Lab
     from hostlab.routing.convergence import Converged
     from hostlab.spec import Lab as Description
@@ -154,7 +156,7 @@ def _up(
         print(f"{lab.name} is up: {nodes}, {done}, {took:.0f} ms{beside}")
     else:
         print(f"{lab.name} is up already{beside or ', as described'}")
-    for warning in lab.status()["warnings"]:
+    for warning in _warnings(lab.name, lab.status()):
         print(f"warning: {warning}", file=sys.stderr)
     try:
         converged = _converged(lab, wait_s)
@@ -316,13 +318,22 @@ def status_command(lab: str | None, *, as_json: bool) -> int:
         is_asked = node is not None and described.has_jobs and not row["frozen"]
         jobs = node.job_table() if node is not None and is_asked else []
         rows.append({**row, "jobs": jobs})
+    warnings = _warnings(found.name, status)
     if as_json:
-        print_json({**status, "nodes": rows})
+        print_json({**status, "nodes": rows, "warnings": warnings})
     else:
         _print_status(rows)
-        for warning in status.get("warnings", ()):
+        for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
     return 1 if any(row["pid"] is None for row in rows) else 0
+
+
+def _warnings(lab: str, status: Mapping[str, Any]) -> list[str]:
+    """What the hub has to warn of, and what is broken on purpose."""
+    from hostlab.cli.standing import standing
+
+    broken = standing(lab)
+    return [*status.get("warnings", ()), *([broken] if broken else [])]
 
 
 def _print_status(rows: list[dict[str, Any]]) -> None:

@@ -40,6 +40,10 @@ def link_command(
     What is not named stays as it is; `none` takes back a burst, rate, queue or seed.
     """
     if interface is None:
+        if clear:
+            raise UsageError(
+                "usage", "--clear wants a cable", hint="as `hostlab link r1:eth0 --clear`"
+            )
         _show(only_lab(), None, as_json=as_json)
         return
     node_text, _, name = interface.rpartition(":") if ":" in interface else (interface, "", "")
@@ -68,6 +72,9 @@ def _interfaces(node: Node) -> list[str]:
 
 def _change(node: Node, name: str, words: Sequence[str], *, clear: bool) -> None:
     ways = said(words)
+    if not any(ways.values()) and not clear:
+        hint = f"as `{' '.join(words)} delay=20ms`; without any word what is there is shown"
+        raise UsageError("impairment", f"nothing is said of `{' '.join(words)}`", hint=hint)
     named = tuple(way for way in _BOTH if way in words)
     cleared = (named or _BOTH) if clear else ()
     node.impair(name, sending=ways["out"], receiving=ways["in"], clear=cleared)

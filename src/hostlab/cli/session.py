@@ -79,6 +79,9 @@ def _wait(poll: select.poll, control: Control, signals: int, pid: int, master: i
                 for byte in os.read(signals, 64):
                     if byte == signal.SIGWINCH:
                         _resize(master)
+                    elif pid < 0:
+                        # Nothing has begun that could be told: its init stands still, or is busy.
+                        sys.exit(128 + byte)
                     else:
                         control.send("signal", pid=pid, signal=byte)
             elif fd == 0:

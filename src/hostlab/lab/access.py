@@ -212,9 +212,21 @@ def _drain(fd: int, into: list[bytes], *, reads: int) -> bool:
 
 
 def known_node(names: Sequence[str], name: str, lab: str) -> str:
-    """The name, if the lab has such a node; UsageError with the ones it has."""
+    """The name, if it is among these of a lab's nodes that are there.
+
+    Failed for one that is described and has died, UsageError for one that is not, with a hint.
+    """
     if name in names:
         return name
+    from hostlab.lab.description import staged
+
+    described = staged(lab)
+    if described is not None and any(node.name == name for node in described.nodes):
+        raise Failed(
+            NODE_GONE,
+            f"node {name} of lab {lab} is not there",
+            hint=f"`hostlab status {lab}` tells why; `hostlab up` brings it back",
+        )
     if name == lab:
         hint = ", ".join(f"{lab}/{each}" for each in names[:20])
         raise UsageError("no-node", f"{lab} is a lab; a node of it is wanted", hint=hint)

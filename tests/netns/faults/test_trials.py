@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from hostlab.checks import Outcome, Report, Verdict
+from hostlab.errors import Failed
 from hostlab.faults import injecting, schedules, witness
 from hostlab.faults.links import IFF_RUNNING
 from hostlab.faults.site import Site
@@ -118,6 +122,59 @@ def test_what_is_left_is_told(site: Site, before: Snapshot) -> None:
     found = trial(site, faults(site, "cpu-slow x" if "cpu" in site.v1 else "dns-slow x"), wrong)
     assert "- route: c: a route that was there" in found.left
     assert not found.ok
+
+
+def test_what_does_not_hold_before_is_laid_to_no_fault(
+    site: Site, before: Snapshot, hostlab: Ran
+) -> None:
+    """Else the first thing that is broken would be told to be the cause."""
+    choices = faults(site, "dns-slow x")
+    injecting.inject(site, faults(site, "link-down by-a", "link-down by-b"))
+    try:
+        with pytest.raises(Failed, match="before anything is broken: c: way: ") as caught:
+            next(campaign(site, choices, seed=1, runs=1, most=1, judge=way_of_c))
+        assert caught.value.hint == "standing already: link-down by-a, link-down by-b"
+        said = hostlab("fault", "try", "dns-slow x", "--lab", site.lab.name, status=1)
+        assert "a check does not hold before anything is broken: c: http: " in said
+        assert [each.fault.kind for each in injecting.injected(site)] == ["link-down"] * 2
+        numbers = [each.number for each in injecting.injected(site)]
+        told = f"broken on purpose: {numbers[0]} link-down by-a, {numbers[1]} link-down by-b; `"
+        assert told in hostlab("check", site.lab.name, status=1)
+        assert f"warning: {told}" in hostlab("status", site.lab.name, status=0)
+        (warning,) = json.loads(hostlab("status", site.lab.name, "--json", status=0))["warnings"]
+        assert warning.startswith(told)
+    finally:
+        injecting.clear(site)
+    assert_whole(site, before)
+
+
+def test_what_somebody_else_has_mended_hinders_no_mending(site: Site, before: Snapshot) -> None:
+    both = faults(site, "link-down by-a", "node-cut-off x")
+    timeline = [TimedFault(at_s=0, fault=each) for each in both]
+    course = play(site, timeline, judges=False)
+    next(course)
+    second = next(course)
+    (first, _) = injecting.injected(site)
+    injecting.clear(site, {first.number})
+    assert second.what == "injected"
+    assert [m.text for m in course] == [str(each) for each in reversed(both)]
+    assert injecting.injected(site) == ()
+    done = injecting.inject(site, both)
+    injecting.clear(site, {done[1].number})
+    assert [each.number for each in injecting.mend(site, done)] == [done[0].number]
+    assert_whole(site, before)
+
+
+def test_a_command_that_is_told_to_end_mends_what_it_broke(site: Site, before: Snapshot) -> None:
+    words = ("fault", "inject", "flap", "x:eth0", "times=1000", "period=1h")
+    command = [sys.executable, "-P", "-m", "hostlab.cli.main", *words, "--lab", site.lab.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("injected link-down x:eth0\n")
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert injecting.injected(site) == ()
+    assert_whole(site, before)
 
 
 def test_a_timeline_is_played_with_its_checks(site: Site, before: Snapshot) -> None:

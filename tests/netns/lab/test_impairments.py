@@ -381,12 +381,14 @@ def test_a_link_that_is_not_there_or_cannot_be_so_changes_nothing(lab: Lab) -> N
         lab["a"].impair("eth9", sending={"delay": 1.0})
     with pytest.raises(UsageError, match="jitter is more"):
         lab["a"].impair("eth0", sending={"jitter": 1.0})
-    done = subprocess.run(
-        [HOSTLAB, "link", f"{lab.name}/a:eth9", "delay=1ms"], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "a has no interface 'eth9'" in done.stderr
-    assert "it has eth0" in done.stderr
+    for words, said in (
+        ((f"{lab.name}/a:eth9", "delay=1ms"), "a has no interface 'eth9'\n  hint: it has eth0"),
+        ((f"{lab.name}/a:eth0", "in"), "nothing is said of `in`\n  hint: as `in delay=20ms`"),
+        (("--clear",), "--clear wants a cable\n  hint: as `hostlab link r1:eth0 --clear`"),
+    ):
+        done = subprocess.run([HOSTLAB, "link", *words], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert said in done.stderr
     assert links(lab) == {}
 
 
