@@ -67,6 +67,17 @@ class RoutingReader:
             for role in draft.roles:
                 self.roles.setdefault(role, []).append(draft)
         self.ids = self._router_ids()
+        self._owners: dict[Address, set[str]] = {}
+        for draft in every.values():
+            for each in addresses(draft):
+                self._owners.setdefault(each.address, set()).add(draft.name)
+
+    def node_of(self, other: Draft | Address) -> Draft | None:
+        """A node by itself or by its address; None for an address of nobody, or of several."""
+        if isinstance(other, Draft):
+            return other
+        found = self._owners.get(other, set())
+        return self.every[next(iter(found))] if len(found) == 1 else None
 
     def routing(self, draft: Draft) -> Routing | None:
         """What the node's daemon does; None when the description says nothing of it."""
@@ -521,13 +532,11 @@ class _Bgp:
 
     def _asn(self, other: Draft | Address, said: Said) -> int | None:
         """The peer's AS; None when that is reported."""
-        here = said.value.get("as")
-        there: int | None = None
-        if isinstance(other, Draft):
-            there = _own_as(other)
+        here, node = said.value.get("as"), self.reader.node_of(other)
+        there = None if node is None else _own_as(node)
         if here is not None and there is not None and here.value != there:
-            assert isinstance(other, Draft)
-            message = f"{other.name}'s AS is {there}, not {here.value}"
+            assert node is not None, "an AS is a node's"
+            message = f"{node.name}'s AS is {there}, not {here.value}"
             self.source.report("clash", message, here.at, "leave `as` out")
             return None
         if here is None and there is None:
@@ -548,10 +557,9 @@ class _Bgp:
 
     def _must_be_mutual(self, other: Draft | Address, said: Said) -> None:
         """A session that only one side knows never comes up."""
-        if not isinstance(other, Draft):
-            return
-        routing: Fields | None = other.fields.value("routing")
-        if routing is None or "raw" in routing or routing.flawed:
+        node = self.reader.node_of(other)
+        routing: Fields | None = None if node is None else node.fields.value("routing")
+        if node is None or routing is None or "raw" in routing or routing.flawed:
             return
         bgp: Fields | None = routing.value("bgp")
         if bgp is None and "as" in said.value:
@@ -559,7 +567,7 @@ class _Bgp:
         own = {self.draft.name, *self.draft.roles}
         own |= {str(each.address) for each in addresses(self.draft)}
         if bgp is None or (not bgp.flawed and own.isdisjoint(bgp.value("peers", Fields()))):
-            message = f"{quoted(other.name)} does not name {quoted(self.draft.name)} as a peer"
+            message = f"{quoted(node.name)} does not name {quoted(self.draft.name)} as a peer"
             hint = "a session takes both sides: name each in the other's `peers`"
             self.source.report("value", message, said.key, hint)
 

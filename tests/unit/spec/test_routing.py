@@ -191,11 +191,18 @@ def test_an_as_that_peers_with_itself_as_external() -> None:
     ]
     other = pair("{bgp: {as: 65001, peers: {r2: {as: 65002}}}}", "{bgp: {as: 65001, peers: [r1]}}")
     assert one(other).endswith("r2's AS is 65001, not 65002")
+    by_address = pair(
+        "{bgp: {as: 65001, peers: {10.255.0.2: {as: 65002, hops: 2}}}}",
+        "{bgp: {as: 65001, peers: [r1]}}",
+    )
+    assert one(by_address).endswith("r2's AS is 65001, not 65002")
 
 
 def test_a_session_takes_both_sides() -> None:
     text = pair("{bgp: {as: 65001, peers: [r2]}}", "{bgp: {as: 65002}}")
     assert one(text) == "4:59: `r2` does not name `r1` as a peer"
+    by_address = text.replace("[r2]", "[10.255.0.2]")
+    assert "`r2` does not name `r1` as a peer" in [e.message for e in errors_of(by_address)]
     own = pair("{bgp: {as: 65001, peers: {r2: {as: 65002}}}}", "{raw: 'protocol bgp {}'}")
     assert routed(own).routing is not None
 
