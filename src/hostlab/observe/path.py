@@ -137,8 +137,9 @@ class Networks:
         self._members: dict[str, list[tuple[str, str]]] = {}
         for node in lab.nodes:
             for interface in node.interfaces:
-                members = self._members.setdefault(interface.segment, [])
-                members.append((node.name, interface.name))
+                network = self.owners.network(node.name, interface.holder)
+                members = self._members.setdefault(network or "", [])
+                members.append((node.name, interface.holder))
 
     def __enter__(self) -> Networks:
         return self
@@ -159,12 +160,12 @@ class Networks:
         return self._open[node]
 
     def holder(self, node: str, interface: str, address: str) -> Holder | None:
-        """Who has an address on the segment of an interface of `node`.
+        """Who has an address on the network of an interface of `node`.
 
         As the kernels have it, else as it is described, and then something is wrong.
         """
-        segment = self.owners.segment(node, interface)
-        for other, name in self._members.get(segment or "", ()):
+        members = self._members.get(self.owners.network(node, interface) or "", ())
+        for other, name in members:
             network = self.get(other) if (other, name) != (node, interface) else None
             if network is not None and address in addresses_of(network, name):
                 is_up = _is_running(network, name)
@@ -230,7 +231,9 @@ def end_of(networks: Networks, text: str) -> End:
             has = ", ".join(link.name for link in network.links.values())
             message = f"{name} has no interface {interface!r}"
             raise UsageError("no-interface", message, hint=f"it has {has}")
-        return End(name, _first_of_each_family(addresses_of(network, interface)))
+        described = networks.lab.node(name).interfaces
+        holder = next((i.holder for i in described if i.name == interface), interface)
+        return End(name, _first_of_each_family(addresses_of(network, holder)))
     others = [
         address
         for link in sorted(network.links.values(), key=lambda link: link.index)

@@ -111,30 +111,51 @@ def _is_of_every_link(told: RouteTold) -> bool:
 
 
 class Owners:
-    """Who has which address on which segment, as a lab is described."""
+    """Who has which address on which network, as a lab is described.
+
+    Segments that nodes bridge, as a VXLAN and what extends it, are one network.
+    """
 
     def __init__(self, lab: Lab) -> None:
         self._owners: dict[tuple[str, str], str] = {}
         self._segments: dict[tuple[str, str], str] = {}
+        self._networks = _bridged(lab)
         self._shared = {node.name: _network_owner(node) for node in lab.nodes}
         for segment in lab.segments:
             for address in segment.machine:
-                self._owners[segment.name, _bare(address)] = MACHINE
+                self._owners[self._networks[segment.name], _bare(address)] = MACHINE
         for node in lab.nodes:
             for interface in node.interfaces:
-                self._segments[node.name, interface.name] = interface.segment
+                self._segments[node.name, interface.holder] = interface.segment
                 own = (*map(_bare, interface.addresses), link_local(interface.mac))
                 for each in own:
-                    self._owners.setdefault((interface.segment, each), node.name)
+                    network = self._networks[interface.segment]
+                    self._owners.setdefault((network, each), node.name)
 
     def segment(self, node: str, interface: str | None) -> str | None:
         """The segment of an interface; None of one that is not described."""
         return self._segments.get((self._shared.get(node, node), interface or ""))
 
-    def at(self, node: str, interface: str | None, address: str) -> str | None:
-        """Who has an address on the segment where an interface of a node is."""
+    def network(self, node: str, interface: str | None) -> str | None:
+        """The name of one of the segments that are one network with that of an interface."""
         segment = self.segment(node, interface)
-        return None if segment is None else self._owners.get((segment, address))
+        return None if segment is None else self._networks[segment]
+
+    def at(self, node: str, interface: str | None, address: str) -> str | None:
+        """Who has an address on the network where an interface of a node is."""
+        network = self.network(node, interface)
+        return None if network is None else self._owners.get((network, address))
+
+
+def _bridged(lab: Lab) -> dict[str, str]:
+    """Of each segment, one that stands for all that are bridged with it."""
+    found = {segment.name: segment.name for segment in lab.segments}
+    for node in lab.nodes:
+        tunnels = {i.bridge: i.segment for i in node.interfaces if i.bridge and i.tunnel}
+        for interface in node.interfaces:
+            if interface.bridge:
+                found[interface.segment] = tunnels[interface.bridge]
+    return found
 
 
 def _network_owner(node: Node) -> str:

@@ -174,6 +174,14 @@ def test_without_a_group_each_end_gets_a_copy_across_routers(static: Lab) -> Non
         assert not any(b"her" in one for one in seen), "the third end gets it, too"
 
 
+def test_a_path_goes_through_a_tunnel_as_through_a_switch(static: Lab) -> None:
+    for end in ("alice2", "alice2:eth0", "10.1.0.3"):
+        (way,) = static.paths("alice1", end)
+        assert way.reaches, way.problems
+        (found,) = way.start.ways
+        assert (found.via, found.hop.node) == (None, "alice3" if end == "10.1.0.3" else "alice2")
+
+
 def test_nobody_is_told_who_is_on_a_tunnel(
     multicast: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
