@@ -164,6 +164,11 @@ class _Watch:
                 self._forget(name)
                 if self.now() >= self.deadline:
                     raise
+            except Failed as failed:
+                if failed.code == NOT_CONVERGED:
+                    raise
+                hint = failed.hint or "is it stopped, or its node frozen? `hostlab fault list`"
+                raise Failed(failed.code, f"node {name}: {failed.message}", hint=hint) from failed
 
     def _begin(self, name: str) -> None:
         node, wanted = self.routers[name]

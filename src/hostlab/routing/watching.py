@@ -68,7 +68,10 @@ class Watched:
             self._monitor = Monitor(adopted=told)
             stack.callback(self._monitor.close)
             self._netlink = stack.enter_context(Netlink(adopted=asked))
-            self._daemons = _daemons(node.routing, connect(pid, paths))
+            sockets = connect(pid, paths)
+            for sock in sockets.values():
+                stack.callback(sock.close)  # Also where a daemon does not answer the first word.
+            self._daemons = _daemons(node.routing, sockets)
             stack.callback(self._daemons.close)
             self._names = {link.index: link.name for link in rtnetlink.links(self._netlink)}
             self._read_all()

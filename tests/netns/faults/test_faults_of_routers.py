@@ -18,7 +18,7 @@ from hostlab.faults.outage import Outage
 from hostlab.faults.record import Phase
 from hostlab.faults.site import Site
 from hostlab.observe.snapshot import Snapshot
-from hostlab.routing import checking
+from hostlab.routing import bird, checking
 from hostlab.spec.faults import parse
 from hostlab.spec.model import TimedFault
 from hostlab.sync import Lab
@@ -162,6 +162,23 @@ def test_a_failover_is_measured_when_all_sessions_are_up(site: Site, before: Sna
     finally:
         injecting.clear(site)
         node_of(site, "w").succeed(f"birdc enable {to_f}")
+    settled(site)
+    assert_whole(site, before)
+
+
+def test_a_daemon_that_stands_still_is_named_with_its_node(
+    site: Site, before: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(site)
+    monkeypatch.setattr(bird, "ANSWER_S", 0.5)
+    inject(site, "job-stopped b/bird")
+    try:
+        with pytest.raises(Failed, match="node b: BIRD has not answered") as caught:
+            Lab(site.lab.name).wait_converged(timeout_s=PATIENT_S)
+        assert "hostlab fault list" in str(caught.value.hint)
+    finally:
+        injecting.clear(site)
+    monkeypatch.undo()
     settled(site)
     assert_whole(site, before)
 
