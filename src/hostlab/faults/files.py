@@ -59,6 +59,13 @@ def _holding(pid: int, path: str) -> Mounted:
     return max(enumerate(fitting), key=lambda each: (len(each[1].target), each[0]))[1]
 
 
+def _mount_of(site: Site, node: str, path: str) -> Mounted:
+    """What a path of a node is on; UsageError when there is no such path."""
+    if not site.in_files(node, lambda: os.path.exists(path)):
+        raise UsageError("fault", f"node {node} has no {path}")
+    return _holding(site.pid(node), path)
+
+
 def name_of(number: int) -> str:
     """By which what a fault adds among a node's files is known again."""
     return f".hostlab-fault-{number}"
@@ -66,8 +73,8 @@ def name_of(number: int) -> str:
 
 def look_full(site: Site, fault: Fault, number: int) -> State:
     """A tmpfs is made small, where it is one; else what is free is filled, if that is little."""
-    pid, path = site.pid(fault.on), option(fault, "path")
-    found = _holding(pid, path)
+    path = option(fault, "path")
+    found = _mount_of(site, fault.on, path)
 
     def work() -> tuple[int, int, int, int]:
         there = os.statvfs(path)
@@ -78,6 +85,9 @@ def look_full(site: Site, fault: Fault, number: int) -> State:
     state: State = {"file": file, "bytes": unit, "life": site.life(fault.on)}
     if "ro" in found.options:
         raise Failed("fault", f"{found.target} of node {fault.on} is read-only already")
+    if not total:
+        message = f"{found.target} of node {fault.on} is a {found.type}, which cannot be full"
+        raise UsageError("fault", message)
     if found.type == "tmpfs":
         return state | {
             "mount": found.target,
@@ -131,7 +141,7 @@ def _resize(state: State, size_bytes: int) -> None:
 
 def look_readonly(site: Site, fault: Fault, number: int) -> State:
     """The mount that the path is on."""
-    found = _holding(site.pid(fault.on), option(fault, "path"))
+    found = _mount_of(site, fault.on, option(fault, "path"))
     if "ro" in found.options:
         raise Failed("fault", f"{found.target} of node {fault.on} is read-only already")
     return {"mount": found.target, "life": site.life(fault.on)}

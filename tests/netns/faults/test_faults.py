@@ -208,6 +208,22 @@ def test_a_file_goes_with_its_fault_and_anothers_stays(site: Site, before: Snaps
     assert_whole(site, before)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("disk-full d path=/none", "node d has no /none"),
+        ("read-only d path=/none", "node d has no /none"),
+        ("disk-full d path=/proc", "/proc of node d is a proc, which cannot be full"),
+    ],
+)
+def test_a_path_that_is_not_there_is_the_users_mistake(
+    site: Site, before: Snapshot, words: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        inject(site, words)
+    assert_whole(site, before)
+
+
 def test_what_was_begun_and_not_done_is_taken_back(site: Site, before: Snapshot) -> None:
     """The command was killed after the journal's line, before it had done anything."""
     for words in (words for words, _ in WITHOUT_NEW_PROCESSES if not lacking(site, words)):
