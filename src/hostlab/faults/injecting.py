@@ -9,13 +9,15 @@ from hostlab.errors import Failed, Problem, UsageError
 from hostlab.faults import record
 from hostlab.faults.hands import HANDS
 from hostlab.faults.record import Phase, Standing
-from hostlab.faults.site import Site
+from hostlab.faults.site import Site, State
 from hostlab.lab.access import NODE_GONE
 from hostlab.spec import faults
 from hostlab.spec.model import Fault
 
 LIVES: Final = "lives"
-"""In a fault's state: which node each one was that it was done to."""
+"""In a fault's state: which node each one was that it was done to,"""
+CABLES: Final = "cables"
+"""and which cable each one."""
 
 
 def inject(site: Site, wanted: Sequence[Fault]) -> tuple[Standing, ...]:
@@ -48,13 +50,17 @@ def _injected(site: Site, journal: tuple[record.Line, ...]) -> tuple[Standing, .
 
 
 def _has_ended(site: Site, standing: Standing) -> bool:
-    """Whether its target has gone from the description, or every node of it is another one now."""
-    if not faults.is_there(standing.fault, site.lab):
-        return True
+    """Whether all that it was done to is another one now, or gone: every node, or every cable."""
     lives: dict[str, str] = standing.state.get(LIVES, {})
-    return bool(lives) and all(
+    if lives and all(
         not site.is_dead(node) and not site.is_alive(node, life) for node, life in lives.items()
-    )
+    ):
+        return True
+    cables: dict[str, str] = standing.state.get(CABLES, {})
+    if not cables:
+        return not faults.is_there(standing.fault, site.lab)
+    now = faults.cables(site.lab)
+    return all(now.get(end) != cable for end, cable in cables.items())
 
 
 def clear(site: Site, numbers: Collection[int] | None = None) -> tuple[Standing, ...]:
@@ -101,14 +107,15 @@ def _inject(site: Site, fault: Fault) -> Standing:
     faults.checked(fault, site.lab)
     journal = record.read(site.directory)
     there = [each.fault for each in _injected(site, journal)]
+    # The other end of a cable may stand, of which one has gone from the description.
+    there = [each for each in there if faults.is_there(each, site.lab)]
     why = faults.contradiction(there, fault, site.lab)
     if why is not None:
         hint = "`hostlab fault list` shows what is there; `hostlab fault clear` ends it"
         raise UsageError("contradiction", f"{fault}: {why}", hint=hint)
     number = record.next_number(journal)
     hands = HANDS[fault.kind]
-    lives = {node: site.life(node) for node in sorted(faults.touched(fault, site.lab))}
-    state = hands.look(site, fault, number) | {LIVES: lives}
+    state = hands.look(site, fault, number) | _identity(site, fault)
     record.write(site.directory, number, Phase.BEGUN, fault, state)
     try:
         hands.apply(site, fault, state)
@@ -118,6 +125,16 @@ def _inject(site: Site, fault: Fault) -> Standing:
         raise
     line = record.write(site.directory, number, Phase.INJECTED)
     return Standing(number=number, fault=fault, phase=Phase.INJECTED, since=line.time, state=state)
+
+
+def _identity(site: Site, fault: Fault) -> State:
+    """Which nodes and cables these are, to be told from those that come in their place."""
+    lives = {node: site.life(node) for node in sorted(faults.touched(fault, site.lab))}
+    if not faults.KINDS[fault.kind].is_of_cables:
+        return {LIVES: lives}
+    every = faults.cables(site.lab)
+    ends = [f"{node}:{name}" for node, name in faults.links(fault, site.lab)]
+    return {LIVES: lives, CABLES: {end: every[end] for end in ends}}
 
 
 def _clear(site: Site, standing: Standing) -> None:

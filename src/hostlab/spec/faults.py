@@ -68,6 +68,11 @@ class Kind:
     """It is done by asking the node's init, or a daemon in it."""
 
     @property
+    def is_of_cables(self) -> bool:
+        """Whether it is done where the lab's switch has the ends of cables."""
+        return self.place in ("", "loss", "partition", "cut", "port")
+
+    @property
     def usage(self) -> str:
         """The kind as it is written."""
         targets = "|".join(self.forms)
@@ -298,7 +303,7 @@ def checked(fault: Fault, lab: Lab) -> Fault:
             raise UsageError("fault-option", message, hint=hint)
     for name in known:
         option(fault, name)
-    if Form.LINK in kind.forms or Form.SEGMENT in kind.forms or kind.place == "cut":
+    if kind.is_of_cables:
         _check_cables(fault, lab)
     if kind.name == "partition":
         _check_sides(fault, lab)
@@ -469,6 +474,16 @@ def links(fault: Fault, lab: Lab) -> tuple[tuple[str, str], ...]:
 def node_of(fault: Fault) -> str:
     """The node of a target that is a node, or something of one."""
     return fault.on.partition(":")[0].partition("/")[0]
+
+
+def cables(lab: Lab) -> dict[str, str]:
+    """Each end of a cable, `NODE:INTERFACE`, with what makes it another one when it changes."""
+    return {
+        f"{node.name}:{each.name}": f"{each.segment} {each.mac}"
+        for node in lab.nodes
+        for each in node.interfaces
+        if each.has_cable
+    }
 
 
 def is_there(fault: Fault, lab: Lab) -> bool:

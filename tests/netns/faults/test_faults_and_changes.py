@@ -30,8 +30,10 @@ nodes:
   c: {interfaces: [lan]}
 """
 GONE = (
-    ("link-down b:eth1", "b: {interfaces: [lan, far]}", "b: {interfaces: [lan]}"),
+    ("link-down c:eth0", "  c: {interfaces: [lan]}\n", ""),
     ("node-cut-off c", "  c: {interfaces: [lan]}\n", ""),
+    ("node-cut-off c", "c: {interfaces: [lan]}", "c: {interfaces: [far]}"),
+    ("link-down c:eth0", "c: {interfaces: [lan]}", "c: {interfaces: [far]}"),
     ("job-down a/web", ", jobs: {web: sleep 1000}", ""),
     ("job-stopped a/web", ", jobs: {web: sleep 1000}", ""),
     ("descriptors-exhausted a/web", ", jobs: {web: sleep 1000}", ""),
@@ -50,7 +52,7 @@ def apply(site: Site, text: str) -> Site:
     return Site.of(site.lab.name)
 
 
-@pytest.mark.parametrize(("words", "old", "new"), GONE, ids=[words for words, _, _ in GONE])
+@pytest.mark.parametrize(("words", "old", "new"), GONE)
 def test_what_an_apply_takes_away_is_broken_no_more(
     site: Site, words: str, old: str, new: str
 ) -> None:
@@ -62,6 +64,17 @@ def test_what_an_apply_takes_away_is_broken_no_more(
     assert len(injecting.injected(site)) == 1
     assert len(injecting.clear(site)) == 2
     assert injecting.clear(site) == ()
+
+
+@pytest.mark.parametrize("b", ["[lan]", "[far, lan]"])
+def test_the_other_end_of_a_cable_that_has_gone_is_still_down(site: Site, b: str) -> None:
+    inject(site, "link-down b:eth1")
+    site = apply(site, LAB.replace("b: {interfaces: [lan, far]}", f"b: {{interfaces: {b}}}"))
+    assert [str(each.fault) for each in injecting.injected(site)] == ["link-down b:eth1"]
+    inject(site, "node-cut-off c")
+    assert "LOWER_UP" not in node_of(site, "a").succeed("ip -br link show eth1")
+    injecting.clear(site)
+    assert "LOWER_UP" in node_of(site, "a").succeed("ip -br link show eth1")
 
 
 def die_and_up(site: Site, name: str, text: str) -> Site:

@@ -137,6 +137,7 @@ nodes:
         ("flap out", "segment out is a macvlan, which has no cables", ""),
         ("link-down b:eth1", "b:eth1 is on the machine's eno2, which is no cable", ""),
         ("node-cut-off b", "b:eth1 is on the machine's eno2, which is no cable", ""),
+        ("port-filtered b port=1", "b:eth1 is on the machine's eno2, which is no cable", ""),
     ],
 )
 def test_what_has_no_cable_is_not_cut(words: str, message: str, hint: str) -> None:
