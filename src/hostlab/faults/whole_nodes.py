@@ -117,11 +117,19 @@ def _look(
             raise Unsupported("cgroup", message, hint=NO_CGROUP)
     return {
         "life": site.life(fault.on),
+        "controller": controller,
+        "described": _described(site, fault, controller),
         "group": group,
         "v1": controller in site.v1,
         "populated": bool(_direct(group)),
         "files": {name: _read(f"{group}/{name}") for name in names},
     }
+
+
+def _described(site: Site, fault: Fault, controller: str) -> float | None:
+    """What the description bounds."""
+    limits = site.lab.node(fault.on).limits
+    return limits.cpu if controller == "cpu" else limits.memory
 
 
 def _read(path: str) -> str | None:
@@ -143,9 +151,13 @@ def _bound(site: Site, fault: Fault, state: State, limit: cgroups.Limit) -> None
 
 
 def unbound(site: Site, fault: Fault, state: State) -> None:
-    """Lift the bound; the group of v1 goes, where the fault has made it."""
+    """Lift the bound, unless an `apply` has written another; the group of v1 goes, where the fault
+    has made it.
+    """
     group = state["group"]
     if not site.is_alive(fault.on, state["life"]) or not os.path.isdir(group):
+        return
+    if _described(site, fault, state["controller"]) != state["described"]:
         return
     for name, value in state["files"].items():
         if value is not None:

@@ -115,6 +115,19 @@ def test_a_node_that_is_made_anew_has_no_fault_and_gets_none_back(site: Site, wo
     assert said == "Read-only file system"
 
 
+def test_a_limit_that_an_apply_has_changed_is_not_changed_back(site: Site) -> None:
+    if "cpu" not in site.v1:
+        pytest.skip("here: no cgroup for this fault, or one of the other version")
+    quota = Path(f"{site.v1['cpu']}/c/cpu.cfs_quota_us")
+    for share in (0.5, 0.25):
+        inject(site, "cpu-slow c share=5%")
+        assert quota.read_text() == "5000\n"
+        limited = f"c: {{limits: {{cpu: {share}}}, interfaces: [lan]}}"
+        site = apply(site, LAB.replace("c: {interfaces: [lan]}", limited))
+        injecting.clear(site)
+        assert quota.read_text() == f"{round(share * 100_000)}\n"
+
+
 def test_jobs_of_a_frozen_node_are_not_changed_and_nobody_waits(site: Site) -> None:
     if site.unified is None:
         pytest.skip("here: no cgroup for this fault, or one of the other version")
