@@ -106,6 +106,11 @@ class LabDirectory:
         """The lab as it was last staged, whole, as JSON."""
         return f"{self.path}/lab.json"
 
+    @property
+    def lock(self) -> str:
+        """Held by whoever changes the lab; see `locked`."""
+        return f"{self.base}/{lock_name(self.name)}"
+
     def node(self, name: str) -> str:
         """A node's directory: its control socket, its jobs' logs."""
         return f"{self.path}/nodes/{name}"
@@ -139,7 +144,7 @@ class LabDirectory:
         The lock file goes away with its last holder, so a waiter looks whether the file it has
         locked is still the one of that name.
         """
-        path = f"{self.base}/.{self.name}.lock"
+        path = self.lock
         while True:
             try:
                 _make_private(self.base)
@@ -177,6 +182,11 @@ class LabDirectory:
                 return tuple(entries(file.read()))
         except FileNotFoundError:
             return ()
+
+
+def lock_name(lab: str) -> str:
+    """The file, beside a lab's run directory, that is locked."""
+    return f".{lab}.lock"
 
 
 def labs() -> list[str]:
