@@ -73,17 +73,18 @@ def _node(site: Site, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _network() -> list[tuple[str, str]]:
-    """For a child in a node."""
+    """For a child in a node; of an interface that comes or goes meanwhile only what is there."""
     found: list[tuple[str, str]] = []
     with Netlink() as netlink:
-        names = {}
+        names: dict[int, str] = {}
         for link in rtnetlink.links(netlink):
             names[link.index] = link.name
             found.append(("link", f"{link.name} {link.mac} {link.mtu} {_flags(link.flags)}"))
-        found += [("address", f"{names[i]} {text}") for i, text in rtnetlink.addresses(netlink)]
+        addresses = rtnetlink.addresses(netlink)
+        found += [("address", f"{names[i]} {text}") for i, text in addresses if i in names]
         found += [("route", _route(route)) for route in rtnetlink.routes(netlink)]
         learned = rtnetlink.learned_neighbours(netlink)
-        found += [("neighbour", f"{names[i]} {address} {mac}") for i, address, mac in learned]
+        found += [("neighbour", f"{names[i]} {ip} {mac}") for i, ip, mac in learned if i in names]
     found += (("nft table", f"{family} {name}") for family, name in nftables.tables())
     found += (("setting", line) for line in _settings())
     return found
@@ -105,7 +106,7 @@ def _settings() -> Iterator[str]:
         top = f"/proc/sys/net/{family}/conf"
         for interface in os.listdir(top):
             for key in keys:
-                with open(f"{top}/{interface}/{key}") as file:
+                with suppress(FileNotFoundError), open(f"{top}/{interface}/{key}") as file:
                     yield f"{family} {interface} {key} {file.read().strip()}"
 
 
@@ -132,7 +133,10 @@ def _groups(site: Site, name: str) -> Iterator[tuple[str, str]]:
 
 def _processes(holders: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
     """What runs below each holder, but for its own supervisor, which comes when it is asked."""
-    homes = {os.stat(f"/proc/{pid}/ns/pid").st_ino: name for name, pid in holders.items()}
+    homes: dict[int, str] = {}
+    for node, holder in holders.items():
+        with suppress(FileNotFoundError):
+            homes[os.stat(f"/proc/{holder}/ns/pid").st_ino] = node
     own = {procfs.command_line(pid) for pid in holders.values()}
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
@@ -141,7 +145,8 @@ def _processes(holders: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
             if name is None or command is None or command in own:
                 continue
             with open(f"/proc/{pid}/limits") as lines:
-                files = next(line for line in lines if line.startswith("Max open files"))
+                # Of one that is being reaped it is empty.
+                files = next((line for line in lines if line.startswith("Max open files")), "")
             with open(f"/proc/{pid}/stat") as file:
                 state = file.read().rpartition(")")[2].split()[0]
             yield name, PROCESS, f"{command} [{' '.join(files.split()[3:5])}] {_v1_groups(pid)}"

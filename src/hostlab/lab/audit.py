@@ -29,7 +29,14 @@ from hostlab import typed
 from hostlab.init.client import LocalInit
 from hostlab.lab import remains
 from hostlab.lab.driver import hub_control
-from hostlab.lab.paths import INIT, LabDirectory, base_directory, boot_id, start_time
+from hostlab.lab.paths import (
+    INIT,
+    LabDirectory,
+    base_directory,
+    boot_id,
+    lock_name,
+    start_time,
+)
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
 
@@ -164,8 +171,7 @@ def _answers(directory: LabDirectory) -> bool:
 
 def _is_changed(directory: LabDirectory) -> bool:
     """Whether somebody holds its lock."""
-    path = f"{directory.base}/.{directory.name}{_LOCK}"
-    return os.path.lexists(path) and _is_held(path)
+    return os.path.lexists(directory.lock) and _is_held(directory.lock)
 
 
 def _of_directory(directory: LabDirectory) -> Iterator[Remnant]:
@@ -208,7 +214,7 @@ def _of_base(base: str, running: set[str]) -> Iterator[Remnant]:
         return
     for name in names:
         lab = name.removeprefix(".").removesuffix(_LOCK)
-        if name == f".{lab}{_LOCK}" and lab not in running and not _is_held(f"{base}/{name}"):
+        if name == lock_name(lab) and lab not in running and not _is_held(f"{base}/{name}"):
             yield _remnant("lock", f"{base}/{name}", lab, LabDirectory(lab, base))
     if not names and base != os.environ.get("HOSTLAB_RUN"):
         yield Remnant("", "run directory", base, f"rmdir {base}")

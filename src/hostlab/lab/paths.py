@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hostlab.errors import Problem, Unsupported, UsageError
+from hostlab.linux.directories import make_directory
 from hostlab.linux.procfs import boot_id as boot_id
 from hostlab.linux.procfs import start_time as start_time
 from hostlab.plan.journal import Entry, entries, line
@@ -64,8 +65,7 @@ def owner(base: str) -> str:
 
 
 def _make_private(path: str) -> None:
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    found = os.stat(path, follow_symlinks=False)
+    found = make_directory(path, mode=0o700)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise UsageError(
             "run-directory",
@@ -106,6 +106,11 @@ class LabDirectory:
         """The lab as it was last staged, whole, as JSON."""
         return f"{self.path}/lab.json"
 
+    @property
+    def lock(self) -> str:
+        """Held by whoever changes the lab; see `locked`."""
+        return f"{self.base}/{lock_name(self.name)}"
+
     def node(self, name: str) -> str:
         """A node's directory: its control socket, its jobs' logs."""
         return f"{self.path}/nodes/{name}"
@@ -139,15 +144,14 @@ class LabDirectory:
         The lock file goes away with its last holder, so a waiter looks whether the file it has
         locked is still the one of that name.
         """
-        path = f"{self.base}/.{self.name}.lock"
+        path = self.lock
         while True:
             try:
                 _make_private(self.base)
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue
             except OSError as error:
-                # Whoever has had the last lab takes the directory away, at any time.
-                if _has_gone(self.base, error):
-                    continue
                 raise unusable(self.base, error) from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -179,6 +183,11 @@ class LabDirectory:
             return ()
 
 
+def lock_name(lab: str) -> str:
+    """The file, beside a lab's run directory, that is locked."""
+    return f".{lab}.lock"
+
+
 def labs() -> list[str]:
     """Every lab of this user that has a run directory."""
     try:
@@ -204,12 +213,6 @@ def append_lines(path: str, data: bytes) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     except OSError as error:
         raise unusable(path, error) from error
-
-
-def _has_gone(base: str, error: OSError) -> bool:
-    """Whether a directory was not there for a moment: makedirs(3) fails with EEXIST then, too."""
-    is_there = os.path.isdir(base) or not os.path.lexists(base)
-    return isinstance(error, FileNotFoundError | FileExistsError) and is_there
 
 
 def _same_file(fd: int, path: str) -> bool:

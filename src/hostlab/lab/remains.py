@@ -15,7 +15,7 @@ import time
 from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
-from hostlab.lab.paths import INIT, LabDirectory, boot_id, owner, start_time
+from hostlab.lab.paths import INIT, LabDirectory, boot_id, lock_name, owner, start_time
 from hostlab.linux import cgroups, rtnetlink
 from hostlab.linux.netlink import Netlink
 from hostlab.plan.journal import What
@@ -35,7 +35,7 @@ class Mark(NamedTuple):
     owner: str
     """`paths.owner` of the lab's base directory."""
     directory: LabDirectory | None
-    """Its run directory; None when it has let go of everything in there."""
+    """Its run directory; None when it has nothing of that open, nor its lock."""
 
 
 def marks() -> dict[int, Mark]:
@@ -80,7 +80,7 @@ def _mark_of(pid: str) -> Mark | None:
     for target in targets:
         if lab == INIT and target.endswith(f"/{INIT}"):
             return Mark(lab, whose, LabDirectory(lab, os.path.dirname(target)))
-        for part in (f"/{lab}/hub.log", f"/{lab}/nodes/"):
+        for part in (f"/{lab}/hub.log", f"/{lab}/nodes/", f"/{lock_name(lab)}"):
             base, found, _ = target.partition(part)
             if found and base.startswith("/"):
                 return Mark(lab, whose, LabDirectory(lab, base))

@@ -87,6 +87,8 @@ class Ring:
         self._sock = sock
         self._block = 0
         sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
+        # What came before there was a ring is in none, and not counted.
+        self.statistics()
         request = struct.pack(
             "=7I",
             BLOCK_BYTES,

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from hostlab.errors import Unsupported
-from hostlab.linux.packet import RETIRE_MS, Packet, Ring, is_gone, link_type, take_error
+from hostlab.linux.packet import Packet, Ring, is_gone, link_type, take_error
 from hostlab.version import __version__
 
 _SHB, _IDB, _ISB, _EPB = 0x0A0D0D0A, 1, 5, 6
@@ -31,6 +31,8 @@ _NANOSECONDS = 9
 
 MAX_SNAPLEN: Final = 262_144
 """What tcpdump and Wireshark take as "everything"."""
+HANDED_OVER_S: Final = 1.0
+"""So long the kernel may take to hand over what has arrived; `RETIRE_MS` where it is not busy."""
 
 _LINKTYPES = {1: 1, 772: 1, 65534: 101, 778: 101, 768: 101, 769: 101}
 """ARPHRD_ETHER and LOOPBACK are LINKTYPE_ETHERNET; NONE (tun) and IP tunnels are LINKTYPE_RAW."""
@@ -182,6 +184,23 @@ def _wait_reason(sock: socket.socket, writer: _Writer, stop: int | None) -> str:
     return "count"
 
 
+def _drain_arrived(sock: socket.socket, writer: _Writer) -> None:
+    """Copy what had arrived until now, whose last block is handed over when it is old enough."""
+    writer.count_drops()
+    arrived = writer.received - writer.dropped
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    deadline = time.monotonic() + HANDED_OVER_S
+    while writer.packets < arrived and writer.left != 0:
+        left_s = deadline - time.monotonic()
+        ready = poller.poll(left_s * 1000) if left_s > 0 else []
+        if not ready:
+            return
+        if ready[0][1] & select.POLLERR:
+            take_error(sock)
+        writer.drain()
+
+
 def write_capture(
     sock: socket.socket,
     out: int,
@@ -208,11 +227,7 @@ def write_capture(
             writer.write(section_header() + header)
             reason = _wait_reason(sock, writer, stop)
             if reason in ("stop", "gone"):
-                # The block being filled is handed over when it is old enough.
-                last = select.poll()
-                last.register(sock, select.POLLIN)
-                last.poll(2 * RETIRE_MS)
-                writer.drain()
+                _drain_arrived(sock, writer)
             writer.count_drops()
             end_ns = time.time_ns()
             if reason != "closed":

@@ -71,17 +71,21 @@ def owner(user: str | None, group: str | None) -> Owner:
 def make(name: str, whose: Owner, *, logs: str | None = None) -> Namespace:
     """Make a namespace; one that is there already and is that user's stays as it is."""
     there = places.found(name)
-    if there is not None:
-        if (there.uid, there.gid) != whose:
-            raise UsageError(
-                "namespace-exists",
-                f"namespace {name} exists and is of user {there.uid}, group {there.gid}",
-                hint=f"hostlab task {name} release ends it",
-            )
-        return there
-    base = places.bases()[0]
-    directory = f"{base}/{name}"
-    places.make_directory(base)
+    if there is None:
+        directory = f"{places.bases()[0]}/{name}"
+        with places.changed(directory):
+            # Somebody else may just have made it.
+            there = places.found(name) or _make(name, directory, whose, logs)
+    if (there.uid, there.gid) != whose:
+        raise UsageError(
+            "namespace-exists",
+            f"namespace {name} exists and is of user {there.uid}, group {there.gid}",
+            hint=f"hostlab task {name} release ends it",
+        )
+    return there
+
+
+def _make(name: str, directory: str, whose: Owner, logs: str | None) -> Namespace:
     places.make_directory(directory)
     namespace = _with_cgroups(
         Namespace(
@@ -213,10 +217,11 @@ def release(name: str) -> None:
                     hint=f"hostlab task {name} stop {task}",
                 )
             cleared_away(namespace, task)
-        for path in namespace.cgroups:
-            _remove(path)
-        os.unlink(f"{namespace.directory}/{FILE}")
-        remove_directory(namespace.directory)
+        with places.changed(namespace.directory):
+            for path in namespace.cgroups:
+                _remove(path)
+            os.unlink(f"{namespace.directory}/{FILE}")
+            remove_directory(namespace.directory)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(namespace.directory))
 

@@ -1,6 +1,7 @@
 """Where a task namespace has what is not the kernel's, and what is written down of it.
 
 BASE/NAMESPACE/namespace.json   how the namespace is made; of whoever made it, locked while used
+BASE/.NAMESPACE.lock            held while it is made or taken away
 BASE/NAMESPACE/tasks/           the user's: TASK.json and TASK.lock (see `records`)
 
 BASE is /run/hostlab-tasks for root and for the users whom root has made a namespace, and
@@ -24,7 +25,7 @@ import msgspec
 
 from hostlab import typed
 from hostlab.errors import Problem, Unsupported, UsageError
-from hostlab.linux import cgroups
+from hostlab.linux import cgroups, directories
 from hostlab.linux.procfs import boot_id
 from hostlab.linux.whole_files import write_whole
 
@@ -32,6 +33,7 @@ RUN_VARIABLE: Final = "HOSTLAB_RUN"
 ROOT_BASE: Final = "/run/hostlab-tasks"
 ROOT_LOGS: Final = "/var/log/hostlab"
 FILE: Final = "namespace.json"
+LOCK: Final = ".lock"
 MAX_NAME: Final = 64
 OWNER_DIGITS: Final = 8
 ATTRIBUTES: Final = ("user.hostlab.tasks", "trusted.hostlab.tasks")
@@ -187,6 +189,26 @@ def held(name: str, *, alone: bool = False) -> Iterator[Namespace]:
 
 
 @contextlib.contextmanager
+def changed(directory: str) -> Iterator[None]:
+    """Nobody else makes or takes away the namespace of this run directory meanwhile.
+
+    The lock lies beside it, as who has it takes the directory away with all that is in it.
+    """
+    base, name = os.path.split(directory)
+    with contextlib.ExitStack() as stack:
+        while True:
+            make_directory(base)
+            try:
+                stack.enter_context(locked(f"{base}/.{name}{LOCK}"))
+                break
+            except FileNotFoundError:  # Whoever has had the last one in there took it away.
+                continue
+            except OSError as error:
+                raise unusable(base, error) from error
+        yield
+
+
+@contextlib.contextmanager
 def locked(path: str, *, alone: bool = True, create: bool = True) -> Iterator[None]:
     """Hold a file's lock (flock(2)); one that was `create`d for that is gone afterwards.
 
@@ -224,8 +246,7 @@ def _is_same(fd: int, path: str) -> bool:
 def make_directory(path: str, *, mode: int = 0o755) -> None:
     """Make a directory and those above it; it must then be root's or this user's own."""
     try:
-        os.makedirs(path, mode=mode, exist_ok=True)
-        there = os.stat(path, follow_symlinks=False)
+        there = directories.make_directory(path, mode=mode)
     except OSError as error:
         raise unusable(path, error) from error
     if not stat.S_ISDIR(there.st_mode) or there.st_uid not in (0, os.geteuid()):

@@ -63,8 +63,7 @@ def _look() -> tuple[tuple[Found, ...], set[Remains]]:
         with contextlib.suppress(OSError):
             for entry in os.scandir(base):
                 if entry.path not in whole and not places.found_in(entry.path):
-                    remedy = _remedy(entry.name, entry.path)
-                    left.add(Remains(entry.name, "run directory", entry.path, remedy))
+                    left.add(_remains(entry.path))
     return tuple(sorted(_found(one) for one in whole.values())), left
 
 
@@ -77,6 +76,15 @@ def task_cgroups() -> list[str]:
         every = (cgroups.below(tree) or ()) if base is not None else ()
         found += [f"{tree}/{name}" for name in every if cgroups.is_of_tasks(name)]
     return found
+
+
+def _remains(path: str) -> Remains:
+    """Of a run directory, or of the lock that was held beside one."""
+    base, name = os.path.split(path)
+    if name.startswith("."):
+        name = name.removeprefix(".").removesuffix(places.LOCK)
+        return Remains(name, "lock", path, _remedy(name, f"{base}/{name}"))
+    return Remains(name, "run directory", path, _remedy(name, path))
 
 
 def _found(namespace: Namespace) -> Found:

@@ -113,15 +113,17 @@ def test_each_kind_of_leftover_is_named(make: str, kind: str, what: str | None) 
 
 
 def test_what_somebody_stages_now_is_not_left() -> None:
-    """Its lock is held; `down`, as a remedy, would take it away as soon as it stands."""
+    """Its lock is held; `down`, as a remedy, would take it away as soon as it stands.
+
+    It may be below another `HOSTLAB_RUN`: whoever stages it has nothing open there but the lock.
+    """
     done = on_machine_of_its_own(
         """
-        mkdir -p /run/hostlab/half/nodes
+        mkdir -p /run/other/half/nodes
         mkfifo /run/keep/ready /run/keep/never; exec 9<>/run/keep/never
         $PYTHON -c 'import fcntl, os
 mark = os.memfd_create("hostlab:half")
-log = open("/run/hostlab/half/hub.log", "w")
-lock = open("/run/hostlab/.half.lock", "w")
+lock = open("/run/other/.half.lock", "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
 open("/run/keep/ready", "w").close()
 os.read(9, 1)' &
@@ -133,10 +135,10 @@ os.read(9, 1)' &
     )
     assert done.returncode == 0, done.stderr + done.stdout
     first, second, rest = done.stdout.split("\n", 2)
-    assert first == "half is being staged or taken down in /run/hostlab/half"
+    assert first == "half is being staged or taken down in /run/other/half"
     assert second == "nothing else of any lab is left"
     found = json.loads(rest)
-    assert found["changing"] == [{"name": "half", "directory": "/run/hostlab/half"}]
+    assert found["changing"] == [{"name": "half", "directory": "/run/other/half"}]
     assert (found["running"], found["left"]) == ([], [])
 
 

@@ -14,6 +14,7 @@ from hostlab.faults import injecting, record, witness
 from hostlab.faults.hands import HANDS
 from hostlab.faults.record import Phase
 from hostlab.faults.site import Site
+from hostlab.linux import rtnetlink
 from hostlab.observe.snapshot import Snapshot
 from hostlab.spec.faults import KINDS, parse
 from tests.netns.faults.fault_site import (
@@ -265,6 +266,20 @@ def test_several_at_once_are_taken_back_in_any_order(site: Site, before: Snapsho
     assert [each.number for each in injecting.injected(site)] == numbers
     for number in (*numbers[::2], *numbers[1::2]):
         injecting.clear(site, {number})
+    assert_whole(site, before)
+
+
+def test_an_interface_that_comes_or_goes_is_no_reason_not_to_look(
+    site: Site, before: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a daemon makes and removes them: one is listed and gone, one has come after the list."""
+    listdir, links = os.listdir, rtnetlink.links
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda path: [*listdir(path), "gone0"])
+        patch.setattr(rtnetlink, "links", lambda netlink: links(netlink)[:-1])
+        during = witness.take(site)
+    assert during["setting"] == before["setting"]
+    assert set(during["address"]) < set(before["address"])
     assert_whole(site, before)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -31,6 +32,7 @@ from hostlab.observe.pcapng import (
     section_header,
     write_capture,
 )
+from tests.netns.init.init_site import children
 from tests.netns.observe.reader import Block, packets, read_blocks
 
 pytestmark = pytest.mark.netns
@@ -132,6 +134,31 @@ def test_stop_writes_what_has_arrived_and_the_statistics() -> None:
         assert blocks[-1].kind == 5
         assert struct.unpack("=Q", blocks[-1].options[4]) == (40,)
         assert struct.unpack("=Q", blocks[-1].options[7]) == (0,)
+
+    in_namespace(work)
+
+
+def test_stop_waits_for_the_block_that_is_being_filled_beside_one_that_is_full() -> None:
+    """Where whoever writes was not scheduled meanwhile, one had been handed over already."""
+
+    def work() -> None:
+        stop = os.eventfd(0)
+
+        def act() -> None:
+            (child,) = children(os.getpid())
+            os.kill(child, signal.SIGSTOP)
+            os.waitid(os.P_PID, child, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            send(10)
+            assert select.select([sock], [], [], 60)[0]
+            send(10)
+            os.eventfd_write(stop, 1)
+            os.kill(child, signal.SIGCONT)
+
+        with capture_socket("lo") as sock:
+            send(3)  # No ring has these, so nobody waits for them.
+            done, blocks = recorded(sock, act, stop=stop)
+        assert done == Captured(40, 0, "stop")
+        assert struct.unpack("=Q", blocks[-1].options[4]) == (40,)
 
     in_namespace(work)
 

@@ -55,6 +55,25 @@ print(json.load(open("/run/keep/left"))["left"][0]["remedy"])')"
     assert lines[6].startswith("run directory")
 
 
+def test_a_lock_whose_holder_was_killed_is_named_and_goes() -> None:
+    lines = script(
+        """
+        mkdir -p /run/hostlab-tasks
+        touch /run/hostlab-tasks/.three.lock
+        hostlab audit --json >/run/keep/left || echo "exit $?"
+        tr -d '\\n' </run/keep/left; echo
+        eval "$($PYTHON -c 'import json
+print(json.load(open("/run/keep/left"))["left"][0]["remedy"])')"
+        hostlab audit
+        """
+    )
+    assert lines[0] == "exit 1"
+    (left,) = json.loads(lines[1])["left"]
+    assert (left["lab"], left["kind"]) == ("three", "lock")
+    assert left["what"] == "/run/hostlab-tasks/.three.lock"
+    assert lines[2] == "nothing of any lab is left"
+
+
 def test_in_pure_v2_another_user_gets_keepers_and_is_told() -> None:
     lines = script(
         f"""
