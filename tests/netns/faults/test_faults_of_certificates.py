@@ -130,7 +130,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def before(site: Site) -> Snapshot:
-    return witness.take(site)
+    """When each of the three has its worker, and both say who they are: first they are nginx."""
+    taken: list[Snapshot] = []
+
+    def has_begun() -> bool:
+        taken[:] = [witness.take(site)]
+        processes = "\n".join(taken[0][witness.PROCESS])
+        return [processes.count(f"web: nginx: {each}") for each in ("master", "worker")] == [3, 3]
+
+    wait_until(has_begun, "three servers")
+    return taken[0]
 
 
 @pytest.fixture
