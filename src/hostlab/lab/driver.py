@@ -64,10 +64,10 @@ def stage(
     as what the lab was staged from; without one, what was remembered stays. `hub` may load already.
     """
     directory = LabDirectory.of(lab.name)
-    with hub or HubProgram() as program, directory.locked():
+    with directory.locked():
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                operations = _stage_once(directory, lab, program, progress, leave)
+                operations = _stage_once(directory, lab, hub or HubProgram(), progress, leave)
             except Failed as failure:
                 if failure.code not in (HUNG_UP, HUB_ENDED, NO_LINK) or attempt == ATTEMPTS:
                     raise

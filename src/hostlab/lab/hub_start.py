@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
@@ -56,27 +55,30 @@ class HubProgram:
         self.begin()
         assert self._loading is not None
         process, ours = self._loading
-        with suppress(BrokenPipeError):  # It has ended; why is on its standard error.
-            socket.send_fds(ours, [msgspec.json.encode(start)], descriptors)
-        ours.close()
-        _, said = process.communicate(timeout=TIMEOUT_S)
-        self._loading = None
+        try:
+            with suppress(BrokenPipeError):  # It has ended; why is on its standard error.
+                socket.send_fds(ours, [msgspec.json.encode(start)], descriptors)
+            _, said = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            message = f"the hub's program did not start within {TIMEOUT_S:g} s"
+            raise Problem("hub", message) from None
+        finally:
+            self.close()
         if process.returncode:
             text = said.decode(errors="replace").strip()
             raise Problem("hub", f"the hub's program did not start: {text}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End what has begun, if it has not ended."""
         if self._loading is not None:
             process, ours = self._loading
             self._loading = None
             ours.close()
-            process.kill()
-            process.communicate()
+            with process:
+                process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hostlab.errors import Problem
+from hostlab.lab import hub_start
 from hostlab.lab.hub_start import HubProgram
 
 pytestmark = pytest.mark.netns
@@ -53,5 +54,19 @@ def test_why_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     broken.write_text("#!/bin/sh\necho no module of that name >&2\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
-    with HubProgram() as hub, pytest.raises(Problem, match="no module of that name"):
-        hub.become({}, ())
+    with pytest.raises(Problem, match="no module of that name"):
+        HubProgram().become({}, ())
+
+
+def test_one_that_stands_still_is_given_up_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = tmp_path / "python"
+    still.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    still.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(still))
+    monkeypatch.setattr(hub_start, "TIMEOUT_S", 0.1)
+    before = children(os.getpid())
+    with pytest.raises(Problem, match="did not start within"):
+        HubProgram().become({}, ())
+    assert children(os.getpid()) == before
