@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
 from contextlib import suppress
 from itertools import compress
@@ -18,6 +17,7 @@ from hostlab.api import Node
 from hostlab.errors import Failed, UsageError
 from hostlab.faults.site import Site, State
 from hostlab.linux import cgroups, procfs
+from hostlab.linux.pidfd import has_ended
 from hostlab.observe.in_node import pid_in
 from hostlab.spec.faults import is_there
 from hostlab.spec.model import Fault
@@ -82,7 +82,7 @@ def _signal(state: State, number: int, *, most: int | None = None) -> None:
                 if procfs.start_time(pid) != started:
                     continue
                 signal.pidfd_send_signal(pidfd, number)
-                if number == signal.SIGKILL and not select.select([pidfd], [], [], ENDS_S)[0]:
+                if number == signal.SIGKILL and not has_ended(pidfd, within_s=ENDS_S):
                     raise Failed("fault", f"process {pid} does not end")
             finally:
                 os.close(pidfd)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 from typing import Final
 
@@ -12,6 +11,7 @@ from hostlab.errors import Failed, Unsupported
 from hostlab.faults.site import Site, State
 from hostlab.lab import driver
 from hostlab.linux import cgroups
+from hostlab.linux.pidfd import has_ended
 from hostlab.spec.faults import option
 from hostlab.spec.model import Fault
 
@@ -35,7 +35,7 @@ def kill(site: Site, fault: Fault, state: State) -> None:
     try:
         if site.is_alive(fault.on, state["life"]):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if not select.select([pidfd], [], [], ENDS_S)[0]:
+        if not has_ended(pidfd, within_s=ENDS_S):
             raise Failed("fault", f"node {fault.on} does not end")
     except ProcessLookupError:
         return

@@ -1,9 +1,10 @@
-"""What a pidfd tells of its process, also when that has ended: PIDFD_GET_INFO, Linux 6.13."""
+"""What a pidfd tells of its process: whether it has ended, and its cgroup (PIDFD_GET_INFO)."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import select
 import struct
 from typing import Final
 
@@ -18,10 +19,20 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 _PIDFD_GET_INFO: Final = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 
 
+def has_ended(pidfd: int, *, within_s: float = 0.0) -> bool:
+    """Whether all threads of the process have ended, waited for at most that long.
+
+    One that is not collected yet by its parent has ended, whatever /proc still lists of it.
+    """
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
+
+
 def cgroup_id(pidfd: int) -> int | None:
     """The v2 cgroup that the process is in, or ended in: its directory's inode number.
 
-    None where the kernel cannot tell.
+    None where the kernel cannot tell; Linux 6.13.
     """
     for mask in (PIDFD_INFO_CGROUPID, PIDFD_INFO_CGROUPID | PIDFD_INFO_EXIT):
         info = bytearray(_INFO.pack(mask, *(0,) * 13))

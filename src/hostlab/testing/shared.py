@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -24,6 +23,7 @@ from hostlab.faults.injecting import clear, injected
 from hostlab.faults.site import Site
 from hostlab.init.spawning.cgroups import OWN
 from hostlab.lab.description import staged
+from hostlab.linux.pidfd import has_ended
 from hostlab.testing.marks import Mark, mark
 
 SETTLED_S: Final = 60.0
@@ -183,13 +183,25 @@ def _states(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, JobState]:
 
 
 def _left_by_commands(holder: int) -> frozenset[int]:
-    """The holder's children in the cgroup of commands, the supervisor among them; all of its
-    children where there are no cgroups.
+    """The holder's living children in the cgroup of commands, the supervisor among them; all of
+    its living children where there are no cgroups.
     """
     own = _group(holder)
     commands = {own, f"{own}/{OWN}", f"{os.path.dirname(own)}/{OWN}"}
     children = _read(f"/proc/{holder}/task/{holder}/children").split()
-    return frozenset(pid for pid in map(int, children) if _group(pid) in commands)
+    return frozenset(pid for pid in map(int, children) if _group(pid) in commands and _lives(pid))
+
+
+def _lives(pid: int) -> bool:
+    """Whether any thread of it runs; one that has ended stays listed until it is collected."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        return not has_ended(fd)
+    finally:
+        os.close(fd)
 
 
 def _group(pid: int) -> str:
@@ -248,5 +260,5 @@ def kill(pids: Iterable[int]) -> None:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
                 fds.append(fd)
         for fd in fds:
-            if not select.select([fd], [], [], ENDS_S)[0]:
+            if not has_ended(fd, within_s=ENDS_S):
                 raise Failed("reset", "a process that was killed does not end")
