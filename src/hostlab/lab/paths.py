@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import Final
 
 from hostlab.errors import Problem, Unsupported, UsageError
 from hostlab.linux.directories import make_directory
+from hostlab.linux.lock_files import locked
 from hostlab.linux.procfs import boot_id as boot_id
 from hostlab.linux.procfs import start_time as start_time
 from hostlab.plan.journal import Entry, entries, line
@@ -108,7 +108,7 @@ class LabDirectory:
 
     @property
     def lock(self) -> str:
-        """Held by whoever changes the lab; see `locked`."""
+        """Held by whoever changes the lab."""
         return f"{self.base}/{lock_name(self.name)}"
 
     def node(self, name: str) -> str:
@@ -139,34 +139,24 @@ class LabDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lab alone; a second caller waits for the first (flock(2)).
+        """Hold the lab alone; a second caller waits for the first.
 
-        The lock file goes away with its last holder, so a waiter looks whether the file it has
-        locked is still the one of that name.
+        The last holder takes the lock file and an empty base directory away.
         """
-        path = self.lock
+        held = contextlib.ExitStack()
         while True:
             try:
                 _make_private(self.base)
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                held.enter_context(locked(self.lock))
+                break
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise unusable(self.base, error) from error
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                if _same_file(fd, path):
-                    break
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
         try:
-            yield
+            with held:
+                yield
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            os.close(fd)
             with contextlib.suppress(OSError):
                 os.rmdir(self.base)
 
@@ -213,13 +203,6 @@ def append_lines(path: str, data: bytes) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     except OSError as error:
         raise unusable(path, error) from error
-
-
-def _same_file(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def unusable(path: str, error: OSError) -> Problem:

@@ -12,7 +12,6 @@ With `HOSTLAB_RUN` it is that with `-tasks` after it, for everybody.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -26,6 +25,7 @@ import msgspec
 from hostlab import typed
 from hostlab.errors import Problem, Unsupported, UsageError
 from hostlab.linux import cgroups, directories
+from hostlab.linux.lock_files import locked
 from hostlab.linux.procfs import boot_id
 from hostlab.linux.whole_files import write_whole
 
@@ -206,41 +206,6 @@ def changed(directory: str) -> Iterator[None]:
             except OSError as error:
                 raise unusable(base, error) from error
         yield
-
-
-@contextlib.contextmanager
-def locked(path: str, *, alone: bool = True, create: bool = True) -> Iterator[None]:
-    """Hold a file's lock (flock(2)); one that was `create`d for that is gone afterwards.
-
-    A waiter looks whether the file that it has locked is still the one of that name.
-    """
-    flags = (os.O_RDWR | os.O_CREAT) if create else os.O_RDONLY
-    while True:
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-            if _is_same(fd, path):
-                break
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-    try:
-        yield
-    finally:
-        if create:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        # A child may have a copy of the descriptor, and the lock is the open file's.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
-
-
-def _is_same(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def make_directory(path: str, *, mode: int = 0o755) -> None:

@@ -16,7 +16,8 @@ import msgspec
 
 from hostlab import typed
 from hostlab.linux import procfs
-from hostlab.tasks.places import Namespace, locked, unusable, write_json
+from hostlab.linux.lock_files import locked
+from hostlab.tasks.places import Namespace, unusable, write_json
 
 MARK_VARIABLE: Final = "HOSTLAB_TASK_MARK"
 _RECORD: Final = ".json"

@@ -98,15 +98,3 @@ def test_what_is_another_users_is_not_trusted(tmp_path: Path, what: str) -> None
     made = _namespace(tmp_path)
     os.chown(tmp_path / what, 65533, 65533)
     assert places.found_in(made.directory) is None
-
-
-def test_a_lock_file_is_gone_afterwards_and_its_successor_is_another(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with places.locked(str(path)):
-        first = path.stat().st_ino
-        assert first
-    assert not path.exists()
-    path.touch()
-    with places.locked(str(path), create=False):
-        pass
-    assert path.exists()
