@@ -11,7 +11,7 @@ from hostlab.faults.hands import HANDS
 from hostlab.faults.record import Phase, Standing
 from hostlab.faults.site import Site, State
 from hostlab.lab.access import NODE_GONE
-from hostlab.spec import faults
+from hostlab.spec import fault_conflicts, faults
 from hostlab.spec.model import Fault
 
 LIVES: Final = "lives"
@@ -109,7 +109,7 @@ def _inject(site: Site, fault: Fault) -> Standing:
     there = [each.fault for each in _injected(site, journal)]
     # The other end of a cable may stand, of which one has gone from the description.
     there = [each for each in there if faults.is_there(each, site.lab)]
-    why = faults.contradiction(there, fault, site.lab)
+    why = fault_conflicts.contradiction(there, fault, site.lab)
     if why is not None:
         hint = "`hostlab fault list` shows what is there; `hostlab fault clear` ends it"
         raise UsageError("contradiction", f"{fault}: {why}", hint=hint)
@@ -129,7 +129,7 @@ def _inject(site: Site, fault: Fault) -> Standing:
 
 def _identity(site: Site, fault: Fault) -> State:
     """Which nodes and cables these are, to be told from those that come in their place."""
-    lives = {node: site.life(node) for node in sorted(faults.touched(fault, site.lab))}
+    lives = {node: site.life(node) for node in sorted(fault_conflicts.touched(fault, site.lab))}
     if not faults.KINDS[fault.kind].is_of_cables:
         return {LIVES: lives}
     every = faults.cables(site.lab)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from hostlab.errors import UsageError
-from hostlab.spec import faults
+from hostlab.spec import fault_conflicts, faults
 from hostlab.spec.faults import KINDS, Form
 from hostlab.spec.model import Fault, Lab
 from hostlab.spec.routing import RawUse
@@ -122,7 +122,7 @@ def draw(
     for fault in sorted(choices, key=lambda _: chance.random()):
         if len(found) == wanted:
             break
-        if faults.contradiction(found, fault, lab) is None:
+        if fault_conflicts.contradiction(found, fault, lab) is None:
             found.append(fault)
     return tuple(found)
 

@@ -21,7 +21,7 @@ from hostlab.faults.site import Site
 from hostlab.lab import driver
 from hostlab.linux.timerfd import CLOCK_BOOTTIME, TimerFd
 from hostlab.observe.snapshot import Snapshot, differences
-from hostlab.spec import faults
+from hostlab.spec import fault_conflicts
 from hostlab.spec.fault_timeline import steps
 from hostlab.spec.model import Check, Fault, TimedFault
 
@@ -85,7 +85,7 @@ def judged(site: Site, broken: Sequence[Fault] = (), *, within_s: float | None =
     With `within_s` none is given more time than that. Why a node that is asked does not answer is
     looked up only while nothing is `broken`: else that is why, and a timeline waits for nobody.
     """
-    silent = faults.silenced(broken)
+    silent = fault_conflicts.silenced(broken)
     limited = [_limited(check, silent, within_s) for check in site.lab.checks]
     nodes = {
         name: Node(site.lab.name, name, pid)

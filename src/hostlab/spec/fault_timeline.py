@@ -8,7 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from hostlab.errors import UsageError
-from hostlab.spec.faults import contradiction, option, parse
+from hostlab.spec.fault_conflicts import contradiction
+from hostlab.spec.faults import option, parse
 from hostlab.spec.model import Fault, Lab, TimedFault
 from hostlab.spec.shapes import Fields, Said
 from hostlab.spec.source import Source

@@ -23,6 +23,7 @@ from hostlab.faults.injecting import clear, injected
 from hostlab.faults.site import Site
 from hostlab.init.spawning.cgroups import OWN
 from hostlab.lab.description import staged
+from hostlab.linux import procfs
 from hostlab.linux.pidfd import has_ended
 from hostlab.testing.marks import Mark, mark
 
@@ -188,8 +189,8 @@ def _left_by_commands(holder: int) -> frozenset[int]:
     """
     own = _group(holder)
     commands = {own, f"{own}/{OWN}", f"{os.path.dirname(own)}/{OWN}"}
-    children = _read(f"/proc/{holder}/task/{holder}/children").split()
-    return frozenset(pid for pid in map(int, children) if _group(pid) in commands and _lives(pid))
+    children = procfs.children(holder)
+    return frozenset(pid for pid in children if _group(pid) in commands and _lives(pid))
 
 
 def _lives(pid: int) -> bool:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hostlab.errors import UsageError
 from hostlab.faults.schedules import NOT_DRAWN, draw, pool, shrink
 from hostlab.spec import load
-from hostlab.spec.faults import KINDS, checked, contradiction
+from hostlab.spec.fault_conflicts import contradiction
+from hostlab.spec.faults import KINDS, checked
 
 pytestmark = pytest.mark.unit
 

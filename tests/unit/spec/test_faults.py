@@ -9,16 +9,9 @@ import pytest
 
 from hostlab.errors import SpecErrors, UsageError
 from hostlab.spec import load
+from hostlab.spec.fault_conflicts import contradiction, silenced, touched
 from hostlab.spec.fault_timeline import steps
-from hostlab.spec.faults import (
-    KINDS,
-    contradiction,
-    links,
-    option,
-    parse,
-    silenced,
-    touched,
-)
+from hostlab.spec.faults import KINDS, links, option, parse
 from hostlab.spec.model import Fault, Lab, TimedFault
 
 pytestmark = pytest.mark.unit
