@@ -15,11 +15,9 @@ from typing import Final, NamedTuple
 
 from hostlab.errors import Failed
 from hostlab.routing.expected import Adjacency
-from hostlab.routing.sessions import Gone, Neighbour, Sessions, with_interface
+from hostlab.routing.sessions import ANSWER_S, Gone, Neighbour, Sessions, with_interface
 from hostlab.spec.routing import RawUse, Routing
 
-ANSWER_S: Final = 30.0
-"""BIRD answers at once; one that has not by then is broken."""
 _LAST: Final = re.compile(rb"[0-9]{4} ")
 _ERRORS: Final = ("8", "9")
 """The first digit of codes of errors."""
@@ -30,9 +28,10 @@ _MAX_BYTES: Final = 1 << 26
 class BirdSocket:
     """A connection to a BIRD."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, answer_s: float = ANSWER_S) -> None:
         self.socket = sock
-        self.socket.settimeout(ANSWER_S)
+        self.answer_s = answer_s
+        self.socket.settimeout(answer_s)
         self._buffer = b""
         self._was_told = False
         self._reply()
@@ -52,6 +51,7 @@ class BirdSocket:
 
     def ask(self, command: str) -> list[str]:
         """The lines of the answer, without their codes; Failed with BIRD's words for an error."""
+        self.socket.settimeout(self.answer_s)
         try:
             self.socket.sendall(command.encode() + b"\n")
         except (BrokenPipeError, ConnectionResetError):
@@ -61,10 +61,7 @@ class BirdSocket:
     def hear(self) -> bool:
         """Take in what BIRD has said since; False when it has hung up."""
         self.socket.settimeout(0)
-        try:
-            return self._take_in()
-        finally:
-            self.socket.settimeout(ANSWER_S)
+        return self._take_in()
 
     def _take_in(self) -> bool:
         while True:
@@ -110,7 +107,7 @@ class BirdSocket:
             try:
                 data = self.socket.recv(1 << 16)
             except TimeoutError:
-                raise Failed("bird", f"BIRD has not answered in {ANSWER_S:.0f} s") from None
+                raise Failed("bird", f"BIRD has not answered in {self.answer_s:.3g} s") from None
             except ConnectionResetError:
                 data = b""
             if not data:
@@ -125,8 +122,10 @@ def _gone() -> Gone:
 class Bird:
     """A node's BIRD (sessions.Daemons)."""
 
-    def __init__(self, routing: Routing, sock: socket.socket) -> None:
-        self._bird = BirdSocket(sock)
+    def __init__(
+        self, routing: Routing, sock: socket.socket, *, answer_s: float = ANSWER_S
+    ) -> None:
+        self._bird = BirdSocket(sock, answer_s=answer_s)
         self._bird.ask("echo all")
         # Of a configuration of the user's own nothing is expected, nor are names known.
         is_ours = routing.raw_use is not RawUse.REPLACE
@@ -149,7 +148,8 @@ class Bird:
     def close(self) -> None:
         self._bird.close()
 
-    def sessions(self) -> Sessions:
+    def sessions(self, *, answer_s: float = ANSWER_S) -> Sessions:
+        self._bird.answer_s = answer_s
         found = Sessions()
         for family in self._families:
             lines = self._bird.ask(f"show ospf neighbors ospf{family}")

@@ -18,7 +18,7 @@ from typing import Final
 from hostlab.errors import Failed
 from hostlab.lab.access import NodeConnection
 from hostlab.routing.expected import Expected, expected
-from hostlab.routing.sessions import Gone
+from hostlab.routing.sessions import ANSWER_S, Gone
 from hostlab.routing.watching import Watched, configuration_of, failed_daemon
 from hostlab.spec.model import Lab, Node
 
@@ -30,6 +30,8 @@ QUIET_S: Final = 1.0
 """BIRD computes routes once a second at most."""
 SHORTEST_S: Final = 0.1
 """What a node's jobs get to settle even when it is late."""
+LEAST_ANSWER_S: Final = 5.0
+"""What a daemon gets to answer even when it is late."""
 DESCRIPTORS: Final = 12
 """For each router: FRR's daemons have two each, netlink has two; the rest is to spare."""
 MOST_NAMED: Final = 20
@@ -154,7 +156,7 @@ class _Watch:
             try:
                 if name not in self.watched:
                     self._begin(name)
-                now_missing = self.watched[name].missing()
+                now_missing = self.watched[name].missing(answer_s=self._answer_s())
                 if now_missing != self.missing.get(name):
                     # With a session that comes up the routes are yet to come.
                     self.last_change = self.now()
@@ -180,10 +182,15 @@ class _Watch:
             hint = f"`hostlab job log` shows what it says, {configuration_of(node)} what it reads"
             message = f"node {name}: {trouble}"
             raise Failed(NOT_CONVERGED, message, hint=hint, lab=self.lab)
-        self.watched[name] = watched = Watched(node, self.nodes[name], wanted)
+        self.watched[name] = watched = Watched(
+            node, self.nodes[name], wanted, answer_s=self._answer_s()
+        )
         for fd in watched.filenos():
             self.owners[fd] = name
             self.poll.register(fd, select.POLLIN)
+
+    def _answer_s(self) -> float:
+        return min(ANSWER_S, max(LEAST_ANSWER_S, self.deadline - self.now()))
 
     def _forget_all(self) -> None:
         for name in list(self.watched):

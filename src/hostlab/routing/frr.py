@@ -14,10 +14,8 @@ from typing import Any, Final
 from hostlab.errors import Failed
 from hostlab.linux.scm_rights import receive
 from hostlab.routing.expected import IPV4, IPV6, Adjacency
-from hostlab.routing.sessions import Gone, Neighbour, Sessions, with_interface
+from hostlab.routing.sessions import ANSWER_S, Gone, Neighbour, Sessions, with_interface
 
-ANSWER_S: Final = 30.0
-"""A daemon answers at once; one that has not by then is broken."""
 _END: Final = b"\0\0\0"
 _MAX_BYTES: Final = 1 << 26
 _PACKETS: Final = 1 << 12
@@ -27,10 +25,10 @@ _PACKETS: Final = 1 << 12
 class VtySocket:
     """A connection to one daemon."""
 
-    def __init__(self, daemon: str, sock: socket.socket) -> None:
+    def __init__(self, daemon: str, sock: socket.socket, *, answer_s: float = ANSWER_S) -> None:
         self.daemon = daemon
         self.socket = sock
-        self.socket.settimeout(ANSWER_S)
+        self.answer_s = answer_s
         self.ask("enable")
 
     def close(self) -> None:
@@ -54,6 +52,7 @@ class VtySocket:
         parts: list[bytes] = []
         found: list[int] = []
         size = 0
+        self.socket.settimeout(self.answer_s)
         try:
             self.socket.sendall(command.encode() + b"\0")
             while True:
@@ -69,7 +68,7 @@ class VtySocket:
                 if len(tail) == 4 and tail[:3] == _END:
                     break
         except TimeoutError:
-            message = f"{self.daemon} has not answered in {ANSWER_S:.0f} s"
+            message = f"{self.daemon} has not answered in {self.answer_s:.3g} s"
             raise Failed("frr", message) from None
         except ConnectionError:
             raise self._gone() from None
@@ -86,8 +85,10 @@ class VtySocket:
 class Frr:
     """A node's daemons of FRR (sessions.Daemons)."""
 
-    def __init__(self, sockets: Mapping[str, socket.socket]) -> None:
-        self._daemons = {name: VtySocket(name, sock) for name, sock in sockets.items()}
+    def __init__(self, sockets: Mapping[str, socket.socket], *, answer_s: float = ANSWER_S) -> None:
+        self._daemons = {
+            name: VtySocket(name, sock, answer_s=answer_s) for name, sock in sockets.items()
+        }
         self._logs = [daemon.monitor() for daemon in self._daemons.values()]
 
     def filenos(self) -> tuple[int, ...]:
@@ -106,7 +107,9 @@ class Frr:
         for daemon in self._daemons.values():
             daemon.close()
 
-    def sessions(self) -> Sessions:
+    def sessions(self, *, answer_s: float = ANSWER_S) -> Sessions:
+        for daemon in self._daemons.values():
+            daemon.answer_s = answer_s
         found = Sessions()
         if "ospfd" in self._daemons:
             _ospf4(self._json("ospfd", "show ip ospf neighbor json"), found)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hostlab.errors import Failed
 from hostlab.routing.expected import Adjacency, Expected
+
+ANSWER_S: Final = 30.0
+"""A daemon answers at once; one that has not by then is broken."""
 
 
 class Neighbour(NamedTuple):
@@ -56,8 +59,8 @@ class Daemons(Protocol):
         readable for it.
         """
 
-    def sessions(self) -> Sessions:
-        """How the sessions are now; Failed when a daemon does not answer."""
+    def sessions(self, *, answer_s: float) -> Sessions:
+        """How the sessions are now; Failed when a daemon does not answer within `answer_s`."""
 
     def close(self) -> None:
         """Hang up."""

@@ -51,7 +51,9 @@ Route = tuple[str, int, int]
 class Watched:
     """A router whose daemons run; `filenos` are readable when something may have changed."""
 
-    def __init__(self, node: Node, connection: NodeConnection, expected: Expected) -> None:
+    def __init__(
+        self, node: Node, connection: NodeConnection, expected: Expected, *, answer_s: float
+    ) -> None:
         assert node.routing is not None
         self.name = node.name
         self.expected = expected
@@ -71,7 +73,7 @@ class Watched:
             sockets = connect(pid, paths)
             for sock in sockets.values():
                 stack.callback(sock.close)  # Also where a daemon does not answer the first word.
-            self._daemons = _daemons(node.routing, sockets)
+            self._daemons = _daemons(node.routing, sockets, answer_s)
             stack.callback(self._daemons.close)
             self._names = {link.index: link.name for link in rtnetlink.links(self._netlink)}
             self._read_all()
@@ -110,9 +112,12 @@ class Watched:
         """Whether it must be asked again at once: something was told while it was asked."""
         return self._daemons.has_told()
 
-    def missing(self) -> list[str]:
-        """Sessions that are not up and prefixes without a route, a phrase each."""
-        now = self._daemons.sessions()
+    def missing(self, *, answer_s: float) -> list[str]:
+        """Sessions that are not up and prefixes without a route, a phrase each.
+
+        Failed when a daemon does not answer within `answer_s`.
+        """
+        now = self._daemons.sessions(answer_s=answer_s)
         self.lacks_bfd = bool(sessions.missing_bfd(self.expected, now))
         found = sessions.missing(self.expected, now)
         known = {prefix for prefix, _, _ in self._routes}
@@ -213,7 +218,7 @@ def connect(pid: int, paths: Mapping[str, str]) -> dict[str, socket.socket]:
     return {name: socket.socket(fileno=fd) for name, fd in zip(paths, fds, strict=True)}
 
 
-def _daemons(routing: Routing, sockets: Mapping[str, socket.socket]) -> Daemons:
+def _daemons(routing: Routing, sockets: Mapping[str, socket.socket], answer_s: float) -> Daemons:
     if routing.engine is Engine.BIRD:
-        return Bird(routing, sockets["bird"])
-    return Frr(sockets)
+        return Bird(routing, sockets["bird"], answer_s=answer_s)
+    return Frr(sockets, answer_s=answer_s)
