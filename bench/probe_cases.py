@@ -17,7 +17,7 @@ from typing import Any, Final
 from bench import ours
 from bench.measure import Benchmark, Contender, Metrics, Target
 from hostlab import spec
-from hostlab.checks import judge
+from hostlab.checks.judge import judge
 from hostlab.spec.model import Check
 from hostlab.sync import Lab, Node
 

@@ -9,7 +9,3 @@ end otherwise is known by running it.
 Each wait also watches for the end of hope: the node that dies, the job that fails, the node in
 which nothing runs that could still do it. Then it fails at once, with the log's last lines.
 """
-
-from hostlab.awaiting.node import WAIT_S, AwaitedNode
-
-__all__ = ["WAIT_S", "AwaitedNode"]

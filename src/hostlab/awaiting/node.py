@@ -12,10 +12,10 @@ from hostlab.awaiting.lines import AwaitedLine
 from hostlab.awaiting.places import AwaitedPath
 from hostlab.awaiting.ports import LOOK_S, AwaitedPort
 from hostlab.awaiting.wait import Awaited, Wait, quoted, told
-from hostlab.checks import JobState, JobStatus
-from hostlab.checks.kind import OUTPUT_LINES
-from hostlab.checks.patience import Patience, Seen
+from hostlab.checks.access import JobStatus
+from hostlab.checks.patience import OUTPUT_LINES, Patience, Seen
 from hostlab.errors import Failed, UsageError
+from hostlab.jobs.job_state import JobState
 from hostlab.lab.access import Completed, NodeConnection
 
 WAIT_S: Final = 60.0

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from hostlab.checks import JobState, JobStatus
-from hostlab.checks.access import status_text
-from hostlab.checks.expectations import failed_jobs
-from hostlab.checks.kind import OUTPUT_LINES
+from hostlab.checks.access import JobStatus, failed_jobs, status_text
+from hostlab.checks.patience import OUTPUT_LINES
 from hostlab.checks.secrets import Masking
 from hostlab.errors import Failed, Problem
 from hostlab.init.client import Control, InitClient, result
 from hostlab.init.protocol import HUNG_UP
+from hostlab.jobs.job_state import JobState
 from hostlab.lab.access import NODE_GONE
 from hostlab.lab.description import staged
 

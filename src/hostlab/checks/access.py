@@ -8,6 +8,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
+from hostlab.checks.patience import OUTPUT_LINES, Seen
 from hostlab.jobs.job_state import JobState
 
 OUTPUT_BYTES: Final = 1 << 24
@@ -56,6 +57,17 @@ def status_text(status: JobStatus) -> str:
     if status.exit_status is None or status.state in (JobState.RUNNING, JobState.STARTING):
         return str(status.state)
     return f"{status.state} ({exit_text(status.exit_status)})"
+
+
+def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:
+    """Why nothing will begin to listen any more: a job has failed, and none runs or starts."""
+    idle = {JobState.FAILED, JobState.STOPPED}
+    failed = [name for name, status in jobs.items() if status.state is JobState.FAILED]
+    if not failed or any(status.state not in idle for status in jobs.values()):
+        return None
+    status = jobs[failed[0]]
+    text = f"nothing will: job {failed[0]} is {status_text(status)} and no other runs"
+    return Seen(ok=False, text=text, hopeless=True, log=status.log[-OUTPUT_LINES:])
 
 
 def ended_text(status: JobStatus) -> str:

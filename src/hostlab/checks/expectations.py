@@ -21,7 +21,6 @@ from hostlab import typed
 from hostlab.checks import file_state
 from hostlab.checks.access import (
     CommandResult,
-    JobStatus,
     NodeAccess,
     TooMuch,
     exit_text,
@@ -31,7 +30,6 @@ from hostlab.checks.bgp import BgpPaths
 from hostlab.checks.host_kinds import GroupIs, MountIs, PackageIs, ProcessIs, ServiceIs, UserIs
 from hostlab.checks.kind import (
     OUTPUT_BYTES,
-    OUTPUT_LINES,
     Asked,
     Expectation,
     InsideExpectation,
@@ -49,7 +47,7 @@ from hostlab.checks.mail import Smtp
 from hostlab.checks.naming import Dns
 from hostlab.checks.network import Ntp, Ping, Ssh, Tcp, Tls, Udp, UnixSocket
 from hostlab.checks.network_kinds import AddressIs, InterfaceIs, RouteIs
-from hostlab.checks.patience import Seen
+from hostlab.checks.patience import OUTPUT_LINES, Seen
 from hostlab.checks.routed import BgpSession, Ospf
 from hostlab.errors import DecodeError, SpecError, Unsupported, in_a_line
 from hostlab.jobs.job_state import JobState
@@ -577,17 +575,6 @@ def attempt_inside(judged: InsideExpectation, timeout_s: float) -> Seen:
         return judged.attempt(timeout_s)
     except (Unsupported, OSError) as error:
         return Seen(ok=False, unknown=True, hopeless=True, text=in_a_line(error))
-
-
-def failed_jobs(jobs: Mapping[str, JobStatus]) -> Seen | None:
-    """Why nothing will begin to listen any more: a job has failed, and none runs or starts."""
-    idle = {JobState.FAILED, JobState.STOPPED}
-    failed = [name for name, status in jobs.items() if status.state is JobState.FAILED]
-    if not failed or any(status.state not in idle for status in jobs.values()):
-        return None
-    status = jobs[failed[0]]
-    text = f"nothing will: job {failed[0]} is {status_text(status)} and no other runs"
-    return Seen(ok=False, text=text, hopeless=True, log=status.log[-OUTPUT_LINES:])
 
 
 def _third(verb: str) -> str:

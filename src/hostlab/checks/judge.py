@@ -19,22 +19,26 @@ from typing import Final
 import msgspec
 
 from hostlab import typed
-from hostlab.checks.access import Conversation, HostAccess, NodeAccess, OutsideAccess
+from hostlab.checks.access import (
+    Conversation,
+    HostAccess,
+    NodeAccess,
+    OutsideAccess,
+    failed_jobs,
+)
 from hostlab.checks.expectations import (
     Listens,
     expectation,
-    failed_jobs,
     line,
 )
 from hostlab.checks.inside import MESSAGE_BYTES, Crew
 from hostlab.checks.kind import (
-    OUTPUT_LINES,
     Asked,
     Expectation,
     InsideExpectation,
     OutsideExpectation,
 )
-from hostlab.checks.patience import Patience, Seen, Waited
+from hostlab.checks.patience import OUTPUT_LINES, Patience, Seen, Waited
 from hostlab.checks.questions import Question, Reply, answered, attempt_outside, failed
 from hostlab.checks.secrets import Masking
 from hostlab.checks.targets import LOOK, Targets, who_listens

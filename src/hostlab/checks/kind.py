@@ -20,14 +20,13 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from hostlab.checks.access import NodeAccess
-from hostlab.checks.patience import ATTEMPT_S, Seen
+from hostlab.checks.patience import ATTEMPT_S, OUTPUT_LINES, Seen
 from hostlab.probes.names import UnknownName
 
 Texts = str | tuple[str, ...] | None
 """One text, several, or none."""
 Options = Mapping[str, bool | float | Texts]
 """What is said by the options of a command line."""
-OUTPUT_LINES: Final = 20
 OUTPUT_BYTES: Final = 4096
 """How much of a command's output goes into a verdict."""
 LINE_CHARACTERS: Final = 400

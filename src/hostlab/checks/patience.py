@@ -22,6 +22,8 @@ ATTEMPT_S: Final = 1.0
 SHORTEST_ATTEMPT_S: Final = 0.1
 """What an attempt gets even when its deadline is nearer, so that `within: 0` can be judged."""
 MOST_STEPS: Final = 16
+OUTPUT_LINES: Final = 20
+"""How many lines of a log, or of what a command wrote, go along."""
 LASTING_S: Final = 1.0
 """How long what must not be reached has to stay so, unless `within` is shorter."""
 

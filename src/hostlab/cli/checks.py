@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hostlab.api import Lab
-    from hostlab.checks import Verdict
     from hostlab.checks.access import HostAccess
     from hostlab.checks.run import Run
+    from hostlab.checks.verdict import Verdict
     from hostlab.spec import Check
 
     Command = Callable[..., Any]

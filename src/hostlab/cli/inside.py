@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,6 +75,8 @@ def _pair(text: str) -> tuple[str, str]:
 def _run_many(
     nodes: list[Node], argv: tuple[str, ...], options: dict[str, Any], *, as_json: bool
 ) -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
     def run(node: Node) -> Completed:
         return node.execute(argv, **options)
 

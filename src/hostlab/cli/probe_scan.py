@@ -13,7 +13,7 @@ from hostlab.cli.targets import complete_node, one_node
 from hostlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from hostlab.checks import Report
+    from hostlab.checks.verdict import Report
     from hostlab.spec import Lab
 
 _COMMON = "1-1024"

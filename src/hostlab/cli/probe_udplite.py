@@ -141,7 +141,7 @@ def _call(inside: Inside, request: Request) -> Reply:
 def _judged(
     one: Node, request: Request, reply: Reply, took_s: float, *, lacking: bool, as_json: bool
 ) -> int:
-    from hostlab.checks import Outcome, Report, Verdict
+    from hostlab.checks.verdict import Outcome, Report, Verdict
     from hostlab.probes.udplite import DATAGRAM_BYTES, LEAST_COVERAGE, MUST_ARRIVE, Case
 
     asked = dict(MUST_ARRIVE)

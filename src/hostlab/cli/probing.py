@@ -18,7 +18,8 @@ from hostlab.terminal import plain
 
 if TYPE_CHECKING:
     from hostlab.api import Lab
-    from hostlab.checks import CommandResult, JobStatus, NodeAccess, Report, Verdict
+    from hostlab.checks.access import CommandResult, JobStatus, NodeAccess
+    from hostlab.checks.verdict import Report, Verdict
 
 Command = Callable[..., Any]
 HERE = "here"
@@ -146,7 +147,7 @@ def report_of(
     progress: Callable[[Verdict], None] | None = None,
 ) -> Report:
     """The verdicts of these kinds and arguments from each of the nodes."""
-    from hostlab.checks import judge
+    from hostlab.checks.judge import judge
     from hostlab.spec.model import Check
 
     names, access, lab = _places(asking.nodes)

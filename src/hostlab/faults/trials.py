@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from hostlab import checks
 from hostlab.api import Lab, Node
-from hostlab.checks import Report, Verdict
+from hostlab.checks.judge import judge
+from hostlab.checks.verdict import Report, Verdict
 from hostlab.errors import Failed, Problem
 from hostlab.faults import injecting, schedules, witness
 from hostlab.faults.record import Standing
@@ -92,7 +92,7 @@ def judged(site: Site, broken: Sequence[Fault] = (), *, within_s: float | None =
         for name, pid in site.nodes.items()
         if not site.is_dead(name)
     }
-    return checks.judge(
+    return judge(
         [check for check in limited if check.nodes],
         nodes,
         lab=site.lab.name,

@@ -46,7 +46,8 @@ from hostlab.firewall.zones import (
 )
 from hostlab.spec.shapes import Fields, Key, ListOf, MapOf, Said, Shape, Table, Text, choice
 from hostlab.spec.source import START, Source, Wrong, quoted
-from hostlab.spec.tree import Mapping, Scalar, Tree, compose, kind
+from hostlab.spec.tree import Mapping, Scalar, Tree, kind
+from hostlab.spec.yaml_text import compose
 
 MAX_PACKETS: Final = 100_000
 _ARROW: Final = re.compile(r"\s*(\S+)\s*(?:->|→)\s*(\S+)\s*")

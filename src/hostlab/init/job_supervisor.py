@@ -43,10 +43,10 @@ from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import ProcessSetup
 from hostlab.init.supervisor import Request, Supervisor
 from hostlab.init.watches import Watches
-from hostlab.jobs import LATER_VERSION
 from hostlab.jobs.boot import HALT, REBOOT, Emission
 from hostlab.jobs.effects import Level
 from hostlab.jobs.expression import Environment
+from hostlab.jobs.snapshot import LATER_VERSION
 from hostlab.linux import procfs
 from hostlab.spec.job import Console, Job
 from hostlab.spec.systemd.unit_names import is_unit_name

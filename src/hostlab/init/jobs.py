@@ -32,12 +32,14 @@ from hostlab.init.spawning.given import FIRST, NOTHING, Given
 from hostlab.init.spawning.launch import Launcher
 from hostlab.init.spawning.process import SpawnFailed
 from hostlab.init.unit_conditions import judge
-from hostlab.jobs import LATER_VERSION, Engine, effects, facts
+from hostlab.jobs import effects, facts
 from hostlab.jobs.boot import NO_RUNLEVEL
 from hostlab.jobs.effects import Effect, Level, Reply
+from hostlab.jobs.engine import Engine
 from hostlab.jobs.instance import GROUP_MODES, Instance
 from hostlab.jobs.journal import AnyFact
 from hostlab.jobs.restored import unsent, unspawned
+from hostlab.jobs.snapshot import LATER_VERSION
 from hostlab.jobs.states import State
 from hostlab.spec import sockets
 from hostlab.spec.job import Console, Expect, Job, KillMode, Step

@@ -17,13 +17,14 @@ from hostlab.errors import DecodeError, Failed, UsageError
 from hostlab.init.jobs import Jobs
 from hostlab.init.protocol import Message
 from hostlab.init.supervisor import Request
-from hostlab.jobs import facts, waits
+from hostlab.jobs import facts
 from hostlab.jobs.classes import JobClass
 from hostlab.jobs.effects import Effect
 from hostlab.jobs.environment import ExpansionError, expand
 from hostlab.jobs.expression import Environment
 from hostlab.jobs.report import is_settling, report
 from hostlab.jobs.status import status_lines
+from hostlab.jobs.waits import waits
 
 ACTIONS: Final[dict[str, type[facts.Start | facts.Stop | facts.Restart | facts.Reload]]] = {
     "start": facts.Start,

@@ -17,9 +17,10 @@ import msgspec
 
 from hostlab.errors import UsageError
 from hostlab.init.jobs import Jobs
-from hostlab.jobs import Goal, facts
+from hostlab.jobs import facts
 from hostlab.jobs.boot import Emission, shutdown_events
 from hostlab.jobs.expression import Environment
+from hostlab.jobs.states import Goal
 
 EVENTS_WITHIN_S: Final = 30.0
 """For what waits for an event on the way down; one that is blocked for ever does not hold it."""

@@ -12,10 +12,10 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from hostlab.jobs import capture, decode, encode, restore
 from hostlab.jobs.effects import Effect
 from hostlab.jobs.engine import Engine
 from hostlab.jobs.journal import AnyFact, encode_entry, replay
+from hostlab.jobs.snapshot import capture, decode, encode, restore
 
 NAME: Final = "state"
 """What the holder calls it."""

@@ -11,7 +11,7 @@ from hostlab import typed
 from hostlab.errors import UsageError
 from hostlab.lab.origin import Noted, Origin
 from hostlab.lab.paths import LabDirectory, read_if_there
-from hostlab.spec import Lab, load
+from hostlab.spec import Lab
 
 if TYPE_CHECKING:
     from hostlab.spec.files import Listed
@@ -45,6 +45,9 @@ def read_with_origin(path: str) -> tuple[Lab, Origin]:
 
 
 def _load(data: bytes, file: str, directory: str, seed: str | None, noted: Noted) -> Lab:
+    # It brings YAML with it, which most commands do without.
+    from hostlab.spec.loading import load
+
     def read(name: str) -> bytes:
         path = os.path.join(directory, name)
         noted.note(path)
@@ -99,7 +102,6 @@ def description_named(lab: str) -> str | None:
 
 def _files_below(directory: str, noted: Noted) -> list[Listed]:
     """Its regular files, and those that links lead to; no other kind can be copied."""
-    # It brings YAML with it, which most commands do without.
     from hostlab.spec.files import MAX_LISTED, Listed
 
     found: list[Listed] = []

@@ -19,12 +19,11 @@ from hostlab import typed
 from hostlab.errors import Failed, Problem, Unsupported, UsageError
 from hostlab.init.client import Control
 from hostlab.init.protocol import HUNG_UP, listen
-from hostlab.lab import idmap, joining, outside, remains
+from hostlab.lab import idmap, remains
 from hostlab.lab.description import description_named
 from hostlab.lab.hub_start import HubProgram
 from hostlab.lab.nesting import explained
 from hostlab.lab.origin import Origin, remember
-from hostlab.lab.outlets import NO_LINK
 from hostlab.lab.paths import LabDirectory, boot_id, start_time
 from hostlab.linux import cgroups
 from hostlab.plan.journal import Entry, What
@@ -63,6 +62,9 @@ def stage(
     to `leave` are not made where they are missing: they are dead on purpose. `origin` is remembered
     as what the lab was staged from; without one, what was remembered stays. `hub` may load already.
     """
+    # What leads out of a lab is much to load, and only `up` needs it.
+    from hostlab.lab.outlets import NO_LINK
+
     directory = LabDirectory.of(lab.name)
     with directory.locked():
         for attempt in range(1, ATTEMPTS + 1):
@@ -85,6 +87,8 @@ def _stage_once(
     progress: Progress | None,
     leave: Sequence[str],
 ) -> list[dict[str, Any]]:
+    from hostlab.lab import joining, outside
+
     control = hub_control(directory)
     if control is None:
         remains.clear(directory)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,6 +57,9 @@ def owner(base: str) -> str:
     The same text after every boot and when the directory has been removed, so that what a lab has
     left is found again; another one for a lab within a lab, where names and paths are the same.
     """
+    # It brings OpenSSL with it, which many commands do without.
+    import hashlib
+
     spaces = [os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("user", "pid")]
     text = f"{os.geteuid()} {spaces} {os.path.abspath(base)}"
     return hashlib.sha256(text.encode()).hexdigest()[:OWNER_DIGITS]
@@ -130,6 +131,8 @@ class LabDirectory:
 
     def remove(self) -> None:
         """Remove the lab's files, and the base directory when it was the last lab."""
+        import shutil  # Three compressions come with it.
+
         for _ in range(REMOVALS):
             if not self.exists():
                 return

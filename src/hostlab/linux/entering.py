@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
 
@@ -111,10 +111,28 @@ def in_thread(pid: int, kinds: Sequence[str], work: Callable[[], T]) -> T:
         return work()
 
     try:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(inside).result()
+        return _in_another_thread(inside)
     finally:
         os.close(pidfd)
+
+
+def _in_another_thread(work: Callable[[], T]) -> T:
+    """As an executor of one does it, which is more to load than most commands have besides."""
+    found: list[T] = []
+    trouble: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            trouble.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if trouble:
+        raise trouble[0]
+    return found[0]
 
 
 def _is_root_the_same(pid: int) -> bool:

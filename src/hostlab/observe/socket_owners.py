@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from hostlab.init.spawning.cgroups import group_name
+from hostlab.init.spawning.group_names import group_name
 from hostlab.linux import procfs
 from hostlab.observe.in_node import pids_in
 

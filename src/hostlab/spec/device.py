@@ -25,7 +25,7 @@ import msgspec
 from hostlab.spec.names import name as parse_name
 from hostlab.spec.shapes import Fields, Key, ListOf, MapOf, Said, Table, Text
 from hostlab.spec.source import START, Source, Wrong, quoted
-from hostlab.spec.tree import compose
+from hostlab.spec.yaml_text import compose
 
 MAX_DEVICES: Final = 256
 MAX_CHARACTERS: Final = 1 << 20

@@ -18,7 +18,8 @@ import yaml
 from hostlab.errors import Place
 from hostlab.spec.source import START, Mark, Source, quoted
 from hostlab.spec.tree import Mapping as Tree_Mapping
-from hostlab.spec.tree import Scalar, Sequence, Tree, compose, kind
+from hostlab.spec.tree import Scalar, Sequence, Tree, kind
+from hostlab.spec.yaml_text import compose
 
 Description: TypeAlias = dict[str, Any]
 """A description in its written form: what YAML can hold."""

@@ -14,7 +14,7 @@ from hostlab.spec.oci import bundle
 from hostlab.spec.resolve import Inputs, resolve
 from hostlab.spec.source import START, Source, Spot
 from hostlab.spec.tables import LAB
-from hostlab.spec.tree import compose
+from hostlab.spec.yaml_text import compose
 
 
 def load(

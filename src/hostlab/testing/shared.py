@@ -17,11 +17,11 @@ import msgspec
 
 from hostlab import spec
 from hostlab.api import Lab, Node
-from hostlab.checks import JobState
 from hostlab.errors import Failed, Problem
 from hostlab.faults.injecting import clear, injected
 from hostlab.faults.site import Site
 from hostlab.init.spawning.cgroups import OWN
+from hostlab.jobs.job_state import JobState
 from hostlab.lab.description import staged
 from hostlab.linux import procfs
 from hostlab.linux.pidfd import has_ended

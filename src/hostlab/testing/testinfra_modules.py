@@ -20,7 +20,7 @@ from hostlab.linux.capabilities import decode_status, names_of
 
 if TYPE_CHECKING:
     from hostlab.api import Node
-    from hostlab.checks import JobStatus
+    from hostlab.checks.access import JobStatus
 
 
 class Nftables(InstanceModule):

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from hostlab.api import AsyncNode
+from hostlab.aio import AsyncNode
 from hostlab.awaiting.lines import AwaitedLine
 from hostlab.awaiting.wait import Wait
-from hostlab.checks import JobState, JobStatus
+from hostlab.checks.access import JobStatus
 from hostlab.errors import Failed, UsageError
+from hostlab.jobs.job_state import JobState
 from hostlab.linux import cgroups
 from hostlab.linux.entering import from_inside
 from hostlab.linux.sockdiag import listening_inodes

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import CommandResult, JobStatus
+from hostlab.checks.access import CommandResult, JobStatus
 
 SERVER = Path(__file__).with_name("small_server.py")
 HOSTS = """127.0.0.1 localhost

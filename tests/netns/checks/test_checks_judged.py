@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from hostlab.checks import JobState, JobStatus, Outcome, Report, Verdict, judge
+from hostlab.checks.access import JobStatus
+from hostlab.checks.judge import judge
+from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import SpecError
+from hostlab.jobs.job_state import JobState
 from hostlab.spec.model import Check, Condition, Place
 from tests.netns.lab.lab_site import wait_until
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import Outcome
 from hostlab.checks.run import Run, read_run
+from hostlab.checks.verdict import Outcome
 from hostlab.sync import Lab
 from tests.chromium import browser, program
 from tests.netns.lab.lab_site import probe

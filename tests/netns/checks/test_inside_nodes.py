@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hostlab.checks import judge
 from hostlab.checks.inside import Crew, Gone, Inside
+from hostlab.checks.judge import judge
 from hostlab.errors import Problem
 from hostlab.spec.model import Check
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from hostlab.checks import JobState, Outcome, Report, judge
+from hostlab.checks.judge import judge
 from hostlab.checks.remote import OPTIONS, RemoteHost
+from hostlab.checks.verdict import Outcome, Report
+from hostlab.jobs.job_state import JobState
 from hostlab.spec.model import Check
 from hostlab.sync import Lab
 from tests.netns.checks.conftest import SERVER, end

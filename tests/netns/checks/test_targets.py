@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hostlab.checks import Outcome, Report, Verdict, judge
 from hostlab.checks.evidence import with_logs
 from hostlab.checks.formats import tap
+from hostlab.checks.judge import judge
 from hostlab.checks.page import page
 from hostlab.checks.run import run_of
+from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.observe.in_node import pids_in
 from hostlab.sync import Lab
 from tests.netns.lab.lab_site import described, probe, site

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import JobState
+from hostlab.jobs.job_state import JobState
 from hostlab.sync import Lab, Node
 from tests.netns.daemons.unit_daemons import BY_SOCKET, DAEMONS, Daemon, daemon_of
 from tests.netns.daemons.unit_site import UNITS, daemons, main_of, surprises

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import Outcome, Report, Verdict
+from hostlab.checks.verdict import Outcome, Report, Verdict
 from hostlab.errors import Failed
 from hostlab.faults import injecting, schedules, witness
 from hostlab.faults.links import IFF_RUNNING

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import JobState
+from hostlab.jobs.job_state import JobState
 from hostlab.sync import Lab
 from tests.netns.init.daemon_requests import SERVES
 from tests.netns.init.daemon_site import (

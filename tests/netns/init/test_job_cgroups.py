@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.init.spawning.cgroups import JobCgroups, group_name
+from hostlab.init.spawning.cgroups import JobCgroups
+from hostlab.init.spawning.group_names import group_name
 from hostlab.init.spawning.launch import Launched
 from hostlab.spec.job import Job, KillMode, Resources
 from tests.netns.init.job_site import DEADLINE_S, Site, needs_v2, site, wait, wait_empty, wait_until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import Outcome
+from hostlab.checks.verdict import Outcome
 from hostlab.sync import Lab
 from tests.netns.daemons.unit_site import needs_units
 from tests.netns.lab.lab_site import site, wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import JobState
+from hostlab.jobs.job_state import JobState
 from hostlab.sync import Lab, Node
 from tests.netns.lab.lab_site import described, site, wait_until
 from tests.netns.probes.probe_site import PATIENT, SHORT, Probe, needs
@@ -387,7 +387,7 @@ def test_talk_by_hand(probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_probes_as_checks_of_a_description(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """The same kinds, asked by `check`: one verdict type, one implementation."""
-    from hostlab.checks import judge
+    from hostlab.checks.judge import judge
     from hostlab.spec.model import Check
 
     said: list[tuple[str, dict[str, object]]] = [

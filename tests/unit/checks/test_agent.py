@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from hostlab.checks import agent_msgspec, bundle, judge
+from hostlab.checks import agent_msgspec, bundle
 from hostlab.checks.access import CommandResult, TooMuch
 from hostlab.checks.agent import OwnHost
+from hostlab.checks.judge import judge
 from hostlab.checks.patience import Seen, Waited
 from hostlab.checks.questions import Question, Reply
 from hostlab.checks.remote import NotReached, RemoteHost

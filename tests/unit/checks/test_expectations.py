@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hostlab.checks.access import JobStatus
-from hostlab.checks.expectations import KINDS, expectation, failed_jobs
+from hostlab.checks.access import JobStatus, failed_jobs
+from hostlab.checks.expectations import KINDS, expectation
 from hostlab.checks.kind import LINE_CHARACTERS, last_lines
 from hostlab.errors import SpecError
 from hostlab.jobs.job_state import JobState

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostlab.checks import judge
 from hostlab.checks.formats import junit, prometheus, tap
+from hostlab.checks.judge import judge
 from hostlab.checks.page import page
 from hostlab.checks.remote import RemoteHost
 from hostlab.checks.run import run_of

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from hostlab.checks import KINDS, Expectation, Report, judge
-from hostlab.checks.expectations import expectation
-from hostlab.checks.kind import ProbeExpectation
+from hostlab.checks.expectations import KINDS, expectation
+from hostlab.checks.judge import judge
+from hostlab.checks.kind import Expectation, ProbeExpectation
+from hostlab.checks.verdict import Report
 from hostlab.cli import probing
 from hostlab.cli.main import run
 from hostlab.spec.model import Check

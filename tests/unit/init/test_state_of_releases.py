@@ -11,8 +11,10 @@ import pytest
 from hostlab.errors import DecodeError
 from hostlab.init import store
 from hostlab.init.jobs import REQUESTS
-from hostlab.jobs import LATER_VERSION, Engine, capture, decode, encode, waits
+from hostlab.jobs.engine import Engine
 from hostlab.jobs.report import report
+from hostlab.jobs.snapshot import LATER_VERSION, capture, decode, encode
+from hostlab.jobs.waits import waits
 from hostlab.version import __version__
 
 pytestmark = pytest.mark.unit

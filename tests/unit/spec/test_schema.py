@@ -20,7 +20,7 @@ from hostlab.spec.reference import markdown
 from hostlab.spec.shapes import Key, Table
 from hostlab.spec.source import Source
 from hostlab.spec.tables import LAB, NODE
-from hostlab.spec.tree import compose
+from hostlab.spec.yaml_text import compose
 
 pytestmark = pytest.mark.unit
 

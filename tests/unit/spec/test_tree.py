@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hostlab.errors import SpecErrors
 from hostlab.spec.source import Source, Spot
-from hostlab.spec.tree import Mapping, Scalar, Sequence, Tree, compose
+from hostlab.spec.tree import Mapping, Scalar, Sequence, Tree
+from hostlab.spec.yaml_text import compose
 
 pytestmark = pytest.mark.unit
 

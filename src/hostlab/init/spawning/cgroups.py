@@ -21,15 +21,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from hostlab.init.spawning.group_names import PREFIX, group_name
 from hostlab.init.spawning.process import signal_group
 from hostlab.linux import cgroups
 from hostlab.spec.job import KillMode
 
-PREFIX: Final = "job."
 OWN: Final = ".init"
 """Where a node's other processes are once controllers are handed down (cgroups(7): no process
 may be in a cgroup that does)."""
-NAME_MAX: Final = 200
 ROUNDS: Final = 100
 """How often members are signalled anew while they fork; SIGKILL needs no more than one."""
 EVENTS_AT_ONCE: Final = 64
@@ -373,23 +372,6 @@ class JobCgroups:
                 with contextlib.suppress(ProcessLookupError):
                     _write(self.directory, f"{OWN}/cgroup.procs", pid.decode())
         _write(self.directory, "cgroup.subtree_control", f"+{controller}")
-
-
-def group_name(job: str, instance: str) -> str:
-    """The directory of an instance; different instances have different ones."""
-    name = PREFIX + _escaped(job) + (f":{_escaped(instance)}" if instance else "")
-    if len(name.encode(errors="surrogateescape")) <= NAME_MAX:
-        return name
-    import hashlib
-
-    digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    return f"{PREFIX}:{digest}"
-
-
-def _escaped(text: str) -> str:
-    for character in "%/:\n\0":
-        text = text.replace(character, f"%{ord(character):02x}")
-    return text
 
 
 def _no_limit(limit: cgroups.Limit, reason: str) -> str:

@@ -17,8 +17,9 @@ from typing import Any, Final, Protocol
 
 from hostlab.errors import Unsupported
 from hostlab.init.spawning.cgroup_stanza import limit_of
-from hostlab.init.spawning.cgroups import JobCgroups, Place, group_name
+from hostlab.init.spawning.cgroups import JobCgroups, Place
 from hostlab.init.spawning.given import Accepting
+from hostlab.init.spawning.group_names import group_name
 from hostlab.init.spawning.process import ProcessSetup, SpawnFailed, start
 from hostlab.init.spawning.sandbox import remove_temporary
 from hostlab.init.spawning.unit_setup import (
