@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -28,6 +30,10 @@ from hostlab.spec.routing import Bgp, Engine, Peer, Routing, with_withheld
 from hostlab.spec.routing_lines import text_of
 
 _WORDS: Final = {4: "ip", 6: "ipv6"}
+TOLD_S: Final = 2.0
+"""A daemon that has heard of a change, as of such a fault's end, may not have told its peers yet."""
+_AGAIN_MS: Final = 50
+"""Nobody is told of that; so long nobody asks again."""
 
 
 def look_reset(site: Site, fault: Fault, number: int) -> State:
@@ -61,8 +67,14 @@ def look_announced(site: Site, fault: Fault, number: int) -> State:
     routing, bgp = _bgp(site, fault)
     prefix = option(fault, "prefix")
     peers = [p for p in bgp.peers if p.family == (6 if ":" in prefix else 4)]
+    is_own = any(network.prefix == prefix for network in bgp.networks)
+    until = time.monotonic() + (TOLD_S if is_own and peers else 0)
     with _asked(site, fault, routing) as daemon:
-        told = [peer for peer in peers if _is_told(daemon, peer, prefix)]
+        while True:
+            told = [peer for peer in peers if _is_told(daemon, peer, prefix)]
+            if told or time.monotonic() >= until:
+                break
+            select.poll().poll(_AGAIN_MS)
     if not told:
         message = f"{fault.on} announces {prefix} to nobody"
         hint = f"it announces of its own: {', '.join(n.prefix for n in bgp.networks) or 'nothing'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -183,6 +184,8 @@ def die_injecting(site: Site, words: str, die: Callable[[str], None]) -> None:
         try:
             die(words.split()[0])
             inject(site, words)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
