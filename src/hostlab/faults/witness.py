@@ -10,8 +10,9 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from hostlab.faults.files import HOSTS, RESOLVER, SWITCH
 from hostlab.faults.site import Site

@@ -13,10 +13,11 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from hostlab.errors import DecodeError, Failed, Problem, Unsupported, UsageError
 from hostlab.init import boot, job_runs, shutdown, store, timer_listing
@@ -76,8 +77,7 @@ UNIT_GENERATORS_JOB: Final = "unit-generators"
 """What is done before units start is jobs, too, that come from no file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where an init's jobs live."""
 
     state_dir: int
@@ -88,7 +88,7 @@ class Place:
     """Where the jobs find init: its sockets, FIFOs and the names of initctl."""
     environment: Mapping[str, str]
     cgroup: int | None = None
-    v1: Mapping[str, int] = field(default_factory=dict)
+    v1: Mapping[str, int] = msgspec.field(default_factory=dict)
     directories: Sequence[str] = ()
     """Of job files."""
     crontabs: Sequence[str] = ()

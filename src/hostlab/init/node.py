@@ -7,8 +7,9 @@ import contextlib
 import os
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from hostlab import typed
 from hostlab.errors import UsageError
@@ -33,19 +34,18 @@ RUN_DIRECTORY: Final = "/run/hostlab/.init"
 """Where a node's jobs find their init."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
+class NodeConfig(msgspec.Struct, frozen=True):
     """What a node's init knows from its first moment; the descriptors survive the pivot."""
 
     node: Node
     state_dir: int
     cgroup: int | None
     seccomp: bytes | None
-    shared: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    shared: Mapping[tuple[str, str], int] = msgspec.field(default_factory=dict)
     """(kind, other node) -> descriptor of that node's namespace, for jobs that run in it."""
     forks: int | None = None
     """Processes of the lab's user above which no command or job may fork; init itself may."""
-    v1: Mapping[str, int] = field(default_factory=dict)
+    v1: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Controller -> descriptor of the node's group in its v1 hierarchy, for the limits of jobs."""
 
 

@@ -11,9 +11,10 @@ last part of the path. `path` is one line of a systemd.path(5).
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from hostlab.errors import SpecError
 from hostlab.jobs.glob import is_literal, matches
@@ -33,8 +34,7 @@ class Happening(StrEnum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class FileOperand:
+class FileOperand(msgspec.Struct, frozen=True):
     """What is looked for, and where."""
 
     said: str
@@ -52,8 +52,7 @@ class FileOperand:
         return not self.name
 
 
-@dataclass(frozen=True, slots=True)
-class PathOperand:
+class PathOperand(msgspec.Struct, frozen=True):
     """What a path unit looks for."""
 
     kind: str

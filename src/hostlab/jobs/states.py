@@ -29,8 +29,9 @@ docs/decisions/state-machine.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from hostlab.spec.job import Step
 
@@ -77,8 +78,7 @@ class Action(StrEnum):
     LEAVE = "leave"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One state: what it does, and where each goal leads from it."""
 
     action: Action

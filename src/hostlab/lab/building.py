@@ -14,8 +14,9 @@ import contextlib
 import gc
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from hostlab.errors import Failed
 from hostlab.init.supervisor import Request
@@ -48,8 +49,7 @@ READY_TIMEOUT_S: Final = 60.0
 """A node's own set-up takes milliseconds; this is for a machine that is swapping."""
 
 
-@dataclass(slots=True)
-class _Begun:
+class _Begun(msgspec.Struct):
     """A node from its plan to its `ready`."""
 
     operation: Operation

@@ -12,7 +12,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import msgspec
@@ -39,8 +38,7 @@ class Trouble(msgspec.Struct, frozen=True):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerPlan:
+class ContainerPlan(msgspec.Struct, frozen=True):
     """Everything a new node's first process needs; it is in memory when the child begins."""
 
     config: NodeConfig

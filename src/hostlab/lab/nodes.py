@@ -11,9 +11,11 @@ import select
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec.structs import replace
 
 import hostlab.init
 import hostlab.jobs
@@ -54,8 +56,7 @@ OWN: Final = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NE
 """Made by `clone3`; the cgroup namespace follows when the node is in its cgroups."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeHandle:
+class NodeHandle(msgspec.Struct, frozen=True):
     """A node that is there: its holder, as the machine numbers it, and its network namespace."""
 
     name: str

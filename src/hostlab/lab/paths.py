@@ -11,8 +11,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from hostlab.errors import Problem, Unsupported, UsageError
 from hostlab.linux.directories import make_directory
@@ -75,8 +76,7 @@ def _make_private(path: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LabDirectory:
+class LabDirectory(msgspec.Struct, frozen=True):
     """A lab's run directory; the methods do what their names say and nothing more."""
 
     name: str

@@ -13,8 +13,9 @@ import functools
 import os
 import stat
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from hostlab.lab.rootfs import (
     DEVICE_DIRECTORIES,
@@ -45,8 +46,7 @@ _KERNEL: Final = _SMALL | MS_NOEXEC
 _READONLY: Final = struct.pack("=QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class RootTable:
+class RootTable(msgspec.Struct, frozen=True):
     """The calls that make a root, and those that seal it."""
 
     make: vfork.Calls

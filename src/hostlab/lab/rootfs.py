@@ -18,8 +18,9 @@ import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from hostlab.lab import attach
 from hostlab.linux.libc import mount
@@ -97,8 +98,7 @@ USERXATTR: Final = b",userxattr"
 _SMALL: Final = MS_NOSUID | MS_NODEV
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True):
     """What the hub found out once about the machine's file system, for every node to use."""
 
     layers: tuple[tuple[str, str], ...]
@@ -119,8 +119,7 @@ class Survey:
     """What is not as it should be in the nodes, for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class RootPlan:
+class RootPlan(msgspec.Struct, frozen=True):
     """What one node's file system is to be."""
 
     survey: Survey

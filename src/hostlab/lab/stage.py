@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -60,8 +59,7 @@ END_TIMEOUT_S: Final = 60.0
 """A killed node ends in milliseconds; this is for a machine that is swapping."""
 
 
-@dataclass(frozen=True, slots=True)
-class HubConfig:
+class HubConfig(msgspec.Struct, frozen=True):
     """What the hub knows from its first moment."""
 
     directory: LabDirectory

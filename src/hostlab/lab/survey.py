@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from hostlab.lab.rootfs import (
     DEVICES,
@@ -30,15 +31,14 @@ from hostlab.linux.mounts import MNT_DETACH
 _PRIVATE_TOP: Final = frozenset(("dev", "proc", "run", "sys", "tmp", "lost+found"))
 
 
-@dataclass(slots=True)
-class _Layout:
+class _Layout(msgspec.Struct):
     """A root that is put together from parts."""
 
-    layers: list[tuple[str, str]] = field(default_factory=list)
-    frozen: list[tuple[str, str]] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)
-    symlinks: list[tuple[str, str]] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
+    layers: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    frozen: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    directories: list[str] = msgspec.field(default_factory=list)
+    symlinks: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    files: list[str] = msgspec.field(default_factory=list)
 
     def take_apart(self, directory: str, split: frozenset[str]) -> None:
         """Sort what is in a directory; one in `split` is taken apart itself."""

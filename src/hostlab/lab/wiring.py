@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Final
+
+import msgspec
 
 from hostlab.lab import overlays
 from hostlab.linux import rtnetlink
@@ -83,8 +84,7 @@ def route_delete(route: Route, index: Mapping[str, int]) -> Request:
     return rtnetlink.route_delete(route.to, via=route.via, index=number, metric=route.metric)
 
 
-@dataclass(frozen=True, slots=True)
-class _Port:
+class _Port(msgspec.Struct, frozen=True):
     """An interface on a segment, ready to compare."""
 
     mac: bytes

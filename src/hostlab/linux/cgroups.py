@@ -13,8 +13,9 @@ import os
 import select
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 CONTROLLERS: Final = ("cpu", "cpuset", "memory", "pids")
 MOUNTINFO: Final = "/proc/self/mountinfo"
@@ -28,12 +29,11 @@ TASKS: Final = "tasks:"
 """Begins, in that directory, the name of a task namespace's cgroup: this, its name, its mark."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hierarchies:
+class Hierarchies(msgspec.Struct, frozen=True):
     """The directories under which labs may be made; None or absent where there is none."""
 
     unified: str | None = None
-    v1: dict[str, str] = field(default_factory=dict)
+    v1: dict[str, str] = msgspec.field(default_factory=dict)
     """Controller -> directory of its v1 hierarchy; those without limits too.
 
     In one that a lab had no place in, its nodes would find themselves at the machine's root.
@@ -47,8 +47,7 @@ class Hierarchies:
         return "v1" if self.v1 else "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One value for one file of one controller, in both versions' terms."""
 
     controller: str

@@ -11,9 +11,10 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
 from typing import Final
+
+import msgspec
 
 from hostlab.errors import DecodeError
 from hostlab.linux.netlink import (
@@ -66,8 +67,7 @@ _U16: Final = struct.Struct("=H")
 _U32: Final = struct.Struct("=I")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """What the kernel tells of a link."""
 
     index: int
@@ -120,8 +120,7 @@ def bridge_add(name: str, index: int, *, mtu: int, mac: str) -> Request:
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}")
 
 
-@dataclass(frozen=True, slots=True)
-class VethEnd:
+class VethEnd(msgspec.Struct, frozen=True):
     """One end of a veth pair; `namespace_fd` None is the socket's own namespace."""
 
     name: str
@@ -222,8 +221,7 @@ def address_delete(index: int, address: str) -> Request:
     return Request(RTM_DELADDR, 0, _address(index, address), f"delete address {address}")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """What the kernel tells of a unicast route of the main table."""
 
     to: str

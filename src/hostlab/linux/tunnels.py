@@ -7,9 +7,10 @@ group: where its packets leave is then what the routes say.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
+
+import msgspec
 
 from hostlab.linux.netlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute
 from hostlab.linux.rtnetlink import (
@@ -44,8 +45,7 @@ _BE16: Final = struct.Struct(">H")
 _BE32: Final = struct.Struct(">I")
 
 
-@dataclass(frozen=True, slots=True)
-class NewLink:
+class NewLink(msgspec.Struct, frozen=True):
     """What every new link has; IPIP has no MAC address."""
 
     name: str

@@ -12,9 +12,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from ipaddress import collapse_addresses, ip_network
 from typing import Any, Final
+
+import msgspec
 
 from hostlab.errors import Place
 from hostlab.plan.nft_switch import Around, anew, around
@@ -38,8 +39,7 @@ _CHAINS: Final = re.compile(r"\bchain\s+([^\s{]+)\s*\{\s*(type\b[^;}]*;(?:\s*pol
 _ANSWERS: Final = 'ct state established,related accept comment "answers"'
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A line for nft, and the place in the description that it comes from."""
 
     text: str
@@ -79,11 +79,10 @@ def text(lines: Iterable[Line]) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
-@dataclass(slots=True)
-class _Chain:
+class _Chain(msgspec.Struct):
     name: str
     head: str
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Line] = msgspec.field(default_factory=list)
 
 
 class _Table:

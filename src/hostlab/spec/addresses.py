@@ -16,7 +16,8 @@ import bisect
 import hashlib
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from hostlab.spec.model import MAX_BRIDGE_PORTS, SegmentKind, Tunnel
 from hostlab.spec.shapes import Fields, Said
@@ -30,8 +31,7 @@ MAX_SEGMENTS = 8192
 """Places in 10.0.0.0/8 that are 2,048 addresses apart or more."""
 
 
-@dataclass(kw_only=True)
-class Wire:
+class Wire(msgspec.Struct, kw_only=True):
     """An interface on its way to its addresses."""
 
     node: str
@@ -49,7 +49,7 @@ class Wire:
     """and the one that does."""
     bridge: str = ""
     """The bridge in the node that it is a port of."""
-    addresses: list[Prefixed] = field(default_factory=list)
+    addresses: list[Prefixed] = msgspec.field(default_factory=list)
     assigned_mac: str = ""
     tunnel: Tunnel | None = None
 
@@ -69,26 +69,25 @@ class Wire:
         return self.mtu or self.net.mtu
 
 
-@dataclass(kw_only=True)
-class Net:
+class Net(msgspec.Struct, kw_only=True):
     """A segment on its way to its subnets."""
 
     name: str
     at: Mark
     fields: Fields
     kind: SegmentKind = SegmentKind.BRIDGE
-    details: Fields = field(default_factory=Fields)
+    details: Fields = msgspec.field(default_factory=Fields)
     """What was said of its kind."""
     lab: str = ""
     """The lab's name and `/` where others may be on it, too."""
     base: Net | None = None
     """The VXLAN that it extends, whose addresses it shares."""
-    extensions: list[Net] = field(default_factory=list)
+    extensions: list[Net] = msgspec.field(default_factory=list)
     usual_mtu: int = 1500
-    wires: list[Wire] = field(default_factory=list)
-    subnets: dict[int, Network] = field(default_factory=dict)
-    used: dict[Address, tuple[str, Mark]] = field(default_factory=dict)
-    machine: list[Prefixed] = field(default_factory=list)
+    wires: list[Wire] = msgspec.field(default_factory=list)
+    subnets: dict[int, Network] = msgspec.field(default_factory=dict)
+    used: dict[Address, tuple[str, Mark]] = msgspec.field(default_factory=dict)
+    machine: list[Prefixed] = msgspec.field(default_factory=list)
 
     @property
     def mtu(self) -> int:

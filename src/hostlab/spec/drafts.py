@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from hostlab.spec import names
 from hostlab.spec.addresses import Net, Wire
@@ -15,8 +16,7 @@ from hostlab.spec.source import Mark, Source, Wrong, quoted
 from hostlab.spec.units import Prefixed
 
 
-@dataclass(kw_only=True)
-class Draft:
+class Draft(msgspec.Struct, kw_only=True):
     """A node on its way to being one."""
 
     name: str
@@ -27,11 +27,11 @@ class Draft:
     """Its roles' and its own."""
     own: Fields
     roles: tuple[str, ...]
-    wires: list[Wire] = field(default_factory=list)
-    on: dict[str, list[Wire]] = field(default_factory=dict)
+    wires: list[Wire] = msgspec.field(default_factory=list)
+    on: dict[str, list[Wire]] = msgspec.field(default_factory=dict)
     """The same wires by their segments."""
     shares_net: str | None = None
-    loopbacks: list[Prefixed] = field(default_factory=list)
+    loopbacks: list[Prefixed] = msgspec.field(default_factory=list)
 
 
 def drafts(source: Source, top: Fields, seed: str) -> dict[str, Draft]:

@@ -12,10 +12,11 @@ import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from hostlab.errors import UsageError
 from hostlab.spec import units
@@ -41,8 +42,7 @@ class Form(StrEnum):
     JOB = "NODE/JOB"
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One `NAME=VALUE` of a kind."""
 
     name: str
@@ -52,8 +52,7 @@ class Option:
     """None: it must be said."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One kind of fault."""
 
     name: str

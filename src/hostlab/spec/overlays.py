@@ -8,9 +8,11 @@ that extends it gets a bridge. After: the ends have addresses, so each can be to
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from hostlab.spec.addresses import Net, Wire
 from hostlab.spec.drafts import Draft
@@ -274,8 +276,7 @@ def _check_overlaps(source: Source, draft: Draft) -> None:
             source.report("clash", message, next_wire.at, "give one of them another subnet")
 
 
-@dataclass(frozen=True)
-class _Ends:
+class _Ends(msgspec.Struct, frozen=True):
     """The ends of one tunnel."""
 
     source: Source

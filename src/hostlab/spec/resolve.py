@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -44,8 +43,7 @@ if TYPE_CHECKING:
 _BUILT_IN = ("node", "lab", "hostname", "address", "address6")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """What a description needs from outside of its text."""
 
     read: Read | None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hostlab.init.spawning.cgroups import JobCgroups
 from hostlab.init.spawning.launch import Launched, Launcher
@@ -62,9 +63,8 @@ def run(setup: ProcessSetup) -> Ran:
     """Start a process with a pipe for its output, and wait for it."""
     prepare_to_spawn()
     with _output() as (writer, read):
-        changed = {name: getattr(setup, name) for name in setup.__dataclass_fields__}
-        changed["descriptors"] = (setup.descriptors[0], writer, writer)
-        started = start(ProcessSetup(**changed), key="", channel=None)
+        written = replace(setup, descriptors=(setup.descriptors[0], writer, writer))
+        started = start(written, key="", channel=None)
         os.close(writer)
         return Ran(wait(started.pid, started.pidfd), read(), started.warnings)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hostlab.errors import Unsupported
 from hostlab.init.spawning.child import PR_SET_DUMPABLE
@@ -46,7 +46,7 @@ def test_the_environment_of_the_effect_wins_and_nothing_else_comes_in(jobs: Site
 
     def setup(argv: tuple[str, ...], extra: dict[str, str], **changes: object) -> object:
         base = kept(around, argv, {}, **changes)
-        return dataclasses.replace(base, environment={**base.environment, **extra})
+        return replace(base, environment={**base.environment, **extra})
 
     around.setup = setup  # type: ignore[method-assign,assignment]  # a node's way of merging
     ran = jobs.run(Job(name="a", exec="/usr/bin/env"), environment={"A": "job", "B": "1"})

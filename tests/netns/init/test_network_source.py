@@ -10,9 +10,9 @@ import struct
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from hostlab.init.sources.network import NetworkSource
 from hostlab.init.sources.network_state import EVENTS

@@ -6,10 +6,10 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hostlab.init.sources import Sources, operands
 from hostlab.init.sources.file import FileSource

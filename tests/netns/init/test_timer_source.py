@@ -8,11 +8,12 @@ import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hostlab.init.sources import Sources, timer, waited_for
 from hostlab.init.sources.events import MODULES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hostlab.lab import rootfs
 from hostlab.lab.root_table import root_table
@@ -92,7 +92,7 @@ def built(place: Path, *, by_table: bool, has_places: bool, **changes: Any) -> A
             table = root_table(plan.survey, base, plan.size_bytes, names)
             assert table is not None
             assert table.is_entered is has_places
-            plan = dataclasses.replace(plan, table=table)
+            plan = replace(plan, table=table)
         rootfs.build(plan)
         rootfs.seal(plan)
         return seen()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from hostlab.init.initctl.options import Line, Refusal
 from hostlab.init.initctl.surroundings import Command, Init
@@ -14,8 +15,7 @@ from hostlab.jobs.journal import AnyFact
 from hostlab.jobs.status import status_lines
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A command of initctl on its way."""
 
     name: str

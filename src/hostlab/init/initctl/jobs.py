@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from hostlab.init.initctl.call import Call, text_of
 from hostlab.init.initctl.options import Option, Refusal
@@ -18,8 +19,7 @@ UPSTART_VERSION: Final = "1.13.2"
 """The version whose meaning is ours. Packages ask `initctl version` whether it says `upstart`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(msgspec.Struct, frozen=True):
     """A command of initctl."""
 
     run: Callable[[Call], Awaitable[str | Answer]]

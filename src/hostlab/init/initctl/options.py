@@ -7,8 +7,9 @@ wrong one is told of in the program's name, with the advice to try `--help`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 
 class Refusal(Exception):
@@ -21,8 +22,7 @@ class Refusal(Exception):
         """Whether the advice to try `--help` follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option; its name is its long form, or its letter where it has only that."""
 
     letter: str = ""
@@ -37,13 +37,12 @@ class Option:
         return self.long or self.letter
 
 
-@dataclass(slots=True)
-class Line:
+class Line(msgspec.Struct):
     """A command line that was read."""
 
-    options: dict[str, list[str]] = field(default_factory=dict)
+    options: dict[str, list[str]] = msgspec.field(default_factory=dict)
     """By name, in the order in which they were given, with their arguments."""
-    arguments: list[str] = field(default_factory=list)
+    arguments: list[str] = msgspec.field(default_factory=list)
 
     def has(self, name: str) -> bool:
         return name in self.options

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from hostlab.init.initctl.options import COMMON, Line, Option, Refusal, help_text, read_line
 from hostlab.init.initctl.surroundings import Answer, Command, Down, Init
@@ -25,8 +26,7 @@ IGNORED: Final = tuple(Option(letter) for letter in "anfFy")
 IGNORED_WITH_ARGUMENT: Final = (Option("i", argument="LEVEL"), Option("t", argument="SECS"))
 
 
-@dataclass(frozen=True, slots=True)
-class Aim:
+class Aim(msgspec.Struct, frozen=True):
     """Where a shutdown leads."""
 
     name: str
@@ -45,8 +45,7 @@ _AIMS: Final = {
 }
 
 
-@dataclass(slots=True)
-class Planned:
+class Planned(msgspec.Struct):
     """A shutdown that waits for its time."""
 
     token: str
@@ -240,8 +239,7 @@ def _is_warned(minutes: int) -> bool:
     return minutes % 60 == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """A program that is no command of initctl."""
 
     run: Callable[[Power, Command, Line], Awaitable[Answer]]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from hostlab.jobs.effects import Reply
 from hostlab.jobs.engine import Engine
@@ -32,8 +33,7 @@ class LogPriority(StrEnum):
     FATAL = "fatal"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """A program of Upstart that was called."""
 
     program: str
@@ -51,8 +51,7 @@ Feed = Callable[[str], Awaitable[bool]]
 """Print lines for a client; False when it has gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a call prints and its exit status."""
 
     status: int = 0

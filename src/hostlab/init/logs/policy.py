@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 DAY_S: Final = 86_400.0
 NAME_BYTES: Final = 240
@@ -19,8 +20,7 @@ NAME_BYTES: Final = 240
 OVERDRAFT_BYTES: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class LogPolicy:
+class LogPolicy(msgspec.Struct, frozen=True):
     """The bounds of one log."""
 
     max_bytes: int = 10 << 20
@@ -87,8 +87,7 @@ class Bucket:
         return min(self._policy.burst_bytes, self._policy.rate_bytes * self._policy.pause_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(msgspec.Struct, frozen=True):
     """What a log has not got."""
 
     log: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from hostlab.errors import Unsupported
 from hostlab.init.watches import Trail, Watches
@@ -77,8 +78,7 @@ class Files:
             appeared()
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """A port that is awaited."""
 
     number: int

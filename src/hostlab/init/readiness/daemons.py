@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 LOOKS: Final = 64
 """How often the members of a cgroup are read again because one was gone when it was looked at."""
@@ -22,8 +23,7 @@ MARK: Final = "HOSTLAB_SPAWN"
 """In a daemon's environment, its spawn number: where there is no cgroup, it says whose it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """What /proc/PID/stat says of a living process."""
 
     pid: int

@@ -13,8 +13,9 @@ import os
 import re
 import select
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 PREFIX: Final = "store:"
 MAX_STORED: Final = 64
@@ -40,8 +41,7 @@ def unquote(text: str) -> str:
     return re.sub("%([0-9a-f]{6})", lambda found: chr(int(found[1], 16)), text)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """One descriptor that is kept."""
 
     key: str

@@ -7,8 +7,9 @@ Nothing that a program sends is an error of the one who listens: there is no exc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 MAX_DATAGRAM_BYTES: Final = 4096
 """As systemd's NOTIFY_BUFFER_MAX (PIPE_BUF); a longer one is not taken."""
@@ -26,8 +27,7 @@ _USEC_DIGITS: Final = 20
 _ERRNO_MAX: Final = 4095
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One datagram's meaning. None and False: it does not say."""
 
     ready: bool = False

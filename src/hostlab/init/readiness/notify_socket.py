@@ -12,8 +12,9 @@ import contextlib
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from hostlab.init.readiness.notify import MAX_DATAGRAM_BYTES, Message, parse
 from hostlab.linux.pidfd import SCM_PIDFD, SO_PASSPIDFD, cgroup_id
@@ -23,8 +24,7 @@ MAX_DESCRIPTORS: Final = 253
 _ROOM: Final = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4) + socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
+class Datagram(msgspec.Struct, frozen=True):
     """A message that has been looked at; its descriptors are the receiver's to close."""
 
     message: Message

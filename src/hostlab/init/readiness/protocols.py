@@ -17,8 +17,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, assert_never
+
+import msgspec
 
 from hostlab.errors import UsageError
 from hostlab.init.holder import GONE
@@ -41,12 +42,11 @@ FIRST_STORED: Final = 3
 _DAEMONS: Final = frozenset({Expect.FORK, Expect.DAEMON})
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """What a process needs to be able to say that it is ready."""
 
-    environment: Mapping[str, str] = field(default_factory=dict)
-    descriptors: Mapping[int, int] = field(default_factory=dict)
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
+    descriptors: Mapping[int, int] = msgspec.field(default_factory=dict)
     """Number in the process -> descriptor here. Whoever starts one that is given stored ones, which
     $LISTEN_FDS says, must add LISTEN_PID, which only the child knows before `execve`."""
     ours: tuple[int, ...] = ()

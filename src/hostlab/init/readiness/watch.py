@@ -8,7 +8,6 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
@@ -63,8 +62,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notes: Notes = Notes()
 
 
-@dataclass(frozen=True, slots=True)
-class Hands:
+class Hands(msgspec.Struct, frozen=True):
     """What those who watch need from the supervisor round them."""
 
     tell: Callable[[AnyFact], None]

@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import msgspec
 
 from hostlab.errors import Problem
 from hostlab.init.lasting import Lasting
@@ -45,8 +46,7 @@ _AT_REST: Final = frozenset(
 """In these an instance listens to nothing: before it has left `starting`, and from its stop on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What an init gives its sources."""
 
     tell: Callable[[Emit], None]

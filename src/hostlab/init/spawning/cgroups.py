@@ -18,8 +18,9 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from hostlab.init.spawning.group_names import PREFIX, group_name
 from hostlab.init.spawning.process import signal_group
@@ -35,8 +36,7 @@ EVENTS_AT_ONCE: Final = 64
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a new process starts; the descriptors are closed by `close`."""
 
     directory: int | None = None
@@ -51,10 +51,9 @@ class Place:
             os.close(fd)
 
 
-@dataclass(slots=True)
-class _Watch:
+class _Watch(msgspec.Struct):
     spawn: int
-    callbacks: list[Callable[[], None]] = field(default_factory=list)
+    callbacks: list[Callable[[], None]] = msgspec.field(default_factory=list)
 
 
 class JobCgroups:

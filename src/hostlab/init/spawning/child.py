@@ -24,8 +24,9 @@ import signal
 import socket
 import termios
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
+
+from msgspec.structs import replace
 
 from hostlab.init.spawning import sandbox
 from hostlab.init.spawning.given import FIRST

@@ -15,8 +15,9 @@ import os
 import resource
 import socket
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from hostlab.errors import Problem
 from hostlab.init.spawning.child import USUAL_FILES
@@ -70,13 +71,12 @@ EXECUTE: Final = "execute"
 """The names of these steps in `child`."""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """System calls in order, the step that each belongs to, and what their arguments point to."""
 
-    rows: list[bytes] = field(default_factory=list)
-    steps: list[str] = field(default_factory=list)
-    alive: list[object] = field(default_factory=list)
+    rows: list[bytes] = msgspec.field(default_factory=list)
+    steps: list[str] = msgspec.field(default_factory=list)
+    alive: list[object] = msgspec.field(default_factory=list)
     meeting: Meeting | None = None
     """With the parent, on the way."""
 

@@ -7,8 +7,9 @@ By both protocols at once: the descriptors begin at 3, which is what LISTEN_FDS 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 FIRST: Final = 3
 """SD_LISTEN_FDS_START."""
@@ -16,8 +17,7 @@ CONNECTION: Final = "connection"
 """What LISTEN_FDNAMES calls one that was accepted (systemd.socket(5), FileDescriptorName=)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepting:
+class Accepting(msgspec.Struct, frozen=True):
     """A connection that the process accepts before its program runs."""
 
     listener: int
@@ -29,8 +29,7 @@ class Accepting:
     no_delay: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """The sockets of one process."""
 
     descriptors: tuple[tuple[str, int], ...] = ()

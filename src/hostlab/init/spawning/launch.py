@@ -12,8 +12,9 @@ import os
 import resource
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from hostlab.errors import Unsupported
 from hostlab.init.spawning.cgroup_stanza import limit_of
@@ -61,8 +62,7 @@ class Around(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
+class Launched(msgspec.Struct, frozen=True):
     """A process that runs."""
 
     pid: int

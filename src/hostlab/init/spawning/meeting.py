@@ -15,8 +15,9 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from hostlab.init.spawning.given import FIRST, Accepting
 

@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+import msgspec
 
 from hostlab.errors import Failed
 from hostlab.init.spawning import child, direct
@@ -46,8 +47,7 @@ def _hint(step: str, number: int) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSetup:
+class ProcessSetup(msgspec.Struct, frozen=True):
     """One process to start."""
 
     argv: tuple[str, ...]
@@ -69,7 +69,7 @@ class ProcessSetup:
     """Become 0, 1, 2 … in this order."""
     controlling_tty: bool = False
     """Make descriptor 0 the session's terminal."""
-    namespaces: tuple[int, ...] = field(default=())
+    namespaces: tuple[int, ...] = ()
     """Descriptors of namespaces to join first."""
     cgroup: int | None = None
     """Descriptor of a cgroup v2 directory to start in."""
@@ -83,7 +83,7 @@ class ProcessSetup:
     """Standard output and error are pipes that are to belong to its user."""
     script: str | None = None
     """Text of any length for the shell that `argv` starts, which gets its path behind `argv`."""
-    further: Mapping[int, int] = field(default_factory=dict)
+    further: Mapping[int, int] = msgspec.field(default_factory=dict)
     """Descriptors from 3 on: the number in the process -> the caller's own."""
     accepting: Accepting | None = None
     """A connection to accept first, which becomes 3, or 0 and 1."""

@@ -13,8 +13,9 @@ import fcntl
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from hostlab.errors import Failed, UsageError
 from hostlab.linux import cgroups
@@ -30,15 +31,14 @@ VARIABLE: Final = "UPSTART_SESSION"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Grounds:
+class Grounds(msgspec.Struct, frozen=True):
     """Descriptors that live as long as the holder, and the paths of what must go at the end."""
 
     state_dir: int
     """The run directory, with the lock."""
     cgroup: int | None = None
     """Of v2; None where there is none to be had."""
-    v1: Mapping[str, int] = field(default_factory=dict)
+    v1: Mapping[str, int] = msgspec.field(default_factory=dict)
     groups: tuple[str, ...] = ()
     """Paths of the cgroups."""
     unified: str | None = None

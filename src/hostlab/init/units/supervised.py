@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from hostlab.init.initctl.server import Program
 from hostlab.init.spawning.process import DEFAULT_PATH
@@ -66,7 +67,7 @@ async def change(supervisor: JobSupervisor, wanted: Wanted | None) -> None:
     if supervisor.units is not None:
         await supervisor.units.stop_all_but(wanted)
         supervisor.units.close()
-    supervisor.place = dataclasses.replace(supervisor.place, units=wanted)
+    supervisor.place = msgspec.structs.replace(supervisor.place, units=wanted)
     del supervisor.units
     if supervisor.units is None:
         return

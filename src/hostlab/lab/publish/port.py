@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from hostlab.lab.publish.messages import Published, PublishStat
 
@@ -19,16 +20,15 @@ class Conversation(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class Port:
+class Port(msgspec.Struct, eq=False):
     """One published port."""
 
     publish: Published
     outside: tuple[socket.socket, ...]
     """The machine's sockets, made by the command line."""
-    inside: dict[tuple[str, str], socket.socket] = field(default_factory=dict)
+    inside: dict[tuple[str, str], socket.socket] = msgspec.field(default_factory=dict)
     """Those in nodes, by node and address."""
-    conversations: set[Conversation] = field(default_factory=set)
+    conversations: set[Conversation] = msgspec.field(default_factory=set)
     connections: int = 0
     refused: int = 0
     bytes_in: int = 0

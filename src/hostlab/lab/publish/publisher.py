@@ -12,7 +12,6 @@ import resource
 import select
 import socket
 import sys
-from dataclasses import dataclass
 
 import msgspec
 
@@ -52,8 +51,7 @@ def serve(control: socket.socket, *, max_inside: int = hairpin.MAX_LISTENERS) ->
         publisher.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """How many of each this process may have at once, by its limit of descriptors."""
 
     inside: int

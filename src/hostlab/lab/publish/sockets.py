@@ -13,8 +13,9 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hostlab.errors import Problem, Unsupported, UsageError
 from hostlab.lab.publish.messages import Protocol, Published
@@ -29,8 +30,7 @@ CHOICES = 16
 """Ports tried for one that is free in IPv4 and IPv6 alike, when the kernel may choose."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedSocket:
+class PublishedSocket(msgspec.Struct, frozen=True):
     """A bound socket of the machine and what it is for; `published.port` is never 0."""
 
     published: Published
