@@ -31,7 +31,7 @@ from hostlab.spec.routing_lines import text_of
 
 _WORDS: Final = {4: "ip", 6: "ipv6"}
 TOLD_S: Final = 2.0
-"""A daemon that has heard of a change, as of such a fault's end, may not have told its peers yet."""
+"""A daemon that has heard of a change, as of such a fault's end, has not told its peers at once."""
 _AGAIN_MS: Final = 50
 """Nobody is told of that; so long nobody asks again."""
 
