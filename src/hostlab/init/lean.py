@@ -1,8 +1,9 @@
 """Loading the library's modules without what they can do without, and no init ever does.
 
-asyncio loads OpenSSL for transports, shutil three compressions for archives, uuid a library for
-numbers of the machine. In a hub they are a fifth of what each node's `clone3` copies (its page
-tables and areas of memory), in a supervisor 2 MB.
+asyncio and hashlib load OpenSSL, for transports and for hashes that Python has of its own, shutil
+three compressions for archives, uuid a library for numbers of the machine. In a hub they are a
+fifth of what each node's `clone3` copies (its page tables and areas of memory), in a supervisor
+2 MB.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-NEEDLESS: Final = ("ssl", "bz2", "lzma", "zlib", "_uuid")
+NEEDLESS: Final = ("ssl", "_hashlib", "bz2", "lzma", "zlib", "_uuid")
 """Who imports them says what to do without: the standard library runs where they were not built."""
 
 

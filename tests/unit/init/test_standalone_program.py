@@ -42,10 +42,11 @@ def test_what_is_needless_is_not_loaded_and_there_for_who_wants_it() -> None:
     found = said(
         "from hostlab.init.lean import without_needless\n"
         "with without_needless(): import hostlab.lab.hub, hostlab.init.standalone.supervisor\n"
+        "import hashlib; assert len(hashlib.sha256().digest()) == len(hashlib.blake2s().digest())\n"
         "print(*sys.modules); import ssl, lzma; print(ssl.create_default_context().options)"
     )
     assert {"asyncio", "shutil", "uuid"} <= found
-    assert not found & {"_ssl", "bz2", "_lzma", "zlib", "_uuid"}
+    assert not found & {"_ssl", "_hashlib", "bz2", "_lzma", "zlib", "_uuid"}
 
 
 def test_every_signal_that_is_passed_on_means_something() -> None:
