@@ -117,9 +117,14 @@ class HubSupervisor(Supervisor):
         self.switch.prepare()
         self.publishing.restore()
         stored = read_if_there(self.config.directory.description)
+        goals = recovery.goals(self.config.directory)
+        if self.nodes and stored is None and not goals:
+            # Somebody has removed it. What is described is not known any more, so nothing that
+            # runs is taken for what is not: `down` finds it by its marks.
+            return
         if stored is not None:
             self.lab = typed.decode(stored, Lab)
-        self.cables.restore(self.lab, *recovery.goals(self.config.directory))
+        self.cables.restore(self.lab, *goals)
         await recovery.settle(self)
         self.cables.change(node for node in self.lab.nodes if node.name in self.nodes)
         self.cables.load()

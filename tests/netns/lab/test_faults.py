@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from hostlab.init.client import Control
+from hostlab.lab.driver import HUB_SOCKET
 from hostlab.lab.paths import LabDirectory
+from hostlab.linux import procfs
 from hostlab.plan.journal import Entry, What, line
 from tests.netns.lab.campaign import DEADLINE_S, Site, snapshot
 
@@ -129,6 +132,23 @@ def test_a_removed_run_directory_hides_no_lab(site: Site, then: str) -> None:
         case _:
             site.must(*up(site))
             site.must("check", site.name)
+
+
+def test_where_a_run_directory_was_removed_a_hub_that_starts_anew_ends_nothing(site: Site) -> None:
+    site.must(*up(site))
+    before = json.loads(site.must("status", site.name, "--json"))
+    lives = {row["pid"]: procfs.start_time(row["pid"]) for row in before["nodes"]}
+    aside = f"{site.base}.aside"
+    os.rename(site.base, aside)
+    try:
+        os.kill(before["pid"], signal.SIGKILL)
+        with Control.to(f"{aside}/{site.name}", HUB_SOCKET) as control:
+            # It answers when it has looked for what earlier ones have made.
+            assert control.call("status")["pid"] != before["pid"]
+    finally:
+        os.rename(aside, site.base)
+    assert {pid: procfs.start_time(pid) for pid in lives} == lives
+    site.must("down", site.name)
 
 
 def test_a_run_directory_of_someone_else_is_refused(site: Site) -> None:
