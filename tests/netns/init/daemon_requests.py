@@ -54,7 +54,13 @@ def dnsmasq_answers(server: Node, peer: Node) -> None:
 
 def lldpd_sees_its_neighbour(server: Node, peer: Node) -> None:
     show = "lldpcli show neighbors summary"
-    wait_for(server, f"{show} | grep -q 'SysName: *{peer.name}'", "a neighbour in lldpd")
+    try:
+        wait_for(server, f"{show} | grep -q 'SysName: *{peer.name}'", "a neighbour in lldpd")
+    except AssertionError as error:
+        # Seen once in eleven runs of all tests, and not explained: what both say of themselves.
+        told = [f"{each.name}: {each.jobs()['lldpd']}" for each in (server, peer)]
+        seen = [each.shell(show).stdout.decode() for each in (server, peer)]
+        raise AssertionError("\n".join((str(error), *told, *seen))) from error
 
 
 def nginx_answers(server: Node, peer: Node) -> None:
