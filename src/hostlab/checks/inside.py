@@ -32,6 +32,7 @@ from typing import Final, NoReturn, Self
 from hostlab.errors import Problem
 from hostlab.linux.entering import enter_namespaces
 from hostlab.linux.libc import close_all_but, prctl
+from hostlab.linux.pidfd import has_ended
 from hostlab.linux.scm_rights import receive
 
 MESSAGE_BYTES: Final = 1 << 16
@@ -144,9 +145,7 @@ class Crew:
         _trace: TracebackType | None,
     ) -> None:
         self._control.close()
-        poller = select.poll()
-        poller.register(self._pidfd, select.POLLIN)
-        if not poller.poll(CLOSE_S * 1000):
+        if not has_ended(self._pidfd, within_s=CLOSE_S):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)

@@ -22,6 +22,7 @@ from hostlab.firewall import applying
 from hostlab.firewall.change import ChangeDirectory, FirewallChange, Phase, boottime
 from hostlab.lab.paths import BASE_VARIABLE
 from hostlab.linux.inotify import IN_MOVED_TO, Inotify
+from hostlab.linux.pidfd import has_ended
 from hostlab.linux.procfs import command_line, start_time, stat
 from hostlab.linux.timerfd import CLOCK_BOOTTIME, TimerFd
 from hostlab.linux.whole_files import write_whole
@@ -236,7 +237,7 @@ def dismiss(place: ChangeDirectory) -> None:
             return
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         if os.getppid() != holder.pid:
-            select.select([pidfd], [], [], ARMED_WITHIN_S)
+            has_ended(pidfd, within_s=ARMED_WITHIN_S)
     finally:
         os.close(pidfd)
     with contextlib.suppress(ChildProcessError):

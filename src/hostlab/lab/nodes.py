@@ -7,7 +7,6 @@ import errno
 import importlib
 import os
 import pkgutil
-import select
 import signal
 import socket
 from collections.abc import Mapping
@@ -43,6 +42,7 @@ from hostlab.linux.clone import (
 )
 from hostlab.linux.libc import setns, unshare
 from hostlab.linux.netlink import batch
+from hostlab.linux.pidfd import has_ended
 from hostlab.linux.scm_rights import receive
 from hostlab.linux.seccomp import compile_profile
 from hostlab.spec.job import Resources
@@ -76,9 +76,7 @@ class NodeHandle(msgspec.Struct, frozen=True):
 
     def has_ended(self) -> bool:
         """Whether its first process has; the kernel says so before the holder has reaped it."""
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(0))
+        return has_ended(self.pidfd)
 
     def kill(self) -> None:
         """SIGKILL to the holder: the kernel ends everything in its pid namespace."""

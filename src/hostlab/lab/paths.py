@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from typing import Final
@@ -131,8 +132,6 @@ class LabDirectory(msgspec.Struct, frozen=True):
 
     def remove(self) -> None:
         """Remove the lab's files, and the base directory when it was the last lab."""
-        import shutil  # Three compressions come with it.
-
         for _ in range(REMOVALS):
             if not self.exists():
                 return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
@@ -110,29 +109,14 @@ def in_thread(pid: int, kinds: Sequence[str], work: Callable[[], T]) -> T:
             raise NotAdmitted(error.errno, error.strerror) from error
         return work()
 
+    # It brings logging with it, and most commands go nowhere by a thread.
+    from concurrent.futures import ThreadPoolExecutor
+
     try:
-        return _in_another_thread(inside)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(inside).result()
     finally:
         os.close(pidfd)
-
-
-def _in_another_thread(work: Callable[[], T]) -> T:
-    """As an executor of one does it, which is more to load than most commands have besides."""
-    found: list[T] = []
-    trouble: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(work())
-        except BaseException as error:
-            trouble.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if trouble:
-        raise trouble[0]
-    return found[0]
 
 
 def _is_root_the_same(pid: int) -> bool:

@@ -19,14 +19,14 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 _PIDFD_GET_INFO: Final = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 
 
-def has_ended(pidfd: int, *, within_s: float = 0.0) -> bool:
-    """Whether all threads of the process have ended, waited for at most that long.
+def has_ended(pidfd: int, *, within_s: float | None = 0.0) -> bool:
+    """Whether all threads of the process have ended, waited for that long, or for ever (None).
 
     One that is not collected yet by its parent has ended, whatever /proc still lists of it.
     """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(within_s * 1000))
+    return bool(poll.poll(None if within_s is None else within_s * 1000))
 
 
 def cgroup_id(pidfd: int) -> int | None:

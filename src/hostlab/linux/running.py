@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple, NoReturn, Self
 
 from hostlab.linux.clone import clone3
 from hostlab.linux.entering import enter_namespaces
+from hostlab.linux.pidfd import has_ended
 
 SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 """A plain user's PATH lacks them."""
@@ -54,9 +54,7 @@ class Running:
 
     def wait(self, timeout_s: float | None = None) -> Ended:
         """How it ended, and what it wrote; errors as of `run_inside`."""
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+        if not has_ended(self._pidfd, within_s=timeout_s):
             raise TimeoutError(f"{self.name} has not ended in time")
         returncode = self._reap()
         if number := os.read(self._trouble, 16):
