@@ -170,12 +170,14 @@ def test_a_daemon_that_stands_still_is_named_with_its_node(
     site: Site, before: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(site)
-    monkeypatch.setattr(convergence, "LEAST_ANSWER_S", 0.5)
+    monkeypatch.setattr(convergence, "LEAST_ANSWER_S", 0.1)
     inject(site, "job-stopped b/bird")
     try:
         # No longer than is left, though a daemon may have more.
-        with pytest.raises(Failed, match=r"node b: BIRD has not answered in 0\.5 s") as caught:
-            Lab(site.lab.name).wait_converged(timeout_s=0.5)
+        with pytest.raises(
+            Failed, match=r"node b: BIRD has not answered in [0-3](\.\d+)? s"
+        ) as caught:
+            Lab(site.lab.name).wait_converged(timeout_s=3)
         assert "hostlab fault list" in str(caught.value.hint)
     finally:
         injecting.clear(site)
